@@ -1,0 +1,75 @@
+"""Activation functions by name, or any elementwise torch function, and their derivatives.
+
+relu and gelu carry no √2: use ``ResNet(gain=...)``, which multiplies W.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NAMES = ("identity", "relu", "tanh", "erf", "gelu", "silu")
+
+Function = Callable[["Tensor"], "Tensor"]
+
+
+def activation(phi: str | Function) -> Function:
+    """The function φ itself: elementwise on tensors of any shape."""
+    import torch
+
+    if callable(phi):
+        return phi
+    return {
+        "identity": lambda h: h,
+        "relu": torch.relu,
+        "tanh": torch.tanh,
+        "erf": torch.erf,
+        "gelu": torch.nn.functional.gelu,
+        "silu": torch.nn.functional.silu,
+    }[phi]
+
+
+def value_and_slope(phi: str | Function) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """A function h -> (φ(h), φ'(h)); φ' in closed form for the named, by autograd for others."""
+    import torch
+
+    def by_autograd(h: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            h = h.detach().requires_grad_(True)
+            y = activation(phi)(h)
+            (slope,) = torch.autograd.grad(y.sum(), h)
+        return y.detach(), slope
+
+    def tanh(h: Tensor) -> tuple[Tensor, Tensor]:
+        y = torch.tanh(h)
+        return y, 1 - y * y
+
+    def relu(h: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.relu(h), (h > 0).to(h.dtype)
+
+    def erf(h: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.erf(h), (2 / math.sqrt(math.pi)) * torch.exp(-h * h)
+
+    def gelu(h: Tensor) -> tuple[Tensor, Tensor]:
+        cdf = torch.special.ndtr(h)
+        pdf = torch.exp(-0.5 * h * h) / math.sqrt(2 * math.pi)
+        return h * cdf, cdf + h * pdf
+
+    def silu(h: Tensor) -> tuple[Tensor, Tensor]:
+        s = torch.sigmoid(h)
+        return h * s, s + h * s * (1 - s)
+
+    if callable(phi):
+        return by_autograd
+    return {
+        "identity": lambda h: (h, torch.ones_like(h)),
+        "relu": relu,
+        "tanh": tanh,
+        "erf": erf,
+        "gelu": gelu,
+        "silu": silu,
+    }[phi]

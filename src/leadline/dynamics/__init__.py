@@ -1,0 +1,1 @@
+"""The limit itself: revealed Gaussian operator, solver, kernels at initialization, extrapolation."""

@@ -1,0 +1,121 @@
+"""How much memory a solve takes: predicted before work, metered during it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+
+from leadline.architecture import ResNet
+from leadline.dynamics.run import Run
+from leadline.errors import check_int
+from leadline.recipe import SGD
+
+if TYPE_CHECKING:
+    from leadline.problems import Problem
+
+
+def budget(memory: int | None, device: torch.device) -> int:
+    """The budget in bytes: as given, or 80 % of what the device has available."""
+    if memory is not None:
+        return check_int("memory", memory, 1)
+    if device.type == "cuda":
+        return int(0.8 * torch.cuda.mem_get_info(device)[0])
+    return int(0.8 * psutil.virtual_memory().available)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Bytes of a solve.
+
+    Attributes:
+        fixed: U, v, and the rows that a pass holds at once.
+        row: one direction in all bases of all layers, both sides, questions and answers.
+        batch: rows asked a step. most: the largest rank that all questions together allow.
+    """
+
+    width: int
+    depth: int
+    fixed: int
+    row: int
+    batch: int
+    most: int
+
+    @property
+    def first_step(self) -> int:
+        """Bytes until the first step is taken."""
+        return self.fixed + self.row * min(self.batch, self.most)
+
+    @property
+    def at_most(self) -> int:
+        """Bytes if no question were a combination of earlier ones; ranks usually saturate."""
+        return self.fixed + self.row * self.most
+
+    def check_first_step(self, budget: int) -> None:
+        """Refuse what cannot take a single step."""
+        if self.first_step > budget:
+            raise MemoryError(
+                f"width={self.width}, depth={self.depth} need {self.first_step:,} bytes for the "
+                f"first step, more than the budget memory={budget:,}: use less width or depth, a "
+                "smaller batch, or a larger budget"
+            )
+
+
+def predict(
+    problem: Problem, network: ResNet, sgd: SGD, width: int, depth: int, dtype: torch.dtype
+) -> Prediction:
+    """Predict the memory of one seed; seeds run one after the other."""
+    size = dtype.itemsize
+    batch = problem.samples if sgd.batch_size is None else sgd.batch_size
+    weights = depth * network.block_layers
+    test = 0 if problem.x_test is None else len(problem.x_test)
+    passes = batch * width * weights + 6 * width * (batch + max(test, problem.samples))
+    ends = width * (problem.dimension + problem.outputs) * (2 if sgd.momentum else 1)
+    most = min(width, batch * max(sgd.steps, 1))
+    return Prediction(
+        width=width,
+        depth=depth,
+        fixed=size * (passes + ends),
+        row=4 * size * width * weights,
+        batch=batch,
+        most=most,
+    )
+
+
+class Meter:
+    """Memory of the bases during a run, and whether another step fits."""
+
+    def __init__(self, budget: int, run: Run) -> None:
+        self._budget, self._run = budget, run
+        self._before = self._rows = self._read()
+        self._growth = 0
+        size = run.settings.dtype.itemsize
+        self._row = 2 * size * run.n
+        self._other = size * run.n * (
+            run.u.value.shape[1] * 2 + run.v.value.shape[1]
+        )
+
+    def _read(self) -> int:
+        return int(self._run.ranks.sum())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of bases, U and v."""
+        return self._row * self._rows + self._other
+
+    @property
+    def next_step(self) -> int:
+        """Bytes after the next step, if it grows as the last one did."""
+        return self.bytes + self._row * self._growth
+
+    def whole(self, steps: int, k: int) -> int:
+        """Bytes of the whole training, if every step grows as the last one did."""
+        return self.bytes + self._row * self._growth * max(steps - k, 1)
+
+    def fits_another_step(self) -> bool:
+        """Read the ranks and judge."""
+        now = self._read()
+        self._growth, self._rows = now - self._rows, now
+        return self.next_step <= self._budget

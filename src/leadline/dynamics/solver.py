@@ -1,0 +1,281 @@
+"""``solve``: train a network of width n and depth L through the revealed operator."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from leadline.architecture import ResNet
+from leadline.describe import describe, plain
+from leadline.dynamics import checkpoint as checkpoints
+from leadline.dynamics import memory as memories
+from leadline.dynamics.operator import Settings
+from leadline.dynamics.run import VARIANCE_REDUCTIONS, Run
+from leadline.errors import MemoryBudgetError, check_choice, check_int, check_real
+from leadline.measure.observation import Measure, numbers
+from leadline.measure.record import Record, assemble
+from leadline.problems.losses import chi
+from leadline.recipe import SGD
+from leadline.trajectory import Trajectory, versions
+
+if TYPE_CHECKING:
+    from leadline.problems import Problem
+
+COUPLINGS = ("reused", "independent")
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+Progress = Callable[..., None]
+
+
+def solve(
+    problem: Problem,
+    network: ResNet,
+    sgd: SGD,
+    *,
+    width: int,
+    depth: int,
+    coupling: str = "reused",
+    seeds: int = 1,
+    seed: int = 0,
+    tol: float = 1e-3,
+    variance_reduction: str = "none",
+    dtype: str | torch.dtype = "float32",
+    device: str | torch.device = "cpu",
+    record_every: int = 1,
+    measure: Measure | None = None,
+    memory: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 300.0,
+    progress: Progress | None = None,
+) -> Trajectory:
+    """Solve the training of a width-n, depth-L network without its n×n matrices.
+
+    With ``variance_reduction="none"`` and tol = 0 this is the exact law of ``train``; n and L can be
+    far larger (O(n·rank) memory and O(n·rank·P) time a layer), which is how the limit is reached.
+
+    Args:
+        width: n ≥ 1. depth: L ≥ 1.
+        coupling: "reused" backpropagates through the same weights (true backpropagation);
+            "independent" through an independent copy of W(0) (the gradient-independence assumption
+            of arXiv 2512.21075).
+        seeds: S ≥ 1 runs; run s draws from child s of ``SeedSequence(seed)``.
+        tol: in [0, 1): directions below tol·|question| are answered by their conditional mean
+            instead of being added to the bases.
+        variance_reduction: "none", "ends" ([U v] with orthogonal columns) or "balanced" (also the
+            fresh noise): less fluctuation at equal n, for extrapolating to the limit.
+        dtype: "float32" or "float64". device: any torch device.
+        record_every: record every so many steps (the first and the last are always recorded).
+        measure: kernels and other measures of the training inputs, at chosen times and steps.
+        memory: budget in bytes (default: 80 % of what is available now).
+        checkpoint: file to write every ``checkpoint_every`` seconds and to resume from; removed by
+            nothing: a finished file answers the same call at once.
+        progress: called as ``progress(seed=, step=, steps=, loss=, rank=, bytes=)``.
+
+    Returns:
+        A ``Trajectory`` of kind "solve".
+
+    Raises:
+        ValueError, TypeError: bad arguments, before any work.
+        MemoryError: a first step does not fit (before any work), or ``MemoryBudgetError`` when the
+            budget ends later; the checkpoint it names resumes with a larger budget.
+    """
+    where = check_arguments(
+        sgd, problem, width, depth, coupling, seeds, seed, tol, variance_reduction, dtype, device
+    )
+    check_int("record_every", record_every, 1)
+    check_real("checkpoint_every", checkpoint_every, 0.0)
+    if measure is not None and not isinstance(measure, Measure):
+        raise TypeError(f"measure={measure!r} is not a Measure: give leadline.Measure(...) or None")
+    budget = memories.budget(memory, where.device)
+    plan = memories.predict(problem, network, sgd, width, depth, where.dtype)
+    plan.check_first_step(budget)
+
+    info: dict[str, Any] = {
+        "kind": "solve",
+        **describe(problem, network, sgd),
+        "width": width,
+        "depth": depth,
+        "coupling": coupling,
+        "seeds": seeds,
+        "seed": seed,
+        "tol": tol,
+        "variance_reduction": variance_reduction,
+        "dtype": str(where.dtype).removeprefix("torch."),
+        "record_every": record_every,
+        "measure": plain(measure),
+    }
+    store = checkpoints.Store(checkpoint, info, checkpoint_every)
+    started = time.perf_counter()
+    seconds = store.seconds
+
+    def blank() -> Record:
+        return Record.empty(problem, sgd, record_every, measure)
+
+    records = [blank().restore(state) for state in store.finished]
+    for s in range(len(records), seeds):
+        run = Run(
+            network,
+            sgd,
+            d=problem.dimension,
+            outputs=problem.outputs,
+            width=width,
+            depth=depth,
+            settings=where,
+            seed=seed,
+            s=s,
+            variance_reduction=variance_reduction,
+        )
+        work = Training(problem, sgd, run, seed, blank(), measure)
+        store.resume(work)
+        memory_use = memories.Meter(budget, run)
+        while not work.done:
+            work.advance()
+            if progress is not None:
+                used = memory_use.bytes
+                rank = int(run.ranks.max())
+                loss = work.record.last_loss
+                progress(seed=s, step=work.k, steps=sgd.steps, loss=loss, rank=rank, bytes=used)
+            store.seconds = seconds + time.perf_counter() - started
+            if not work.done and not memory_use.fits_another_step():
+                path = store.save(records, work, default=True)
+                raise MemoryBudgetError(
+                    f"memory={budget} bytes: seed {s} uses {memory_use.bytes} after step {work.k} "
+                    f"of {sgd.steps} and the next step may need {memory_use.next_step}; resume "
+                    f"from checkpoint={str(path)!r} with a larger memory= (about "
+                    f"{memory_use.whole(sgd.steps, work.k)} for the whole), or raise tol"
+                )
+            store.maybe_save(records, work)
+        records.append(work.record.with_ranks(run.ranks))
+        store.finish(records)
+    info |= {
+        "device": str(where.device),
+        "largest_rank": int(max(r.largest_rank for r in records)),
+        "versions": versions(),
+        "seconds": seconds + time.perf_counter() - started,
+    }
+    return assemble(records, info, problem, sgd, measure)
+
+
+class Training:
+    """The loop over steps of one run, resumable between steps."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        sgd: SGD,
+        run: Run,
+        seed: int,
+        record: Record,
+        measure: Measure | None,
+    ) -> None:
+        settings = run.settings
+
+        def tensor(x: np.ndarray) -> torch.Tensor:
+            return torch.tensor(x, dtype=settings.dtype, device=settings.device)
+
+        self.sgd, self.run, self.measure = sgd, run, measure
+        self.loss = problem.loss
+        self.x, self.y = tensor(problem.x), tensor(problem.y)
+        self.x_test = None if problem.x_test is None else tensor(problem.x_test)
+        self.record = record
+        self.batches = list(sgd.batches(problem.samples, seed))
+        self.full = sgd.batch_size is None or sgd.batch_size >= problem.samples
+        self.k = 0
+        self.done = False
+
+    def advance(self) -> None:
+        """Record step k if due, then take the step from k to k+1."""
+        try:
+            self._advance()
+        except FloatingPointError:
+            self.record.diverge(self.k)
+            self.done = True
+
+    def _advance(self) -> None:
+        k, run, sgd = self.k, self.run, self.sgd
+        if k == 0 and sgd.center:
+            run.center(run.forward(self.x, backward=False).top)
+        last = k == sgd.steps
+        batch = None if last else self.batches[k]
+        done = None
+        if self.full and not last:
+            done = run.forward(self.x)
+        if self.record.due(k) and not self._observe(k, None if done is None else done.outputs):
+            self.done = True
+            return
+        if self.measure is not None and k in self.measure.at(sgd.steps):
+            shot = run.snapshot(self.x, self.measure)
+            self.record.measure(k, numbers(self.measure, shot, lambda h: run.phi(h)[0]))
+        if batch is None:
+            self.done = True
+            return
+        if done is None:
+            done = run.forward(self.x[batch])
+        if not bool(torch.isfinite(done.outputs).all()):
+            raise FloatingPointError("outputs are not finite")
+        run.step(
+            done, chi(self.loss, done.outputs, self.y[batch]), sgd.lr * sgd.multiplier(k)
+        )
+        self.k = k + 1
+
+    def _observe(self, k: int, outputs: torch.Tensor | None) -> bool:
+        """Record outputs at step k; False if training has diverged."""
+        rows = [] if outputs is not None else [self.x]
+        rows += [] if self.x_test is None else [self.x_test]
+        if rows:
+            f = self.run.evaluate(torch.cat(rows))
+            if outputs is None:
+                outputs, f = f[: len(self.x)], f[len(self.x) :]
+        test = None if self.x_test is None else f
+        return self.record.observe(k, outputs, test)
+
+
+def check_arguments(
+    sgd: SGD,
+    problem: Problem,
+    width: int,
+    depth: int,
+    coupling: str,
+    seeds: int,
+    seed: int,
+    tol: float,
+    variance_reduction: str,
+    dtype: str | torch.dtype,
+    device: str | torch.device,
+) -> Settings:
+    """Refuse bad arguments before any work."""
+    check_int("width", width, 1)
+    check_int("depth", depth, 1)
+    check_choice("coupling", coupling, COUPLINGS)
+    check_int("seeds", seeds, 1)
+    check_int("seed", seed, 0)
+    check_real("tol", tol, 0.0, 1.0)
+    if tol == 1.0:
+        raise ValueError("tol=1.0 is out of range: give a number >= 0 and < 1")
+    check_choice("variance_reduction", variance_reduction, VARIANCE_REDUCTIONS)
+    name = str(dtype).removeprefix("torch.")
+    check_choice("dtype", name, DTYPES)
+    sgd.check(problem.samples)
+    if sgd.center and 4 * problem.samples > width:
+        raise ValueError(
+            f"center=True with {problem.samples} samples needs width >= {4 * problem.samples}, "
+            f"width={width} is too small: widen, or center=False"
+        )
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as e:
+        raise ValueError(f"device={str(device)!r} cannot be used: {e}; give 'cpu'") from None
+    return Settings(
+        n=width,
+        reused=coupling == "reused",
+        tol=tol,
+        balanced=variance_reduction == "balanced",
+        dtype=DTYPES[name],
+        device=place,
+    )

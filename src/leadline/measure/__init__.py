@@ -1,0 +1,1 @@
+"""From features and gradients of one moment of training to numbers."""

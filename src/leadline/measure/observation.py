@@ -1,0 +1,126 @@
+"""What to measure inside the network, and the numbers of one snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from leadline.errors import check_choice, check_int, check_real
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+QUANTITIES = (
+    "feature_kernel",
+    "activation_kernel",
+    "gradient_kernel",
+    "tangent_kernel",
+    "movement",
+)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A request: which quantities, at which depth times and steps, on the training inputs.
+
+    Args:
+        quantities: any of ``QUANTITIES``; the tangent kernel comes in its three parts.
+        times: depth times t = l/L in [0, 1]; layer round(t·L) is taken.
+        steps: training steps; negative ones count from the end (-1 is after the last step).
+        particles: record h of this many neurons (the law of h_t); 0 is none.
+    """
+
+    quantities: tuple[str, ...] = ("feature_kernel", "movement")
+    times: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    steps: tuple[int, ...] = (0, -1)
+    particles: int = 0
+
+    def __post_init__(self) -> None:
+        names = (self.quantities,) if isinstance(self.quantities, str) else self.quantities
+        for name in names:
+            check_choice("quantities", name, QUANTITIES)
+        object.__setattr__(self, "quantities", tuple(names))
+        if not self.times:
+            raise ValueError("times=() is empty: give depth times in [0, 1]")
+        times = tuple(check_real("times", t, 0.0, 1.0) for t in self.times)
+        object.__setattr__(self, "times", times)
+        object.__setattr__(self, "steps", tuple(self.steps))
+        check_int("particles", self.particles, 0)
+
+    def at(self, total: int) -> tuple[int, ...]:
+        """The steps asked for, of a training of ``total`` steps, sorted."""
+        out = set()
+        for k in self.steps:
+            step = k + total + 1 if k < 0 else k
+            if not 0 <= step <= total:
+                raise ValueError(f"steps={k} is outside the training: give 0 to {total}, or -1")
+            out.add(step)
+        return tuple(sorted(out))
+
+    def layers(self, depth: int) -> tuple[int, ...]:
+        """Layer index (0 is h_0) of every depth time."""
+        return tuple(round(t * depth) for t in self.times)
+
+    @property
+    def backward(self) -> bool:
+        """Whether backward features are needed."""
+        return bool({"gradient_kernel", "tangent_kernel"} & set(self.quantities))
+
+    @property
+    def initial(self) -> bool:
+        """Whether the features at initialization are needed beside the present ones."""
+        return "movement" in self.quantities
+
+
+@dataclass
+class Snapshot:
+    """One network at one step: features by depth time, on P inputs.
+
+    Attributes:
+        h: D tensors (P, n), features.
+        h_initial: the same before training, if movement is asked for.
+        z: D tensors (P, C, n), backward features z = n·∂f_c/∂h (mup form), if asked for.
+        tangent: the parts input, hidden, readout of Θ, each (P, P), a mean over outputs.
+    """
+
+    h: Sequence[Tensor]
+    h_initial: Sequence[Tensor] | None = None
+    z: Sequence[Tensor] | None = None
+    tangent: dict[str, Tensor] | None = None
+
+
+def gram(a: Tensor, b: Tensor | None = None) -> Tensor:
+    """a·b'/n over neurons: (P, n) -> (P, P); for (P, C, n) the mean over outputs C."""
+    b = a if b is None else b
+    n = a.shape[-1]
+    if a.ndim == 2:
+        return a @ b.mT / n
+    flat = a.reshape(a.shape[0], -1)
+    return flat @ b.reshape(b.shape[0], -1).mT / (n * a.shape[1])
+
+
+def numbers(
+    request: Measure, snapshot: Snapshot, phi: Callable[[Tensor], Tensor]
+) -> dict[str, np.ndarray]:
+    """The requested arrays of one snapshot (without seed and step axes), float64."""
+    import torch
+
+    out: dict[str, Tensor] = {}
+    want = request.quantities
+    if "feature_kernel" in want:
+        out["feature_kernel"] = torch.stack([gram(h) for h in snapshot.h])
+    if "activation_kernel" in want:
+        out["activation_kernel"] = torch.stack([gram(phi(h)) for h in snapshot.h])
+    if "gradient_kernel" in want and snapshot.z is not None:
+        out["gradient_kernel"] = torch.stack([gram(z) for z in snapshot.z])
+    if "tangent_kernel" in want and snapshot.tangent is not None:
+        out |= {f"tangent_{role}": part for role, part in snapshot.tangent.items()}
+    if "movement" in want and snapshot.h_initial is not None:
+        pairs = zip(snapshot.h, snapshot.h_initial, strict=True)
+        out["movement"] = torch.stack([(h - h0).square().mean(-1).sqrt() for h, h0 in pairs])
+    if request.particles:
+        out["particles"] = torch.stack([h[:, : request.particles] for h in snapshot.h])
+    return {k: v.detach().cpu().double().numpy() for k, v in out.items()}

@@ -1,0 +1,167 @@
+"""Collecting one run's records, and joining the runs of all seeds into a trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leadline.measure.observation import Measure
+from leadline.problems.losses import accuracy, loss_value
+from leadline.trajectory import Trajectory, has_diverged
+
+if TYPE_CHECKING:
+    from leadline.problems import Problem
+    from leadline.recipe import SGD
+
+
+def recorded_steps(steps: int, every: int) -> np.ndarray:
+    """0, every, 2·every, … and always the last."""
+    return np.unique([*range(0, steps + 1, every), steps])
+
+
+@dataclass
+class Record:
+    """One seed's records: arrays over the recorded steps, NaN where nothing was recorded."""
+
+    steps: np.ndarray
+    loss: str
+    y: Tensor
+    labels: Tensor | None
+    y_test: Tensor | None
+    labels_test: Tensor | None
+    arrays: dict[str, np.ndarray]
+    measures: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
+    diverged: int = -1
+    largest_rank: int = 0
+    last_loss: float = float("nan")
+
+    @classmethod
+    def empty(cls, problem: Problem, sgd: SGD, every: int, measure: Measure | None) -> Record:
+        """Nothing recorded yet."""
+        steps = recorded_steps(sgd.steps, every)
+        if measure is not None:
+            measure.at(sgd.steps)
+
+        def tensor(x: np.ndarray | None) -> Tensor | None:
+            return None if x is None else torch.tensor(x)
+
+        y = torch.tensor(problem.y)
+        out = cls(
+            steps,
+            problem.loss,
+            y,
+            tensor(problem.labels),
+            tensor(problem.y_test),
+            tensor(problem.labels_test),
+            {},
+        )
+        for part, targets, labels in (
+            ("train", y, out.labels),
+            ("test", out.y_test, out.labels_test),
+        ):
+            if targets is None:
+                continue
+            out.arrays[f"{part}_outputs"] = np.full((len(steps), *targets.shape), np.nan)
+            out.arrays[f"{part}_loss"] = np.full(len(steps), np.nan)
+            if labels is not None:
+                out.arrays[f"{part}_accuracy"] = np.full(len(steps), np.nan)
+        return out
+
+    def due(self, k: int) -> bool:
+        """Whether step k is to be recorded."""
+        return k in self.steps
+
+    def observe(self, k: int, outputs: Tensor, test: Tensor | None) -> bool:
+        """Record outputs (P, C) at step k; False, and nothing kept, if training has diverged."""
+        r = int(np.searchsorted(self.steps, k))
+        f = outputs.detach().cpu().double()
+        value = float(loss_value(self.loss, f, self.y))
+        first = self.arrays["train_loss"][0] if r else value
+        self.last_loss = value
+        if has_diverged(value, first):
+            self.diverge(k)
+            return False
+        self._put("train", r, f, self.y, self.labels)
+        if test is not None and self.y_test is not None:
+            f = test.detach().cpu().double()
+            self._put("test", r, f, self.y_test, self.labels_test)
+        return True
+
+    def _put(self, part: str, r: int, f: Tensor, y: Tensor, labels: Tensor | None) -> None:
+        self.arrays[f"{part}_outputs"][r] = f.numpy()
+        self.arrays[f"{part}_loss"][r] = float(loss_value(self.loss, f, y))
+        if labels is not None:
+            self.arrays[f"{part}_accuracy"][r] = float(accuracy(f, labels))
+
+    def measure(self, k: int, values: dict[str, np.ndarray]) -> None:
+        """Keep the numbers of one snapshot."""
+        self.measures[k] = values
+
+    def diverge(self, k: int) -> None:
+        """Training has diverged at step k: nothing from then on is recorded."""
+        self.diverged = k
+
+    def with_ranks(self, ranks: np.ndarray) -> Record:
+        """Note the largest rank of the run."""
+        self.largest_rank = int(ranks.max(initial=0))
+        return self
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Flat arrays for a checkpoint."""
+        out = {f"record/{k}": v for k, v in self.arrays.items()}
+        for k, values in self.measures.items():
+            out |= {f"measure/{k}/{name}": v for name, v in values.items()}
+        out["scalars"] = np.array([self.diverged, self.largest_rank, self.last_loss])
+        return out
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> Record:
+        """Continue from ``state()``."""
+        for name, value in state.items():
+            kind, _, rest = name.partition("/")
+            if kind == "record":
+                self.arrays[rest] = value.copy()
+            elif kind == "measure":
+                step, _, quantity = rest.partition("/")
+                self.measures.setdefault(int(step), {})[quantity] = value
+        diverged, rank, self.last_loss = state["scalars"].tolist()
+        self.diverged, self.largest_rank = int(diverged), int(rank)
+        return self
+
+
+def assemble(
+    records: Sequence[Record],
+    info: Mapping[str, Any],
+    problem: Problem,
+    sgd: SGD,
+    measure: Measure | None,
+) -> Trajectory:
+    """All seeds' records as one trajectory."""
+    first = records[0]
+    arrays = {name: np.stack([r.arrays[name] for r in records]) for name in first.arrays}
+    extra: dict[str, Any] = {}
+    if measure is not None:
+        at = measure.at(sgd.steps)
+        shapes = {n: v.shape for r in records for m in r.measures.values() for n, v in m.items()}
+        extra["times"] = np.array(measure.times)
+        extra["measured_steps"] = np.array(at)
+        extra["measures"] = {
+            name: np.stack(
+                [
+                    [r.measures.get(k, {}).get(name, np.full(shape, np.nan)) for k in at]
+                    for r in records
+                ]
+            )
+            for name, shape in shapes.items()
+        }
+    return Trajectory(
+        steps=first.steps,
+        diverged=np.array([r.diverged for r in records]),
+        info=info,
+        **arrays,
+        **extra,
+    )

@@ -1,0 +1,212 @@
+"""The training loop of a few runs at once, their weights stacked along a leading axis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leadline.activations import activation
+from leadline.measure.observation import Measure, numbers
+from leadline.networks.dense import Weights, forward
+from leadline.networks.draw import draw
+from leadline.networks.groups import param_groups
+from leadline.networks.record import Record
+from leadline.networks.snapshot import take
+from leadline.problems.losses import loss_value
+
+if TYPE_CHECKING:
+    from leadline.architecture import ResNet
+    from leadline.recipe import SGD
+
+_EVALUATION_BYTES = 1 << 28
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training, checked, its data on the device; runs of it are trained by ``run``."""
+
+    network: ResNet
+    sgd: SGD
+    width: int
+    depth: int
+    seed: int
+    independent: bool
+    dtype: torch.dtype
+    device: torch.device
+    loss: str
+    x: Tensor
+    y: Tensor
+    x_test: Tensor | None
+    measure: Measure | None
+    progress: Callable[..., Any] | None
+
+    @property
+    def full_batch(self) -> bool:
+        """Whether every step sees all samples."""
+        size = self.sgd.batch_size
+        return size is None or size >= len(self.x)
+
+
+def run(job: Job, runs: range, record: Record) -> float:
+    """Draw and train the given runs, filling the record; returns the seconds spent drawing."""
+    started = time.perf_counter()
+    weights = draw(
+        job.network,
+        job.width,
+        job.depth,
+        job.x.shape[1],
+        job.y.shape[1],
+        seed=job.seed,
+        runs=runs,
+        independent=job.independent,
+        dtype=job.dtype,
+        device=job.device,
+    )
+    drawing = time.perf_counter() - started
+    if job.sgd.center:
+        center(job, weights)
+    groups = param_groups(job.network, job.sgd, weights, job.depth)
+    for group in groups:
+        for p in group["params"]:
+            p.requires_grad_()
+    # foreach would hold another copy of all gradients when there is weight decay.
+    optimizer = torch.optim.SGD(groups, foreach=False)
+    rates = [group["lr"] for group in groups]
+    order = job.sgd.batches(len(job.x), job.seed)
+    initial: list[Sequence[Tensor] | None] = [None] * len(runs)
+
+    for step in range(job.sgd.steps + 1):
+        last = step == job.sgd.steps
+        losses = outputs = None
+        if not last:
+            rows = None if job.full_batch else torch.from_numpy(next(order)).to(job.device)
+            f = forward(job.network, weights, job.x if rows is None else job.x[rows])
+            losses = loss_value(job.loss, f, job.y if rows is None else job.y[rows])
+            outputs = f.detach() if rows is None else None
+        alive_before = record.alive(runs)
+        _observe(job, weights, step, runs, record, outputs, losses)
+        _measure(job, weights, step, runs, record, initial)
+        if losses is None:
+            break
+        alive = record.alive(runs)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * job.sgd.multiplier(step)
+        optimizer.zero_grad()
+        losses.backward(torch.from_numpy(alive).to(losses))
+        del f
+        optimizer.step()
+        _clear(weights, optimizer, np.flatnonzero(alive_before & ~alive))
+        if job.progress is not None:
+            mean = losses.detach().double().cpu().numpy()[alive]
+            loss = float(mean.mean()) if len(mean) else float("nan")
+            job.progress(step=step + 1, steps=job.sgd.steps, loss=loss, seeds=runs)
+        if not alive.any():
+            _rest(job, weights, step, runs, record)
+            break
+    return drawing
+
+
+def evaluate(job: Job, weights: Weights, x: Tensor, take_h: bool = False) -> Tensor:
+    """Outputs (S, P, C), or h_L (S, P, n), without gradients, in chunks of inputs."""
+    stack, n = weights.readout.shape[:2]
+    rows = max(1, _EVALUATION_BYTES // (4 * stack * n * weights.readout.element_size()))
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(x), rows):
+            last = _LastFeatures()
+            f = forward(job.network, weights, x[start : start + rows], last)
+            parts.append(last.h if take_h else f)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+class _LastFeatures:
+    """Keeps h of the latest layer."""
+
+    h: Tensor
+
+    def stream(self, index: int, h: Tensor) -> None:
+        self.h = h
+
+    def layer(self, index: int, a: Tensor, u: Tensor) -> None:
+        pass
+
+
+def center(job: Job, weights: Weights) -> None:
+    """v −= H(HᵀH)⁺Hᵀv in place, H (n, P) the training h_L, by the singular vectors of H."""
+    eps = torch.finfo(job.dtype).eps
+    for h, v in zip(evaluate(job, weights, job.x, take_h=True), weights.readout, strict=True):
+        q, size, _ = torch.linalg.svd(h.double().mT, full_matrices=False)
+        q = q[:, size > eps * max(h.shape) * size[0]]
+        projected = v.double()
+        for _ in range(2):
+            projected = projected - q @ (q.mT @ projected)
+        v.copy_(projected)
+
+
+def _observe(
+    job: Job,
+    weights: Weights,
+    step: int,
+    runs: range,
+    record: Record,
+    outputs: Tensor | None,
+    losses: Tensor | None,
+) -> None:
+    """Mark the runs that diverge at this step, then record the others if the step is asked for."""
+    if step in record.steps:
+        outputs = evaluate(job, weights, job.x) if outputs is None else outputs
+        full = record.losses(outputs)
+        if step == 0:
+            record.start(runs, full)
+        record.check(step, runs, full)
+    if losses is not None:
+        record.check(step, runs, losses.detach().double().cpu().numpy())
+    if step in record.steps and outputs is not None:
+        record.outputs("train", step, runs, outputs)
+        if job.x_test is not None:
+            record.outputs("test", step, runs, evaluate(job, weights, job.x_test))
+
+
+def _measure(
+    job: Job,
+    weights: Weights,
+    step: int,
+    runs: range,
+    record: Record,
+    initial: list[Sequence[Tensor] | None],
+) -> None:
+    """Measure every run if the step is asked for; keep the features of step 0 for movement."""
+    request = job.measure
+    if request is None or not (step in record.measured or (step == 0 and request.initial)):
+        return
+    phi = activation(job.network.activation)
+    for at, which in enumerate(runs):
+        snapshot = take(job.network, weights.run(at), job.x, request, initial[at])
+        if step == 0:
+            initial[at] = snapshot.h_initial
+        if step in record.measured:
+            record.measure(step, which, numbers(request, snapshot, phi))
+
+
+def _clear(weights: Weights, optimizer: torch.optim.SGD, dead: np.ndarray) -> None:
+    """Zero the weights and momentum of diverged runs, so that they cost and say nothing."""
+    with torch.no_grad():
+        for at in dead.tolist():
+            for w in weights.tensors:
+                w[at].zero_()
+                buffer = optimizer.state.get(w, {}).get("momentum_buffer")
+                if buffer is not None:
+                    buffer[at].zero_()
+
+
+def _rest(job: Job, weights: Weights, step: int, runs: range, record: Record) -> None:
+    """Give the measures that no run reached their shapes."""
+    later = [k for k in record.measured if k > step]
+    if later and not record.measures:
+        _measure(job, weights, later[0], runs[:1], record, [None])

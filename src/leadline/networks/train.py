@@ -1,0 +1,205 @@
+"""Training dense finite networks by plain PyTorch: autograd and ``torch.optim.SGD``."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+import torch
+
+from leadline.architecture import ResNet
+from leadline.errors import MemoryBudgetError, check_choice, check_int, check_real
+from leadline.measure.observation import Measure
+from leadline.networks.draw import count_entries
+from leadline.networks.loop import Job, run
+from leadline.networks.record import Record
+from leadline.recipe import SGD
+from leadline.trajectory import Trajectory, versions
+
+if TYPE_CHECKING:
+    from leadline.problems.problem import Problem
+
+COUPLINGS = ("reused", "independent")
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def train(
+    problem: Problem,
+    network: ResNet,
+    sgd: SGD,
+    *,
+    width: int,
+    depth: int,
+    coupling: str = "reused",
+    seeds: int = 1,
+    seed: int = 0,
+    dtype: str | torch.dtype = "float32",
+    device: str | torch.device = "cpu",
+    record_every: int = 1,
+    measure: Measure | None = None,
+    memory: float | None = None,
+    progress: Callable[..., Any] | None = None,
+) -> Trajectory:
+    """Train dense networks of width n and depth L, several seeds at once.
+
+    Run s draws its weights from child s of ``SeedSequence(seed)``, whatever the number of seeds;
+    the batch order depends on ``seed`` alone and is shared by all runs.
+
+    Args:
+        problem: data and loss.
+        network: architecture and scheme.
+        sgd: the recipe.
+        width: n ≥ 1.
+        depth: L ≥ 1.
+        coupling: "reused" is backpropagation; "independent" is the decoupled network, whose
+            backward pass uses a second W(0), independent of the first, with the same learned
+            updates (the gradient-independence assumption at finite size).
+        seeds: number of runs S ≥ 1; as many as fit into memory are trained together.
+        seed: ≥ 0.
+        dtype: "float32" or "float64", or the torch dtype.
+        device: a torch device.
+        record_every: record steps 0, record_every, ..., and always the last.
+        measure: what to measure inside; None is nothing.
+        memory: bytes that weights, gradients, momentum and activations may take; None is 60 % of
+            what is available.
+        progress: called after every step with step (1..K), steps, loss (mean over the runs at
+            work, before the step) and seeds (their range).
+
+    Returns:
+        A ``Trajectory`` of kind "train". A run that diverges is NaN from that step on, the others
+        go on.
+
+    Raises:
+        ValueError, TypeError: naming the argument, its value and the remedy.
+        MemoryError: if not even one run fits, before any work.
+    """
+    started = time.perf_counter()
+    n, L = check_int("width", width, 1), check_int("depth", depth, 1)
+    check_choice("coupling", coupling, COUPLINGS)
+    S, seed = check_int("seeds", seeds, 1), check_int("seed", seed, 0)
+    every = check_int("record_every", record_every, 1)
+    for name, value, kind in (("network", network, ResNet), ("sgd", sgd, SGD)):
+        if not isinstance(value, kind):
+            raise TypeError(
+                f"{name}={value!r} is not a {kind.__name__}: give leadline.{kind.__name__}"
+            )
+    if measure is not None and not isinstance(measure, Measure):
+        raise TypeError(f"measure={measure!r} is not a Measure: give leadline.Measure(...) or None")
+    kind = _dtype(dtype)
+    place = torch.device(device)
+    P, d = problem.x.shape
+    C = problem.y.shape[1]
+    sgd.check(P)
+    if sgd.center and 4 * P > n:
+        raise ValueError(
+            f"center=True with P={P} samples needs a width of at least 4·P={4 * P}, not n={n}: "
+            "v would lose much of its freedom; give center=False, fewer samples or more width"
+        )
+    measured = () if measure is None else measure.at(sgd.steps)
+
+    per_run, weight_bytes = _bytes_per_run(network, sgd, n, L, P, d, C, coupling, kind.itemsize)
+    together = _together(per_run, n, L, place, memory)
+    steps = tuple(sorted({*range(0, sgd.steps + 1, every), sgd.steps}))
+    record = Record(problem, S, steps, measured)
+
+    def put(a: np.ndarray) -> torch.Tensor:
+        return torch.as_tensor(np.array(a), dtype=kind, device=place)
+
+    test = problem.x_test
+    job = Job(
+        network=network,
+        sgd=sgd,
+        width=n,
+        depth=L,
+        seed=seed,
+        independent=coupling == "independent",
+        dtype=kind,
+        device=place,
+        loss=problem.loss,
+        x=put(problem.x),
+        y=put(problem.y),
+        x_test=None if test is None or not len(test) else put(test),
+        measure=measure,
+        progress=progress,
+    )
+    drawing = 0.0
+    for first in range(0, S, together):
+        drawing += run(job, range(first, min(S, first + together)), record)
+    info = {
+        "kind": "train",
+        "problem": {"name": problem.name, "fingerprint": problem.fingerprint()},
+        "network": _plain(network),
+        "sgd": _plain(sgd),
+        "width": n,
+        "depth": L,
+        "coupling": coupling,
+        "seeds": S,
+        "seed": seed,
+        "dtype": str(kind).removeprefix("torch."),
+        "device": str(place),
+        "record_every": every,
+        "versions": versions(),
+        "parameters_bytes": weight_bytes,
+        "draw_seconds": drawing,
+        "seconds": time.perf_counter() - started,
+    }
+    return record.trajectory(measure, L, info)
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype:
+    name = str(dtype).removeprefix("torch.")
+    return DTYPES[check_choice("dtype", name, DTYPES)]
+
+
+def _bytes_per_run(
+    network: ResNet,
+    sgd: SGD,
+    n: int,
+    L: int,
+    P: int,
+    d: int,
+    C: int,
+    coupling: str,
+    size: int,
+) -> tuple[int, int]:
+    """Bytes of one run: weights, gradients, momentum and activations; and the weights alone."""
+    entries = count_entries(network, n, L, d, C)
+    if coupling == "independent":
+        entries["hidden"] *= 2
+    copies = 2 if sgd.momentum else 1
+    learned = copies * sum(entries[role] for role in sgd.train) if sgd.steps else 0
+    activations = 4 * min(sgd.batch_size or P, P) * n * (L * network.block_layers + 1)
+    total = sum(entries.values())
+    return size * (total + learned + activations), size * total
+
+
+def _together(per_run: int, n: int, L: int, device: torch.device, memory: float | None) -> int:
+    """How many runs fit into memory together, at least one."""
+    if memory is not None:
+        budget = check_real("memory", memory, 0.0, open_minimum=True)
+    elif device.type == "cuda":
+        budget = 0.6 * torch.cuda.mem_get_info(device)[0]
+    else:
+        budget = 0.6 * psutil.virtual_memory().available
+    if per_run > budget:
+        raise MemoryBudgetError(
+            f"one network of width={n} and depth={L} needs {per_run} bytes ({per_run / 2**30:.3g} "
+            f"GiB) for weights, gradients, momentum and activations, and memory={budget:.0f} bytes "
+            "are allowed: lower width or depth, use float32, or give more memory"
+        )
+    return int(budget // per_run)
+
+
+def _plain(settings: ResNet | SGD) -> dict[str, Any]:
+    """The fields of a dataclass as JSON can say them; functions by name."""
+
+    def value(v: Any) -> Any:
+        if callable(v):
+            return getattr(v, "__name__", repr(v))
+        return list(v) if isinstance(v, tuple) else v
+
+    return {f.name: value(getattr(settings, f.name)) for f in dataclasses.fields(settings)}

@@ -1,0 +1,1 @@
+"""Exponent tables: how hyperparameters depend on width and depth."""

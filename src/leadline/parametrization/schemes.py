@@ -1,0 +1,87 @@
+"""One table of schemes: how multipliers and learning rates depend on width n and depth L.
+
+Everything is stated for weights with N(0, 1) entries (the form of the paper, arXiv 2512.21075v1):
+
+    h_0 = U x/√d,   branch:  h_l = h_{l-1} + √T·L^-s · u_k,   u_j = gain·W_j φ(u_{j-1})/√n,
+    f = v·h_L · n^-p
+
+and SGD at rate η·n^q on U and v, η·n^q·c(L) on the weights of a branch. A scheme is the data
+(s, c for internal layers, c for a branch's last layer, p, q); nothing else branches on its name.
+
+Sources: mup: Tensor Programs IV (2011.14522). depth-mup: 2310.02244 and 2309.16620.
+depth-mup-corrected: 2512.21075v1 (the factor √L on internal layers undoes the 1/√L of their own
+update). completep: 2505.01618; the same rule follows from the spectral condition of 2603.00541 for
+blocks of two or more weight layers. ntk: 1806.07572 with the residual scaling of depth-mup.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from leadline.errors import check_choice
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Exponents of one parametrization; see the module's text for the form they refer to."""
+
+    name: str
+    branch: float
+    """Exponent of L in the branch multiplier (-s)."""
+    rate_internal: float
+    """Exponent of L in the learning rate of a branch's layers but the last."""
+    rate_last: float
+    """Exponent of L in the learning rate of a branch's last weight layer."""
+    readout: float
+    """Exponent of n in the output multiplier (-p)."""
+    rate_width: float
+    """Exponent q of n in every learning rate."""
+    reason: str
+
+    def rate_depth(self, position: int, layers: int) -> float:
+        """Exponent of L in the rate of weight layer ``position`` (0-based) of a branch."""
+        return self.rate_last if position == layers - 1 else self.rate_internal
+
+    def drift(self, position: int, layers: int) -> float:
+        """Exponent of L in L·α²·c: how that layer's learning moves the whole stream.
+
+        0 has a limit, above 0 explodes with depth, below 0 vanishes.
+        """
+        return 1 + 2 * self.branch + self.rate_depth(position, layers)
+
+    @property
+    def noise(self) -> float:
+        """Exponent of L in L·α²: the variance that all branches add at initialization."""
+        return 1 + 2 * self.branch
+
+
+_TABLE = (
+    Scheme("ntk", -0.5, 0.0, 0.0, -0.5, 0.0, "lazy: features stop moving as width grows"),
+    Scheme("mup", 0.0, 0.0, 0.0, -1.0, 1.0, "feature learning in width; no depth factor"),
+    Scheme("depth-mup", -0.5, 0.0, 0.0, -1.0, 1.0, "branch noise O(1) in total, updates O(1/L)"),
+    Scheme(
+        "depth-mup-corrected",
+        -0.5,
+        0.5,
+        0.0,
+        -1.0,
+        1.0,
+        "the paper's correction: internal layers learn √L faster, so their own update is O(1)",
+    ),
+    Scheme("completep", -1.0, 1.0, 1.0, -1.0, 1.0, "every layer's own update O(1), stream O(1)"),
+)
+
+SCHEMES: dict[str, Scheme] = {scheme.name: scheme for scheme in _TABLE}
+NAMES: tuple[str, ...] = (*SCHEMES, "auto")
+
+
+def scheme(name: str, block_layers: int) -> Scheme:
+    """The scheme called ``name``; ``auto`` picks by the number of weight layers of a branch.
+
+    >>> scheme("auto", 1).name, scheme("auto", 2).name
+    ('depth-mup', 'completep')
+    """
+    check_choice("scheme", name, NAMES)
+    if name == "auto":
+        name = "depth-mup" if block_layers == 1 else "completep"
+    return SCHEMES[name]

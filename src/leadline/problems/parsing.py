@@ -1,0 +1,107 @@
+"""One quoted string names a problem."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from leadline.errors import check_choice
+from leadline.problems.cifar import cifar10
+from leadline.problems.files import npz
+from leadline.problems.handwritten import digits
+from leadline.problems.problem import Problem
+from leadline.problems.synthetic import power_law, teacher
+
+_KINDS: dict[str, Callable[..., Problem]] = {
+    build.__name__: build for build in (digits, cifar10, npz, teacher, power_law)
+}
+_BOOLS = {"true": True, "false": False}
+
+
+def _integer_or_text(value: str) -> int | str:
+    value = value.strip()
+    return int(value) if value.removeprefix("-").isdecimal() else value
+
+
+def _value(key: str, value: str, build: Callable[..., Problem], text: str) -> Any:
+    """The typed value of a parameter, or raise naming it and what is expected."""
+    default = inspect.signature(build).parameters[key].default
+    expected = "an integer"
+    try:
+        if key == "loss":
+            return value
+        if key == "classes":
+            expected = "digits, such as 0;1"
+            return tuple(
+                (int if build is digits else _integer_or_text)(v) for v in value.split(";")
+            )
+        if isinstance(default, bool):
+            expected = "true or false"
+            return _BOOLS[value.lower()]
+        if isinstance(default, float):
+            expected = "a number"
+            return float(value)
+        if key in ("samples", "test_samples") and value.lower() == "none":
+            return None
+        return int(value)
+    except (ValueError, KeyError):
+        raise ValueError(f"{key}={value!r} in {text!r} is not valid: give {expected}") from None
+
+
+def parse(text: str, loss: str | None = None) -> Problem:
+    """The problem that a string names: ``kind``, ``kind:argument``, then ``?parameters``.
+
+    Kinds are the builders: "digits:0,1?samples=64,seed=1", "cifar10:PATH?classes=cat;dog",
+    "npz:PATH", "teacher?samples=32", "power_law?exponent=1.5". Parameters are the builder's,
+    separated by commas; items of a list by semicolons; true, false and none are values. A path may
+    hold anything; parameters begin after the last "?", so end the string with one more if the path
+    itself holds a "?".
+
+    Args:
+        text: the name.
+        loss: "mse" or "cross_entropy"; None is the string's, or else the builder's default.
+
+    Raises:
+        ValueError: on an unknown kind or parameter (naming the nearest valid one), on a bad value,
+            and when ``loss`` and the string's differ.
+        TypeError, OSError, KeyError: as the builders do.
+
+    >>> parse("teacher?samples=4,dimension=2")
+    Problem('teacher?samples=4,dimension=2', samples=4, test_samples=0, dimension=2, outputs=1, loss='mse')
+    """  # noqa: E501
+    if not isinstance(text, str):
+        raise TypeError(f"problem={text!r} is not a string: give one, such as 'digits:0,1'")
+    head, mark, tail = text.rpartition("?")
+    if not mark:
+        head, tail = text, ""
+    kind, colon, argument = head.partition(":")
+    build = _KINDS[check_choice("problem", kind.strip(), _KINDS)]
+    defaults = {k: p.default for k, p in inspect.signature(build).parameters.items()}
+    values: dict[str, Any] = {}
+    if "path" in defaults:
+        if not argument:
+            raise ValueError(f"problem={text!r} names no path: give {build.__name__}:PATH")
+        values["path"] = argument
+    elif build is digits and argument:
+        values["classes"] = _value("classes", argument.replace(",", ";"), build, text)
+    elif colon:
+        raise ValueError(
+            f"problem={text!r} has {argument!r} after the colon, where {build.__name__} takes "
+            f"{'digits, such as digits:0,1' if build is digits else 'nothing: drop it'}"
+        )
+    for item in tail.split(",") if tail else ():
+        key, equals, value = item.partition("=")
+        key, value = key.strip(), value.strip()
+        if not equals:
+            hint = '; if the path holds a "?", end the string with one more' if argument else ""
+            raise ValueError(f"{item!r} in {text!r} is not parameter=value: write it so{hint}")
+        check_choice(f"parameter of {build.__name__}", key, [k for k in defaults if k != "path"])
+        if key in values:
+            raise ValueError(f"{key}={value!r} in {text!r} is given twice: give it once")
+        values[key] = _value(key, value, build, text)
+    if loss is not None and values.setdefault("loss", loss) != loss:
+        raise ValueError(
+            f"loss={loss!r} differs from loss={values['loss']!r} in {text!r}: give one of them"
+        )
+    return build(**values)

@@ -1,0 +1,247 @@
+"""What a training run was: one frozen result for the solver, dense networks and the lazy limit."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas
+
+FORMAT = 1
+_ARRAYS = (
+    "steps",
+    "train_loss",
+    "train_outputs",
+    "train_accuracy",
+    "test_loss",
+    "test_outputs",
+    "test_accuracy",
+    "diverged",
+    "times",
+    "measured_steps",
+)
+
+
+def standard_error(x: np.ndarray) -> np.ndarray:
+    """Standard error of the mean over the first axis; NaN for a single seed."""
+    if len(x) < 2:
+        return np.full(x.shape[1:], np.nan)
+    return np.std(x, axis=0, ddof=1) / np.sqrt(len(x))
+
+
+@dataclass(frozen=True, repr=False)
+class Trajectory:
+    """A training run, over S seeds and R recorded steps of K (R = K+1 unless ``record_every``).
+
+    Attributes:
+        steps: (R,) the recorded steps.
+        train_loss, test_loss: (S, R).
+        train_outputs, test_outputs: (S, R, P, C), (S, R, P_test, C).
+        train_accuracy, test_accuracy: (S, R) in [0, 1]; None for regression.
+        diverged: (S,) the first step whose loss is not finite or has grown 10^8-fold; -1 if none.
+            Everything from that step on is NaN.
+        times: (D,) depth times t = l/L in [0, 1] of the measures.
+        measured_steps: (M,) steps of the measures.
+        measures: arrays by name, first axes (S, M): ``feature_kernel`` h·h'/n,
+            ``activation_kernel`` φ(h)·φ(h')/n and ``gradient_kernel`` z·z'/n, all (S, M, D, P, P);
+            ``tangent_input``, ``tangent_hidden``, ``tangent_readout`` (S, M, P, P), in units of η;
+            ``movement`` RMS of h − h(step 0) (S, M, D, P); ``particles`` (S, M, D, P, particles).
+            With several outputs gradient and tangent kernels are means over the outputs.
+        info: how it was computed: kind, arguments, versions, seconds.
+    """
+
+    steps: np.ndarray
+    train_loss: np.ndarray
+    train_outputs: np.ndarray
+    info: Mapping[str, Any]
+    train_accuracy: np.ndarray | None = None
+    test_loss: np.ndarray | None = None
+    test_outputs: np.ndarray | None = None
+    test_accuracy: np.ndarray | None = None
+    diverged: np.ndarray | None = None
+    times: np.ndarray | None = None
+    measured_steps: np.ndarray | None = None
+    measures: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in _ARRAYS:
+            value = getattr(self, name)
+            if value is not None:
+                value = np.asarray(value)
+                value.setflags(write=False)
+                object.__setattr__(self, name, value)
+
+    @property
+    def seeds(self) -> int:
+        """S."""
+        return len(self.train_loss)
+
+    def mean(self, name: str = "train_loss") -> np.ndarray:
+        """Mean over seeds of an attribute or measure."""
+        return self._get(name).mean(0)
+
+    def error(self, name: str = "train_loss") -> np.ndarray:
+        """Standard error of ``mean``; NaN for a single seed."""
+        return standard_error(self._get(name))
+
+    def tangent_kernel(self) -> np.ndarray:
+        """Θ, the sum of its three parts: (S, M, P, P), in units of η."""
+        parts = [self._get(f"tangent_{role}") for role in ("input", "hidden", "readout")]
+        return parts[0] + parts[1] + parts[2]
+
+    def smallest_eigenvalue(self, kernel: str = "activation_kernel") -> np.ndarray:
+        """Smallest eigenvalue of the P×P covariance over depth, (S, M, D): non-degeneracy."""
+        return np.linalg.eigvalsh(self._get(kernel))[..., 0]
+
+    def alignment(self, targets: np.ndarray, kernel: str = "feature_kernel") -> np.ndarray:
+        """Alignment ⟨K, yyᵀ⟩/(‖K‖‖yyᵀ‖) of a kernel with targets (P, C): (S, M, D) in [-1, 1]."""
+        k = self.tangent_kernel() if kernel == "tangent_kernel" else self._get(kernel)
+        y = np.asarray(targets, dtype=float).reshape(k.shape[-1], -1)
+        yy = y @ y.T
+        norms = np.sqrt((k**2).sum((-2, -1))) * np.sqrt((yy**2).sum())
+        return (k * yy).sum((-2, -1)) / norms
+
+    def _get(self, name: str) -> np.ndarray:
+        value = self.measures.get(name)
+        if value is None:
+            value = getattr(self, name, None) if name in _ARRAYS else None
+        if value is None:
+            have = [n for n in _ARRAYS if getattr(self, n) is not None] + list(self.measures)
+            raise KeyError(f"{name!r} was not recorded: this trajectory has {', '.join(have)}")
+        return value
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row per seed and recorded step."""
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError("to_pandas needs pandas: pip install 'leadline[pandas]'") from None
+        s, r = self.train_loss.shape
+        columns = {
+            "seed": np.repeat(np.arange(s), r),
+            "step": np.tile(self.steps, s),
+        }
+        for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
+            value = getattr(self, name)
+            if value is not None:
+                columns[name] = value.reshape(-1)
+        return pandas.DataFrame(columns)
+
+    def __repr__(self) -> str:
+        i = self.info
+        what = ", ".join(f"{k}={i[k]}" for k in ("width", "depth", "coupling") if i.get(k))
+        lines = [f"Trajectory({i.get('kind', '?')}: {what}, seeds={self.seeds})"]
+        for name in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
+            if getattr(self, name) is not None:
+                m, e = self.mean(name), self.error(name)
+                ends = [f"{m[k]:.4g}" + (f" ± {e[k]:.1g}" if e[k] == e[k] else "") for k in (0, -1)]
+                lines.append(
+                    f"  {name}: {ends[0]} (step {self.steps[0]}) → {ends[1]} (step {self.steps[-1]})"
+                )
+        if self.measures:
+            lines.append(f"  measures: {', '.join(self.measures)}")
+        if self.diverged is not None and (self.diverged >= 0).any():
+            at = self.diverged[self.diverged >= 0]
+            lines.append(
+                f"  DIVERGED in {len(at)} of {self.seeds} seeds, first at step {at.min()}: "
+                "lower lr, or use more depth or a scheme with a limit"
+            )
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain lists and numbers, NaN as None."""
+        out: dict[str, Any] = {"info": dict(self.info)}
+        for name in _ARRAYS:
+            value = getattr(self, name)
+            out[name] = None if value is None else jsonable(value)
+        out["measures"] = {k: jsonable(v) for k, v in self.measures.items()}
+        return out
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write safetensors with a JSON header; the file appears whole or not at all."""
+        from safetensors.numpy import save
+
+        arrays = {n: getattr(self, n) for n in _ARRAYS if getattr(self, n) is not None}
+        arrays |= {f"measures/{k}": v for k, v in self.measures.items()}
+        arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
+        header = {"leadline": json.dumps({"format": FORMAT, "info": dict(self.info)})}
+        return write_atomic(path, save(arrays, metadata=header))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Trajectory:
+        """Read what ``save`` wrote.
+
+        Raises:
+            OSError: if the file is missing, truncated or of another format.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        target = Path(path)
+        if not target.is_file():
+            raise FileNotFoundError(f"path={str(path)!r} does not exist: give a saved trajectory")
+        try:
+            with safe_open(target, framework="numpy") as f:
+                header = json.loads((f.metadata() or {})["leadline"])
+                arrays = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118
+        except (SafetensorError, KeyError, ValueError) as e:
+            raise OSError(f"path={str(path)!r} is not a whole saved trajectory: {e}") from None
+        measures = {k[9:]: arrays.pop(k) for k in list(arrays) if k.startswith("measures/")}
+        return cls(**arrays, measures=measures, info=header["info"])
+
+
+def jsonable(x: np.ndarray) -> Any:
+    """Nested lists with None for what JSON cannot say."""
+    if x.dtype.kind != "f":
+        return x.tolist()
+    return np.where(np.isfinite(x), x, None).tolist()
+
+
+def write_atomic(
+    path: str | os.PathLike[str], data: bytes | Callable[[Path], None]
+) -> Path:
+    """Write, fsync and rename, so that a reader never sees half a file.
+
+    Args:
+        data: the bytes, or a function that writes a file at the path it is given.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        if callable(data):
+            data(part)
+        else:
+            part.write_bytes(data)
+        with open(part, "rb") as f:
+            os.fsync(f.fileno())
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def versions() -> dict[str, str]:
+    """Versions that a rerun needs to know."""
+    import torch
+
+    from leadline._version import __version__
+
+    return {
+        "leadline": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def has_diverged(loss: float, first: float) -> bool:
+    """Not finite, or 10^8 times the first recorded loss (at least 1)."""
+    return not np.isfinite(loss) or loss > 1e8 * max(first, 1.0)
