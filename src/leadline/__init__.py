@@ -1,0 +1,82 @@
+"""leadline: the training dynamics of infinitely wide and deep residual networks, solved.
+
+>>> import leadline as ll
+>>> problem = ll.digits(classes=(0, 1), samples=16, test_samples=0)
+>>> sgd = ll.SGD(lr=0.3, steps=2)
+>>> s = ll.solve(problem, ll.ResNet(activation="tanh"), sgd, width=512, depth=4, seeds=2)
+>>> s.train_loss.shape
+(2, 3)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from leadline._version import __version__
+
+if TYPE_CHECKING:
+    from leadline.architecture import ResNet as ResNet
+    from leadline.comparison import Comparison as Comparison
+    from leadline.comparison import compare as compare
+    from leadline.dynamics.extrapolation import Limit as Limit
+    from leadline.dynamics.extrapolation import limit as limit
+    from leadline.dynamics.kernels import InitialKernels as InitialKernels
+    from leadline.dynamics.kernels import initial_kernels as initial_kernels
+    from leadline.dynamics.lazy import lazy as lazy
+    from leadline.dynamics.solver import solve as solve
+    from leadline.errors import CheckpointError as CheckpointError
+    from leadline.errors import MemoryBudgetError as MemoryBudgetError
+    from leadline.measure.observation import Measure as Measure
+    from leadline.networks.train import train as train
+    from leadline.problems import Problem as Problem
+    from leadline.problems import arrays as arrays
+    from leadline.problems import cifar10 as cifar10
+    from leadline.problems import digits as digits
+    from leadline.problems import npz as npz
+    from leadline.problems import parse as parse
+    from leadline.problems import power_law as power_law
+    from leadline.problems import teacher as teacher
+    from leadline.recipe import SGD as SGD
+    from leadline.trajectory import Trajectory as Trajectory
+
+# Names are imported on first use: `import leadline` loads neither torch nor numpy.
+_WHERE = {
+    "Comparison": "comparison",
+    "compare": "comparison",
+    "ResNet": "architecture",
+    "Limit": "dynamics.extrapolation",
+    "limit": "dynamics.extrapolation",
+    "InitialKernels": "dynamics.kernels",
+    "initial_kernels": "dynamics.kernels",
+    "lazy": "dynamics.lazy",
+    "solve": "dynamics.solver",
+    "CheckpointError": "errors",
+    "MemoryBudgetError": "errors",
+    "Measure": "measure.observation",
+    "train": "networks.train",
+    "Problem": "problems",
+    "arrays": "problems",
+    "cifar10": "problems",
+    "digits": "problems",
+    "npz": "problems",
+    "parse": "problems",
+    "power_law": "problems",
+    "teacher": "problems",
+    "SGD": "recipe",
+    "Trajectory": "trajectory",
+}
+
+__all__ = ["__version__", *sorted(_WHERE)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'leadline' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"leadline.{_WHERE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_WHERE]

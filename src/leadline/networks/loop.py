@@ -13,12 +13,13 @@ from torch import Tensor
 
 from leadline.activations import activation
 from leadline.measure.observation import Measure, numbers
+from leadline.measure.record import Record
 from leadline.networks.dense import Weights, forward
 from leadline.networks.draw import draw
 from leadline.networks.groups import param_groups
-from leadline.networks.record import Record
 from leadline.networks.snapshot import take
 from leadline.problems.losses import loss_value
+from leadline.trajectory import has_diverged
 
 if TYPE_CHECKING:
     from leadline.architecture import ResNet
@@ -53,8 +54,8 @@ class Job:
         return size is None or size >= len(self.x)
 
 
-def run(job: Job, runs: range, record: Record) -> float:
-    """Draw and train the given runs, filling the record; returns the seconds spent drawing."""
+def run(job: Job, runs: range, records: Sequence[Record]) -> float:
+    """Draw and train the given runs, filling their records; returns the seconds spent drawing."""
     started = time.perf_counter()
     weights = draw(
         job.network,
@@ -82,32 +83,32 @@ def run(job: Job, runs: range, record: Record) -> float:
     initial: list[Sequence[Tensor] | None] = [None] * len(runs)
 
     for step in range(job.sgd.steps + 1):
-        last = step == job.sgd.steps
+        before = _alive(records)
         losses = outputs = None
-        if not last:
+        if step < job.sgd.steps:
             rows = None if job.full_batch else torch.from_numpy(next(order)).to(job.device)
-            f = forward(job.network, weights, job.x if rows is None else job.x[rows])
-            losses = loss_value(job.loss, f, job.y if rows is None else job.y[rows])
-            outputs = f.detach() if rows is None else None
-        alive_before = record.alive(runs)
-        _observe(job, weights, step, runs, record, outputs, losses)
-        _measure(job, weights, step, runs, record, initial)
+            outputs = forward(job.network, weights, job.x if rows is None else job.x[rows])
+            losses = loss_value(job.loss, outputs, job.y if rows is None else job.y[rows])
+            outputs = outputs.detach() if rows is None else None
+        if losses is not None and step:
+            _check(records, step, losses)
+        if records[0].due(step):
+            _observe(job, weights, records, step, outputs)
+        _measure(job, weights, records, step, initial)
         if losses is None:
             break
-        alive = record.alive(runs)
+        alive = _alive(records)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * job.sgd.multiplier(step)
         optimizer.zero_grad()
         losses.backward(torch.from_numpy(alive).to(losses))
-        del f
         optimizer.step()
-        _clear(weights, optimizer, np.flatnonzero(alive_before & ~alive))
+        _clear(weights, optimizer, np.flatnonzero(before & ~alive))
         if job.progress is not None:
-            mean = losses.detach().double().cpu().numpy()[alive]
-            loss = float(mean.mean()) if len(mean) else float("nan")
+            known = losses.detach().double().cpu().numpy()[alive]
+            loss = float(known.mean()) if len(known) else float("nan")
             job.progress(step=step + 1, steps=job.sgd.steps, loss=loss, seeds=runs)
         if not alive.any():
-            _rest(job, weights, step, runs, record)
             break
     return drawing
 
@@ -149,49 +150,53 @@ def center(job: Job, weights: Weights) -> None:
         v.copy_(projected)
 
 
+def _alive(records: Sequence[Record]) -> np.ndarray:
+    """Which runs have not diverged: (S,) bool."""
+    return np.array([record.diverged < 0 for record in records])
+
+
+def _check(records: Sequence[Record], step: int, losses: Tensor) -> None:
+    """Mark the runs that a step's batch losses (S,) show to have diverged."""
+    for record, loss in zip(records, losses.detach().double().tolist(), strict=True):
+        first = float(record.arrays["train_loss"][0])
+        if record.diverged < 0 and has_diverged(loss, first):
+            record.diverge(step)
+
+
 def _observe(
-    job: Job,
-    weights: Weights,
-    step: int,
-    runs: range,
-    record: Record,
-    outputs: Tensor | None,
-    losses: Tensor | None,
+    job: Job, weights: Weights, records: Sequence[Record], step: int, outputs: Tensor | None
 ) -> None:
-    """Mark the runs that diverge at this step, then record the others if the step is asked for."""
-    if step in record.steps:
-        outputs = evaluate(job, weights, job.x) if outputs is None else outputs
-        full = record.losses(outputs)
-        if step == 0:
-            record.start(runs, full)
-        record.check(step, runs, full)
-    if losses is not None:
-        record.check(step, runs, losses.detach().double().cpu().numpy())
-    if step in record.steps and outputs is not None:
-        record.outputs("train", step, runs, outputs)
-        if job.x_test is not None:
-            record.outputs("test", step, runs, evaluate(job, weights, job.x_test))
+    """Record a step's outputs; those of the training inputs are computed unless given."""
+    outputs = evaluate(job, weights, job.x) if outputs is None else outputs
+    test = None if job.x_test is None else evaluate(job, weights, job.x_test)
+    for at, record in enumerate(records):
+        if record.diverged < 0:
+            record.observe(step, outputs[at], None if test is None else test[at])
 
 
 def _measure(
     job: Job,
     weights: Weights,
+    records: Sequence[Record],
     step: int,
-    runs: range,
-    record: Record,
     initial: list[Sequence[Tensor] | None],
 ) -> None:
     """Measure every run if the step is asked for; keep the features of step 0 for movement."""
     request = job.measure
-    if request is None or not (step in record.measured or (step == 0 and request.initial)):
+    if request is None:
+        return
+    asked = step in request.at(job.sgd.steps)
+    if not asked and (step or not request.initial):
         return
     phi = activation(job.network.activation)
-    for at, which in enumerate(runs):
+    for at, record in enumerate(records):
+        if record.diverged >= 0:
+            continue
         snapshot = take(job.network, weights.run(at), job.x, request, initial[at])
         if step == 0:
             initial[at] = snapshot.h_initial
-        if step in record.measured:
-            record.measure(step, which, numbers(request, snapshot, phi))
+        if asked:
+            record.measure(step, numbers(request, snapshot, phi))
 
 
 def _clear(weights: Weights, optimizer: torch.optim.SGD, dead: np.ndarray) -> None:
@@ -203,10 +208,3 @@ def _clear(weights: Weights, optimizer: torch.optim.SGD, dead: np.ndarray) -> No
                 buffer = optimizer.state.get(w, {}).get("momentum_buffer")
                 if buffer is not None:
                     buffer[at].zero_()
-
-
-def _rest(job: Job, weights: Weights, step: int, runs: range, record: Record) -> None:
-    """Give the measures that no run reached their shapes."""
-    later = [k for k in record.measured if k > step]
-    if later and not record.measures:
-        _measure(job, weights, later[0], runs[:1], record, [None])

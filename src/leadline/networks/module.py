@@ -62,9 +62,7 @@ class DenseResNet(nn.Module):
         def empty(*shape: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(*shape, dtype=dtype, device=device))
 
-        self.input: nn.Parameter = (
-            UninitializedParameter(dtype=dtype, device=device) if d is None else empty(n, d)
-        )
+        self.input: Any = UninitializedParameter() if d is None else empty(n, d)
         self.hidden = nn.ParameterList(
             empty(n, n) for _ in range(self.depth * network.block_layers)
         )
@@ -107,7 +105,8 @@ class DenseResNet(nn.Module):
 
     def _materialize(self, inputs: int) -> None:
         with torch.no_grad():
-            self.input.materialize((self.width, inputs))  # ty: ignore
+            like = self.readout
+            self.input.materialize((self.width, inputs), like.device, like.dtype)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         if not is_lazy(self.input):
@@ -117,8 +116,10 @@ class DenseResNet(nn.Module):
         destination[prefix + "readout"] = self.readout if keep_vars else self.readout.detach()
         destination[prefix + "input"] = self.input
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
         stored = state_dict.get(prefix + "input")
         if is_lazy(self.input) and stored is not None and not is_lazy(stored):
             self._materialize(stored.shape[-1])
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

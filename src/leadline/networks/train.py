@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -12,11 +11,12 @@ import psutil
 import torch
 
 from leadline.architecture import ResNet
+from leadline.describe import describe
 from leadline.errors import MemoryBudgetError, check_choice, check_int, check_real
 from leadline.measure.observation import Measure
+from leadline.measure.record import Record, assemble
 from leadline.networks.draw import count_entries
 from leadline.networks.loop import Job, run
-from leadline.networks.record import Record
 from leadline.recipe import SGD
 from leadline.trajectory import Trajectory, versions
 
@@ -82,10 +82,10 @@ def train(
     check_choice("coupling", coupling, COUPLINGS)
     S, seed = check_int("seeds", seeds, 1), check_int("seed", seed, 0)
     every = check_int("record_every", record_every, 1)
-    for name, value, kind in (("network", network, ResNet), ("sgd", sgd, SGD)):
-        if not isinstance(value, kind):
+    for name, value, cls in (("network", network, ResNet), ("sgd", sgd, SGD)):
+        if not isinstance(value, cls):
             raise TypeError(
-                f"{name}={value!r} is not a {kind.__name__}: give leadline.{kind.__name__}"
+                f"{name}={value!r} is not a {cls.__name__}: give leadline.{cls.__name__}"
             )
     if measure is not None and not isinstance(measure, Measure):
         raise TypeError(f"measure={measure!r} is not a Measure: give leadline.Measure(...) or None")
@@ -94,17 +94,15 @@ def train(
     P, d = problem.x.shape
     C = problem.y.shape[1]
     sgd.check(P)
-    if sgd.center and 4 * P > n:
+    if sgd.center and n < 4 * P:
         raise ValueError(
             f"center=True with P={P} samples needs a width of at least 4·P={4 * P}, not n={n}: "
             "v would lose much of its freedom; give center=False, fewer samples or more width"
         )
-    measured = () if measure is None else measure.at(sgd.steps)
+    records = [Record.empty(problem, sgd, every, measure) for _ in range(S)]
 
     per_run, weight_bytes = _bytes_per_run(network, sgd, n, L, P, d, C, coupling, kind.itemsize)
     together = _together(per_run, n, L, place, memory)
-    steps = tuple(sorted({*range(0, sgd.steps + 1, every), sgd.steps}))
-    record = Record(problem, S, steps, measured)
 
     def put(a: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.array(a), dtype=kind, device=place)
@@ -122,18 +120,17 @@ def train(
         loss=problem.loss,
         x=put(problem.x),
         y=put(problem.y),
-        x_test=None if test is None or not len(test) else put(test),
+        x_test=None if test is None else put(test),
         measure=measure,
         progress=progress,
     )
     drawing = 0.0
     for first in range(0, S, together):
-        drawing += run(job, range(first, min(S, first + together)), record)
+        runs = range(first, min(S, first + together))
+        drawing += run(job, runs, records[first : first + together])
     info = {
         "kind": "train",
-        "problem": {"name": problem.name, "fingerprint": problem.fingerprint()},
-        "network": _plain(network),
-        "sgd": _plain(sgd),
+        **describe(problem, network, sgd),
         "width": n,
         "depth": L,
         "coupling": coupling,
@@ -147,7 +144,7 @@ def train(
         "draw_seconds": drawing,
         "seconds": time.perf_counter() - started,
     }
-    return record.trajectory(measure, L, info)
+    return assemble(records, info, problem, sgd, measure)
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:
@@ -192,14 +189,3 @@ def _together(per_run: int, n: int, L: int, device: torch.device, memory: float 
             "are allowed: lower width or depth, use float32, or give more memory"
         )
     return int(budget // per_run)
-
-
-def _plain(settings: ResNet | SGD) -> dict[str, Any]:
-    """The fields of a dataclass as JSON can say them; functions by name."""
-
-    def value(v: Any) -> Any:
-        if callable(v):
-            return getattr(v, "__name__", repr(v))
-        return list(v) if isinstance(v, tuple) else v
-
-    return {f.name: value(getattr(settings, f.name)) for f in dataclasses.fields(settings)}

@@ -150,20 +150,17 @@ def _scale_rows(name: str, x: np.ndarray, before: np.ndarray) -> np.ndarray:
     return x * np.sqrt(x.shape[1] / (x * x).sum(1, keepdims=True))
 
 
-def _standardize(x: np.ndarray, x_test: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+def _standardize(xs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Centre by the training mean (not with one sample alone), then scale rows to |x|² = d."""
-    top = max(np.abs(a).max() for a in (x, x_test) if a is not None)
-    shift = -np.frexp(top)[1]  # by a power of two, so that sums do not overflow
-    x = np.ldexp(x, shift)
-    mean = x.mean(0) if len(x) > 1 else np.zeros(x.shape[1])
-    results = []
-    for name, a in (("x", x), ("x_test", None if x_test is None else np.ldexp(x_test, shift))):
-        if a is None:
-            results.append(None)
-            continue
-        before = np.maximum(np.abs(a).max(1), np.abs(mean).max())
-        results.append(_scale_rows(name, a - mean, before))
-    return results[0], results[1]
+    shift = -np.frexp(max(np.abs(x).max() for x in xs.values()))[1]
+    xs = {end: np.ldexp(x, shift) for end, x in xs.items()}  # exact; sums do not overflow
+    train = xs[""]
+    mean = train.mean(0) if len(train) > 1 else np.zeros(train.shape[1])
+    results = {}
+    for end, x in xs.items():
+        before = np.maximum(np.abs(x).max(1), np.abs(mean).max())
+        results[end] = _scale_rows(f"x{end}", x - mean, before)
+    return results
 
 
 def arrays(
@@ -236,14 +233,13 @@ def arrays(
         for end, a in ys.items():
             ys[end] = _regression(f"y{end}", a, columns)
             columns = ys[end].shape[1]
-    train, test = xs[""], xs.get("_test")
     if standardize:
-        train, test = _standardize(train, test)
+        xs = _standardize(xs)
     return Problem(
-        train,
+        xs[""],
         ys[""],
         labels.get(""),
-        test,
+        xs.get("_test"),
         ys.get("_test"),
         labels.get("_test"),
         loss=loss,

@@ -42,12 +42,12 @@ def digits(
     """
     from sklearn.datasets import load_digits
 
-    name = classes
+    argument = ""
     if classes is None:
         classes = tuple(range(10))
     else:
         classes = tuple(check_int("classes", c, 0) for c in check_classes(classes))
-        name = ",".join(str(c) for c in classes)
+        argument = ",".join(str(c) for c in classes)
         for c in classes:
             if c > 9:
                 raise ValueError(f"classes={classes!r} holds {c}: give digits 0..9")
@@ -79,7 +79,7 @@ def digits(
         standardize=standardize,
         name=spec(
             digits,
-            name or "",
+            argument,
             samples=samples,
             test_samples=test_samples,
             loss=loss,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 
@@ -15,7 +15,7 @@ def _spell(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def spec(build: Callable[..., Any], argument: str = "", **values: Any) -> str:
+def spec(build: FunctionType, argument: str = "", **values: Any) -> str:
     """The name of ``build``'s problem: its argument, and the values that are not the default.
 
     A path that holds a "?" gets one more at its end, which ``parse`` splits at.

@@ -14,7 +14,11 @@ from leadline.problems.problem import Problem
 from leadline.problems.synthetic import power_law, teacher
 
 _KINDS: dict[str, Callable[..., Problem]] = {
-    build.__name__: build for build in (digits, cifar10, npz, teacher, power_law)
+    "digits": digits,
+    "cifar10": cifar10,
+    "npz": npz,
+    "teacher": teacher,
+    "power_law": power_law,
 }
 _BOOLS = {"true": True, "false": False}
 
@@ -76,18 +80,19 @@ def parse(text: str, loss: str | None = None) -> Problem:
     if not mark:
         head, tail = text, ""
     kind, colon, argument = head.partition(":")
-    build = _KINDS[check_choice("problem", kind.strip(), _KINDS)]
+    kind = check_choice("problem", kind.strip(), _KINDS)
+    build = _KINDS[kind]
     defaults = {k: p.default for k, p in inspect.signature(build).parameters.items()}
     values: dict[str, Any] = {}
     if "path" in defaults:
         if not argument:
-            raise ValueError(f"problem={text!r} names no path: give {build.__name__}:PATH")
+            raise ValueError(f"problem={text!r} names no path: give {kind}:PATH")
         values["path"] = argument
     elif build is digits and argument:
         values["classes"] = _value("classes", argument.replace(",", ";"), build, text)
     elif colon:
         raise ValueError(
-            f"problem={text!r} has {argument!r} after the colon, where {build.__name__} takes "
+            f"problem={text!r} has {argument!r} after the colon, where {kind} takes "
             f"{'digits, such as digits:0,1' if build is digits else 'nothing: drop it'}"
         )
     for item in tail.split(",") if tail else ():
@@ -96,7 +101,7 @@ def parse(text: str, loss: str | None = None) -> Problem:
         if not equals:
             hint = '; if the path holds a "?", end the string with one more' if argument else ""
             raise ValueError(f"{item!r} in {text!r} is not parameter=value: write it so{hint}")
-        check_choice(f"parameter of {build.__name__}", key, [k for k in defaults if k != "path"])
+        check_choice(f"parameter of {kind}", key, [k for k in defaults if k != "path"])
         if key in values:
             raise ValueError(f"{key}={value!r} in {text!r} is given twice: give it once")
         values[key] = _value(key, value, build, text)

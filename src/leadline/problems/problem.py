@@ -95,22 +95,22 @@ class Problem:
         self._check_labels()
 
     def _check_shapes(self) -> None:
-        for end in ("", "_test"):
-            x, y, labels = (getattr(self, name + end) for name in ("x", "y", "labels"))
-            if (x is None) != (y is None):
-                given, missing = ("x_test", "y_test") if y is None else ("y_test", "x_test")
-                raise ValueError(f"{given} is given without {missing}: give both, or neither")
-            expected = self.labels is not None and x is not None
-            if (labels is not None) != expected:
+        if (self.x_test is None) != (self.y_test is None):
+            given, missing = ("x_test", "y_test") if self.y_test is None else ("y_test", "x_test")
+            raise ValueError(f"{given} is given without {missing}: give both, or neither")
+        expected = self.labels is not None and self.x_test is not None
+        if (self.labels_test is not None) != expected:
+            raise ValueError(
+                "labels_test must be given with labels and x_test, and only then: "
+                f"{'add' if expected else 'drop'} labels_test"
+            )
+        for name in ("y", "labels", "y_test", "labels_test"):
+            source = "x_test" if name.endswith("_test") else "x"
+            x, other = getattr(self, source), getattr(self, name)
+            if other is not None and len(other) != len(x):
                 raise ValueError(
-                    "labels_test must be given with labels and x_test, and only then: "
-                    f"{'add' if expected else 'drop'} labels_test"
+                    f"{source} has {len(x)} rows and {name} {len(other)}: give one a sample"
                 )
-            for name, other in (("y", y), ("labels", labels)):
-                if other is not None and len(other) != len(x):
-                    raise ValueError(
-                        f"x{end} has {len(x)} rows and {name}{end} {len(other)}: give one a sample"
-                    )
         for name, a, b in (("x_test", self.x, self.x_test), ("y_test", self.y, self.y_test)):
             if b is not None and a.shape[1] != b.shape[1]:
                 raise ValueError(
