@@ -33,7 +33,9 @@ kinds = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(kinds, st.integers(5, 40), st.sampled_from([torch.float32, torch.float64]), st.integers(0, 9))
+@given(
+    kinds, st.integers(5, 40), st.sampled_from([torch.float32, torch.float64]), st.integers(0, 9)
+)
 def test_any_order_of_questions_is_one_matrix(history, n, dtype, seed):
     """z·(Wu) = (Wᵀz)·u and stable answers, through updates, decay, momentum, more than n asked."""
     rng = torch.Generator().manual_seed(seed)

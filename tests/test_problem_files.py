@@ -125,7 +125,7 @@ def test_cifar_refuses(parent, options, match):
 
 
 def test_missing_paths(tmp_path):
-    with pytest.raises(FileNotFoundError, match="does not exist.*binary version"):
+    with pytest.raises(FileNotFoundError, match=r"does not exist.*binary version"):
         cifar10(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match=r"no data_batch_1\.bin.*binary version"):
         cifar10(tmp_path)
@@ -175,7 +175,7 @@ def test_the_pickle_version_is_named_and_never_unpickled(tmp_path):
         (folder / f"data_batch_{i}").write_bytes(data)
     members = {f"cifar-10-batches-py/data_batch_{i}": data for i in range(1, 6)}
     for path in (folder, tmp_path, pack(tmp_path / "p.tar.gz", members)):
-        with pytest.raises(OSError, match="pickle.*never unpickled.*cifar-10-binary"):
+        with pytest.raises(OSError, match=r"pickle.*never unpickled.*cifar-10-binary"):
             cifar10(path)
     with pytest.raises(OSError, match=r"not a readable tar\.gz"):
         cifar10(folder / "data_batch_1")
@@ -290,9 +290,9 @@ def test_npz_refuses_contents(tmp_path):
     with pytest.raises(ValueError, match="single class"):
         npz(save(path, x=X, y=Y * 0))
     save(path, x=X, y=Y)
-    with pytest.raises(ValueError, match="test_samples=2 but .* holds no x_test"):
+    with pytest.raises(ValueError, match=r"test_samples=2 but .* holds no x_test"):
         npz(path, test_samples=2)
-    with pytest.raises(ValueError, match="samples=13 .* give at most 12"):
+    with pytest.raises(ValueError, match=r"samples=13 .* give at most 12"):
         npz(path, samples=13)
     with pytest.raises(ValueError, match="samples=0"):
         npz(path, samples=0)

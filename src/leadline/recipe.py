@@ -76,9 +76,9 @@ class SGD:
         """The schedule's multiplier of lr at a step."""
         if self.schedule is None:
             return 1.0
-        if callable(self.schedule):
-            return float(self.schedule(step))
-        return self.schedule[step]
+        if isinstance(self.schedule, Sequence):
+            return self.schedule[step]
+        return float(self.schedule(step))
 
     def check(self, samples: int) -> None:
         """Refuse a batch larger than the problem."""

@@ -201,12 +201,12 @@ def jsonable(x: np.ndarray) -> Any:
     """Nested lists with None for what JSON cannot say."""
     if x.dtype.kind != "f":
         return x.tolist()
-    return np.where(np.isfinite(x), x, None).tolist()
+    out = x.astype(object)
+    out[~np.isfinite(x)] = None
+    return out.tolist()
 
 
-def write_atomic(
-    path: str | os.PathLike[str], data: bytes | Callable[[Path], None]
-) -> Path:
+def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[Path], None]) -> Path:
     """Write, fsync and rename, so that a reader never sees half a file.
 
     Args:

@@ -94,10 +94,7 @@ class _Mehler:
     def __call__(self, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         q, rho = _correlation(np.asarray(k, dtype=np.float64))
         values, group = _distinct(q)
-        phi, slope = (
-            _sum_series(*part, group, rho)
-            for part in self._coefficients(values)
-        )
+        phi, slope = (_sum_series(*part, group, rho) for part in self._coefficients(values))
         return phi, slope
 
     def _evaluate(self, h: np.ndarray) -> np.ndarray:
@@ -159,8 +156,9 @@ class _Mehler:
                 f[0] -= jump * np.maximum(h - c, 0)
                 f[1] -= jump * (h > c)
         mirror = full[..., ::-1]
-        parts = np.stack([0.5 * (full + mirror), 0.5 * (full - mirror)])
-        energy = (parts**2 * w).sum(-1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            parts = np.stack([0.5 * (full + mirror), 0.5 * (full - mirror)])
+            energy = (parts**2 * w).sum(-1)
         if not np.isfinite(energy).all():
             raise ValueError(
                 f"activation is not square integrable under N(0, {q.max():g}): "
@@ -239,12 +237,14 @@ def _sum_series(
     a: np.ndarray, rest: np.ndarray, kinked: bool, group: np.ndarray, rho: np.ndarray
 ) -> np.ndarray:
     """Σ_j a_j(q) a_j(q') ρ^j and the remainder, (P, P)."""
+    energy = np.array([(a[:, p::2] ** 2).sum(1).max() + rest[p].max() for p in (0, 1)])
+    alive = energy > 1e-14 * energy.sum()  # an odd φ has no even terms
     if len(a) == 1:  # one variance: a polynomial of ρ, on half of the symmetric matrix
         upper = np.triu_indices(len(rho))
         flat = rho[upper]
         value = np.concatenate(
             [
-                _horner(a[0] ** 2, rest[:, 0], kinked, flat[i : i + _CHUNK])
+                _horner(a[0] ** 2, rest[:, 0], alive, kinked, flat[i : i + _CHUNK])
                 for i in range(0, len(flat), _CHUNK)
             ]
         )
@@ -258,13 +258,15 @@ def _sum_series(
     for i in range(0, len(rho), rows):
         block = slice(i, i + rows)
         ends = root[:, block, None] * root[:, None, :]
-        out[block] = _horner(a[block].T[:, :, None], ends, kinked, rho[block], a.T[:, None, :])
+        left, right = a[block].T[:, :, None], a.T[:, None, :]
+        out[block] = _horner(left, ends, alive, kinked, rho[block], right)
     return out
 
 
 def _horner(
     c: np.ndarray,
     rest: np.ndarray,
+    alive: np.ndarray,
     kinked: bool,
     rho: np.ndarray,
     other: np.ndarray | None = None,
@@ -278,7 +280,7 @@ def _horner(
     out = np.zeros_like(rho)
     for parity in (0, 1):
         terms = range(len(c) - 2 + parity, -1, -2)
-        if not np.abs(c[parity::2]).max() > 1e-15 and not rest[parity].max() > 1e-15:
+        if not alive[parity]:
             continue
         value = np.zeros_like(rho)
         for j in terms:

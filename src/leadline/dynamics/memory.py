@@ -93,9 +93,7 @@ class Meter:
         self._growth = 0
         size = run.settings.dtype.itemsize
         self._row = 2 * size * run.n
-        self._other = size * run.n * (
-            run.u.value.shape[1] * 2 + run.v.value.shape[1]
-        )
+        self._other = size * run.n * (run.u.value.shape[1] * 2 + run.v.value.shape[1])
 
     def _read(self) -> int:
         return int(self._run.ranks.sum())

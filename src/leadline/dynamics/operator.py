@@ -111,7 +111,7 @@ class Operator:
         if self.scale != 1.0:
             weight: Tensor | float = self.scale
             if initial is not None:
-                weight = torch.where(initial, 1.0, self.scale).to(c)[:, None]
+                weight = torch.where(initial[:, None], c.new_tensor(1.0), self.scale)
             direct, back = weight * c, weight * back
         rows, columns = learned.shape
         if rows and columns:

@@ -94,10 +94,7 @@ class Run:
         self.u, self.v = Explicit(u), Explicit(v)
         self.u_initial = u
         self.operators = [
-            [
-                Operator(settings, noise(_TRAINING, l, j), noise(_SCRATCH, l, j))
-                for j in range(k)
-            ]
+            [Operator(settings, noise(_TRAINING, l, j), noise(_SCRATCH, l, j)) for j in range(k)]
             for l in range(depth)
         ]
 
@@ -237,9 +234,11 @@ class Run:
         """v ← v − H(HᵀH)⁺Hᵀv with the training features at initialization, H = topᵀ (n, P)."""
         h = top.double()
         v = self.v.value.double()
-        coefficients = torch.linalg.lstsq(h.mT, v, driver="gelsd").solution if (
-            h.device.type == "cpu"
-        ) else torch.linalg.pinv(h @ h.mT, hermitian=True) @ (h @ v)
+        coefficients = (
+            torch.linalg.lstsq(h.mT, v, driver="gelsd").solution
+            if (h.device.type == "cpu")
+            else torch.linalg.pinv(h @ h.mT, hermitian=True) @ (h @ v)
+        )
         self.v = Explicit((v - h.mT @ coefficients).to(self.v.value))
 
     def evaluate(self, x: Tensor) -> Tensor:
@@ -256,9 +255,7 @@ class Run:
         if request.initial:
             rows = torch.cat([x, x])
             initial = torch.arange(2 * p, device=x.device) >= p
-        done = self.forward(
-            rows, forget=True, keep=layers, initial=initial, inner=tangent
-        )
+        done = self.forward(rows, forget=True, keep=layers, initial=initial, inner=tangent)
         shot = Snapshot(h=[done.features[l][:p] for l in layers])
         if request.initial:
             shot.h_initial = [done.features[l][p:] for l in layers]
@@ -313,9 +310,7 @@ class Run:
         device = self.settings.device
         for name in ("u", "v"):
             buffer = state.get(f"{name}_buffer")
-            weight = Explicit(
-                state[name].to(device), None if buffer is None else buffer.to(device)
-            )
+            weight = Explicit(state[name].to(device), None if buffer is None else buffer.to(device))
             setattr(self, name, weight)
         self.u_initial = state["u_initial"].to(device)
         for l, block in enumerate(self.operators):

@@ -19,9 +19,9 @@ from leadline.dynamics.run import VARIANCE_REDUCTIONS, Run
 from leadline.errors import MemoryBudgetError, check_choice, check_int, check_real
 from leadline.measure.observation import Measure, numbers
 from leadline.measure.record import Record, assemble
-from leadline.problems.losses import chi
+from leadline.problems.losses import chi, loss_value
 from leadline.recipe import SGD
-from leadline.trajectory import Trajectory, versions
+from leadline.trajectory import Trajectory, has_diverged, versions
 
 if TYPE_CHECKING:
     from leadline.problems import Problem
@@ -216,23 +216,21 @@ class Training:
             return
         if done is None:
             done = run.forward(self.x[batch])
-        if not bool(torch.isfinite(done.outputs).all()):
-            raise FloatingPointError("outputs are not finite")
-        run.step(
-            done, chi(self.loss, done.outputs, self.y[batch]), sgd.lr * sgd.multiplier(k)
-        )
+        if not self.full and has_diverged(
+            float(loss_value(self.loss, done.outputs, self.y[batch])),
+            float(self.record.arrays["train_loss"][0]),
+        ):
+            raise FloatingPointError("the batch's loss has diverged")
+        run.step(done, chi(self.loss, done.outputs, self.y[batch]), sgd.lr * sgd.multiplier(k))
         self.k = k + 1
 
     def _observe(self, k: int, outputs: torch.Tensor | None) -> bool:
         """Record outputs at step k; False if training has diverged."""
-        rows = [] if outputs is not None else [self.x]
-        rows += [] if self.x_test is None else [self.x_test]
-        if rows:
-            f = self.run.evaluate(torch.cat(rows))
-            if outputs is None:
-                outputs, f = f[: len(self.x)], f[len(self.x) :]
-        test = None if self.x_test is None else f
-        return self.record.observe(k, outputs, test)
+        p, test = len(self.x), self.x_test
+        if outputs is None:
+            f = self.run.evaluate(self.x if test is None else torch.cat([self.x, test]))
+            return self.record.observe(k, f[:p], None if test is None else f[p:])
+        return self.record.observe(k, outputs, None if test is None else self.run.evaluate(test))
 
 
 def check_arguments(

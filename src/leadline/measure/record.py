@@ -143,9 +143,10 @@ def assemble(
     """All seeds' records as one trajectory."""
     first = records[0]
     arrays = {name: np.stack([r.arrays[name] for r in records]) for name in first.arrays}
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] = dict(arrays)
     if measure is not None:
         at = measure.at(sgd.steps)
+        # Nothing was measured if every run diverged before the first measured step.
         shapes = {n: v.shape for r in records for m in r.measures.values() for n, v in m.items()}
         extra["times"] = np.array(measure.times)
         extra["measured_steps"] = np.array(at)
@@ -162,6 +163,5 @@ def assemble(
         steps=first.steps,
         diverged=np.array([r.diverged for r in records]),
         info=info,
-        **arrays,
         **extra,
     )

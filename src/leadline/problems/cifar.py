@@ -75,8 +75,9 @@ def _read_tar(path: Path, names: Sequence[str]) -> dict[str, bytes]:
                     batches[name] = stream.read()
                 _check_size(f"{path}: {inside}", len(batches[name]))
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        why = str(error).partition("\n")[0].rstrip(":")
         raise OSError(
-            f"path={str(path)!r} is not a readable tar.gz ({error}): it is truncated or of another "
+            f"path={str(path)!r} is not a readable tar.gz ({why}): it is truncated or of another "
             f"format; {_REMEDY} again"
         ) from error
     missing = [name for name in names if name not in batches]
