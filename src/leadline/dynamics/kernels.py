@@ -228,7 +228,7 @@ def _recursion(
             break
         added, d, parts = block(k)
         factor = keep + a * d
-        hidden = factor * hidden + sum(w * part for w, part in zip(b, parts, strict=True))
+        hidden = factor * hidden + np.tensordot(b, parts, 1)
         growth = growth * factor
         g_path[at <= layer] *= factor
         k = keep * k + a * added
@@ -259,10 +259,10 @@ def _solve(
         return out
 
     def slope(_: float, state: np.ndarray) -> np.ndarray:
-        k, _, theta = state.reshape(3, -1)
+        k, theta = state.reshape(3, -1)[::2]
         added, d, parts = block(full(k))
         d = a * d[upper]
-        w = sum(c * part for c, part in zip(b, parts, strict=True))[upper]
+        w = np.tensordot(b, parts, 1)[upper]
         return np.concatenate([a * added[upper], d, d * theta + w])
 
     start = np.concatenate([k0[upper], np.zeros(2 * len(upper[0]))])

@@ -1,0 +1,177 @@
+"""Speed and memory of ``solve``, as ratios in one run: ./dev bench speed [name ...]
+
+Names: dense width memory steps products (default: all). Prints one line a requirement, and
+writes them with the machine's description to benchmarks/results/speed.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+import leadline as ll
+
+RESULTS = Path(__file__).parent / "results"
+NET = ll.ResNet("tanh", scheme="depth-mup")
+
+
+def seconds(call, repeat: int = 3) -> float:
+    """Smallest wall time of a few calls: other work on the machine only ever adds."""
+    best = float("inf")
+    for _ in range(repeat):
+        start = time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def problem(samples: int) -> ll.Problem:
+    return ll.digits(classes=(0, 1), samples=samples, test_samples=0)
+
+
+def dense() -> dict:
+    """solve against train at n=4096, L=16, P=8, 5 full-batch steps."""
+    p, sgd, how = problem(8), ll.SGD(lr=0.3, steps=5), dict(width=4096, depth=16)
+    ll.solve(p, NET, sgd, **how)
+    solved = seconds(lambda: ll.solve(p, NET, sgd, **how), 5)
+    runs = []
+    for _ in range(2):
+        start = time.perf_counter()
+        t = ll.train(p, NET, sgd, **how)
+        total = time.perf_counter() - start
+        runs.append((total - t.info["draw_seconds"], t.info["draw_seconds"]))
+    trained, drawing = min(runs)
+    s = ll.solve(p, NET, sgd, **how)
+    weights = 4 * 4096 * 4096 * 16
+    bases = 4 * 4 * 4096 * s.info["largest_rank"] * 16
+    return {
+        "train_seconds": trained,
+        "draw_seconds": drawing,
+        "solve_seconds": solved,
+        "speedup (>= 30)": trained / solved,
+        "speedup with drawing": (trained + drawing) / solved,
+        "weights_over_bases (>= 20)": weights / bases,
+    }
+
+
+def width() -> dict:
+    """Time is linear in n: n=4096 to 65536 takes at most 20 times as long."""
+    p, sgd = problem(8), ll.SGD(lr=0.3, steps=5)
+    t = {n: seconds(lambda n=n: ll.solve(p, NET, sgd, width=n, depth=8)) for n in (4096, 65536)}
+    return {"seconds_4096": t[4096], "seconds_65536": t[65536], "ratio (<= 20)": t[65536] / t[4096]}
+
+
+def memory() -> dict:
+    """n=131072, L=32, P=16, 10 steps within 16 GiB, in a process of its own."""
+    code = (
+        "import leadline as ll, time; s=time.perf_counter();"
+        "p=ll.digits(classes=(0,1),samples=16,test_samples=0);"
+        "t=ll.solve(p,ll.ResNet('tanh',scheme='depth-mup'),ll.SGD(lr=0.3,steps=10),"
+        "width=131072,depth=32);"
+        "print(time.perf_counter()-s, t.info['largest_rank'], t.train_loss[0,-1])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    took, rank, loss = out.stdout.split()
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    return {
+        "seconds": float(took),
+        "largest_rank": int(rank),
+        "loss": float(loss),
+        "peak_GiB (<= 16)": peak,
+    }
+
+
+def steps() -> dict:
+    """1,000 full-batch steps take at most 13 times as long as 100: the rank saturates."""
+    p, how = problem(32), dict(width=2048, depth=8)
+    out, ranks = {}, {}
+    for k in (100, 1000):
+        start = time.perf_counter()
+        t = ll.solve(p, NET, ll.SGD(lr=0.3, steps=k), **how)
+        out[k], ranks[k] = time.perf_counter() - start, t.info["largest_rank"]
+    return {
+        "seconds_100": out[100],
+        "seconds_1000": out[1000],
+        "ratio (<= 13)": out[1000] / out[100],
+        "largest_rank_100": ranks[100],
+        "largest_rank_1000": ranks[1000],
+    }
+
+
+def products() -> dict:
+    """n=16384, P=32, 40 steps: solve against its own matrix products, timed in isolation.
+
+    A first solve notes the shapes of every product with the neurons; each distinct shape is then
+    timed alone (rounded up to ranks of 16, so that a few hundred shapes stand for all).
+    """
+    p, sgd, how = problem(32), ll.SGD(lr=0.3, steps=40), dict(width=16384, depth=8)
+    shapes: dict[tuple, int] = {}
+
+    class Noted(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            name = func.overloadpacket.__name__
+            if name in ("mm", "addmm", "addmm_"):
+                a, b = args[-2:]
+                if 16384 in (*a.shape, *b.shape):
+                    transposed = (a.stride(0) == 1 < a.shape[0], b.stride(0) == 1 < b.shape[0])
+                    key = (name != "mm", *a.shape, b.shape[1], *transposed, a.dtype)
+                    shapes[key] = shapes.get(key, 0) + 1
+            return func(*args, **(kwargs or {}))
+
+    with Noted():
+        ll.solve(p, NET, sgd, **how)
+    took = seconds(lambda: ll.solve(p, NET, sgd, **how), 2)
+    groups: dict[tuple, list] = {}
+    for key, count in shapes.items():
+        m, k, n = (-(-d // 16) * 16 if d > 64 else d for d in key[1:4])
+        groups.setdefault((key[0], m, k, n, *key[4:]), []).append((key, count))
+    total = 0.0
+    for (add, m, k, n, ta, tb, dtype), members in groups.items():
+        a = torch.randn((k, m) if ta else (m, k), dtype=dtype)
+        b = torch.randn((n, k) if tb else (k, n), dtype=dtype)
+        a, b = (a.mT if ta else a), (b.mT if tb else b)
+        c = torch.randn(m, n, dtype=dtype)
+        run = (lambda: torch.addmm(c, a, b)) if add else (lambda: a @ b)
+        run()
+        one = seconds(run, 5)
+        flops = m * k * n
+        total += sum(one * count * key[1] * key[2] * key[3] / flops for key, count in members)
+    return {
+        "solve_seconds": took,
+        "products_seconds": total,
+        "ratio (<= 2)": took / total,
+        "distinct_shapes": len(groups),
+    }
+
+
+def machine() -> dict:
+    return {
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "leadline": ll.__version__,
+    }
+
+
+if __name__ == "__main__":
+    benchmarks = {f.__name__: f for f in (dense, width, memory, steps, products)}
+    chosen = sys.argv[1:] or list(benchmarks)
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / "speed.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for name in chosen:
+        results[name] = benchmarks[name]() | {"machine": machine()}
+        row = {k: v for k, v in results[name].items() if k != "machine"}
+        shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+        print(f"{name:9s} {'; '.join(shown)}", flush=True)
+        path.write_text(json.dumps(results, indent=1) + "\n")

@@ -1,0 +1,374 @@
+"""``compare``: the limit, the lazy limit and real networks of growing size, side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from leadline.describe import describe
+from leadline.dynamics.extrapolation import Limit, check_has_limit, limit
+from leadline.dynamics.kernels import check_limit
+from leadline.dynamics.lazy import lazy
+from leadline.dynamics.solver import COUPLINGS, solve
+from leadline.errors import check_choice, check_int, check_real
+from leadline.networks.train import train
+from leadline.problems.losses import accuracy
+from leadline.trajectory import Trajectory, versions, write_atomic
+
+if TYPE_CHECKING:
+    import plotly.graph_objects
+
+    from leadline.architecture import ResNet
+    from leadline.problems import Problem
+    from leadline.recipe import SGD
+
+COLUMNS = (
+    "name",
+    "width",
+    "depth",
+    "coupling",
+    "train_loss",
+    "train_loss_error",
+    "test_loss",
+    "test_loss_error",
+    "train_accuracy",
+    "test_accuracy",
+    "gap",
+    "seconds",
+)
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One of the computations compared.
+
+    Attributes:
+        name: names its file too. role: "limit", "reference" (a large solve where there is no
+            limit), "lazy" or "finite".
+        width, depth: None is infinite. coupling: None for lazy, which has none.
+    """
+
+    name: str
+    role: str
+    width: int | None
+    depth: int | None
+    coupling: str | None
+    result: Trajectory | Limit
+
+    def loss(self, part: str = "train") -> np.ndarray | None:
+        """Mean loss (R,); None without a test set."""
+        value = getattr(self.result, f"{part}_loss")
+        if value is None or isinstance(self.result, Limit):
+            return value
+        return self.result.mean(f"{part}_loss")
+
+    def error(self, part: str = "train") -> np.ndarray | None:
+        """About 95 %: two standard errors over seeds, or the limit's error bar."""
+        if isinstance(self.result, Limit):
+            return getattr(self.result, f"{part}_loss_error")
+        if self.loss(part) is None:
+            return None
+        return 2 * self.result.error(f"{part}_loss")
+
+    def write(self, folder: Path) -> Path:
+        """Write the result, whole or not at all."""
+        if isinstance(self.result, Limit):
+            text = json.dumps(finite(self.result.to_json()))
+            return write_atomic(folder / f"{self.name}.json", text.encode())
+        return self.result.save(folder / f"{self.name}.safetensors")
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """Limits, lazy limit and finite networks of one problem, network and recipe.
+
+    Attributes:
+        rows: one dict a branch with the keys ``COLUMNS``. Losses and accuracies are of the last
+            step, errors about 95 %; ``gap`` is the RMS over recorded steps of mean training loss
+            minus that of the limit (or reference, or lazy for ntk) of the same coupling.
+        branches: the computations themselves, in the same order.
+        notes: what was replaced or left open, in words.
+        info: arguments and versions.
+    """
+
+    rows: tuple[Mapping[str, Any], ...]
+    branches: tuple[Branch, ...]
+    notes: tuple[str, ...]
+    info: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> Branch:
+        for branch in self.branches:
+            if branch.name == name:
+                return branch
+        raise KeyError(f"{name!r} is no branch: choose from {[b.name for b in self.branches]}")
+
+    def __repr__(self) -> str:
+        from leadline.reporting.tables import comparison_table
+
+        return comparison_table(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain lists and numbers, NaN as None."""
+        return finite(
+            {
+                "info": dict(self.info),
+                "notes": list(self.notes),
+                "rows": [dict(row) for row in self.rows],
+                "branches": {b.name: b.result.to_json() for b in self.branches},
+            }
+        )
+
+    def figure(self) -> plotly.graph_objects.Figure:
+        """Losses over steps and their convergence with size."""
+        from leadline.reporting.figures import comparison_figure
+
+        return comparison_figure(self)
+
+    def save(self, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
+        """Write compare.json and the figure compare.html; returns their paths."""
+        from leadline.reporting.figures import write_html
+
+        root = Path(folder)
+        text = json.dumps(self.to_json())
+        data = write_atomic(root / "compare.json", text.encode())
+        return data, write_html(self.figure(), root / "compare.html")
+
+
+def compare(
+    problem: Problem,
+    network: ResNet,
+    sgd: SGD,
+    *,
+    sizes: Sequence[tuple[int, int]] = ((64, 4), (128, 8), (256, 16)),
+    couplings: Sequence[str] = COUPLINGS,
+    seeds: int = 4,
+    seed: int = 0,
+    rtol: float = 0.01,
+    tol: float = 1e-3,
+    seconds: float | None = None,
+    memory: int | None = None,
+    dtype: str | torch.dtype = "float32",
+    device: str | torch.device = "cpu",
+    record_every: int = 1,
+    out: str | os.PathLike[str] | None = None,
+    progress: Callable[..., Any] | None = None,
+) -> Comparison:
+    """The limit of each coupling, the lazy limit, and dense networks of growing size.
+
+    For each coupling the finite networks are trained with that coupling: "reused" ones are real
+    networks, "independent" ones have a backward pass through other weights. Where the network has
+    no limit, ``solve`` at four times the largest width and the largest depth stands in for it; for
+    scheme ntk the limit is the lazy one.
+
+    Args:
+        sizes: (width, depth) of the finite networks, in the order they are trained.
+        seeds: S ≥ 2, of every branch. rtol, tol: as in ``limit``.
+        seconds: time budget of the limits; each coupling has an equal share.
+        memory: budget in bytes of each branch.
+        out: folder; each finished branch is written there before the next one starts, and
+            ``Comparison.save`` at the end.
+        progress: called as ``progress(branch=name, **what the branch reports)``.
+        The rest as in ``solve``.
+
+    Raises:
+        ValueError, TypeError, OSError: naming the argument, its value and the remedy.
+        MemoryError: a branch does not fit; those finished are in ``out``.
+    """
+    pairs = _check_sizes(sizes)
+    wanted = (couplings,) if isinstance(couplings, str) else tuple(couplings)
+    for coupling in wanted:
+        check_choice("couplings", coupling, COUPLINGS)
+    if not wanted or len(set(wanted)) < len(wanted):
+        raise ValueError(f"couplings={couplings!r}: give one or both of {', '.join(COUPLINGS)}")
+    check_int("seeds", seeds, 2)
+    check_real("rtol", rtol, 0.0, 1.0, open_minimum=True)
+    check_real("tol", tol, 0.0, 1.0)
+    if seconds is not None:
+        check_real("seconds", seconds, 0.0, open_minimum=True)
+    kind = str(dtype).removeprefix("torch.")
+    folder = None if out is None else _folder(out)
+
+    widest, deepest = max(n for n, _ in pairs), max(depth for _, depth in pairs)
+    is_lazy = network.table.rate_width == 0.0
+    lazy_depth = None if _passes(check_limit, network) else deepest
+    has_limit = _passes(check_has_limit, network)
+    notes = _notes(network, is_lazy, has_limit, lazy_depth, widest, deepest)
+    branches: list[Branch] = []
+
+    def add(
+        run: Callable[..., Trajectory | Limit],
+        role: str,
+        width: int | None,
+        depth: int | None,
+        coupling: str | None,
+        **how: Any,
+    ) -> None:
+        label = {"finite": "train", "reference": "solve"}.get(role, role)
+        size = f"{width}x{depth}" if width else ""
+        name = "-".join(part for part in (label, size, coupling) if part)
+        if run is not lazy:
+            how |= {"dtype": kind, "device": device, "memory": memory, "coupling": coupling}
+            if progress is not None:
+                how["progress"] = lambda **kw: progress(branch=name, **kw)
+        if role in ("finite", "reference"):
+            how |= {"width": width, "depth": depth}
+        result = run(
+            problem, network, sgd, seeds=seeds, seed=seed, record_every=record_every, **how
+        )
+        branch = Branch(name, role, width, depth, coupling, result)
+        branches.append(branch)
+        if folder is not None:
+            branch.write(folder)
+
+    add(lazy, "lazy", None, lazy_depth, None, depth=lazy_depth)
+    for coupling in wanted:
+        for width, depth in pairs:
+            add(train, "finite", width, depth, coupling)
+    for coupling in wanted if not is_lazy else ():
+        if has_limit:
+            share = None if seconds is None else seconds / len(wanted)
+            add(limit, "limit", None, None, coupling, rtol=rtol, tol=tol, seconds=share)
+            result = branches[-1].result
+            if isinstance(result, Limit) and not result.converged:
+                notes.append(f"limit-{coupling}: {result.message}")
+        else:
+            add(solve, "reference", 4 * widest, deepest, coupling, tol=tol)
+
+    order = {"limit": 0, "reference": 0, "lazy": 1, "finite": 2}
+    branches.sort(key=lambda b: order[b.role])
+    comparison = Comparison(
+        rows=tuple(_row(b, branches, problem) for b in branches),
+        branches=tuple(branches),
+        notes=tuple(notes),
+        info={
+            "kind": "compare",
+            **describe(problem, network, sgd),
+            "sizes": [list(pair) for pair in pairs],
+            "couplings": list(wanted),
+            "seeds": seeds,
+            "seed": seed,
+            "rtol": rtol,
+            "tol": tol,
+            "dtype": kind,
+            "device": str(device),
+            "record_every": record_every,
+            "versions": versions(),
+            "seconds": sum(float(b.result.info["seconds"]) for b in branches),
+        },
+    )
+    if folder is not None:
+        comparison.save(folder)
+    return comparison
+
+
+def finite(x: Any) -> Any:
+    """Nested lists and dicts with None for NaN and infinities, which JSON cannot say."""
+    if isinstance(x, Mapping):
+        return {k: finite(v) for k, v in x.items()}
+    if isinstance(x, list | tuple):
+        return [finite(v) for v in x]
+    return None if isinstance(x, float) and not np.isfinite(x) else x
+
+
+def gap(branch: Branch, other: Branch) -> float:
+    """RMS over recorded steps of the difference of the mean training losses."""
+    a, b = branch.loss(), other.loss()
+    assert a is not None
+    assert b is not None
+    return float(np.sqrt(np.mean((a - b) ** 2)))
+
+
+def target(branch: Branch, branches: Sequence[Branch]) -> Branch | None:
+    """What a finite branch converges to; None for the others."""
+    if branch.role != "finite":
+        return None
+    ends = [b for b in branches if b.role in ("limit", "reference")]
+    same = [b for b in ends if b.coupling == branch.coupling]
+    return (same or [b for b in branches if b.role == "lazy"])[0]
+
+
+def _row(branch: Branch, branches: Sequence[Branch], problem: Problem) -> dict[str, Any]:
+    """The table's row of a branch."""
+    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    row |= {name: getattr(branch, name) for name in ("name", "width", "depth", "coupling")}
+    for part, labels in (("train", problem.labels), ("test", problem.labels_test)):
+        loss, error = branch.loss(part), branch.error(part)
+        if loss is None or error is None:
+            continue
+        row[f"{part}_loss"], row[f"{part}_loss_error"] = float(loss[-1]), float(error[-1])
+        if labels is not None:
+            row[f"{part}_accuracy"] = _accuracy(branch.result, part, labels)
+    end = target(branch, branches)
+    row["gap"] = None if end is None else gap(branch, end)
+    row["seconds"] = float(branch.result.info["seconds"])
+    return row
+
+
+def _accuracy(result: Trajectory | Limit, part: str, labels: np.ndarray) -> float:
+    """Mean over seeds at the last step; for a limit that of its outputs."""
+    if isinstance(result, Trajectory):
+        return float(result.mean(f"{part}_accuracy")[-1])
+    outputs = np.array(getattr(result, f"{part}_outputs")[-1])
+    if not np.isfinite(outputs).all():
+        return float("nan")
+    return float(accuracy(torch.from_numpy(outputs), torch.tensor(labels)))
+
+
+def _notes(
+    network: ResNet,
+    is_lazy: bool,
+    has_limit: bool,
+    lazy_depth: int | None,
+    widest: int,
+    deepest: int,
+) -> list[str]:
+    """What stands in for a limit that does not exist."""
+    notes = []
+    if is_lazy:
+        notes.append(f"scheme={network.scheme!r} is lazy: its limit is the lazy one")
+    elif not has_limit:
+        reason = "skip=False" if not network.skip else f"scheme={network.scheme!r}"
+        notes.append(
+            f"{reason} has no infinite-depth limit: solve at width={4 * widest}, "
+            f"depth={deepest} stands in for it"
+        )
+    if lazy_depth is not None:
+        notes.append(f"the lazy limit is taken in width only, at depth={lazy_depth}")
+    return notes
+
+
+def _passes(check: Callable[[ResNet], None], network: ResNet) -> bool:
+    try:
+        check(network)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_sizes(sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """(width, depth) pairs as ints, at least one and all different."""
+    remedy = "give pairs (width, depth), such as ((64, 4), (128, 8))"
+    try:
+        pairs = [(width, depth) for width, depth in sizes]
+    except (TypeError, ValueError):
+        raise TypeError(f"sizes={sizes!r} are not pairs: {remedy}") from None
+    pairs = [(check_int("width in sizes", n, 1), check_int("depth in sizes", l, 1)) for n, l in pairs]
+    if not pairs or len(set(pairs)) < len(pairs):
+        raise ValueError(f"sizes={sizes!r} is empty or repeats a size: {remedy}")
+    return pairs
+
+
+def _folder(out: str | os.PathLike[str]) -> Path:
+    """The folder, made if it is missing."""
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"out={str(out)!r} is a file: give a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

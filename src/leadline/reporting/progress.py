@@ -1,0 +1,127 @@
+"""Live progress on stderr: one line with time left, loss, rank and memory."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, TextIO
+
+
+class Progress:
+    """A callable for ``progress=``; leave its ``with`` block to end the line.
+
+    Args:
+        seeds: runs that follow each other, for the time left.
+        stream: None is stderr. On a terminal one line is rewritten; elsewhere a plain line is
+            written at most every ``every`` seconds.
+        quiet: write nothing.
+    """
+
+    def __init__(
+        self,
+        seeds: int = 1,
+        *,
+        stream: TextIO | None = None,
+        every: float = 5.0,
+        quiet: bool = False,
+    ) -> None:
+        self._seeds, self._every, self._quiet = seeds, every, quiet
+        self._stream = sys.stderr if stream is None else stream
+        self._live = self._stream.isatty()
+        self._unit: tuple[Any, ...] | None = None
+        self._started = self._wrote = time.monotonic()
+        self._first = self._last = 0
+        self._width = 0
+
+    def __call__(self, **report: Any) -> None:
+        """Show a report: step, steps, loss, and what else the caller knows."""
+        now = time.monotonic()
+        step, steps = int(report["step"]), int(report["steps"])
+        unit = (report.get("branch"), report.get("seed"), str(report.get("seeds")))
+        if unit != self._unit or step < self._last:
+            self._unit, self._started, self._first = unit, now, step
+        self._last = step
+        if self._quiet or now - self._wrote < (0.1 if self._live else self._every):
+            return
+        self._wrote = now
+        self._write(line(report, self._left(now, step, steps, report.get("seed"))))
+
+    def _left(self, now: float, step: int, steps: int, seed: int | None) -> float | None:
+        """Seconds left of this branch, as far as it is known."""
+        done = step - self._first
+        if done < 1:
+            return None
+        pace = (now - self._started) / done
+        others = 0 if seed is None else max(self._seeds - 1 - seed, 0)
+        return pace * (steps - step + others * steps)
+
+    def _write(self, text: str) -> None:
+        if self._live:
+            self._stream.write("\r" + text.ljust(self._width))
+            self._width = len(text)
+        else:
+            self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live and self._width:
+            self._stream.write("\r" + " " * self._width + "\r")
+            self._stream.flush()
+
+
+def line(report: dict[str, Any], left: float | None) -> str:
+    """One report as text."""
+    parts = [str(report["branch"])] if report.get("branch") else []
+    if report.get("seed") is not None:
+        parts.append(f"seed {report['seed']}")
+    elif isinstance(report.get("seeds"), range):
+        runs = report["seeds"]
+        parts.append(f"seeds {runs[0]}–{runs[-1]}" if len(runs) > 1 else f"seed {runs[0]}")
+    parts.append(f"step {report['step']}/{report['steps']}")
+    if report.get("loss") is not None:
+        parts.append(f"loss {report['loss']:.4g}")
+    if report.get("rank") is not None:
+        parts.append(f"rank {report['rank']}")
+    if report.get("bytes") is not None:
+        parts.append(size(report["bytes"]))
+    if left is not None:
+        parts.append(f"{duration(left)} left")
+    return "  ".join(parts)
+
+
+def size(count: float) -> str:
+    """Bytes in binary units.
+
+    >>> size(3 * 2**29)
+    '1.5 GiB'
+    """
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            break
+        count /= 1024
+    else:
+        unit = "TiB"
+    return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.3g} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """A time span in words.
+
+    >>> duration(75), duration(4000)
+    ('1 min 15 s', '1 h 7 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {round(seconds / 60) % 60} min"
