@@ -217,8 +217,10 @@ def compare(
             how |= {"dtype": kind, "device": device, "memory": memory, "coupling": coupling}
             if progress is not None:
                 how["progress"] = lambda **kw: progress(branch=name, **kw)
-        if role in ("finite", "reference"):
-            how |= {"width": width, "depth": depth}
+        if role != "limit":
+            how["depth"] = depth
+        if width is not None:
+            how["width"] = width
         result = run(
             problem, network, sgd, seeds=seeds, seed=seed, record_every=record_every, **how
         )
@@ -227,7 +229,7 @@ def compare(
         if folder is not None:
             branch.write(folder)
 
-    add(lazy, "lazy", None, lazy_depth, None, depth=lazy_depth)
+    add(lazy, "lazy", None, lazy_depth, None)
     for coupling in wanted:
         for width, depth in pairs:
             add(train, "finite", width, depth, coupling)
@@ -359,7 +361,9 @@ def _check_sizes(sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         pairs = [(width, depth) for width, depth in sizes]
     except (TypeError, ValueError):
         raise TypeError(f"sizes={sizes!r} are not pairs: {remedy}") from None
-    pairs = [(check_int("width in sizes", n, 1), check_int("depth in sizes", l, 1)) for n, l in pairs]
+    pairs = [
+        (check_int("width in sizes", n, 1), check_int("depth in sizes", l, 1)) for n, l in pairs
+    ]
     if not pairs or len(set(pairs)) < len(pairs):
         raise ValueError(f"sizes={sizes!r} is empty or repeats a size: {remedy}")
     return pairs

@@ -47,6 +47,23 @@ class Settings:
     device: torch.device = torch.device("cpu")
 
 
+class Table:
+    """A small matrix (r, q) of coefficients that grows with both ranks; new entries are zero."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self.buffer = torch.zeros((0, 0), dtype=dtype, device=device)
+        """Saved whole: a product's rounding depends on how far apart its rows lie."""
+
+    def view(self, r: int, q: int) -> Tensor:
+        """The (r, q) corner, no copy."""
+        rows, columns = self.buffer.shape
+        if r > rows or q > columns:
+            buffer = self.buffer.new_zeros((max(r, 2 * rows), max(q, 2 * columns)))
+            buffer[:rows, :columns] = self.buffer
+            self.buffer = buffer
+        return self.buffer[:r, :q]
+
+
 class Operator:
     """W/√n of one layer through its questions and answers."""
 
@@ -54,11 +71,12 @@ class Operator:
         self.settings = settings
         self.noise = noise
         self.scratch = scratch
-        self.forward = Face(settings.n, settings.dtype, settings.device)
-        self.transposed = Face(settings.n, settings.dtype, settings.device)
-        empty = torch.zeros((0, 0), dtype=settings.dtype, device=settings.device)
-        self.learned = empty
-        self.momentum = empty
+        dtype, device = settings.dtype, settings.device
+        self.forward = Face(settings.n, dtype, device)
+        self.transposed = Face(settings.n, dtype, device)
+        self._learned, self._momentum = Table(dtype, device), Table(dtype, device)
+        # RᵀM = YᵀQ, entry by entry: known for free whenever a direction is revealed.
+        self._cross = Table(dtype, device)
         self.scale, self.scale_momentum = 1.0, 0.0
 
     @property
@@ -66,62 +84,72 @@ class Operator:
         """q and r."""
         return self.forward.questions.count, self.transposed.questions.count
 
+    def _tables(self) -> tuple[Tensor, Tensor]:
+        q, r = self.ranks
+        return self._learned.view(r, q), self._cross.view(r, q)
+
     def ask(self, u: Tensor, **how: Any) -> tuple[Tensor, Tensor]:
         """(W/√n) u for rows u (P, n): answers (P, n), and the coefficients of u in Q (P, q)."""
-        return self._ask(u, self.forward, self.transposed, self.learned.mT, **how)
+        return self._ask(u, self.forward, self.transposed, **how)
 
     def ask_transposed(self, z: Tensor, **how: Any) -> tuple[Tensor, Tensor]:
         """(W/√n)ᵀ z for rows z (P, n): answers (P, n), and the coefficients of z in R (P, r)."""
-        return self._ask(z, self.transposed, self.forward, self.learned, **how)
+        return self._ask(z, self.transposed, self.forward, **how)
 
     def _ask(
         self,
         u: Tensor,
         near: Face,
         far: Face,
-        learned: Tensor,
         *,
         initial: Tensor | None = None,
         forget: bool = False,
+        together: bool = False,
         avoid: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Answer rows u; ``learned`` (near, far) maps coefficients of one side to the other's.
+        """Answer rows u.
 
         Args:
             initial: (P,) bool, rows to be answered by W(0) alone, without what was learned.
             forget: draw from the scratch stream; the caller rolls back with ``mark``.
+            together: only a sum over the rows will be used (the gradients of a batch), so tol is
+                relative to the largest of them.
             avoid: rows that balanced noise is made orthogonal to.
         """
         s = self.settings
         norms = torch.linalg.vector_norm(u, dim=1)
-        bound = max(s.tol, FLOOR[s.dtype]) * norms
-        basis = near.questions.view
-        c = u @ basis.mT
-        e = torch.addmm(u, c, basis, alpha=-1)
-        k, new, e = extend(e, bound, basis)
-        if len(k):
-            near.answers.append(self._reveal(k, near, far, forget, avoid))
-            near.questions.append(k)
-            c = torch.cat([c, new], dim=1)
-
-        # What is below tol keeps its conditional mean R(Y e): dropping that too would silently
-        # turn reused into independent wherever updates are small.
-        back = e @ far.answers.view.mT if s.reused else c.new_zeros((len(u), far.questions.count))
-        direct = c
-        if self.scale != 1.0:
-            weight: Tensor | float = self.scale
-            if initial is not None:
-                weight = torch.where(initial[:, None], c.new_tensor(1.0), self.scale)
-            direct, back = weight * c, weight * back
-        rows, columns = learned.shape
-        if rows and columns:
-            drift = c[:, :rows] @ learned
-            if initial is not None:
-                drift = torch.where(initial[:, None], 0.0, drift)
-            back[:, :columns] += drift
-        answer = direct @ near.answers.view
-        if back.shape[1]:
-            answer.addmm_(back, far.questions.view)
+        bound = max(s.tol, FLOOR[s.dtype]) * (norms.max().expand_as(norms) if together else norms)
+        c = u @ near.questions.view.mT
+        across = u @ far.answers.view.mT if s.reused else None
+        # |u⊥|² = |u|² − |c|² tells, up to rounding, whether there is anything new; only then is
+        # the remainder itself needed.
+        rest = norms.double() ** 2 - (c.double() ** 2).sum(1)
+        rest += 4 * torch.finfo(s.dtype).eps * norms**2
+        if not bool((rest <= bound.double() ** 2).all()):
+            basis = near.questions.view
+            k, new, _ = extend(torch.addmm(u, c, basis, alpha=-1), bound, basis)
+            if len(k):
+                near.answers.append(self._reveal(k, near, far, forget, avoid))
+                near.questions.append(k)
+                c = torch.cat([c, new], dim=1)
+        learned, cross = self._tables()
+        if near is self.forward:
+            learned, cross = learned.mT, cross.mT
+        # What is below tol keeps its conditional mean R(Y u⊥), Y u⊥ = Y u − (Y Qᵀ)c: dropping that
+        # too would silently turn reused into independent wherever updates are small.
+        weight: Tensor | float = self.scale
+        drift = c @ learned
+        if initial is not None:
+            rows = initial[:, None]
+            weight = torch.where(rows, c.new_tensor(1.0), self.scale)
+            drift = torch.where(rows, c.new_tensor(0.0), drift)
+        plain = isinstance(weight, float) and weight == 1.0
+        if across is not None:
+            mean = torch.addmm(across, c, cross, alpha=-1)
+            drift += mean if plain else weight * mean
+        answer = (c if plain else weight * c) @ near.answers.view
+        if drift.shape[1]:
+            answer.addmm_(drift, far.questions.view)
         return answer, c
 
     def _reveal(
@@ -131,14 +159,17 @@ class Operator:
         s = self.settings
         noise = self.scratch if forget and self.scratch is not None else self.noise
         g = noise.draw(len(k), s.dtype, s.device) / math.sqrt(s.n)
-        other, other_answers = far.questions.view, far.answers.view
+        other = far.questions.view
         if s.balanced:
             g = _balance(g, near.answers.view, other, avoid)
-        if not s.reused:
+        if not s.reused or len(other) == 0:
             return g
-        if len(other) == 0:
-            return g
-        mean = k @ other_answers.mT
+        mean = k @ far.answers.view.mT
+        q, r = self.ranks
+        if near is self.forward:
+            self._cross.view(r, q + len(k))[:, q:] = mean.mT
+        else:
+            self._cross.view(r + len(k), q)[r:] = mean
         return torch.addmm(g, mean - g @ other.mT, other)
 
     def update(
@@ -160,15 +191,17 @@ class Operator:
             rate: η of this step.
         """
         q, r = self.ranks
-        self.learned = _padded(self.learned, r, q)
-        gradient = z.new_zeros((r, q))
-        gradient[: z.shape[1], : u.shape[1]] = z.mT @ u
-        if decay:
-            gradient.add_(self.learned, alpha=decay)
+        learned = self._learned.view(r, q)
         if momentum:
-            self.momentum = _padded(self.momentum, r, q).mul_(momentum).add_(gradient)
-            gradient = self.momentum
-        self.learned.add_(gradient, alpha=-rate)
+            buffer = self._momentum.view(r, q).mul_(momentum)
+            buffer[: z.shape[1], : u.shape[1]].addmm_(z.mT, u)
+            if decay:
+                buffer.add_(learned, alpha=decay)
+            learned.add_(buffer, alpha=-rate)
+        else:
+            if decay:
+                learned.mul_(1 - rate * decay)
+            learned[: z.shape[1], : u.shape[1]].addmm_(z.mT, u, alpha=-rate)
         self.scale_momentum = momentum * self.scale_momentum + decay * self.scale
         self.scale -= rate * self.scale_momentum
 
@@ -190,8 +223,9 @@ class Operator:
             "M": self.forward.answers.view,
             "R": self.transposed.questions.view,
             "Y": self.transposed.answers.view,
-            "C": self.learned,
-            "D": self.momentum,
+            "C": self._learned.buffer,
+            "D": self._momentum.buffer,
+            "X": self._cross.buffer,
             "s": torch.tensor([self.scale, self.scale_momentum], dtype=torch.float64),
             "noise": torch.from_numpy(self.noise.state()),
             **({"scratch": torch.from_numpy(self.scratch.state())} if self.scratch else {}),
@@ -207,21 +241,12 @@ class Operator:
             (self.transposed.answers, "Y"),
         ):
             rows.append(state[name].to(device))
-        self.learned = state["C"].to(device).clone()
-        self.momentum = state["D"].to(device).clone()
+        for table, name in ((self._learned, "C"), (self._momentum, "D"), (self._cross, "X")):
+            table.buffer = state[name].to(device).clone()
         self.scale, self.scale_momentum = state["s"].tolist()
         self.noise.restore(state["noise"].numpy())
         if self.scratch is not None:
             self.scratch.restore(state["scratch"].numpy())
-
-
-def _padded(x: Tensor, rows: int, columns: int) -> Tensor:
-    """x in the corner of a zero matrix of at least this size."""
-    if x.shape == (rows, columns):
-        return x
-    out = x.new_zeros((rows, columns))
-    out[: x.shape[0], : x.shape[1]] = x
-    return out
 
 
 def _balance(g: Tensor, answers: Tensor, other: Tensor, avoid: Tensor | None) -> Tensor:

@@ -195,7 +195,9 @@ class Run:
             for j in range(net.block_layers - 1, -1, -1):
                 operator, slope = self.operators[l - 1][j], done.slopes[l - 1][j]
                 seen.append(b)
-                y, cz = operator.ask_transposed(b, forget=forget, avoid=base)
+                y, cz = operator.ask_transposed(
+                    b, forget=forget, together=rate is not None, avoid=base
+                )
                 if rate is not None and "hidden" in sgd.train:
                     c = net.rate_factor(j, self.depth) * self.kappa * gain / (self.n * batch)
                     operator.update(
@@ -307,12 +309,15 @@ class Run:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from ``tensors()``."""
-        device = self.settings.device
-        for name in ("u", "v"):
-            buffer = state.get(f"{name}_buffer")
-            weight = Explicit(state[name].to(device), None if buffer is None else buffer.to(device))
-            setattr(self, name, weight)
-        self.u_initial = state["u_initial"].to(device)
+        # Copies, not views into a file: how a product rounds depends on how its factors are aligned.
+        here = {
+            k: state[k].to(self.settings.device, copy=True)
+            for k in ("u", "v", "u_buffer", "v_buffer", "u_initial")
+            if k in state
+        }
+        self.u = Explicit(here["u"], here.get("u_buffer"))
+        self.v = Explicit(here["v"], here.get("v_buffer"))
+        self.u_initial = here["u_initial"]
         for l, block in enumerate(self.operators):
             for j, operator in enumerate(block):
                 prefix = f"{l}.{j}."

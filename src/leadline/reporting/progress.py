@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -104,13 +105,9 @@ def size(count: float) -> str:
     >>> size(3 * 2**29)
     '1.5 GiB'
     """
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            break
-        count /= 1024
-    else:
-        unit = "TiB"
-    return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.3g} {unit}"
+    units = ("bytes", "KiB", "MiB", "GiB", "TiB")
+    power = min(int(math.log2(max(count, 1)) / 10), len(units) - 1)
+    return f"{count / 1024**power:.3g} {units[power]}" if power else f"{count:.0f} bytes"
 
 
 def duration(seconds: float) -> str:

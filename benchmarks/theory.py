@@ -1,0 +1,134 @@
+"""The theory's tables, recomputed: ./dev bench theory [first loss blocks rates]
+
+first   first step of hidden weights: formulas, solver, dense networks (both couplings)
+loss    loss after 4 steps, tanh, both couplings, three depths: the gap does not close
+blocks  two-layer blocks: collapse of the first internal layer, correction, explosion
+rates   exponents in depth of each layer's own update, per scheme
+Every mean comes with its standard error over seeds.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numpy as np
+import torch
+
+import leadline as ll
+from leadline.dynamics.kernels import first_step
+from leadline.dynamics.operator import Settings
+from leadline.dynamics.run import Run
+
+
+def pm(values: np.ndarray, digits: int = 4) -> str:
+    """Mean and standard error over seeds."""
+    v = np.asarray(values, dtype=float)
+    return f"{v.mean():.{digits}f}±{v.std(ddof=1) / math.sqrt(len(v)):.{digits}f}"
+
+
+def one_sample() -> ll.Problem:
+    return ll.arrays(np.ones((1, 4)), np.array([1.0]), standardize=False)
+
+
+def first() -> None:
+    """−Δf/(ηχ), one sample, T = 1: formula, solver (n=4096, L=64), dense (n=512, L=32)."""
+    p, sgd = one_sample(), ll.SGD(lr=0.02, steps=1, train="hidden", center=True)
+    print("activation   coupling     limit   L=64    solve n=4096     dense n=512, L=32")
+    for name in ("identity", "tanh", "sqrt2 relu", "relu", "gelu", "erf"):
+        gain = math.sqrt(2) if name == "sqrt2 relu" else 1.0
+        net = ll.ResNet(name.split()[-1], gain=gain, scheme="depth-mup")
+        for coupling in ("reused", "independent"):
+            how = dict(coupling=coupling, seed=0)
+            limit = first_step(p, net, coupling)[0, 0]
+            finite = first_step(p, net, coupling, 64)[0, 0]
+            s = ll.solve(
+                p, net, sgd, width=4096, depth=64, seeds=6, variance_reduction="balanced", **how
+            )
+            t = ll.train(p, net, sgd, width=512, depth=32, seeds=10, **how)
+            a, b = (r.train_outputs[:, 1, 0, 0] / sgd.lr for r in (s, t))
+            print(f"{name:12s} {coupling:12s} {limit:.4f}  {finite:.4f}  {pm(a)}  {pm(b)}")
+
+
+def loss() -> None:
+    """Loss after 4 steps, four random inputs, tanh, T = 1, η = 0.5, only W trained, f_0 = 0."""
+    x = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    x = x / x.norm(dim=1, keepdim=True) * math.sqrt(6)
+    p = ll.arrays(x, np.array([1.0, -1.0, 1.0, -1.0]), standardize=False)
+    net = ll.ResNet("tanh", scheme="depth-mup")
+    sgd = ll.SGD(lr=0.5, steps=4, train="hidden", center=True)
+    print("coupling      L=8             L=32            L=128           dense n=800, L=32")
+    for coupling in ("reused", "independent"):
+        row = [
+            ll.solve(
+                p,
+                net,
+                sgd,
+                width=16384,
+                depth=depth,
+                coupling=coupling,
+                seeds=4,
+                variance_reduction="ends",
+            ).train_loss[:, -1]
+            for depth in (8, 32, 128)
+        ]
+        t = ll.train(p, net, sgd, width=800, depth=32, coupling=coupling, seeds=10)
+        print(f"{coupling:12s} {'  '.join(pm(r) for r in row)}  {pm(t.train_loss[:, -1])}")
+
+
+def internal_movement(net: ll.ResNet, coupling: str, depth: int, s: int) -> tuple[float, float]:
+    """Δf, and mean over blocks of RMS(ΔW_1 h), of one step at n = 512 (one sample, target 1)."""
+    n = 512
+    p, sgd = one_sample(), ll.SGD(lr=0.5, steps=1, train="hidden", center=True)
+    settings = Settings(n=n, reused=coupling == "reused", dtype=torch.float64)
+    run = Run(net, sgd, d=4, outputs=1, width=n, depth=depth, settings=settings, seed=0, s=s)
+    x = torch.tensor(p.x)
+    run.center(run.forward(x, backward=False).top)
+    done = run.forward(x, inner=True)
+    run.step(done, done.outputs - 1.0, sgd.lr)
+    moves = []
+    for block, inputs in zip(run.operators, done.inner, strict=True):
+        both = torch.cat([inputs[0], inputs[0]])
+        rows = torch.tensor([False, True])
+        (now, before), _ = block[0].ask(both, initial=rows)
+        moves.append(float((now - before).square().mean().sqrt()))
+    return float(run.evaluate(x)[0, 0] - done.outputs[0, 0]), float(np.mean(moves))
+
+
+def blocks() -> None:
+    """First step of two-layer blocks: mean Δf; mean RMS(ΔW_1 h)."""
+    print("network                              L=4                       L=16  and  L=64")
+    for activation, scheme, coupling in (
+        ("relu", "depth-mup", "reused"),
+        ("relu", "depth-mup-corrected", "reused"),
+        ("relu", "depth-mup-corrected", "independent"),
+        ("relu", "completep", "reused"),
+        ("tanh", "depth-mup", "reused"),
+        ("tanh", "depth-mup-corrected", "reused"),
+        ("tanh", "completep", "reused"),
+    ):
+        net = ll.ResNet(activation, block_layers=2, scheme=scheme)
+        cells = []
+        for depth in (4, 16, 64):
+            both = np.array([internal_movement(net, coupling, depth, s) for s in range(6)])
+            cells.append(f"{pm(both[:, 0], 3)}; {pm(both[:, 1], 3)}")
+        print(f"{activation} {scheme:20s} {coupling:12s} {'   '.join(cells)}")
+
+
+def rates() -> None:
+    """Slopes of log RMS(ΔW_1 h) against log L over L = 4, 16, 64, with standard errors."""
+    depths = (4, 16, 64)
+    for scheme, due in (("depth-mup", -0.5), ("depth-mup-corrected", 0.0), ("completep", 0.0)):
+        net = ll.ResNet("tanh", block_layers=2, scheme=scheme)
+        slopes = []
+        for s in range(6):
+            moves = [internal_movement(net, "reused", depth, s)[1] for depth in depths]
+            slopes.append(np.polyfit(np.log(depths), np.log(moves), 1)[0])
+        print(f"{scheme:20s} RMS(ΔW_1 h) ~ L^{pm(np.array(slopes), 3)} (due {due:+.1f})")
+
+
+if __name__ == "__main__":
+    tables = {f.__name__: f for f in (first, loss, blocks, rates)}
+    for name in sys.argv[1:] or list(tables):
+        print(f"\n{name}: {tables[name].__doc__}", flush=True)
+        tables[name]()

@@ -1,0 +1,171 @@
+"""One table of flags: which commands take them, their defaults and what they set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from leadline import activations
+from leadline.parametrization import schemes
+
+ALL = "solve train limit lazy compare kernels"
+RUNS = "solve train limit lazy compare"
+SOLVERS = "solve limit compare"
+
+
+class Bytes(click.ParamType):
+    """A memory size: bytes, or a number with a unit."""
+
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """Bytes; KB, MB, GB are powers of 1000, K, M, G and KiB, MiB, GiB of 1024."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([kmgt]?)(i?b?)\s*", value.lower())
+        try:
+            if match is None or (match[3] == "i"):
+                raise ValueError
+            decimal = match[2] and match[3] == "b"
+            power = "kmgt".index(match[2]) + 1 if match[2] else 0
+            return int(float(match[1]) * (1000 if decimal else 1024) ** power)
+        except ValueError:
+            self.fail(f"{value!r} is not a size: give bytes, or such as 512MB or 4GiB", param, ctx)
+
+
+class Sizes(click.ParamType):
+    """Widths and depths such as 64x4,128x8."""
+
+    name = "sizes"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[tuple[int, int], ...]:
+        """Pairs (width, depth)."""
+        if isinstance(value, tuple):
+            return value
+        pairs = []
+        for item in value.split(","):
+            match = re.fullmatch(r"\s*(\d+)\s*[x×]\s*(\d+)\s*", item.lower())
+            if match is None:
+                self.fail(f"{item!r} is not WIDTHxDEPTH: give such as 64x4,128x8", param, ctx)
+            pairs.append((int(match[1]), int(match[2])))
+        return tuple(pairs)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag.
+
+    Attributes:
+        argument: the library's name for it; errors name that, so it is shown where it differs.
+        default: a value, or one for each command.
+    """
+
+    name: str
+    argument: str
+    kind: Any
+    default: Any
+    commands: str
+    help: str
+
+    def option(self, command: str) -> Callable[[Any], Any]:
+        """The click option of a command."""
+        default = self.default
+        if isinstance(default, Mapping):
+            default = default[command]
+        how: dict[str, Any] = {"help": self.help, "default": default}
+        if self.kind is bool:
+            how["is_flag"] = True
+        else:
+            how |= {"type": self.kind, "show_default": default is not None}
+        return click.option(self.name, self.argument, **how)
+
+
+_SCHEMES = ", ".join(schemes.NAMES)
+_ACTIVATIONS = ", ".join(activations.NAMES)
+_PATH = click.Path()
+
+FLAGS = (
+    Flag("--problem", "problem", str, "digits:3,8?samples=32,test_samples=50", ALL,
+         "Data and targets: digits:0,1 | teacher | power_law | npz:PATH | cifar10:PATH, with "
+         "?parameter=value,... of the builder."),
+    Flag("--loss", "loss", str, None, ALL, "mse or cross_entropy; default: the problem's."),
+    Flag("--width", "width", int, {"solve": 512, "train": 256, "limit": None}, "solve train limit",
+         "Width n (limit: the first; default: room enough for the problem)."),
+    Flag("--depth", "depth", int,
+         {"solve": 8, "train": 8, "limit": 8, "lazy": None, "kernels": None},
+         "solve train limit lazy kernels", "Depth L (limit: the first; lazy, kernels: default ∞)."),
+    Flag("--sizes", "sizes", Sizes(), "64x4,128x8,256x16", "compare",
+         "Finite networks, WIDTHxDEPTH,..."),
+    Flag("--coupling", "coupling", str, "reused", "solve train limit",
+         "reused (backpropagation through the same weights) or independent (through a copy)."),
+    Flag("--steps", "steps", int, 20, RUNS, "Training steps."),
+    Flag("--lr", "lr", float, 0.3, RUNS, "Learning rate η, the same at every width and depth."),
+    Flag("--batch-size", "batch_size", int, None, RUNS, "Samples a step; default: all."),
+    Flag("--momentum", "momentum", float, 0.0, RUNS, "Momentum, as torch.optim.SGD's."),
+    Flag("--weight-decay", "weight_decay", float, 0.0, RUNS, "Weight decay λ."),
+    Flag("--train", "train", str, "input,hidden,readout", RUNS, "Which weights learn."),
+    Flag("--center", "center", bool, False, RUNS, "Start training outputs at 0."),
+    Flag("--activation", "activation", str, "tanh", ALL, f"One of {_ACTIVATIONS}."),
+    Flag("--block-layers", "block_layers", int, 1, ALL, "Weight layers of a residual block."),
+    Flag("--no-skip", "skip", bool, False, ALL, "No skip connections."),
+    Flag("--gain", "gain", float, 1.0, ALL, "Multiplies every hidden weight."),
+    Flag("--horizon", "horizon", float, 1.0, ALL, "Variance that the branches add in total, T."),
+    Flag("--scheme", "scheme", str, "auto", ALL, f"One of {_SCHEMES}."),
+    Flag("--seeds", "seeds", int, {"solve": 1, "train": 4, "limit": 4, "lazy": 1, "compare": 4},
+         RUNS, "Runs."),
+    Flag("--seed", "seed", int, 0, RUNS, "Seed of weights and batches."),
+    Flag("--tol", "tol", float, 1e-3, SOLVERS, "Relative size of directions that are dropped."),
+    Flag("--rtol", "rtol", float, {"limit": 0.01, "compare": 0.02}, "limit compare",
+         "Error bar asked for, relative to the initial loss."),
+    Flag("--seconds", "seconds", float, None, "limit compare",
+         "Time budget of the limit (compare: of the limits together)."),
+    Flag("--variance-reduction", "variance_reduction", str, {"solve": "none", "limit": "balanced"},
+         "solve limit", "none, ends or balanced."),
+    Flag("--record-every", "record_every", int, 1, RUNS, "Record every so many steps."),
+    Flag("--dtype", "dtype", str, "float32", f"train {SOLVERS}", "float32 or float64."),
+    Flag("--device", "device", str, "cpu", f"train {SOLVERS}", "A torch device."),
+    Flag("--memory", "memory", Bytes(), None, f"train {SOLVERS}",
+         "Memory budget, such as 4GiB; default: most of what is free."),
+    Flag("--checkpoint", "checkpoint", _PATH, None, "solve",
+         "File to resume from; with --out the default is DIR/checkpoint.safetensors."),
+    Flag("--checkpoint-every", "checkpoint_every", float, 300.0, "solve",
+         "Seconds between checkpoints."),
+    Flag("--out", "out", _PATH, None, ALL, "Folder for the results and a figure (HTML)."),
+    Flag("--json", "as_json", bool, False, ALL, "Print the results as JSON, and nothing else."),
+    Flag("--dry-run", "dry_run", bool, False, f"train {SOLVERS}",
+         "Predict memory and time, and stop."),
+    Flag("--quiet", "quiet", bool, False, ALL, "No progress."),
+)  # fmt: skip
+
+
+def flags(command: str) -> Callable[[Any], Any]:
+    """Decorator: all flags of a command, in the table's order."""
+
+    def decorate(function: Any) -> Any:
+        for flag in reversed([f for f in FLAGS if command in f.commands.split()]):
+            function = flag.option(command)(function)
+        return function
+
+    return decorate
+
+
+def named(message: str) -> str:
+    """The message, followed by the flags whose names differ from the arguments it names.
+
+    >>> named("batch_size=0 is too small: give an integer >= 1")
+    'batch_size=0 is too small: give an integer >= 1 (--batch-size)'
+    """
+    differing = [
+        f.name
+        for f in FLAGS
+        if f.name[2:] != f.argument and re.search(rf"\b{f.argument}\b *=", message)
+    ]
+    return f"{message} ({', '.join(differing)})" if differing else message

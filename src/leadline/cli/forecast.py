@@ -1,0 +1,186 @@
+"""``--dry-run``: memory and time, predicted from a short run of a smaller network."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from leadline.dynamics import memory as memories
+from leadline.dynamics.extrapolation import check_has_limit
+from leadline.dynamics.solver import COUPLINGS, DTYPES, solve
+from leadline.errors import check_choice, check_int
+from leadline.networks.draw import count_entries
+from leadline.networks.train import train
+from leadline.reporting.progress import duration, size
+
+if TYPE_CHECKING:
+    from leadline.architecture import ResNet
+    from leadline.problems import Problem
+    from leadline.recipe import SGD
+
+_PROBE_SECONDS = 1.0
+_PROBE_WIDTH = 256
+_ROUGH = "a rough estimate, from a run of at most a second at small size; a factor of 3 is usual"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Predicted cost.
+
+    Attributes:
+        sizes: (width, depth) it is for; at_least: whether more sizes may follow.
+        first_step_bytes, at_most_bytes: of one seed of the largest size; None where unknown.
+    """
+
+    command: str
+    sizes: tuple[tuple[int, int], ...]
+    first_step_bytes: int
+    at_most_bytes: int
+    budget_bytes: int
+    seconds: float
+    at_least: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers."""
+        return dataclasses.asdict(self)
+
+    def text(self) -> str:
+        """The forecast in words."""
+        least = "at least " if self.at_least else "about "
+        return "\n".join(
+            [
+                f"{self.command}: " + ", ".join(f"{n}x{depth}" for n, depth in self.sizes),
+                f"  memory: {size(self.first_step_bytes)} for the first step, at most "
+                f"{size(self.at_most_bytes)}; budget {size(self.budget_bytes)}",
+                f"  time: {least}{duration(self.seconds)} ({_ROUGH})",
+            ]
+        )
+
+
+def forecast(
+    command: str, problem: Problem, network: ResNet, sgd: SGD, given: dict[str, Any]
+) -> Forecast:
+    """Predict the cost of a command; the first step must fit the budget, as when it is run."""
+    dtype = DTYPES[check_choice("dtype", given["dtype"], DTYPES)]
+    seeds = check_int("seeds", given["seeds"], 1)
+    check_choice("coupling", given.get("coupling", "reused"), COUPLINGS)
+    sgd.check(problem.samples)
+    solved, trained = _sizes(command, problem, network, given)
+    for n, depth in (*solved, *trained):
+        check_int("width", n, 1)
+        check_int("depth", depth, 1)
+    budget = memories.budget(given["memory"], torch.device(given["device"]))
+    first = most = 0
+    for n, depth in solved:
+        plan = memories.predict(problem, network, sgd, n, depth, dtype)
+        plan.check_first_step(budget)
+        first, most = max(first, plan.first_step), max(most, plan.at_most)
+    for n, depth in trained:
+        need = _dense_bytes(problem, network, sgd, n, depth, dtype)
+        if need > budget:
+            raise MemoryError(
+                f"width={n}, depth={depth} need {need:,} bytes for weights and gradients, more "
+                f"than the budget memory={budget:,}: use less width or depth, or a larger budget"
+            )
+        first, most = max(first, need), max(most, need)
+    how = {"dtype": given["dtype"], "device": given["device"]}
+    seconds = 0.0
+    if solved:
+        work = sum(n * depth for n, depth in solved)
+        seconds += seeds * work * _probe(solve, problem, network, sgd, solved, 1, how)
+    if trained:
+        work = sum(n**2 * depth for n, depth in trained)
+        seconds += seeds * work * _probe(train, problem, network, sgd, trained, 2, how)
+    return Forecast(
+        command,
+        tuple(dict.fromkeys((*solved, *trained))),
+        first,
+        most,
+        budget,
+        seconds,
+        command in ("limit", "compare"),
+    )
+
+
+def _sizes(
+    command: str, problem: Problem, network: ResNet, given: dict[str, Any]
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Sizes that are solved, and that are trained; a limit's are the first ones."""
+    if command == "compare":
+        trained = list(given["sizes"])
+        if network.table.rate_width == 0.0:
+            solved = []
+        else:
+            try:
+                check_has_limit(network)
+                solved = _ladder(problem, None, 8)
+            except ValueError:
+                solved = [(4 * max(n for n, _ in trained), max(depth for _, depth in trained))]
+        return 2 * solved, 2 * trained
+    if command == "limit":
+        check_has_limit(network)
+        return _ladder(problem, given["width"], given["depth"]), []
+    one = [(given["width"], given["depth"])]
+    return (one, []) if command == "solve" else ([], one)
+
+
+def _ladder(problem: Problem, width: int | None, depth: int) -> list[tuple[int, int]]:
+    """What ``limit`` solves at least: the first size twice, double width, double depth."""
+    n = max(256, 1 << (4 * problem.samples - 1).bit_length()) if width is None else width
+    return [(n, depth), (n, depth), (2 * n, depth), (n, 2 * depth)]
+
+
+def _dense_bytes(
+    problem: Problem, network: ResNet, sgd: SGD, n: int, depth: int, dtype: torch.dtype
+) -> int:
+    """Weights, gradients, momentum and activations of one dense network."""
+    entries = count_entries(network, n, depth, problem.dimension, problem.outputs)
+    copies = 2 if sgd.momentum else 1
+    learned = copies * sum(entries[role] for role in sgd.train)
+    rows = min(sgd.batch_size or problem.samples, problem.samples)
+    activations = 4 * rows * n * (depth * network.block_layers + 1)
+    return dtype.itemsize * (sum(entries.values()) + learned + activations)
+
+
+class _Enough(Exception):
+    """The probe has run for long enough."""
+
+
+def _probe(
+    run: Callable[..., Any],
+    problem: Problem,
+    network: ResNet,
+    sgd: SGD,
+    sizes: list[tuple[int, int]],
+    power: int,
+    how: dict[str, Any],
+) -> float:
+    """Seconds of one seed by n^power·L: one block, a small width, steps until time is up."""
+    most = max(n for n, _ in sizes)
+    need = 4 * problem.samples if sgd.center else 1
+    width = min(most, max(_PROBE_WIDTH, need))
+    deep = min(max(depth for _, depth in sizes), 2)
+    warm = dataclasses.replace(sgd, steps=min(sgd.steps, 1))
+    run(problem, network, warm, width=width, depth=1, seeds=1, **how)
+    started = time.perf_counter()
+    times: list[float] = []
+
+    def watch(**report: Any) -> None:
+        times.append(time.perf_counter() - started)
+        if times[-1] > _PROBE_SECONDS:
+            raise _Enough
+
+    try:
+        run(problem, network, sgd, width=width, depth=deep, seeds=1, progress=watch, **how)
+        total = time.perf_counter() - started
+    except _Enough:
+        paces = [b - a for a, b in itertools.pairwise([0.0, *times])]
+        total = times[-1] + statistics.median(paces[-5:]) * (sgd.steps - len(times))
+    return total / (width**power * deep)

@@ -1,0 +1,149 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from leadline._version import __version__
+from leadline.cli import build
+from leadline.cli.flags import flags
+from leadline.cli.mistakes import one_line
+
+_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_ABOUT = {
+    "solve": "Solve one width and depth without its n×n matrices.",
+    "train": "Train dense finite networks.",
+    "limit": "Extrapolate solve to infinite width and depth, with an error bar.",
+    "lazy": "Train the network linearised at initialization, at infinite width.",
+    "compare": "Limits, lazy limit and finite networks side by side.",
+    "kernels": "Kernels at initialization, at infinite width.",
+}
+
+
+@click.group(context_settings=_HELP)
+@click.version_option(__version__, prog_name="leadline")
+def main() -> None:
+    """The training dynamics of infinitely wide and deep residual networks, solved.
+
+    Results go to stdout (with --json as JSON), everything else to stderr.
+    """
+
+
+def _command(name: str) -> Any:
+    """Register a command that gets its flags as one dict and what it keeps as a list."""
+
+    def decorate(function: Any) -> Any:
+        @main.command(name, help=_ABOUT[name])
+        @flags(name)
+        def run(**given: Any) -> None:
+            kept: list[str] = []
+            with one_line(kept):
+                function(given, kept)
+
+        return run
+
+    return decorate
+
+
+@_command("solve")
+def _solve(given: dict[str, Any], kept: list[str]) -> None:
+    out = build.folder(given)
+    if given["checkpoint"] is None and out is not None:
+        given["checkpoint"] = str(out / "checkpoint.safetensors")
+    path, every = given["checkpoint"], given["checkpoint_every"]
+    if path is not None:
+        kept.append(f"the same command resumes from {path} (written every {every:g} s)")
+    _train_by("solve", given, out)
+
+
+@_command("train")
+def _train(given: dict[str, Any], kept: list[str]) -> None:
+    _train_by("train", given, build.folder(given))
+
+
+@_command("limit")
+def _limit(given: dict[str, Any], kept: list[str]) -> None:
+    _train_by("limit", given, build.folder(given))
+
+
+@_command("lazy")
+def _lazy(given: dict[str, Any], kept: list[str]) -> None:
+    _train_by("lazy", given, build.folder(given))
+
+
+@_command("compare")
+def _compare(given: dict[str, Any], kept: list[str]) -> None:
+    out = build.folder(given)
+    if out is not None:
+        kept.append(f"finished branches are in {out}")
+    _train_by("compare", given, out)
+
+
+@_command("kernels")
+def _kernels(given: dict[str, Any], kept: list[str]) -> None:
+    from leadline.cli.show import kernels_json, kernels_table
+    from leadline.dynamics.kernels import initial_kernels
+
+    out, as_json = build.folder(given), given["as_json"]
+    kernels = initial_kernels(build.problem(given), build.network(given), given["depth"])
+    data = kernels_json(kernels)
+    if out is not None:
+        from leadline.reporting.figures import kernels_figure
+
+        _write(out, data, kernels_figure(kernels))
+    click.echo(json.dumps(data) if as_json else kernels_table(kernels))
+
+
+def _train_by(command: str, given: dict[str, Any], out: Path | None) -> None:
+    """What the training commands share: build, run, save, print."""
+    as_json, quiet = given.pop("as_json"), given.pop("quiet")
+    dry = given.pop("dry_run", False)
+    network, sgd, problem = build.network(given), build.recipe(given), build.problem(given)
+    if dry:
+        from leadline.cli.forecast import forecast
+
+        prediction = forecast(command, problem, network, sgd, given)
+        click.echo(json.dumps(prediction.to_json()) if as_json else prediction.text())
+        return
+
+    import leadline
+    from leadline.cli.show import warnings
+    from leadline.comparison import Comparison, finite
+    from leadline.reporting.progress import Progress
+    from leadline.trajectory import Trajectory
+
+    with Progress(given["seeds"], quiet=quiet) as progress:
+        if command != "lazy":
+            given["progress"] = progress
+        if command == "compare":
+            given["out"] = out
+        result = getattr(leadline, command)(problem, network, sgd, **given)
+    for warning in warnings(result):
+        click.echo(f"Warning: {warning}", err=True)
+    data = finite(result.to_json())
+    if isinstance(result, Comparison):
+        if out is not None:
+            click.echo(
+                f"wrote {out / 'compare.json'}, {out / 'compare.html'} and branches", err=True
+            )
+    elif out is not None:
+        from leadline.reporting.figures import result_figure
+
+        if isinstance(result, Trajectory):
+            result.save(out / "trajectory.safetensors")
+        _write(out, data, result_figure(result))
+    click.echo(json.dumps(data) if as_json else repr(result))
+
+
+def _write(out: Path, data: dict[str, Any], figure: Any) -> None:
+    """result.json and figure.html."""
+    from leadline.reporting.figures import write_html
+    from leadline.trajectory import write_atomic
+
+    write_atomic(out / "result.json", json.dumps(data).encode())
+    write_html(figure, out / "figure.html")
+    click.echo(f"wrote {out / 'result.json'} and {out / 'figure.html'}", err=True)
