@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import sys
+from itertools import pairwise
 
 import numpy as np
 from scipy.stats import linregress
@@ -50,11 +51,8 @@ def depth() -> None:
     ]
     for l, x in zip(depths, losses, strict=False):
         print(f"  loss at L={l}: {x.mean():.5f} ± {x.std(ddof=1) / math.sqrt(len(x)):.5f}")
-    changes = [a.mean() - b.mean() for a, b in zip(losses, losses[1:], strict=False)]
-    noise = [
-        math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / len(a))
-        for a, b in zip(losses, losses[1:], strict=False)
-    ]
+    changes = [a.mean() - b.mean() for a, b in pairwise(losses)]
+    noise = [math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / len(a)) for a, b in pairwise(losses)]
     print(
         "  L to 2L: " + ", ".join(f"{c:.5f}±{e:.5f}" for c, e in zip(changes, noise, strict=True))
     )
@@ -79,8 +77,9 @@ def width() -> None:
             bias.append(x.mean() - target.mean())
             spread.append(x.std(ddof=1))
             print(
-                f"  {reduction:9s} n={n:4d}: bias {bias[-1]:+.5f} ± {spread[-1] / math.sqrt(seeds):.5f}"
-                f", standard deviation {spread[-1]:.5f}"
+                f"  {reduction:9s} n={n:4d}: bias {bias[-1]:+.5f} ± "
+                f"{spread[-1] / math.sqrt(seeds):.5f}, "
+                f"standard deviation {spread[-1]:.5f}"
             )
         print(
             f"  {reduction:9s} bias {slope(widths, bias)} (due -1); "
@@ -96,8 +95,8 @@ def truncation() -> None:
         t = ll.solve(p, NET, sgd, tol=tol, **how)
         d = t.train_loss - exact.train_loss
         print(
-            f"  tol={tol:.0e}: rank {t.info['largest_rank']:4d}, {t.info['seconds']:5.1f} s, loss at "
-            f"5 {t.mean()[5]:.4f}, at 40 {t.mean()[-1]:.5f}; largest change of a seed's loss "
+            f"  tol={tol:.0e}: rank {t.info['largest_rank']:4d}, {t.info['seconds']:5.1f} s, loss "
+            f"at 5 {t.mean()[5]:.4f}, at 40 {t.mean()[-1]:.5f}; largest change of a seed's loss "
             f"{np.abs(d).max():.1e}, of the mean {np.abs(d.mean(0)).max():.1e}"
         )
     print(

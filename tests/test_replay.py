@@ -139,19 +139,17 @@ def test_solver_is_autograd_on_the_revealed_weights(case, coupling, before):
         expected = f.detach().numpy()
         if before or (work.full and k < sgd.steps):
             assert np.abs(work.record.arrays["train_outputs"][k] - expected).max() < 1e-10
-        if not before:
-            pass
-        elif k in request.at(sgd.steps) or k == 0:
+        if before and (k in request.at(sgd.steps) or k == 0):
             still = Weights(
-                *(w.detach() for w in (u0,)),
+                u0.detach(),
                 [w.detach() for w in hidden],
                 weights.readout.detach(),
                 back and [w.detach() for w in back],
             )
             shot = take(network, still, x, request, h_initial)
             h_initial = shot.h_initial if k == 0 else h_initial
-            phi = run.phi
-            for name, value in numbers(request, shot, lambda h: phi(h)[0]).items():
+            phi = activation(network.activation)
+            for name, value in numbers(request, shot, phi).items():
                 assert np.abs(work.record.measures[k][name] - value).max() < 1e-9, name
         if batch is None:
             break

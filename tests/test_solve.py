@@ -1,4 +1,4 @@
-"""solve: its law against dense networks, the numbers of the theory, truncation, checkpoints, errors."""
+"""solve: its law, the numbers of the theory, truncation, checkpoints, errors."""
 
 import dataclasses
 import json

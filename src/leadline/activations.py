@@ -21,16 +21,17 @@ def activation(phi: str | Function) -> Function:
     """The function φ itself: elementwise on tensors of any shape."""
     import torch
 
-    if callable(phi):
+    if not isinstance(phi, str):
         return phi
-    return {
+    named: dict[str, Function] = {
         "identity": lambda h: h,
         "relu": torch.relu,
         "tanh": torch.tanh,
         "erf": torch.erf,
         "gelu": torch.nn.functional.gelu,
         "silu": torch.nn.functional.silu,
-    }[phi]
+    }
+    return named[phi]
 
 
 def value_and_slope(phi: str | Function) -> Callable[[Tensor], tuple[Tensor, Tensor]]:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from leadline.problems import Problem
     from leadline.recipe import SGD
 
+# In scheme ntk the initial outputs are random at infinite width too, and averaging them is cheap.
+_LAZY_SEEDS = 64
+
 COLUMNS = (
     "name",
     "width",
@@ -169,7 +172,7 @@ def compare(
 
     Args:
         sizes: (width, depth) of the finite networks, in the order they are trained.
-        seeds: S ≥ 2, of every branch. rtol, tol: as in ``limit``.
+        seeds: S ≥ 2, of every branch (lazy in ntk has more). rtol, tol: as in ``limit``.
         seconds: time budget of the limits; each coupling has an equal share.
         memory: budget in bytes of each branch.
         out: folder; each finished branch is written there before the next one starts, and
@@ -221,8 +224,9 @@ def compare(
             how["depth"] = depth
         if width is not None:
             how["width"] = width
+        count = max(seeds, _LAZY_SEEDS) if role == "lazy" and is_lazy else seeds
         result = run(
-            problem, network, sgd, seeds=seeds, seed=seed, record_every=record_every, **how
+            problem, network, sgd, seeds=count, seed=seed, record_every=record_every, **how
         )
         branch = Branch(name, role, width, depth, coupling, result)
         branches.append(branch)
@@ -334,7 +338,10 @@ def _notes(
     """What stands in for a limit that does not exist."""
     notes = []
     if is_lazy:
-        notes.append(f"scheme={network.scheme!r} is lazy: its limit is the lazy one")
+        notes.append(
+            f"scheme={network.scheme!r} is lazy: its limit is the lazy one, a mean over at least "
+            f"{_LAZY_SEEDS} seeds"
+        )
     elif not has_limit:
         reason = "skip=False" if not network.skip else f"scheme={network.scheme!r}"
         notes.append(

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class MemoryBudgetError(MemoryError):
-    """The memory budget does not suffice; the message says what would, and where the checkpoint is."""
+    """The memory budget does not suffice; the message says what would."""
 
 
 class CheckpointError(ValueError):

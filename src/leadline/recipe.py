@@ -66,7 +66,7 @@ class SGD:
             values = tuple(float(m) for m in self.schedule)
             if len(values) < self.steps:
                 raise ValueError(
-                    f"schedule has {len(values)} multipliers for steps={self.steps}: give one a step"
+                    f"schedule has {len(values)} multipliers, steps={self.steps}: give one a step"
                 )
             object.__setattr__(self, "schedule", values)
         for step in range(self.steps):

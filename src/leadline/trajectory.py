@@ -142,10 +142,12 @@ class Trajectory:
         for name in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
             if getattr(self, name) is not None:
                 m, e = self.mean(name), self.error(name)
-                ends = [f"{m[k]:.4g}" + (f" ± {e[k]:.1g}" if e[k] == e[k] else "") for k in (0, -1)]
-                lines.append(
-                    f"  {name}: {ends[0]} (step {self.steps[0]}) → {ends[1]} (step {self.steps[-1]})"
-                )
+                ends = [
+                    f"{v:.4g}" + ("" if np.isnan(u) else f" ± {u:.1g}")
+                    for v, u in ((m[0], e[0]), (m[-1], e[-1]))
+                ]
+                first, last = self.steps[0], self.steps[-1]
+                lines.append(f"  {name}: {ends[0]} (step {first}) → {ends[1]} (step {last})")
         if self.measures:
             lines.append(f"  measures: {', '.join(self.measures)}")
         if self.diverged is not None and (self.diverged >= 0).any():

@@ -42,12 +42,13 @@ def problem(given: dict[str, Any]) -> Problem:
 
 
 def folder(given: dict[str, Any]) -> Path | None:
-    """Take --out out of ``given`` and make it, before any work."""
+    """Take --out out of ``given`` and make it, before any work (not in a dry run)."""
     out = given.pop("out")
     if out is None:
         return None
     path = Path(out)
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"out={str(out)!r} is a file: give a folder")
-    path.mkdir(parents=True, exist_ok=True)
+    if not given.get("dry_run"):
+        path.mkdir(parents=True, exist_ok=True)
     return path

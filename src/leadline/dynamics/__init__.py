@@ -1,1 +1,1 @@
-"""The limit itself: revealed Gaussian operator, solver, kernels at initialization, extrapolation."""
+"""The limit itself: revealed operator, solver, kernels at initialization, extrapolation."""

@@ -269,7 +269,7 @@ class _Ladder:
 
     def solve(self, n: int, l: int) -> None:
         """Add one size (and, with the first, the check of the truncation)."""
-        how = self._how | dict(width=n, depth=l, seeds=self._seeds)
+        how: dict[str, Any] = self._how | dict(width=n, depth=l, seeds=self._seeds)
         first = not self.cells
         self.cells[n, l] = solve(*self._task, tol=self._tol, **how)
         if first:

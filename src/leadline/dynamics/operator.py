@@ -17,7 +17,7 @@ Gaussian with the same learned part (the gradient-independence assumption of arX
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -44,7 +44,7 @@ class Settings:
     tol: float = 0.0
     balanced: bool = False
     dtype: torch.dtype = torch.float32
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
 class Table:
@@ -121,16 +121,21 @@ class Operator:
         bound = max(s.tol, FLOOR[s.dtype]) * (norms.max().expand_as(norms) if together else norms)
         c = u @ near.questions.view.mT
         across = u @ far.answers.view.mT if s.reused else None
-        # |u⊥|² = |u|² − |c|² tells, up to rounding, whether there is anything new; only then is
-        # the remainder itself needed.
+        # |u⊥|² = |u|² − |c|² tells, up to rounding, which rows may hold anything new; only their
+        # remainders are formed.
         rest = norms.double() ** 2 - (c.double() ** 2).sum(1)
         rest += 4 * torch.finfo(s.dtype).eps * norms**2
-        if not bool((rest <= bound.double() ** 2).all()):
+        rows = (~(rest <= bound.double() ** 2)).nonzero().squeeze(1)
+        if len(rows):
             basis = near.questions.view
-            k, new, _ = extend(torch.addmm(u, c, basis, alpha=-1), bound, basis)
+            every = len(rows) == len(u)
+            v, b, d = (u, c, bound) if every else (u[rows], c[rows], bound[rows])
+            k, new, _ = extend(torch.addmm(v, b, basis, alpha=-1), d, basis)
             if len(k):
                 near.answers.append(self._reveal(k, near, far, forget, avoid))
                 near.questions.append(k)
+                if not every:
+                    new = new.new_zeros((len(u), len(k))).index_copy_(0, rows, new)
                 c = torch.cat([c, new], dim=1)
         learned, cross = self._tables()
         if near is self.forward:
@@ -140,9 +145,9 @@ class Operator:
         weight: Tensor | float = self.scale
         drift = c @ learned
         if initial is not None:
-            rows = initial[:, None]
-            weight = torch.where(rows, c.new_tensor(1.0), self.scale)
-            drift = torch.where(rows, c.new_tensor(0.0), drift)
+            before = initial[:, None]
+            weight = torch.where(before, c.new_tensor(1.0), self.scale)
+            drift = torch.where(before, c.new_tensor(0.0), drift)
         plain = isinstance(weight, float) and weight == 1.0
         if across is not None:
             mean = torch.addmm(across, c, cross, alpha=-1)

@@ -1,4 +1,4 @@
-"""One run of the solver: a network of width n and depth L that exists only as revealed operators."""
+"""One run of the solver: a network that exists only as revealed operators."""
 
 from __future__ import annotations
 
@@ -309,7 +309,7 @@ class Run:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from ``tensors()``."""
-        # Copies, not views into a file: how a product rounds depends on how its factors are aligned.
+        # Copies, not views into a file: a product rounds by how its factors are aligned.
         here = {
             k: state[k].to(self.settings.device, copy=True)
             for k in ("u", "v", "u_buffer", "v_buffer", "u_initial")

@@ -45,6 +45,8 @@ def comparison_figure(comparison: Comparison) -> go.Figure:
     if not tested:
         del where["test"]
     titles = [_TITLES[panel] for panel in where]
+    if any(s["role"] == "reference" for s in curves):
+        titles[-1] = "Gap to the large solve"
     fig = make_subplots(rows=2, cols=2, specs=specs, subplot_titles=titles, vertical_spacing=0.15)
     named: set[str] = set()
     for panel, (row, col) in where.items():
@@ -176,7 +178,7 @@ def _axes(
     if panel in ("size", "gap"):
         n = sorted({v for s in curves for v in s["x"]})
         ticks = {"tickvals": n, "ticktext": [f"{v:g}" for v in n]}
-        fig.update_xaxes(title_text="width n (depth grows along)", type="log", **ticks, **at)
+        fig.update_xaxes(title_text="width n, neurons", type="log", **ticks, **at)
     else:
         fig.update_xaxes(title_text="step", **at)
 
@@ -202,4 +204,6 @@ def _title(result: Trajectory | Limit) -> str:
             what.append(f"{letter}={info[key]}")
     if info.get("coupling"):
         what.append(str(info["coupling"]))
-    return ", ".join([*what, f"{info['seeds']} seeds; bands about 95 %"])
+    if info["seeds"] > 1:
+        what.append(f"{info['seeds']} seeds; bands about 95 %")
+    return ", ".join(what)

@@ -1,0 +1,199 @@
+"""compare: which branches there are, what the table says, what is written when."""
+
+import json
+
+import numpy as np
+import pytest
+
+import leadline as ll
+from leadline.comparison import COLUMNS, Branch, gap
+
+SIZES = ((32, 2), (64, 4))
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return ll.digits(classes=(0, 1), samples=8, test_samples=6)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("compare")
+
+
+SGD = ll.SGD(lr=0.3, steps=3)
+
+
+@pytest.fixture(scope="module")
+def comparison(problem, folder):
+    return ll.compare(problem, ll.ResNet(), SGD, sizes=SIZES, seeds=2, rtol=0.9, out=folder)
+
+
+def test_both_couplings_lazy_and_every_size_are_there(comparison):
+    names = [row["name"] for row in comparison.rows]
+    assert names[:3] == ["limit-reused", "limit-independent", "lazy"]
+    assert sorted(names[3:]) == sorted(
+        f"train-{n}x{depth}-{c}" for n, depth in SIZES for c in ("reused", "independent")
+    )
+    assert all(tuple(row) == COLUMNS for row in comparison.rows)
+    assert [b.name for b in comparison.branches] == names
+
+
+def test_rows_state_what_the_branches_hold(comparison):
+    rows = {row["name"]: row for row in comparison.rows}
+    row, run = rows["train-64x4-reused"], comparison["train-64x4-reused"].result
+    assert (row["width"], row["depth"], row["coupling"]) == (64, 4, "reused")
+    assert row["train_loss"] == run.mean()[-1]
+    assert row["train_loss_error"] == 2 * run.error()[-1]
+    assert row["test_accuracy"] == run.mean("test_accuracy")[-1]
+    end = comparison["limit-reused"].result
+    expected = np.sqrt(np.mean((run.mean() - end.train_loss) ** 2))
+    assert row["gap"] == pytest.approx(expected, rel=1e-12)
+    assert rows["limit-reused"]["width"] is None
+    assert rows["limit-reused"]["gap"] is None
+    assert 0 <= rows["limit-reused"]["train_accuracy"] <= 1
+
+
+def test_finite_networks_are_those_of_train(problem, comparison):
+    again = ll.train(problem, ll.ResNet(), SGD, width=32, depth=2, seeds=2, coupling="independent")
+    branch = comparison["train-32x2-independent"]
+    np.testing.assert_array_equal(branch.result.train_loss, again.train_loss)
+    other = comparison["train-32x2-reused"].result
+    assert not np.array_equal(other.train_loss, again.train_loss)
+
+
+def test_table_json_and_files(comparison, folder):
+    table = repr(comparison)
+    assert "∞" in table
+    assert "gap to limit" in table
+    assert "Between the couplings' limits" in table
+    data = json.loads(json.dumps(comparison.to_json(), allow_nan=False))
+    assert len(data["rows"]) == 7
+    assert len(data["branches"]["lazy"]["train_loss"]) == 2
+    assert {p.name for p in folder.iterdir()} == {
+        "compare.json",
+        "compare.html",
+        "limit-reused.json",
+        "limit-independent.json",
+        "lazy.safetensors",
+        *(
+            f"train-{n}x{depth}-{c}.safetensors"
+            for n, depth in SIZES
+            for c in data["info"]["couplings"]
+        ),
+    }
+    saved = ll.Trajectory.load(folder / "train-32x2-reused.safetensors")
+    np.testing.assert_array_equal(
+        saved.train_loss, comparison["train-32x2-reused"].result.train_loss
+    )
+    assert json.loads((folder / "compare.json").read_text()) == data
+    with pytest.raises(KeyError, match="no branch"):
+        comparison["train-1x1-reused"]
+
+
+def test_a_finished_branch_is_on_disk_before_the_next_starts(problem, tmp_path):
+    seen = {}
+
+    def watch(branch, **report):
+        seen.setdefault(branch, {p.stem for p in tmp_path.iterdir()})
+        if branch == "train-64x4-reused":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ll.compare(
+            problem,
+            ll.ResNet(),
+            SGD,
+            sizes=SIZES,
+            couplings="reused",
+            seeds=2,
+            out=tmp_path,
+            progress=watch,
+        )
+    assert seen["train-32x2-reused"] == {"lazy"}
+    assert seen["train-64x4-reused"] == {"lazy", "train-32x2-reused"}
+    assert {p.stem for p in tmp_path.iterdir()} == {"lazy", "train-32x2-reused"}
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        ll.ResNet(scheme="mup"),
+        ll.ResNet(scheme="depth-mup-corrected", block_layers=2),
+        ll.ResNet(skip=False),
+    ],
+    ids=["mup", "corrected", "no-skip"],
+)
+def test_a_large_solve_stands_in_where_there_is_no_limit(problem, network):
+    c = ll.compare(problem, network, ll.SGD(lr=0.1, steps=1), sizes=((32, 2), (16, 3)), seeds=2)
+    assert [b.name for b in c.branches[:2]] == ["solve-128x3-reused", "solve-128x3-independent"]
+    assert any("no infinite-depth limit" in note for note in c.notes)
+    assert all(row["gap"] is not None for row in c.rows if row["name"].startswith("train"))
+    assert "Note: " in repr(c)
+
+
+def test_lazy_has_the_largest_depth_only_where_it_must(problem):
+    for network, depth in ((ll.ResNet(scheme="mup"), 3), (ll.ResNet(), None)):
+        c = ll.compare(
+            problem,
+            network,
+            ll.SGD(lr=0.1, steps=0),
+            sizes=((32, 3),),
+            seeds=2,
+            couplings="reused",
+        )
+        assert c["lazy"].depth == depth
+
+
+def test_ntk_converges_to_lazy(problem):
+    c = ll.compare(problem, ll.ResNet(scheme="ntk"), SGD, sizes=SIZES, seeds=2)
+    assert {b.role for b in c.branches} == {"lazy", "finite"}
+    lazy = c["lazy"]
+    assert lazy.result.seeds >= 64
+    row = next(row for row in c.rows if row["name"] == "train-32x2-reused")
+    assert row["gap"] == gap(c["train-32x2-reused"], lazy)
+    assert any("lazy" in note for note in c.notes)
+
+
+def test_a_diverged_branch_is_none_in_json(problem):
+    c = ll.compare(
+        problem,
+        ll.ResNet(scheme="mup", activation="relu"),
+        ll.SGD(lr=1e6, steps=4),
+        sizes=((16, 2),),
+        seeds=2,
+        couplings="reused",
+    )
+    text = json.dumps(c.to_json(), allow_nan=False)
+    row = next(r for r in json.loads(text)["rows"] if r["name"] == "train-16x2-reused")
+    assert row["train_loss"] is None
+    assert "diverged" in repr(c)
+    assert isinstance(c.branches[0], Branch)
+    c.figure()
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "words"),
+    [
+        ({"sizes": ()}, ValueError, "sizes"),
+        ({"sizes": (64, 4)}, TypeError, "pairs"),
+        ({"sizes": ((64, 4), (64, 4))}, ValueError, "repeats"),
+        ({"sizes": ((-1, 4),)}, ValueError, "width"),
+        ({"couplings": ("both",)}, ValueError, "couplings='both'"),
+        ({"couplings": ()}, ValueError, "couplings"),
+        ({"seeds": 1}, ValueError, "seeds=1"),
+        ({"rtol": 0.0}, ValueError, "rtol"),
+        ({"seconds": -1}, ValueError, "seconds"),
+        ({"record_every": 0}, ValueError, "record_every"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(problem, how, error, words):
+    with pytest.raises(error, match=words):
+        ll.compare(problem, ll.ResNet(), SGD, **how)
+
+
+def test_out_that_is_a_file_is_refused(problem, tmp_path):
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(NotADirectoryError, match="is a file"):
+        ll.compare(problem, ll.ResNet(), SGD, sizes=SIZES, out=path)

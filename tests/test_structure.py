@@ -1,0 +1,88 @@
+"""The layout: imports in one direction, light imports, examples that run."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import leadline
+
+ROOT = Path(leadline.__file__).parent
+LAYERS = [
+    {"errors", "_version"},
+    {"problems", "activations", "parametrization"},
+    {"architecture", "recipe"},
+    {"describe", "trajectory"},
+    {"measure"},
+    {"dynamics", "networks"},
+    {"reporting"},
+    {"comparison"},
+    {"cli"},
+    {"__main__"},
+]
+LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
+# ResNet.module hands out the dense network; the import is inside the method.
+ALLOWED = {("architecture", "networks")}
+
+
+def part(module: str) -> str:
+    return module.split(".")[1] if "." in module else module
+
+
+def imports(path: Path):
+    """Modules of leadline that a file imports when it runs (type-only imports aside)."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body.clear()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("leadline"):
+            names = [f"{node.module}.{a.name}" for a in node.names]
+            yield from (names if node.module == "leadline" else [node.module])
+
+
+def test_every_module_has_a_layer():
+    found = {p.relative_to(ROOT).parts[0].removesuffix(".py") for p in ROOT.rglob("*.py")}
+    assert found - {"__init__"} == set(LEVEL)
+
+
+def test_imports_go_in_one_direction():
+    wrong = []
+    for path in ROOT.rglob("*.py"):
+        here = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        if here == "__init__":
+            continue
+        for module in imports(path):
+            there = part(module)
+            if here == there or there not in LEVEL or (here, there) in ALLOWED:
+                continue
+            if LEVEL[there] >= LEVEL[here]:
+                wrong.append(f"{path.relative_to(ROOT)} imports {module}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("heavy", ["torch", "numpy", "scipy", "plotly", "rich"])
+def test_import_is_light(heavy):
+    code = f"import sys, leadline; sys.exit({heavy!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_verbs_are_functions_whatever_was_imported_before():
+    code = (
+        "import leadline.dynamics.solver, leadline.networks.train, leadline.comparison;"
+        "import leadline as l;"
+        "assert all(callable(getattr(l, n)) for n in l.__all__ if n != '__version__');"
+        "assert not any(isinstance(getattr(l, n), type(l)) for n in l.__all__)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT.parents[1] / "examples").glob("*.py")), ids=lambda p: p.stem
+)
+def test_examples_run(path):
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
