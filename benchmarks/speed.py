@@ -121,7 +121,7 @@ def products() -> dict:
             name = func.overloadpacket.__name__
             if name in ("mm", "addmm", "addmm_"):
                 a, b = args[-2:]
-                if 16384 in (*a.shape, *b.shape):
+                if 16384 in (*a.shape, *b.shape) and a.numel() and b.numel():
                     transposed = (a.stride(0) == 1 < a.shape[0], b.stride(0) == 1 < b.shape[0])
                     key = (name != "mm", *a.shape, b.shape[1], *transposed, a.dtype)
                     shapes[key] = shapes.get(key, 0) + 1

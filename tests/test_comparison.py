@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import leadline as ll
-from leadline.comparison import COLUMNS, Branch, gap
+from leadline.comparison import COLUMNS, Branch
 
 SIZES = ((32, 2), (64, 4))
 
@@ -151,7 +151,7 @@ def test_ntk_converges_to_lazy(problem):
     lazy = c["lazy"]
     assert lazy.result.seeds >= 64
     row = next(row for row in c.rows if row["name"] == "train-32x2-reused")
-    assert row["gap"] == gap(c["train-32x2-reused"], lazy)
+    assert row["gap"] == c["train-32x2-reused"].gap(lazy)
     assert any("lazy" in note for note in c.notes)
 
 

@@ -80,6 +80,13 @@ class Branch:
             return None
         return 2 * self.result.error(f"{part}_loss")
 
+    def gap(self, other: Branch) -> float:
+        """RMS over recorded steps of the difference of the mean training losses."""
+        a, b = self.loss(), other.loss()
+        assert a is not None
+        assert b is not None
+        return float(np.sqrt(np.mean((a - b) ** 2)))
+
     def write(self, folder: Path) -> Path:
         """Write the result, whole or not at all."""
         if isinstance(self.result, Limit):
@@ -283,14 +290,6 @@ def finite(x: Any) -> Any:
     return None if isinstance(x, float) and not np.isfinite(x) else x
 
 
-def gap(branch: Branch, other: Branch) -> float:
-    """RMS over recorded steps of the difference of the mean training losses."""
-    a, b = branch.loss(), other.loss()
-    assert a is not None
-    assert b is not None
-    return float(np.sqrt(np.mean((a - b) ** 2)))
-
-
 def target(branch: Branch, branches: Sequence[Branch]) -> Branch | None:
     """What a finite branch converges to; None for the others."""
     if branch.role != "finite":
@@ -312,7 +311,7 @@ def _row(branch: Branch, branches: Sequence[Branch], problem: Problem) -> dict[s
         if labels is not None:
             row[f"{part}_accuracy"] = _accuracy(branch.result, part, labels)
     end = target(branch, branches)
-    row["gap"] = None if end is None else gap(branch, end)
+    row["gap"] = None if end is None else branch.gap(end)
     row["seconds"] = float(branch.result.info["seconds"])
     return row
 

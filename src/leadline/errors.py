@@ -10,7 +10,15 @@ from typing import Any
 
 
 class MemoryBudgetError(MemoryError):
-    """The memory budget does not suffice; the message says what would."""
+    """The memory budget ended during the work; the message says what would suffice.
+
+    Attributes:
+        checkpoint: the file that the work resumes from, or None.
+    """
+
+    def __init__(self, message: str, checkpoint: str | None = None) -> None:
+        super().__init__(message)
+        self.checkpoint = checkpoint
 
 
 class CheckpointError(ValueError):

@@ -223,6 +223,10 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[Path], No
         else:
             part.write_bytes(data)
         with open(part, "rb") as f:
+            # Some writers make files for their owner alone; results are like any other file.
+            umask = os.umask(0)
+            os.umask(umask)
+            os.fchmod(f.fileno(), 0o666 & ~umask)
             os.fsync(f.fileno())
         os.replace(part, target)
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import click
 
@@ -14,7 +14,7 @@ MISTAKES = (ValueError, TypeError, OSError, KeyError, MemoryError, ImportError)
 
 
 @contextlib.contextmanager
-def one_line(kept: list[str]) -> Iterator[None]:
+def one_line(kept: list[str]) -> Generator[None]:
     """Turn mistakes into ``Error: ...`` with exit code 2, and Ctrl-C into 130.
 
     Args:
@@ -42,7 +42,7 @@ def message(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def while_reading(flag: str, argument: str) -> Iterator[None]:
+def while_reading(flag: str, argument: str) -> Generator[None]:
     """Name the flag in errors that do not name its argument."""
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ def main() -> None:
 
     Results go to stdout (with --json as JSON), everything else to stderr.
     """
+    # Threads that spin while they wait make a busy machine tens of times slower; read by OpenMP
+    # when torch is imported.
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 
 
 def _command(name: str) -> Any:
@@ -104,9 +109,9 @@ def _train_by(command: str, given: dict[str, Any], out: Path | None) -> None:
     dry = given.pop("dry_run", False)
     network, sgd, problem = build.network(given), build.recipe(given), build.problem(given)
     if dry:
-        from leadline.cli.forecast import forecast
+        from leadline.cli.predict import predict
 
-        prediction = forecast(command, problem, network, sgd, given)
+        prediction = predict(command, problem, network, sgd, given)
         click.echo(json.dumps(prediction.to_json()) if as_json else prediction.text())
         return
 

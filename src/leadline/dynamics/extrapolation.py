@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -136,7 +137,8 @@ def limit(
     check_choice("coupling", coupling, COUPLINGS)
     check_int("depth", depth, 1)
     check_int("seeds", seeds, 2)
-    check_choice("dtype", str(dtype).removeprefix("torch."), DTYPES)
+    dtype = str(dtype).removeprefix("torch.")
+    check_choice("dtype", dtype, DTYPES)
     if seconds is not None:
         check_real("seconds", seconds, 0.0, open_minimum=True)
     check_has_limit(network)
@@ -178,7 +180,7 @@ def limit(
         size = ladder.next_size(fit.model, rtol * fit.initial)
         need = ladder.predict_seconds(*size)
         left = None if seconds is None else seconds - (time.perf_counter() - started)
-        plan = memories.predict(problem, network, sgd, *size, DTYPES[str(dtype)])
+        plan = memories.predict(problem, network, sgd, *size, DTYPES[dtype])
         short = f"error bar {fit.worst:.2g}, rtol asks for {rtol * fit.initial:.2g}"
         if left is not None and need > left:
             message = (
@@ -189,11 +191,14 @@ def limit(
         try:
             plan.check_first_step(memories.budget(memory, where))
             ladder.solve(*size)
-        except MemoryBudgetError as e:
-            message = f"stopped by memory: {short}; {e}"
-            break
         except MemoryError as e:
-            message = f"stopped by memory: {short}; {e}"
+            if isinstance(e, MemoryBudgetError) and e.checkpoint is not None:
+                # Nothing resumes one size of a ladder.
+                Path(e.checkpoint).unlink(missing_ok=True)
+                reason = f"width={size[0]}, depth={size[1]} grew past the budget of {memory} bytes"
+            else:
+                reason = str(e)
+            message = f"stopped by memory: {short}; {reason}"
             break
     return Limit(
         steps=ladder.steps,
@@ -211,7 +216,7 @@ def limit(
             "seed": seed,
             "tol": tol,
             "variance_reduction": variance_reduction,
-            "dtype": str(dtype),
+            "dtype": dtype,
             "versions": versions(),
             "seconds": time.perf_counter() - started,
         },

@@ -147,7 +147,8 @@ def solve(
                     f"memory={budget} bytes: seed {s} uses {memory_use.bytes} after step {work.k} "
                     f"of {sgd.steps} and the next step may need {memory_use.next_step}; resume "
                     f"from checkpoint={str(path)!r} with a larger memory= (about "
-                    f"{memory_use.whole(sgd.steps, work.k)} for the whole), or raise tol"
+                    f"{memory_use.whole(sgd.steps, work.k)} for the whole), or raise tol",
+                    None if path is None else str(path),
                 )
             store.maybe_save(records, work)
         records.append(work.record.with_ranks(run.ranks))

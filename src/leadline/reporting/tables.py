@@ -93,14 +93,12 @@ def _cells(row: Mapping[str, Any], has: Mapping[str, bool]) -> list[str]:
 
 def summary(comparison: Comparison) -> list[str]:
     """Differences between the limits, in words."""
-    from leadline.comparison import gap
-
     ends = {b.coupling: b for b in comparison.branches if b.role in ("limit", "reference")}
     lazy = next(b for b in comparison.branches if b.role == "lazy")
     lines = []
     if len(ends) == 2:
-        distance = number(gap(ends["independent"], ends["reused"]))
+        distance = number(ends["independent"].gap(ends["reused"]))
         lines.append(f"Between the couplings' limits: {distance} (RMS over steps).")
     for coupling, branch in ends.items():
-        lines.append(f"Feature learning ({coupling} against lazy): {number(gap(lazy, branch))}.")
+        lines.append(f"Feature learning ({coupling} against lazy): {number(lazy.gap(branch))}.")
     return lines

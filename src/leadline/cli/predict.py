@@ -31,7 +31,7 @@ _ROUGH = "a rough estimate, from a run of at most a second at small size; a fact
 
 
 @dataclass(frozen=True)
-class Forecast:
+class Cost:
     """Predicted cost.
 
     Attributes:
@@ -52,7 +52,7 @@ class Forecast:
         return dataclasses.asdict(self)
 
     def text(self) -> str:
-        """The forecast in words."""
+        """The prediction in words."""
         least = "at least " if self.at_least else "about "
         return "\n".join(
             [
@@ -64,9 +64,9 @@ class Forecast:
         )
 
 
-def forecast(
+def predict(
     command: str, problem: Problem, network: ResNet, sgd: SGD, given: dict[str, Any]
-) -> Forecast:
+) -> Cost:
     """Predict the cost of a command; the first step must fit the budget, as when it is run."""
     dtype = DTYPES[check_choice("dtype", given["dtype"], DTYPES)]
     seeds = check_int("seeds", given["seeds"], 1)
@@ -98,7 +98,7 @@ def forecast(
     if trained:
         work = sum(n**2 * depth for n, depth in trained)
         seconds += seeds * work * _probe(train, problem, network, sgd, trained, 2, how)
-    return Forecast(
+    return Cost(
         command,
         tuple(dict.fromkeys((*solved, *trained))),
         first,
