@@ -16,8 +16,9 @@ _RESOLVED = 1e-10
 class Rows:
     """Rows (q, n) in a buffer that grows; a row is contiguous, so appending copies nothing else."""
 
-    def __init__(self, n: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, n: int, dtype: torch.dtype, device: torch.device, expected: int = 0) -> None:
         self.count = 0
+        self._expected = expected if device.type == "cpu" else 0
         self._buffer = torch.empty((0, n), dtype=dtype, device=device)
 
     @property
@@ -31,7 +32,7 @@ class Rows:
         if need > len(self._buffer):
             # On a CPU pages that nobody has written take no memory, so doubling is free there.
             grown = 2 if self._buffer.device.type == "cpu" else 1.25
-            capacity = max(need, int(grown * len(self._buffer)))
+            capacity = max(need, int(grown * len(self._buffer)), self._expected)
             buffer = torch.empty(
                 (capacity, self._buffer.shape[1]),
                 dtype=self._buffer.dtype,
@@ -72,7 +73,7 @@ def choose(gram: np.ndarray, bound: np.ndarray) -> list[int]:
     return chosen
 
 
-def extend(e: Tensor, bound: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def extend(e: Tensor, bound: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
     """Orthonormal directions of the remainders, in a fixed order, above their bounds.
 
     Gram-Schmidt by Cholesky factors of float64 Gram matrices, each direction orthogonalised twice.
@@ -85,48 +86,49 @@ def extend(e: Tensor, bound: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Ten
         basis: (q, n) orthonormal rows.
 
     Returns:
-        Directions k (m, n), coefficients of e in them (P, m), and what remains of e (P, n).
+        Directions k (m, n), and coefficients of e in them (P, m).
 
     Raises:
         FloatingPointError: if e is not finite.
     """
-    p, n = e.shape
-    new = e.new_empty((0, n))
-    coefficients = e.new_empty((p, 0))
-    while len(new) + len(basis) < n:
-        norms = torch.linalg.vector_norm(e, dim=1)
-        # The one synchronisation of a question in the usual case of no new direction.
-        above = (~(norms <= bound)).nonzero().squeeze(1)
-        if len(above) == 0:
-            break
-        rows = e if len(above) == p else e[above]
+    n = e.shape[1]
+    k = e.new_empty((0, n))
+    rows, limits = e, bound.double().cpu().numpy()
+    while len(k) + len(basis) < n:
         wide = rows.double()
         gram = (wide @ wide.mT).cpu().numpy()
         if not np.isfinite(gram).all():
             raise FloatingPointError("a question to the operator is not finite")
-        limit = np.maximum(bound[above].double().cpu().numpy() ** 2, _RESOLVED * np.diag(gram))
-        chosen = choose(gram, limit)[: n - len(new) - len(basis)]
+        above = np.flatnonzero(np.diag(gram) > limits**2)
+        if len(above) == 0:
+            break
+        if len(above) < len(rows):
+            rows, limits, gram = rows[above], limits[above], gram[np.ix_(above, above)]
+        limit = np.maximum(limits**2, _RESOLVED * np.diag(gram))
+        chosen = choose(gram, limit)[: n - len(k) - len(basis)]
         if not chosen:
             break
-        k = rows if len(chosen) == len(rows) else rows[chosen]
-        k = _orthonormal(k, gram[np.ix_(chosen, chosen)])
-        for earlier in (basis, new):
+        every = len(chosen) == len(rows)
+        new = rows if every else rows[chosen]
+        new = _orthonormal(new, gram if every else gram[np.ix_(chosen, chosen)])
+        for earlier in (basis, k):
             if len(earlier):
-                k = k - (k @ earlier.mT) @ earlier
-        k = _orthonormal(k)
-        c = e @ k.mT
-        e = e - c @ k
-        # What was chosen is spent: its rounding is no direction.
-        e[above[chosen]] = 0
-        new = torch.cat([new, k]) if len(new) else k
-        coefficients = torch.cat([coefficients, c], dim=1)
-    return new, coefficients, e
+                new = torch.addmm(new, new @ earlier.mT, earlier, alpha=-1)
+        new = _orthonormal(new)
+        k = torch.cat([k, new]) if len(k) else new
+        if every:
+            break
+        # What was not chosen may still hold a direction that its larger part hid.
+        left = np.setdiff1d(np.arange(len(rows)), chosen)
+        rows, limits = rows[left], limits[left]
+        rows = torch.addmm(rows, rows @ new.mT, new, alpha=-1)
+    return k, e @ k.mT
 
 
 def _orthonormal(k: Tensor, gram: np.ndarray | None = None) -> Tensor:
     """Rows orthonormalised in order: L⁻¹k with k kᵀ = L Lᵀ."""
     if gram is None:
-        wide = k.double()
-        gram = (wide @ wide.mT).cpu().numpy()
+        # Nearly orthonormal already: its own precision is enough.
+        gram = (k @ k.mT).double().cpu().numpy()
     inverse = np.linalg.inv(np.linalg.cholesky(gram))
     return torch.from_numpy(np.tril(inverse)).to(k) @ k

@@ -8,13 +8,14 @@ cast, so that float32 and float64 runs see the same noise.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 
 import numpy as np
 import torch
 
 BLOCK = 256
 # Below this many draws in a call, starting threads costs more than it saves.
-_PARALLEL = 1 << 15
+_PARALLEL = 1 << 17
 
 
 class Noise:
@@ -22,10 +23,16 @@ class Noise:
 
     def __init__(self, seed: int, key: tuple[int, ...], n: int) -> None:
         self.n = n
-        blocks = -(-n // BLOCK)
-        self._generators = [
-            np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(*key, b))))
-            for b in range(blocks)
+        self._seed, self._key = seed, key
+
+    @cached_property
+    def _generators(self) -> list[np.random.Generator]:
+        """One a block, made when the first number is drawn."""
+        return [
+            np.random.Generator(
+                np.random.SFC64(np.random.SeedSequence(self._seed, spawn_key=(*self._key, b)))
+            )
+            for b in range(-(-self.n // BLOCK))
         ]
 
     def draw(self, m: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:

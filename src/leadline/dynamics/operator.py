@@ -27,14 +27,6 @@ from leadline.dynamics.basis import FLOOR, Rows, extend
 from leadline.dynamics.noise import Noise
 
 
-class Face:
-    """One side of the operator: orthonormal questions and the answers of W̄ (or W̄ᵀ) to them."""
-
-    def __init__(self, n: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.questions = Rows(n, dtype, device)
-        self.answers = Rows(n, dtype, device)
-
-
 @dataclass(frozen=True)
 class Settings:
     """What all operators of a run share."""
@@ -43,8 +35,18 @@ class Settings:
     reused: bool = True
     tol: float = 0.0
     balanced: bool = False
+    expected: int = 0
+    """Directions that a buffer is first made for; pages nobody writes take no memory on a CPU."""
     dtype: torch.dtype = torch.float32
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+class Face:
+    """One side of the operator: orthonormal questions and the answers of W̄ (or W̄ᵀ) to them."""
+
+    def __init__(self, s: Settings) -> None:
+        self.questions = Rows(s.n, s.dtype, s.device, s.expected)
+        self.answers = Rows(s.n, s.dtype, s.device, s.expected)
 
 
 class Table:
@@ -72,8 +74,7 @@ class Operator:
         self.noise = noise
         self.scratch = scratch
         dtype, device = settings.dtype, settings.device
-        self.forward = Face(settings.n, dtype, device)
-        self.transposed = Face(settings.n, dtype, device)
+        self.forward, self.transposed = Face(settings), Face(settings)
         self._learned, self._momentum = Table(dtype, device), Table(dtype, device)
         # RᵀM = YᵀQ, entry by entry: known for free whenever a direction is revealed.
         self._cross = Table(dtype, device)
@@ -121,16 +122,17 @@ class Operator:
         bound = max(s.tol, FLOOR[s.dtype]) * (norms.max().expand_as(norms) if together else norms)
         c = u @ near.questions.view.mT
         across = u @ far.answers.view.mT if s.reused else None
-        # |u⊥|² = |u|² − |c|² tells, up to rounding, which rows may hold anything new; only their
-        # remainders are formed.
+        # Where rounding allows, |u⊥|² = |u|² − |c|² tells which rows hold anything new; only
+        # their remainders are formed. Its rounding blurs tol, by less than a half.
         rest = norms.double() ** 2 - (c.double() ** 2).sum(1)
-        rest += 4 * torch.finfo(s.dtype).eps * norms**2
+        if s.tol**2 < 4 * torch.finfo(s.dtype).eps:
+            rest = torch.full_like(rest, math.inf)
         rows = (~(rest <= bound.double() ** 2)).nonzero().squeeze(1)
         if len(rows):
             basis = near.questions.view
             every = len(rows) == len(u)
             v, b, d = (u, c, bound) if every else (u[rows], c[rows], bound[rows])
-            k, new, _ = extend(torch.addmm(v, b, basis, alpha=-1), d, basis)
+            k, new = extend(torch.addmm(v, b, basis, alpha=-1), d, basis)
             if len(k):
                 near.answers.append(self._reveal(k, near, far, forget, avoid))
                 near.questions.append(k)

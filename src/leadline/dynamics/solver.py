@@ -270,8 +270,10 @@ def check_arguments(
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as e:
         raise ValueError(f"device={str(device)!r} cannot be used: {e}; give 'cpu'") from None
+    batch = problem.samples if sgd.batch_size is None else sgd.batch_size
     return Settings(
         n=width,
+        expected=min(width, batch * max(sgd.steps, 1), 512),
         reused=coupling == "reused",
         tol=tol,
         balanced=variance_reduction == "balanced",
