@@ -110,7 +110,7 @@ def blocks() -> None:
         net = ll.ResNet(activation, block_layers=2, scheme=scheme)
         cells = []
         for depth in (4, 16, 64):
-            both = np.array([internal_movement(net, coupling, depth, s) for s in range(16)])
+            both = np.array([internal_movement(net, coupling, depth, s) for s in range(6)])
             cells.append(f"{pm(both[:, 0], 3)}; {pm(both[:, 1], 3)}")
         print(f"{activation} {scheme:20s} {coupling:12s} {'   '.join(cells)}")
 
