@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +13,8 @@ FLOOR = {torch.float32: 1e-5, torch.float64: 1e-12}
 # A float64 Gram matrix resolves squared remainders down to this fraction of the diagonal; what
 # lies below waits for the next round, where it is measured from its own, smaller remainder.
 _RESOLVED = 1e-10
+# A float32 row of norm 1 rounds by about 6e-8: amplified by less than this it stays under FLOOR.
+_SAFE = 50.0
 
 
 class Rows:
@@ -52,16 +56,20 @@ class Rows:
         self.count, self._buffer = mark
 
 
-def choose(gram: np.ndarray, bound: np.ndarray) -> list[int]:
+def choose(gram: np.ndarray, bound: np.ndarray) -> tuple[list[int], np.ndarray | None]:
     """Indices, in order, whose squared remainder after the chosen ones before exceeds the bound.
 
     Args:
         gram: (m, m) float64, inner products of the candidates.
         bound: (m,) absolute bounds on the squared remainders.
+
+    Returns:
+        The indices, and the Cholesky factor of their Gram matrix if it is at hand.
     """
     try:
-        if (np.diag(np.linalg.cholesky(gram)) ** 2 > bound).all():
-            return list(range(len(gram)))
+        factor = np.linalg.cholesky(gram)
+        if (factor.diagonal() ** 2 > bound).all():
+            return list(range(len(gram))), factor
     except np.linalg.LinAlgError:
         pass
     schur = gram.copy()
@@ -70,18 +78,19 @@ def choose(gram: np.ndarray, bound: np.ndarray) -> list[int]:
         if schur[j, j] > bound[j]:
             chosen.append(j)
             schur -= np.outer(schur[:, j] / schur[j, j], schur[j])
-    return chosen
+    return chosen, None
 
 
-def extend(e: Tensor, bound: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+def extend(e: Tensor, sizes: np.ndarray, bound: np.ndarray, basis: Tensor) -> tuple[Tensor, Tensor]:
     """Orthonormal directions of the remainders, in a fixed order, above their bounds.
 
-    Gram-Schmidt by Cholesky factors of float64 Gram matrices, each direction orthogonalised twice.
-    A fixed order, not eigenvectors: rounding rotates degenerate ones, and answers would stop being
-    reproducible.
+    Gram-Schmidt by Cholesky factors of float64 Gram matrices; each direction is orthogonalised a
+    second time unless rounding cannot have left more than FLOOR. A fixed order, not eigenvectors:
+    rounding rotates degenerate ones, and answers would stop being reproducible.
 
     Args:
         e: (P, n) remainders, already projected off ``basis``.
+        sizes: (P,) norms that the rows had before they were projected.
         bound: (P,) absolute bounds on the norms: what lies below is not a direction.
         basis: (q, n) orthonormal rows.
 
@@ -93,42 +102,61 @@ def extend(e: Tensor, bound: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
     """
     n = e.shape[1]
     k = e.new_empty((0, n))
-    rows, limits = e, bound.double().cpu().numpy()
+    rows, limits = e, bound**2
     while len(k) + len(basis) < n:
         wide = rows.double()
         gram = (wide @ wide.mT).cpu().numpy()
-        if not np.isfinite(gram).all():
+        squares = gram.diagonal()
+        if not math.isfinite(squares.sum()):
             raise FloatingPointError("a question to the operator is not finite")
-        above = np.flatnonzero(np.diag(gram) > limits**2)
-        if len(above) == 0:
-            break
-        if len(above) < len(rows):
-            rows, limits, gram = rows[above], limits[above], gram[np.ix_(above, above)]
-        limit = np.maximum(limits**2, _RESOLVED * np.diag(gram))
-        chosen = choose(gram, limit)[: n - len(k) - len(basis)]
+        above = squares > limits
+        if not above.all():
+            if not above.any():
+                break
+            index = above.nonzero()[0]
+            rows, limits, sizes = rows[index], limits[index], sizes[index]
+            gram = gram[np.ix_(index, index)]
+            squares = gram.diagonal()
+        chosen, factor = choose(gram, np.maximum(limits, _RESOLVED * squares))
+        chosen = chosen[: n - len(k) - len(basis)]
         if not chosen:
             break
         every = len(chosen) == len(rows)
-        new = rows if every else rows[chosen]
-        new = _orthonormal(new, gram if every else gram[np.ix_(chosen, chosen)])
-        for earlier in (basis, k):
-            if len(earlier):
-                new = torch.addmm(new, new @ earlier.mT, earlier, alpha=-1)
-        new = _orthonormal(new)
+        new, first = (rows, sizes) if every else (rows[chosen], sizes[chosen])
+        if factor is None or not every:
+            factor = np.linalg.cholesky(gram if every else gram[np.ix_(chosen, chosen)])
+        inverse = np.tril(np.linalg.inv(factor))
+        new = torch.from_numpy(inverse).to(new) @ new
+        if len(k) or e.dtype == torch.float64 or (np.abs(inverse) @ first).max() > _SAFE:
+            for earlier in (basis, k):
+                if len(earlier):
+                    new = torch.addmm(new, new @ earlier.mT, earlier, alpha=-1)
+            # Nearly orthonormal already: its own precision is enough.
+            factor = np.linalg.cholesky((new @ new.mT).double().cpu().numpy())
+            new = torch.from_numpy(np.tril(np.linalg.inv(factor))).to(new) @ new
         k = torch.cat([k, new]) if len(k) else new
         if every:
             break
         # What was not chosen may still hold a direction that its larger part hid.
         left = np.setdiff1d(np.arange(len(rows)), chosen)
-        rows, limits = rows[left], limits[left]
+        rows, limits, sizes = rows[left], limits[left], sizes[left]
         rows = torch.addmm(rows, rows @ new.mT, new, alpha=-1)
     return k, e @ k.mT
 
 
-def _orthonormal(k: Tensor, gram: np.ndarray | None = None) -> Tensor:
-    """Rows orthonormalised in order: L⁻¹k with k kᵀ = L Lᵀ."""
-    if gram is None:
-        # Nearly orthonormal already: its own precision is enough.
-        gram = (k @ k.mT).double().cpu().numpy()
-    inverse = np.linalg.inv(np.linalg.cholesky(gram))
-    return torch.from_numpy(np.tril(inverse)).to(k) @ k
+def jittered_cholesky(gram: Tensor) -> Tensor:
+    """L with L Lᵀ = gram (m, m) float64, up to rounding where it is singular (equal rows, m > n).
+
+    Raises:
+        FloatingPointError: if gram is not finite.
+    """
+    if not gram.isfinite().all():
+        raise FloatingPointError("a question to the operator is not finite")
+    scale = gram.diagonal().mean()
+    for jitter in (0.0, 1e-15, 1e-14, 1e-13, 1e-12, 1e-11):
+        added = gram + jitter * scale * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+        factor, failed = torch.linalg.cholesky_ex(added)
+        if not failed:
+            return factor
+    values, vectors = torch.linalg.eigh(gram)
+    return vectors * values.clamp_min(0).sqrt()

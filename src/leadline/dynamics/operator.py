@@ -20,10 +20,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from leadline.dynamics.basis import FLOOR, Rows, extend
+from leadline.dynamics.basis import FLOOR, Rows, extend, jittered_cholesky
 from leadline.dynamics.noise import Noise
 
 
@@ -97,6 +98,31 @@ class Operator:
         """(W/√n)ᵀ z for rows z (P, n): answers (P, n), and the coefficients of z in R (P, r)."""
         return self._ask(z, self.transposed, self.forward, **how)
 
+    def glance(
+        self, u: Tensor, *, initial: Tensor | None = None, avoid: Tensor | None = None
+    ) -> Tensor:
+        """The answers that ``ask`` gives, in law, with nothing remembered.
+
+        No direction has to be chosen: the remainders' Gram matrix and one Cholesky factor of it
+        give the joint law of their answers, which is what makes many test inputs affordable.
+        """
+        near, far, reused = self.forward, self.transposed, self.settings.reused
+        c, across, _, _, rows = self._coordinates(u, near, far, together=False)
+        fresh, every = None, len(rows) == len(u)
+        if len(rows):
+            v, b = (u, c) if every else (u[rows], c[rows])
+            wide = torch.addmm(v, b, near.questions.view, alpha=-1).double()
+            g = self._fresh(len(rows), near, far, True, avoid)
+            fresh = jittered_cholesky(wide @ wide.mT).to(g) @ g
+            if reused and len(other := far.questions.view):
+                fresh = torch.addmm(fresh, fresh @ other.mT, other, alpha=-1)
+        answer, weight = self._combine(c, across, initial, near, far)
+        if fresh is not None:
+            if isinstance(weight, Tensor) and not every:
+                weight = weight[rows]
+            answer[rows] += weight * fresh
+        return answer
+
     def _ask(
         self,
         u: Tensor,
@@ -117,28 +143,45 @@ class Operator:
                 relative to the largest of them.
             avoid: rows that balanced noise is made orthogonal to.
         """
-        s = self.settings
-        norms = torch.linalg.vector_norm(u, dim=1)
-        bound = max(s.tol, FLOOR[s.dtype]) * (norms.max().expand_as(norms) if together else norms)
-        c = u @ near.questions.view.mT
-        across = u @ far.answers.view.mT if s.reused else None
-        # Where rounding allows, |u⊥|² = |u|² − |c|² tells which rows hold anything new; only
-        # their remainders are formed. Its rounding blurs tol, by less than a half.
-        rest = norms.double() ** 2 - (c.double() ** 2).sum(1)
-        if s.tol**2 < 4 * torch.finfo(s.dtype).eps:
-            rest = torch.full_like(rest, math.inf)
-        rows = (~(rest <= bound.double() ** 2)).nonzero().squeeze(1)
+        c, across, sizes, bound, rows = self._coordinates(u, near, far, together)
         if len(rows):
             basis = near.questions.view
             every = len(rows) == len(u)
-            v, b, d = (u, c, bound) if every else (u[rows], c[rows], bound[rows])
-            k, new = extend(torch.addmm(v, b, basis, alpha=-1), d, basis)
+            v, b = (u, c) if every else (u[rows], c[rows])
+            e = torch.addmm(v, b, basis, alpha=-1) if len(basis) else v
+            k, new = extend(e, sizes[rows], bound[rows], basis)
             if len(k):
                 near.answers.append(self._reveal(k, near, far, forget, avoid))
                 near.questions.append(k)
                 if not every:
-                    new = new.new_zeros((len(u), len(k))).index_copy_(0, rows, new)
+                    new, part = new.new_zeros((len(u), len(k))), new
+                    new[rows] = part
                 c = torch.cat([c, new], dim=1)
+        return self._combine(c, across, initial, near, far)[0], c
+
+    def _coordinates(
+        self, u: Tensor, near: Face, far: Face, together: bool
+    ) -> tuple[Tensor, Tensor | None, np.ndarray, np.ndarray, np.ndarray]:
+        """u's coefficients in both bases, norms, bounds on remainders, and rows above theirs."""
+        s = self.settings
+        c = u @ near.questions.view.mT
+        across = u @ far.answers.view.mT if s.reused else None
+        sizes = torch.linalg.vector_norm(u, dim=1).cpu().numpy().astype(np.float64)
+        bound = max(s.tol, FLOOR[s.dtype]) * (
+            np.full_like(sizes, sizes.max()) if together else sizes
+        )
+        if s.tol**2 < 4 * torch.finfo(s.dtype).eps:
+            return c, across, sizes, bound, np.arange(len(u))
+        # Where rounding allows, |u⊥|² = |u|² − |c|² tells which rows hold anything new; only
+        # their remainders are formed. Its rounding blurs tol, by less than a half.
+        small = c.cpu().numpy()
+        rest = sizes**2 - np.einsum("ij,ij->i", small, small, dtype=np.float64)
+        return c, across, sizes, bound, (~(rest <= bound**2)).nonzero()[0]
+
+    def _combine(
+        self, c: Tensor, across: Tensor | None, initial: Tensor | None, near: Face, far: Face
+    ) -> tuple[Tensor, Tensor | float]:
+        """Answers to rows with coefficients c (P, q), and the weight that W(0) has in each row."""
         learned, cross = self._tables()
         if near is self.forward:
             learned, cross = learned.mT, cross.mT
@@ -157,19 +200,22 @@ class Operator:
         answer = (c if plain else weight * c) @ near.answers.view
         if drift.shape[1]:
             answer.addmm_(drift, far.questions.view)
-        return answer, c
+        return answer, weight
+
+    def _fresh(self, m: int, near: Face, far: Face, forget: bool, avoid: Tensor | None) -> Tensor:
+        """Noise (m, n) of variance 1/n, balanced if the run is."""
+        s = self.settings
+        noise = self.scratch if forget and self.scratch is not None else self.noise
+        g = noise.draw(m, s.dtype, s.device).mul_(1 / math.sqrt(s.n))
+        return _balance(g, near.answers.view, far.questions.view, avoid) if s.balanced else g
 
     def _reveal(
         self, k: Tensor, near: Face, far: Face, forget: bool, avoid: Tensor | None
     ) -> Tensor:
         """Answers of W̄ to new orthonormal directions k (m, n), given all earlier answers."""
-        s = self.settings
-        noise = self.scratch if forget and self.scratch is not None else self.noise
-        g = noise.draw(len(k), s.dtype, s.device) / math.sqrt(s.n)
+        g = self._fresh(len(k), near, far, forget, avoid)
         other = far.questions.view
-        if s.balanced:
-            g = _balance(g, near.answers.view, other, avoid)
-        if not s.reused or len(other) == 0:
+        if not self.settings.reused or len(other) == 0:
             return g
         mean = k @ far.answers.view.mT
         q, r = self.ranks

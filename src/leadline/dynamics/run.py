@@ -111,8 +111,8 @@ class Run:
         """Ask the network about inputs x (B, d).
 
         Args:
-            backward: keep slopes and coefficients; otherwise, with ``forget``, each operator
-                forgets as soon as the next layer has its answer.
+            backward: keep slopes and coefficients; otherwise, with ``forget``, nothing is
+                even remembered for a moment.
             forget: evaluate: draw from the scratch stream (the caller rolls back if ``backward``).
             keep: layers whose features are kept (0 is h_0).
             initial: (B,) bool, rows that pass through the network at initialization.
@@ -140,14 +140,14 @@ class Run:
                     a, slope = self.phi(a)
                 if inner:
                     inputs.append(a)
-                mark = operator.mark() if forget and not backward else None
-                a, c = operator.ask(a, forget=forget, initial=initial, avoid=avoid)
-                if mark is not None:
-                    operator.rollback(mark)
+                if forget and not backward:
+                    a = operator.glance(a, initial=initial, avoid=avoid)
+                else:
+                    a, c = operator.ask(a, forget=forget, initial=initial, avoid=avoid)
+                    slopes.append(slope)
+                    asked.append(c)
                 if gain != 1.0:
                     a = gain * a
-                slopes.append(slope)
-                asked.append(c)
             h = torch.add(h, a, alpha=self.alpha) if net.skip else a
             if backward:
                 out.slopes.append(slopes)
