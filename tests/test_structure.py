@@ -13,12 +13,13 @@ ROOT = Path(leadline.__file__).parent
 LAYERS = [
     {"errors", "_version"},
     {"problems", "activations", "parametrization"},
-    {"architecture", "recipe"},
+    {"architecture", "recipe", "tracing"},
     {"describe", "trajectory"},
     {"measure"},
     {"dynamics", "networks"},
     {"reporting"},
-    {"comparison"},
+    {"planning"},
+    {"comparison", "checking"},
     {"cli"},
     {"__main__"},
 ]

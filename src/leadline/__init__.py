@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from leadline.errors import MemoryBudgetError as MemoryBudgetError
     from leadline.measure.observation import Measure as Measure
     from leadline.networks.train import train as train
+    from leadline.parametrization.schemes import Scheme as Scheme
+    from leadline.planning.explain import explain as explain
+    from leadline.planning.plan import Plan as Plan
+    from leadline.planning.plan import plan as plan
     from leadline.problems import Problem as Problem
     from leadline.problems import arrays as arrays
     from leadline.problems import cifar10 as cifar10
@@ -55,6 +59,10 @@ _WHERE = {
     "MemoryBudgetError": "errors",
     "Measure": "measure.observation",
     "train": "networks.train",
+    "Plan": "planning.plan",
+    "explain": "planning.explain",
+    "plan": "planning.plan",
+    "Scheme": "parametrization.schemes",
     "Problem": "problems",
     "arrays": "problems",
     "cifar10": "problems",

@@ -37,6 +37,7 @@ class Scheme:
     rate_width: float
     """Exponent q of n in every learning rate."""
     reason: str
+    source: str = "the user's own"
 
     def rate_depth(self, position: int, layers: int) -> float:
         """Exponent of L in the rate of weight layer ``position`` (0-based) of a branch."""
@@ -56,9 +57,29 @@ class Scheme:
 
 
 _TABLE = (
-    Scheme("ntk", -0.5, 0.0, 0.0, -0.5, 0.0, "lazy: features stop moving as width grows"),
-    Scheme("mup", 0.0, 0.0, 0.0, -1.0, 1.0, "feature learning in width; no depth factor"),
-    Scheme("depth-mup", -0.5, 0.0, 0.0, -1.0, 1.0, "branch noise O(1) in total, updates O(1/L)"),
+    Scheme(
+        "ntk",
+        -0.5,
+        0.0,
+        0.0,
+        -0.5,
+        0.0,
+        "lazy: features stop moving as width grows",
+        "1806.07572, depth as 2310.02244",
+    ),
+    Scheme(
+        "mup", 0.0, 0.0, 0.0, -1.0, 1.0, "feature learning in width; no depth factor", "2011.14522"
+    ),
+    Scheme(
+        "depth-mup",
+        -0.5,
+        0.0,
+        0.0,
+        -1.0,
+        1.0,
+        "branch noise O(1) in total, updates O(1/L)",
+        "2310.02244, 2309.16620",
+    ),
     Scheme(
         "depth-mup-corrected",
         -0.5,
@@ -67,8 +88,18 @@ _TABLE = (
         -1.0,
         1.0,
         "the paper's correction: internal layers learn √L faster, so their own update is O(1)",
+        "2512.21075",
     ),
-    Scheme("completep", -1.0, 1.0, 1.0, -1.0, 1.0, "every layer's own update O(1), stream O(1)"),
+    Scheme(
+        "completep",
+        -1.0,
+        1.0,
+        1.0,
+        -1.0,
+        1.0,
+        "every layer's own update O(1), stream O(1)",
+        "2505.01618, 2603.00541",
+    ),
 )
 
 SCHEMES: dict[str, Scheme] = {scheme.name: scheme for scheme in _TABLE}

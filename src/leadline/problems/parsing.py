@@ -73,7 +73,7 @@ def parse(text: str, loss: str | None = None) -> Problem:
 
     >>> parse("teacher?samples=4,dimension=2")
     Problem('teacher?samples=4,dimension=2', samples=4, test_samples=0, dimension=2, outputs=1, loss='mse')
-    """  # noqa: E501
+    """
     if not isinstance(text, str):
         raise TypeError(f"problem={text!r} is not a string: give one, such as 'digits:0,1'")
     head, mark, tail = text.rpartition("?")

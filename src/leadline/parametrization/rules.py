@@ -1,0 +1,144 @@
+"""Exponents of any parameter of any model, derived from the one table of schemes.
+
+A scheme speaks of N(0, 1) weights W; a PyTorch weight is w = n^δ W, with δ = -½ for hidden
+matrices, -p for the readout and 0 for input weights and vectors. Then
+
+    std ∝ n^δ,      SGD rate ∝ n^(q + 2δ),      gradient ∝ n^g,
+
+with g = 0 for the readout, whose gradient is h, and g = -p for every other weight: ∂f/∂u ∝ n^-p.
+An Adam-like step has entries of size lr, so it moves a weight as SGD does if
+lr_adam ∝ lr_sgd·|gradient|; ε is compared with the gradient; a decoupled λ keeps lr·λ, a coupled
+one keeps λw in proportion to what it is added to. An orthogonalised step of a hidden matrix has n
+singular values of size lr where a normalised one has a single one of size n·lr.
+
+A multiplier a that is folded into a weight, w' = a w: rates ×a² (gradient steps), ×a (normalised,
+orthogonal), unchanged (relative); ε/a; λ/a² (coupled), λ/a (decoupled), unchanged (relative).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from leadline.errors import check_choice
+from leadline.parametrization.optimizers import Optimizer
+from leadline.parametrization.schemes import Scheme
+
+ROLES = ("input", "hidden", "readout", "vector", "finite")
+"""By which dimensions grow with width: fan-out; both; fan-in; a vector's only one; none."""
+
+
+@dataclass(frozen=True, order=True)
+class Power:
+    """m^width · r^depth, with m and r the target's width and depth over the base's."""
+
+    width: float = 0.0
+    depth: float = 0.0
+
+    def __add__(self, other: Power) -> Power:
+        return Power(self.width + other.width, self.depth + other.depth)
+
+    def __sub__(self, other: Power) -> Power:
+        return self + other * -1.0
+
+    def __mul__(self, k: float) -> Power:
+        return Power(self.width * k, self.depth * k)
+
+    def at(self, m: float, r: float) -> float:
+        """The factor; exactly 1 at the base."""
+        return m**self.width * r**self.depth
+
+    def __str__(self) -> str:
+        parts = [f"{s}^{_number(e)}" for s, e in (("m", self.width), ("r", self.depth)) if e]
+        return "·".join(parts) or "1"
+
+
+ONE = Power()
+DECAYS = ("per-step", "width")
+
+
+def _number(x: float) -> str:
+    named = {0.5: "½", -0.5: "-½", 1.5: "1½", -1.5: "-1½"}
+    return named.get(x, f"{x:g}")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a parameter stands in the model."""
+
+    role: str
+    position: int | None = None
+    """Weight layer of its residual branch (0-based) that it is or follows; None outside branches
+    that repeat with depth."""
+    layers: int | None = None
+    """Weight layers of that branch."""
+    last: bool = False
+    """No weight layer comes after it in the branch."""
+
+    @property
+    def inside(self) -> bool:
+        """In a branch that repeats with depth."""
+        return self.position is not None
+
+
+@dataclass(frozen=True)
+class Exponents:
+    """How a parameter's settings scale with width and depth."""
+
+    init: Power
+    """Of its scale at initialization, any folded multiplier included."""
+    lr: Power
+    weight_decay: Power
+    eps: Power
+
+
+def exponents(
+    scheme: Scheme | None,
+    optimizer: Optimizer,
+    place: Place,
+    fold: Power = ONE,
+    decay: str = "per-step",
+) -> Exponents:
+    """The table's entry for one parameter.
+
+    Args:
+        scheme: None is sp: every factor is 1.
+        fold: multiplier that the parameter takes over from the forward pass.
+        decay: per-step keeps lr·λ over width and depth; width leaves λ alone over depth, as the
+            published CompleteP code does.
+    """
+    if scheme is None:
+        return Exponents(ONE, ONE, ONE, ONE)
+    check_choice("role", place.role, ROLES)
+    p, q = -scheme.readout, scheme.rate_width
+    finite = place.role == "finite"
+    std = {"hidden": -0.5, "readout": -p}.get(place.role, 0.0)
+    gradient = 0.0 if finite or place.role == "readout" else -p
+    sgd = 0.0 if finite else q + 2 * std
+    width = (std, sgd, gradient)
+    a = scheme.branch if place.inside else 0.0
+    c = (scheme.rate_last if place.last else scheme.rate_internal) if place.inside else 0.0
+    init, rate, grad = (Power(w, d) for w, d in zip(width, (0.0, c, a), strict=True))
+
+    kind = optimizer.update
+    if kind == "gradient":
+        lr, folded = rate, fold * 2
+    elif kind == "normalised":
+        lr, folded = rate + grad, fold
+    elif kind == "relative":
+        lr, folded = rate + grad - init, ONE
+    else:
+        # Hidden matrices: a normalised step has spectral norm n·lr, this one lr (or √n·lr).
+        lr, folded = rate + grad + Power(1.0 if kind == "orthogonal" else 0.5), fold
+    if kind == "gradient" or optimizer.decay == "decoupled":
+        # λ keeps lr·λ, the decay per step.
+        shrink = (lr + folded) * -1.0
+    else:
+        shrink = grad - init - fold * 2
+    if decay == "width":
+        shrink = Power(shrink.width, 0.0)
+    if optimizer.name == "adafactor":
+        # Its ε is the least RMS(weight) that steps are relative to.
+        eps, eps_folded = init, fold
+    else:
+        eps, eps_folded = (grad, fold * -1.0) if optimizer.has_eps else (ONE, ONE)
+    return Exponents(init + fold, lr + folded, shrink, eps + eps_folded)

@@ -1,0 +1,231 @@
+"""One forward pass, written down as a graph of tensor operations.
+
+The pass runs under a dispatch mode, below autograd and below every Python abstraction, so any model
+that runs can be read: control flow, in-place additions and views included. (A traced program, as
+torch.export makes it, holds the same operations for the models that export accepts, and nothing for
+the others; one way that always works is simpler than two.)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+# Their values do not depend on what they are shaped like.
+_SHAPE_ONLY = frozenset(
+    "empty_like zeros_like ones_like full_like rand_like randn_like bernoulli_ bernoulli new_zeros "
+    "new_ones new_empty new_full zero_ fill_ uniform_ normal_ exponential_".split()
+)
+_INDEX = re.compile(r"(?<![^.])\d+(?![^.])")
+
+
+def template(name: str) -> str:
+    """A name with its list indices replaced: equal for all repetitions of a module.
+
+    >>> template("blocks.3.mlp.0.weight")
+    'blocks.*.mlp.*.weight'
+    """
+    return _INDEX.sub("*", name)
+
+
+@dataclass
+class Node:
+    """One operation, parameter, input or constant."""
+
+    index: int
+    op: str
+    inputs: list[int]
+    """Tensors it read, in the order of its arguments."""
+    shape: tuple[int, ...]
+    numbers: tuple[float, ...] = ()
+    """Its Python numbers, and constants of a single element."""
+    module: str = ""
+    """Innermost module that was running."""
+    parameter: str | None = None
+    absent: tuple[int, ...] = ()
+    """Which positional arguments were None (a norm without gain or bias)."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Graph:
+    """Nodes in order of execution."""
+
+    nodes: list[Node]
+    parameters: dict[str, int]
+    inputs: list[int]
+
+    def __post_init__(self) -> None:
+        n = len(self.nodes)
+        self.consumers: list[list[int]] = [[] for _ in range(n)]
+        self.ancestors = [0] * n
+        """Bit sets of the nodes each one depends on, itself excluded."""
+        self.acts = 0
+        """Bit set of the nodes that depend on the model's inputs."""
+        self.touched = 0
+        """Those of them that depend on parameters too."""
+        held = 0
+        for node in self.nodes:
+            seen = 0
+            for i in node.inputs:
+                seen |= self.ancestors[i] | (1 << i)
+                self.consumers[i].append(node.index)
+            self.ancestors[node.index] = seen
+            if node.index in self.inputs or seen & self.acts:
+                self.acts |= 1 << node.index
+            if node.parameter is not None or seen & held:
+                held |= 1 << node.index
+        self.touched = held & self.acts
+
+    def is_act(self, i: int) -> bool:
+        """Does it depend on the model's inputs?"""
+        return bool(self.acts >> i & 1)
+
+    def leaves(self, i: int) -> set[str]:
+        """Parameters that a node that depends on no input is made of."""
+        names, queue, seen = set(), [i], set()
+        while queue:
+            j = queue.pop()
+            if j in seen:
+                continue
+            seen.add(j)
+            name = self.nodes[j].parameter
+            if name is not None:
+                names.add(name)
+            queue.extend(self.nodes[j].inputs)
+        return names
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.nodes: list[Node] = []
+        self.module = [""]
+        self.kept: list[Tensor] = []
+        self.of: dict[int, int] = {}
+        # In-place operations change every view of their storage.
+        self.written: dict[int, int] = {}
+        self.parameters: dict[str, int] = {}
+        for name, p in model.named_parameters():
+            self.parameters[name] = self._leaf(p, "parameter", name)
+
+    def _leaf(self, t: Tensor, op: str, parameter: str | None = None) -> int:
+        number: tuple[float, ...] = ()
+        if op == "constant" and t.numel() == 1 and t.dtype != torch.bool and not t.is_meta:
+            number = (float(t.detach().item()),) if not t.is_complex() else ()
+        return self._add(Node(0, op, [], tuple(t.shape), number, self.module[-1], parameter), [t])
+
+    def _add(self, node: Node, outputs: list[Tensor]) -> int:
+        node.index = len(self.nodes)
+        self.nodes.append(node)
+        for t in outputs:
+            self.kept.append(t)
+            self.of[id(t)] = node.index
+        return node.index
+
+    def _node(self, t: Tensor) -> int:
+        i = self.of.get(id(t))
+        written = self.written.get(t.untyped_storage()._cdata)
+        if i is None:
+            return self._leaf(t, "constant") if written is None else written
+        return i if written is None or written < i else written
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        flat, _ = tree_flatten((args, kwargs))
+        inputs = [self._node(t) for t in flat if isinstance(t, Tensor)]
+        numbers = [float(v) for v in flat if type(v) in (int, float)]
+        for i in inputs:
+            if self.nodes[i].op == "constant" and len(self.nodes[i].numbers) == 1:
+                numbers.extend(self.nodes[i].numbers)
+        out = func(*args, **kwargs)
+        results = [t for t in tree_flatten(out)[0] if isinstance(t, Tensor)]
+        if not results:
+            return out
+        known = {k: v for k, v in kwargs.items() if not isinstance(v, Tensor)}
+        name = str(func.overloadpacket).split(".")[-1]
+        for a, value in zip(func._schema.arguments, args, strict=False):
+            if isinstance(value, int | float | bool | str) and not isinstance(value, Tensor):
+                known.setdefault(a.name, value)
+        node = Node(
+            0,
+            name,
+            [] if name in _SHAPE_ONLY else inputs,
+            tuple(results[0].shape),
+            tuple(numbers),
+            self.module[-1],
+            absent=tuple(k for k, v in enumerate(args) if v is None),
+            kwargs=known,
+        )
+        index = self._add(node, results)
+        mutated = [
+            value
+            for a, value in zip(func._schema.arguments, args, strict=False)
+            if a.alias_info is not None and a.alias_info.is_write and isinstance(value, Tensor)
+        ]
+        for t in mutated:
+            self.kept.append(t)
+            self.of[id(t)] = index
+            self.written[t.untyped_storage()._cdata] = index
+        return out
+
+
+@contextmanager
+def _watched(model: nn.Module, recorder: _Recorder) -> Generator[None]:
+    handles = []
+    for name, module in model.named_modules():
+
+        def enter(_m: Any, _a: Any, _k: Any = None, name: str = name) -> None:
+            recorder.module.append(name)
+
+        def leave(_m: Any, _a: Any, _o: Any) -> None:
+            recorder.module.pop()
+
+        handles += [
+            module.register_forward_pre_hook(enter),
+            module.register_forward_hook(leave, always_call=True),
+        ]
+    try:
+        yield
+    finally:
+        for h in handles:
+            h.remove()
+
+
+def record(model: nn.Module, inputs: Any) -> Graph:
+    """Run the model once, in training mode and without gradients, and write down what it did.
+
+    Args:
+        inputs: a tensor, a tuple of positional arguments or a dict of keywords.
+    """
+    args, kwargs = as_call(inputs)
+    training = {m: m.training for m in model.modules()}
+    model.train()
+    recorder = _Recorder(model)
+    marked = [
+        recorder._leaf(t, "input") for t in tree_flatten((args, kwargs))[0] if isinstance(t, Tensor)
+    ]
+    try:
+        with torch.no_grad(), _watched(model, recorder), recorder:
+            model(*args, **kwargs)
+    finally:
+        for m, mode in training.items():
+            m.training = mode
+    return Graph(recorder.nodes, recorder.parameters, marked)
+
+
+def as_call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call."""
+    if isinstance(inputs, dict):
+        return (), dict(inputs)
+    if isinstance(inputs, tuple | list):
+        return tuple(inputs), {}
+    return (inputs,), {}

@@ -1,0 +1,135 @@
+"""How the builder itself scales its initialization with size: measured, then snapped to a known rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Dims:
+    """What a rule can depend on: fans as nn.init counts them (a vector's length twice), and the size."""
+
+    fan_in: float
+    fan_out: float
+    width: float
+    depth: float
+
+
+_WIDTH: dict[str, Callable[[Dims], float]] = {
+    "constant": lambda d: 1.0,
+    "1/√fan_in": lambda d: d.fan_in**-0.5,
+    "1/√fan_out": lambda d: d.fan_out**-0.5,
+    "1/√(fan_in+fan_out)": lambda d: (d.fan_in + d.fan_out) ** -0.5,
+    "1/fan_in": lambda d: 1 / d.fan_in,
+    "1/fan_out": lambda d: 1 / d.fan_out,
+    "1/√width": lambda d: d.width**-0.5,
+    "1/width": lambda d: 1 / d.width,
+    "√width": lambda d: d.width**0.5,
+}
+_DEPTH = {"": 0.0, "1/√depth": -0.5, "1/depth": -1.0}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A known rule: scale ∝ width part · depth^exponent."""
+
+    width: str = "constant"
+    depth: str = ""
+
+    def ratio(self, here: Dims, base: Dims) -> float:
+        """Scale at one size over the scale at another."""
+        f = _WIDTH[self.width]
+        return f(here) / f(base) * (here.depth / base.depth) ** _DEPTH[self.depth]
+
+    def __str__(self) -> str:
+        return " · ".join(p for p in (self.width, self.depth) if p)
+
+
+@dataclass
+class Scale:
+    """Root mean square of many entries, and how sure it is."""
+
+    total: float = 0.0
+    fourth: float = 0.0
+    count: int = 0
+    spread: bool = False
+    """Entries differ: the scale is a sample's."""
+    first: float | None = None
+
+    def add(self, p: Tensor) -> None:
+        """Count a parameter in."""
+        x = p.detach().double()
+        self.total += float((x**2).sum())
+        self.fourth += float((x**4).sum())
+        self.count += x.numel()
+        if x.numel():
+            self.first = float(x.flatten()[0]) if self.first is None else self.first
+            self.spread |= bool((x != self.first).any())
+
+    @property
+    def rms(self) -> float:
+        """√mean(x²)."""
+        return math.sqrt(self.total / max(self.count, 1))
+
+    @property
+    def error(self) -> float:
+        """Standard error of log rms."""
+        if not self.spread or self.total == 0:
+            return 1e-6
+        mean = self.total / self.count
+        variance = max(self.fourth / self.count - mean**2, 1e-6 * mean**2)
+        return 0.5 * math.sqrt(variance / self.count) / mean
+
+
+class Undecided(Exception):
+    """More draws are needed, or there is no such rule."""
+
+
+def snap(base: Scale, wide: Scale, deep: Scale, dims: Dims, wide_dims: Dims) -> Rule:
+    """The rule that explains the measured scales at (n, L), (2n, L) and (n, 2L).
+
+    Raises:
+        Undecided: none fits, or several do that predict different scales.
+    """
+    if base.total == 0 and wide.total == 0 and deep.total == 0:
+        return Rule()
+    if not (base.total and wide.total and deep.total):
+        raise Undecided("it is zero at one size and not at another")
+    return Rule(
+        _nearest(
+            math.log(wide.rms / base.rms),
+            math.hypot(wide.error, base.error),
+            {k: math.log(f(wide_dims) / f(dims)) for k, f in _WIDTH.items()},
+        ),
+        _nearest(
+            math.log(deep.rms / base.rms),
+            math.hypot(deep.error, base.error),
+            {k: e * math.log(2) for k, e in _DEPTH.items()},
+        ),
+    )
+
+
+def _nearest(measured: float, error: float, candidates: dict[str, float]) -> str:
+    tolerance = 4 * error + 1e-3
+    fits = {k: v for k, v in candidates.items() if abs(v - measured) <= tolerance}
+    if not fits:
+        raise Undecided(f"its logarithm changes by {measured:.3f} ± {error:.3f} over an octave")
+    values = sorted(fits.values())
+    # Rules that agree over this octave depend on the same dimensions: they agree at every size; and
+    # fan_in against fan_in + fan_out with one output, say, differ by less than anybody could see.
+    if values[-1] - values[0] > 0.02:
+        raise Undecided(f"several rules fit: {', '.join(fits)}")
+    return next(iter(fits))
+
+
+def fans(shape: tuple[int, ...]) -> tuple[float, float]:
+    """fan_in and fan_out of a weight as nn.init counts them; a vector has its length twice."""
+    if len(shape) < 2:
+        n = float(shape[0]) if shape else 1.0
+        return n, n
+    field = math.prod(shape[2:])
+    return float(shape[1] * field), float(shape[0] * field)

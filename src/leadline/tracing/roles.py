@@ -1,0 +1,162 @@
+"""Roles of parameters: which of the dimensions that they connect grow with width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from leadline.errors import check_choice
+from leadline.parametrization.rules import ROLES
+from leadline.tracing.fold import CONVOLUTIONS, MATRIX, NORMS
+from leadline.tracing.graph import Graph
+
+GIVEN = (*ROLES, "frozen")
+
+
+@dataclass(frozen=True)
+class Use:
+    """One operation that a parameter takes part in."""
+
+    how: str
+    """matrix, embedding, elementwise or other."""
+    fan_in: bool = False
+    fan_out: bool = False
+    """Does what it contracts, and what it makes, grow with width?"""
+    node: int = -1
+
+
+def uses(graph: Graph, wide: Graph, grows: dict[str, tuple[bool, ...]]) -> dict[str, list[Use]]:
+    """Every parameter's uses; ``wide`` is the same graph at twice the width."""
+    out: dict[str, list[Use]] = {}
+
+    def growing(i: int, dim: int) -> bool:
+        a, b = graph.nodes[i].shape, wide.nodes[i].shape
+        return len(a) >= abs(dim + 0.5) and a[dim] != b[dim]
+
+    for node in graph.nodes:
+        i = node.index
+        if not graph.is_act(i):
+            continue
+        for place, j in enumerate(node.inputs):
+            names = () if graph.is_act(j) else graph.leaves(j)
+            for name in names:
+                use = Use("other", node=i)
+                if node.op in CONVOLUTIONS and place == 1:
+                    g = grows[name]
+                    turned = bool(node.kwargs.get("transposed"))
+                    use = Use("matrix", g[0 if turned else 1], g[1 if turned else 0], i)
+                elif node.op in MATRIX and len(graph.nodes[j].shape) > 1:
+                    use = _product(graph, growing, i, j)
+                elif node.op in ("embedding", "index", "index_select", "gather") and place == 0:
+                    use = Use("embedding", False, True in grows[name], i)
+                elif (
+                    node.op in NORMS
+                    or node.op in MATRIX
+                    or node.op in CONVOLUTIONS
+                    or node.op in _ELEMENTWISE
+                ):
+                    use = Use("elementwise", node=i)
+                out.setdefault(name, []).append(use)
+    return out
+
+
+_ELEMENTWISE = frozenset(
+    "add sub mul div add_ sub_ mul_ div_ cat stack where rsub addcmul pow lerp".split()
+)
+
+
+def _product(graph: Graph, growing: Any, i: int, j: int) -> Use:
+    node = graph.nodes[i]
+    if node.op in ("linear", "mkldnn_linear"):
+        return Use("matrix", growing(node.inputs[0], -1), growing(i, -1), i)
+    left, right = node.inputs[-2:]
+    if j == right:
+        return Use("matrix", growing(left, -1), growing(i, -1), i)
+    return Use("matrix", growing(right, -2 if len(graph.nodes[right].shape) > 1 else -1),
+               growing(i, -2 if len(node.shape) > 1 else -1), i)  # fmt: skip
+
+
+def role(name: str, grows: tuple[bool, ...], found: list[Use]) -> tuple[str, str, bool]:
+    """The role, the reason, and whether the parameter is a tied readout too.
+
+    Raises:
+        ValueError: it cannot be decided.
+    """
+    matrix = {(u.fan_in, u.fan_out) for u in found if u.how == "matrix"}
+    others = {u.how for u in found} - {"matrix"}
+    if not found:
+        return (*_by_shape(name, grows, "unused in the forward pass; "), False)
+    if others & {"embedding"} and matrix == {(True, False)}:
+        return "input", "embedding: only its fan-out grows; also the readout (tied)", True
+    if len(matrix) > 1 or (matrix and others):
+        raise ValueError(
+            f"parameter {name!r} is used in different ways ({_ways(found)}): give each use its own "
+            f"parameter, or its role with roles={{{name!r}: ...}}"
+        )
+    if matrix:
+        into, out = matrix.pop()
+        which = {
+            (True, True): ("hidden", "fan-in and fan-out grow"),
+            (False, True): ("input", "only its fan-out grows"),
+            (True, False): ("readout", "only its fan-in grows"),
+            (False, False): ("finite", "no dimension grows"),
+        }
+        return (*which[into, out], False)
+    if others == {"embedding"}:
+        return ("input", "embedding: only its fan-out grows", False) if any(grows) else (
+            "finite", "no dimension grows", False)  # fmt: skip
+    if others == {"elementwise"} or sum(grows) != 1 or len(grows) == 1:
+        if others == {"elementwise"} and sum(grows) == 1:
+            return (
+                ("vector", "a vector that grows", False)
+                if len(grows) == 1
+                else ("input", "added or multiplied: only its last dimension grows", False)
+            )
+        return (*_by_shape(name, grows, ""), False)
+    return (*_by_shape(name, grows, ""), False)
+
+
+def _ways(found: list[Use]) -> str:
+    words = []
+    for u in found:
+        sides = [s for s, g in (("fan-in", u.fan_in), ("fan-out", u.fan_out)) if g]
+        words.append(f"{u.how}, growing: {' and '.join(sides) or 'nothing'}")
+    return "; ".join(dict.fromkeys(words))
+
+
+def _by_shape(name: str, grows: tuple[bool, ...], why: str) -> tuple[str, str]:
+    if not any(grows):
+        return "finite", why + "no dimension grows"
+    if len(grows) == 1:
+        return "vector", why + "a vector that grows"
+    if sum(grows) == 2:
+        return "hidden", why + "two dimensions grow"
+    raise ValueError(
+        f"parameter {name!r}: {why}one of its dimensions grows, and whether that is fan-in or fan-out "
+        f"cannot be read off; give roles={{{name!r}: 'input'}} or 'readout'"
+    )
+
+
+def given(roles: Mapping[str, Any] | None) -> list[tuple[str, dict[str, Any]]]:
+    """The user's overrides, checked: name pattern to role, or to dict(role=, branch=False)."""
+    out = []
+    for pattern, value in (roles or {}).items():
+        entry = dict(value) if isinstance(value, Mapping) else {"role": value}
+        if set(entry) - {"role", "branch"} or "role" not in entry:
+            raise ValueError(
+                f"roles[{pattern!r}]={value!r} is no role: give one of {', '.join(GIVEN)}, or "
+                "dict(role=..., branch=False) for a parameter that counts as outside every branch"
+            )
+        check_choice(f"roles[{pattern!r}]", entry["role"], GIVEN)
+        out.append((pattern, entry))
+    return out
+
+
+def match(overrides: list[tuple[str, dict[str, Any]]], name: str) -> dict[str, Any] | None:
+    """The first override whose pattern fits."""
+    for pattern, entry in overrides:
+        if fnmatchcase(name, pattern):
+            return entry
+    return None
