@@ -13,6 +13,7 @@ from leadline._version import __version__
 from leadline.cli import build
 from leadline.cli.flags import flags
 from leadline.cli.mistakes import one_line
+from leadline.cli.models import check_command, explain_command, plan_command
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _ABOUT = {
@@ -52,6 +53,10 @@ def _command(name: str) -> Any:
         return run
 
     return decorate
+
+
+for _extra in (plan_command, check_command, explain_command):
+    main.add_command(_extra)
 
 
 @_command("solve")

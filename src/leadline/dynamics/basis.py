@@ -13,8 +13,6 @@ FLOOR = {torch.float32: 1e-5, torch.float64: 1e-12}
 # A float64 Gram matrix resolves squared remainders down to this fraction of the diagonal; what
 # lies below waits for the next round, where it is measured from its own, smaller remainder.
 _RESOLVED = 1e-10
-# A float32 row of norm 1 rounds by about 6e-8: amplified by less than this it stays under FLOOR.
-_SAFE = 50.0
 
 
 class Rows:
@@ -81,11 +79,13 @@ def choose(gram: np.ndarray, bound: np.ndarray) -> tuple[list[int], np.ndarray |
     return chosen, None
 
 
-def extend(e: Tensor, sizes: np.ndarray, bound: np.ndarray, basis: Tensor) -> tuple[Tensor, Tensor]:
+def extend(
+    e: Tensor, sizes: np.ndarray, bound: np.ndarray, basis: Tensor, safe: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """Orthonormal directions of the remainders, in a fixed order, above their bounds.
 
     Gram-Schmidt by Cholesky factors of float64 Gram matrices; each direction is orthogonalised a
-    second time unless rounding cannot have left more than FLOOR. A fixed order, not eigenvectors:
+    second time unless rounding was amplified by less than ``safe``. A fixed order, not eigenvectors:
     rounding rotates degenerate ones, and answers would stop being reproducible.
 
     Args:
@@ -93,6 +93,7 @@ def extend(e: Tensor, sizes: np.ndarray, bound: np.ndarray, basis: Tensor) -> tu
         sizes: (P,) norms that the rows had before they were projected.
         bound: (P,) absolute bounds on the norms: what lies below is not a direction.
         basis: (q, n) orthonormal rows.
+        safe: for float32, whose Gram matrices are exact in float64.
 
     Returns:
         Directions k (m, n), and coefficients of e in them (P, m).
@@ -127,7 +128,7 @@ def extend(e: Tensor, sizes: np.ndarray, bound: np.ndarray, basis: Tensor) -> tu
             factor = np.linalg.cholesky(gram if every else gram[np.ix_(chosen, chosen)])
         inverse = np.tril(np.linalg.inv(factor))
         new = torch.from_numpy(inverse).to(new) @ new
-        if len(k) or e.dtype == torch.float64 or (np.abs(inverse) @ first).max() > _SAFE:
+        if len(k) or e.dtype == torch.float64 or (np.abs(inverse) @ first).max() > safe:
             for earlier in (basis, k):
                 if len(earlier):
                     new = torch.addmm(new, new @ earlier.mT, earlier, alpha=-1)

@@ -41,6 +41,16 @@ class Settings:
     dtype: torch.dtype = torch.float32
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
+    @property
+    def floor(self) -> float:
+        """Relative size below which a remainder is no direction."""
+        return max(self.tol, FLOOR[self.dtype])
+
+    @property
+    def safe(self) -> float:
+        """Amplification of rounding that leaves a basis orthonormal to a hundredth of ``floor``."""
+        return min(100.0, 0.01 * self.floor / torch.finfo(self.dtype).eps)
+
 
 class Face:
     """One side of the operator: orthonormal questions and the answers of W̄ (or W̄ᵀ) to them."""
@@ -149,7 +159,7 @@ class Operator:
             every = len(rows) == len(u)
             v, b = (u, c) if every else (u[rows], c[rows])
             e = torch.addmm(v, b, basis, alpha=-1) if len(basis) else v
-            k, new = extend(e, sizes[rows], bound[rows], basis)
+            k, new = extend(e, sizes[rows], bound[rows], basis, self.settings.safe)
             if len(k):
                 near.answers.append(self._reveal(k, near, far, forget, avoid))
                 near.questions.append(k)
@@ -167,9 +177,7 @@ class Operator:
         c = u @ near.questions.view.mT
         across = u @ far.answers.view.mT if s.reused else None
         sizes = torch.linalg.vector_norm(u, dim=1).cpu().numpy().astype(np.float64)
-        bound = max(s.tol, FLOOR[s.dtype]) * (
-            np.full_like(sizes, sizes.max()) if together else sizes
-        )
+        bound = s.floor * (np.full_like(sizes, sizes.max()) if together else sizes)
         if s.tol**2 < 4 * torch.finfo(s.dtype).eps:
             return c, across, sizes, bound, np.arange(len(u))
         # Where rounding allows, |u⊥|² = |u|² − |c|² tells which rows hold anything new; only

@@ -94,4 +94,6 @@ def _inner(s: Scheme) -> str:
         return (
             f"gradients carry r^{s.branch:g}: the rate's r^{s.rate_internal:g} keeps its own update"
         )
+    if s.branch == 0:
+        return "branches are not scaled"
     return "no factor: its own update shrinks with the branch multiplier"
