@@ -17,6 +17,8 @@ from leadline._version import __version__
 
 if TYPE_CHECKING:
     from leadline.architecture import ResNet as ResNet
+    from leadline.checking.check import check as check
+    from leadline.checking.report import CheckReport as CheckReport
     from leadline.comparison import Comparison as Comparison
     from leadline.comparison import compare as compare
     from leadline.dynamics.extrapolation import Limit as Limit
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 
 # Names are imported on first use: `import leadline` loads neither torch nor numpy.
 _WHERE = {
+    "CheckReport": "checking.report",
+    "check": "checking.check",
     "Comparison": "comparison",
     "compare": "comparison",
     "ResNet": "architecture",

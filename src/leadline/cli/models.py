@@ -66,7 +66,9 @@ def load(reference: str) -> tuple[ModuleType, Any]:
         ) from e
     if not hasattr(module, name):
         near = [n for n in vars(module) if callable(getattr(module, n)) and not n.startswith("_")]
-        raise ValueError(f"build={reference!r}: {where!r} has no {name!r}; it has {', '.join(near)}")
+        raise ValueError(
+            f"build={reference!r}: {where!r} has no {name!r}; it has {', '.join(near)}"
+        )
     return module, getattr(module, name)
 
 
@@ -138,7 +140,9 @@ def explain_command(scheme: str, optimizer: str, as_json: bool) -> None:
         click.echo(json.dumps({"rows": rows, "notes": table.notes}) if as_json else str(table))
 
 
-@click.command("check", help="Train small sizes of a model; exit 1 if a layer collapses or explodes.")
+@click.command(
+    "check", help="Train small sizes of a model; exit 1 if a layer collapses or explodes."
+)
 @_options
 @click.option("--widths", default=None, help="Widths, such as 64,128,256; default: 1, 2, 4 × base.")
 @click.option("--depths", default=None, help="Depths; default: 1, 2, 4, 8 × the base's.")

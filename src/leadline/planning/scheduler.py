@@ -42,7 +42,7 @@ class PlanScheduler(LRScheduler):
     def step(self, *args: Any, **kwargs: Any) -> None:
         """One step of the scheduler."""
         # The inner optimizer never steps: tell torch that it did, in the right order.
-        self._base._opt_called = True  # ty: ignore[unresolved-attribute]
+        self._base._opt_called = True  # ty: ignore[missing-attribute]
         self.inner.step(*args, **kwargs)
         self.last_epoch = getattr(self.inner, "last_epoch", 0)
         self._hand_out()

@@ -1,0 +1,1 @@
+"""Small sizes trained for a few steps: which layers keep what they learn over width and depth."""

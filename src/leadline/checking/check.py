@@ -1,0 +1,226 @@
+"""``check``: train small sizes for a few steps and say which layers collapse or explode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from leadline.checking.due import QUANTITIES, due, due_stream
+from leadline.checking.fits import BAND, Exponent, exponent, verdict
+from leadline.checking.quantities import Measured
+from leadline.checking.report import CheckReport, Row
+from leadline.checking.training import Setup, linear_rate, run
+from leadline.errors import check_int, check_real
+from leadline.planning.plan import Plan
+from leadline.reporting.progress import Progress
+from leadline.tracing.builder import Builder, Size
+from leadline.tracing.survey import Kind
+
+
+def check(
+    plan: Plan,
+    batch: Any,
+    loss_fn: Callable[[nn.Module, Any], Tensor],
+    widths: Sequence[int] = (64, 128, 256),
+    depths: Sequence[int] = (2, 4, 8, 16),
+    steps: int = 4,
+    seeds: int = 3,
+    lr: float | None = None,
+    *,
+    build: Builder | None = None,
+    optimizer: Callable[[nn.Module, Plan, float], Any] | None = None,
+    scheduler: Callable[[Any], Any] | None = None,
+    apply: Callable[[nn.Module, Plan], nn.Module] | None = None,
+    progress: bool = True,
+) -> CheckReport:
+    """Train every width (at the smallest depth) and every depth (at the smallest width) a few steps.
+
+    For every parameter: RMS of its module's output at initialization, of the change of it, of the part of
+    the change that is this parameter's own (ΔW · current input), and of its effect on the model's output,
+    f(θ_0 + Δθ) - f(θ_0), all layers of a kind together; for every repeated block: its output, the change of
+    it, and the relative distance from its linearization in its own weights (reported; layers whose
+    distance falls with size train lazily). Each is fitted as a power of width and of depth.
+
+    Seeds run one after the other, each a model of the builder's own draw.
+
+    Args:
+        batch: given to loss_fn as it is; the same at every step.
+        loss_fn: (model, batch) -> scalar.
+        widths, depths: multiples of the base's; three or more sizes an axis, one leaves the axis out.
+        lr: the base's learning rate; by default the largest one with a linear response, so that the
+            verdicts are about scaling alone. Loss curves say something about transfer only at a rate
+            like the one you train with.
+        build: the builder, for plans read from files.
+        optimizer: (model, plan, lr) -> torch optimizer, if it is not the one of plan.param_groups.
+        scheduler: (optimizer) -> scheduler, stepped after every step.
+        apply: (model, plan) -> model, if it is not plan.apply.
+        progress: show it on stderr.
+
+    Raises:
+        ValueError: a bad argument, a loss that is no scalar, or an optimizer that torch does not have.
+    """
+    builder = plan.build if build is None else build
+    if builder is None:
+        raise ValueError("this plan has no builder (files do not keep it): give build=")
+    sizes = _sizes(plan, widths, depths)
+    check_int("steps", steps, 1)
+    check_int("seeds", seeds, 1)
+    if lr is not None:
+        check_real("lr", lr, 0.0, open_minimum=True)
+    if plan.build is None:
+        from dataclasses import replace
+
+        plan = replace(plan, build=builder)
+    setup = Setup(plan, builder, batch, loss_fn, lr or 1.0, steps, optimizer, scheduler, apply)
+    smallest = sizes["width" if "width" in sizes else "depth"][0]
+    notes = []
+    if lr is None:
+        rate = linear_rate(setup, smallest)
+        notes.append(
+            f"lr={rate:.3g} was chosen for a linear response; give lr= to see loss curves at yours"
+        )
+        setup = Setup(plan, builder, batch, loss_fn, rate, steps, optimizer, scheduler, apply)
+    todo = [
+        (s, k) for s in dict.fromkeys(s for v in sizes.values() for s in v) for k in range(seeds)
+    ]
+    found: dict[Size, list[Measured]] = {}
+    with Progress(quiet=not progress) as bar:
+        for i, (size, seed) in enumerate(todo):
+            bar(step=i, steps=len(todo), branch=f"{size}")
+            found.setdefault(size, []).append(run(setup, size, seed))
+    rows = [row for axis in sizes for row in _rows(plan, axis, sizes[axis], found)]
+    lost = {t: m for results in found.values() for r in results for t, m in r.lost.items()}
+    losses, warnings = _losses(sizes, found)
+    notes += warnings + _base(rows, sizes)
+    scheme = plan.scheme if isinstance(plan.scheme, str) else plan.scheme.name
+    title = f"check of {scheme}, {plan.optimizer.name}"
+    return CheckReport(tuple(rows), tuple(lost.values()), losses, tuple(notes), setup.lr, title)
+
+
+def _sizes(plan: Plan, widths: Sequence[int], depths: Sequence[int]) -> dict[str, list[Size]]:
+    """Sizes of every axis that has two or more.
+
+    Raises:
+        ValueError: a size is no multiple of the base's, or there is nothing to compare.
+    """
+    out = {}
+    given = {"width": list(widths), "depth": list(depths)}
+    for axis, values in given.items():
+        base = getattr(plan.base, axis)
+        if not values:
+            raise ValueError(f"{axis}s=[] is empty: give multiples of the base's {axis}, {base}")
+        for v in values:
+            check_int(f"{axis}s", v, 1)
+            if v % base:
+                near = max(round(v / base), 1) * base
+                raise ValueError(
+                    f"{axis}s={values!r}: {v} is no multiple of the base's {axis}, {base}: give {near}"
+                )
+        given[axis] = sorted(set(values))
+    width, depth = given["width"][0], given["depth"][0]
+    if len(given["width"]) > 1:
+        out["width"] = [Size(w, depth) for w in given["width"]]
+    if len(given["depth"]) > 1:
+        out["depth"] = [Size(width, d) for d in given["depth"]]
+    if not out:
+        raise ValueError(
+            f"widths={list(widths)!r} and depths={list(depths)!r} hold one size: give two or more of one"
+        )
+    return out
+
+
+def _rows(plan: Plan, axis: str, sizes: list[Size], found: dict[Size, list[Measured]]) -> list[Row]:
+    kinds: dict[str, Kind] = {}
+    for k in plan.kinds:
+        kinds.setdefault(k.template, k)
+    x = np.array([getattr(s, axis) for s in sizes])
+    keys = [
+        k for k in found[sizes[0]][0].values if all(k in r.values for s in sizes for r in found[s])
+    ]
+    out = []
+    for quantity, template in sorted(keys, key=lambda k: (k[1], _order(k[0]))):
+        values = np.array([[r.values[quantity, template] for r in found[s]] for s in sizes])
+        kind = kinds.get(template)
+        if quantity in QUANTITIES and kind is not None:
+            target: float | None = getattr(due(plan, kind, quantity), axis)
+            place = _place(kind)
+        else:
+            target = None if quantity == "nonlinear" else getattr(due_stream(plan, quantity), axis)
+            place = "block"
+        e = exponent(x, values)
+        said = verdict(e, target)
+        if quantity == "nonlinear":
+            said = _lazy(e)
+        shape = (tuple(int(v) for v in x), tuple(float(v) for v in values.mean(1)))
+        out.append(Row(template, place, quantity, axis, e, target, said, *shape))
+    return out
+
+
+def _order(quantity: str) -> int:
+    names = (*QUANTITIES, "stream", "change of stream", "nonlinear")
+    return names.index(quantity)
+
+
+def _lazy(e: Exponent | None) -> str:
+    """A block whose distance from its linearization falls with size."""
+    if e is None:
+        return "n/a"
+    return "lazy" if e.high < -BAND else "not lazy" if e.low > -BAND else "n/a"
+
+
+def _place(kind: Kind) -> str:
+    if kind.position is None:
+        return kind.role
+    where = "last" if kind.last else "inner"
+    return f"{where} {kind.position + 1}/{kind.layers}, {kind.role}"
+
+
+def _losses(
+    sizes: dict[str, list[Size]], found: dict[Size, list[Measured]]
+) -> tuple[dict[str, dict[int, float]], list[str]]:
+    """Final losses, and where a larger size ends worse than a smaller one beyond the seeds' noise."""
+    out: dict[str, dict[int, float]] = {}
+    notes = []
+    for axis, members in sizes.items():
+        final = {getattr(s, axis): np.array([r.losses[-1] for r in found[s]]) for s in members}
+        out[axis] = {k: float(v.mean()) for k, v in final.items()}
+        pairs = list(final.items())
+        for (a, x), (b, y) in pairwise(pairs):
+            gap = y.mean() - x.mean()
+            noise = np.sqrt((x.var(ddof=1) + y.var(ddof=1)) / len(x)) if len(x) > 1 else np.inf
+            if not np.isfinite(gap) or gap > 3 * noise:
+                notes.append(
+                    f"larger trains worse: {axis} {b} ends at {y.mean():.4g}, {a} at {x.mean():.4g} "
+                    f"(noise {noise:.1g})"
+                )
+    return out, notes
+
+
+def _base(rows: list[Row], sizes: dict[str, list[Size]]) -> list[str]:
+    """The smallest size from which local slopes of what was learned stay within the band."""
+    notes = []
+    for axis, members in sizes.items():
+        mine = [r for r in rows if r.axis == axis and r.exponent is not None and r.due is not None]
+        mine = [r for r in mine if r.quantity in ("change", "own update")]
+        good = len(members) - 1
+        for i in reversed(range(len(members) - 1)):
+            outside = [
+                r for r in mine
+                if r.exponent is not None and r.due is not None
+                and abs(r.exponent.slopes[i] - r.due) > BAND
+            ]  # fmt: skip
+            if len(outside) > 0.1 * len(mine):
+                break
+            good = i
+        if good < len(members) - 1:
+            notes.append(
+                f"a base {axis} of {getattr(members[good], axis)} is large enough: from there local slopes "
+                "of nine in ten changes stay within the band"
+            )
+        else:
+            notes.append(f"no {axis} here is large enough as a base: local slopes still drift")
+    return notes

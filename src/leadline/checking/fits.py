@@ -1,0 +1,69 @@
+"""Exponents with intervals, and verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+BAND = 0.15
+"""A verdict is about due ± this."""
+
+
+@dataclass(frozen=True)
+class Exponent:
+    """Of log value against log size.
+
+    Attributes:
+        low, high: 95 % interval.
+        slopes: local ones, size to size, means over seeds.
+    """
+
+    value: float
+    low: float
+    high: float
+    slopes: tuple[float, ...]
+
+
+def exponent(sizes: np.ndarray, values: np.ndarray) -> Exponent | None:
+    """Fit over the largest sizes (three, or two where there are only two).
+
+    Every seed has its own level; the interval is that of the common slope with the residuals of all
+    seeds, so that curvature widens it too.
+
+    Args:
+        sizes: (k,) increasing. values: (k, seeds), >= 0.
+
+    Returns:
+        None where a value is zero or not finite.
+    """
+    if not np.isfinite(values).all() or (values <= 0).any():
+        return None
+    x, y = np.log(sizes), np.log(values)
+    slopes = tuple(float(s) for s in (np.diff(y, axis=0) / np.diff(x)[:, None]).mean(1))
+    x, y = x[-3:], y[-3:]
+    seeds = y.shape[1]
+    xc, yc = x - x.mean(), y - y.mean(0)
+    ss = float((xc**2).sum()) * seeds
+    value = float((xc[:, None] * yc).sum() / ss)
+    residual = yc - value * xc[:, None]
+    freedom = y.size - seeds - 1
+    if freedom < 1:
+        return Exponent(value, -np.inf, np.inf, slopes)
+    error = np.sqrt((residual**2).sum() / freedom / ss)
+    half = float(stats.t.ppf(0.975, freedom) * error)
+    return Exponent(value, value - half, value + half, slopes)
+
+
+def verdict(e: Exponent | None, due: float | None) -> str:
+    """ok, collapsed, exploding, inconclusive; n/a where there is nothing to judge."""
+    if e is None or due is None:
+        return "n/a"
+    if due - BAND <= e.low and e.high <= due + BAND:
+        return "ok"
+    if e.high < due - BAND:
+        return "collapsed"
+    if e.low > due + BAND:
+        return "exploding"
+    return "inconclusive"

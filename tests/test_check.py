@@ -1,0 +1,183 @@
+"""``check`` passes right models and fails broken ones, naming the layer at fault."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import leadline as ll
+from check_models import BATCH, IMAGES, TOKENS, Convolutional, Model, gpt2, mse, next_token
+from leadline.checking.fits import exponent, verdict
+
+SIZES = dict(widths=(16, 32, 64), depths=(2, 4, 8), seeds=3, progress=False)
+
+
+def plan(build=Model, **how):
+    inputs = {Model: None, Convolutional: IMAGES[0]}.get(build)
+    return ll.plan(build, dict(width=16, depth=2), inputs=inputs, **how)
+
+
+@pytest.fixture(scope="module")
+def right():
+    return ll.check(plan(), BATCH, mse, **SIZES)
+
+
+def test_a_right_model_passes(right):
+    assert right.ok, right.failures
+    assert right.failures == ()
+    # The noise of three seeds leaves effects on outputs open, not the layers' own updates.
+    own = [r for r in right.rows if r.quantity == "own update" and "weight" in r.parameter]
+    assert {r.verdict for r in own} <= {"ok", "inconclusive"}
+    assert sum(r.verdict == "ok" for r in own) >= 5
+
+
+@pytest.mark.parametrize("how", [dict(optimizer="sgd"), dict(optimizer="sgd", scheme="completep")])
+def test_right_models_pass_with_sgd(how):
+    report = ll.check(plan(**how), BATCH, mse, **SIZES)
+    assert report.ok, report.failures
+
+
+def test_a_right_convolutional_model_passes():
+    report = ll.check(plan(Convolutional), IMAGES, mse, **SIZES)
+    assert report.ok, report.failures
+
+
+def test_gpt2_passes():
+    report = ll.check(plan(gpt2), TOKENS, next_token, **SIZES)
+    assert report.ok, report.failures
+
+
+def scaled(pattern, factor):
+    """An apply that multiplies some parameters by factor(m, r) afterwards."""
+
+    def apply(model, here):
+        here.apply(model)
+        with torch.no_grad():
+            for name, p in model.named_parameters():
+                if pattern in name:
+                    p.mul_(factor(here.m, here.r))
+        return model
+
+    return apply
+
+
+BROKEN = {
+    "forgotten readout": (Model, "readout.weight", dict(apply=scaled("readout.weight", lambda m, r: m))),
+    "width-scaled bias": (Model, "up.bias", dict(apply=scaled("up.bias", lambda m, r: 4 * m))),
+    "missing residual factor": (Model, "down.weight", dict(apply=scaled("down", lambda m, r: r))),
+    "unscaled conv readout": (Convolutional, "head.weight", dict(apply=scaled("head", lambda m, r: m))),
+    "hidden weights not 1/√n": (
+        Convolutional, "one.weight", dict(apply=scaled("one", lambda m, r: m**0.5))),
+    "embedding scaled like a readout": (
+        Model, "embed.weight", dict(apply=scaled("embed", lambda m, r: 1 / m))),
+    "tied weights scaled twice": (gpt2, "wte.weight", dict(apply=scaled("wte", lambda m, r: 1 / m))),
+    "wrong eps": (
+        Model, "up.weight",
+        dict(optimizer=lambda model, here, lr: torch.optim.AdamW(
+            [{**g, "eps": 1e-8} for g in here.param_groups(model, lr)]))),
+    "absolute scheduler": (
+        Model, "up.weight",
+        dict(scheduler=lambda o: torch.optim.lr_scheduler.OneCycleLR(o, max_lr=0.01, total_steps=9))),
+    "another library's optimizer": (
+        Model, "up.weight",
+        dict(optimizer=lambda model, here, lr: torch.optim.AdamW(model.parameters(), lr=lr))),
+    "weight decay not scaled": (
+        Model, "up.weight",
+        dict(optimizer=lambda model, here, lr: torch.optim.AdamW(
+            [{**g, "weight_decay": 0.1} for g in here.param_groups(model, lr)]))),
+    "a forgotten parameter": (
+        Model, "up.bias",
+        dict(optimizer=lambda model, here, lr: torch.optim.AdamW(
+            [g for g in here.param_groups(model, lr)
+             if not any(p is model.blocks[0].up.bias for p in g["params"])]))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_models_fail_and_the_layer_is_named(name):
+    build, layer, how = BROKEN[name]
+    batch, loss = {Model: (BATCH, mse), Convolutional: (IMAGES, mse), gpt2: (TOKENS, next_token)}[
+        build
+    ]
+    report = ll.check(plan(build), batch, loss, **SIZES, lr=1e-3, **how)
+    assert not report.ok
+    assert any(layer in f for f in report.failures), report.failures
+
+
+def test_standard_parametrization_fails():
+    report = ll.check(plan(scheme="sp"), BATCH, mse, **SIZES)
+    assert not report.ok
+    assert any("exploding" in f for f in report.failures)
+
+
+def test_a_scheduler_of_the_plan_passes():
+    def scheduler(optimizer):
+        return holder[0].scheduler(
+            torch.optim.lr_scheduler.OneCycleLR, optimizer, lr=1e-3, max_lr=1e-3, total_steps=9
+        )
+
+    holder = [plan()]
+    report = ll.check(holder[0], BATCH, mse, **SIZES, lr=1e-3, scheduler=scheduler)
+    assert report.lost == ()
+
+
+def test_the_report_says_what_it_holds(right):
+    text = str(right)
+    assert "passed" in text
+    assert "cannot see" in text
+    assert "loss after the steps, by width: 16:" in text
+    data = json.loads(right.to_json())
+    assert data["ok"] is True
+    assert {r["axis"] for r in data["rows"]} == {"width", "depth"}
+    figure = right.figure()
+    panels = {a.text for a in figure.layout.annotations}
+    assert "own update over depth" in panels
+    assert len(figure.data) > 20
+
+
+def test_exponents_of_planted_powers():
+    x = np.array([8, 16, 32, 64])
+    noise = np.exp(0.02 * np.random.default_rng(0).standard_normal((4, 5)))
+    e = exponent(x, 3 * x[:, None] ** -0.5 * noise)
+    assert e.low < -0.5 < e.high
+    assert e.high - e.low < 0.1
+    assert verdict(e, -0.5) == "ok"
+    assert verdict(e, 0.0) == "collapsed"
+    assert verdict(e, -1.0) == "exploding"
+    assert verdict(exponent(x[:2], noise[:2]), 0.0) in ("ok", "inconclusive")
+    assert exponent(x, np.zeros((4, 5))) is None
+    assert verdict(None, 0.0) == "n/a"
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        (dict(widths=(16, 40)), r"40 is no multiple of the base's width, 16: give"),
+        (dict(depths=()), "depths=\\[\\] is empty"),
+        (dict(widths=(16,), depths=(2,)), "hold one size"),
+        (dict(seeds=0), "seeds=0 is too small"),
+        (dict(lr=-1.0), "lr=-1.0 is out of range"),
+        (dict(loss=lambda m, b: m(b[0])), "loss_fn returned \\(16, 16\\): return a scalar"),
+    ],
+)
+def test_bad_arguments(how, message):
+    loss = how.pop("loss", mse)
+    with pytest.raises(ValueError, match=message):
+        ll.check(plan(), BATCH, loss, **(SIZES | how))
+
+
+def test_a_plan_from_a_file_needs_its_builder(tmp_path):
+    plan().save(tmp_path / "plan.json")
+    loaded = ll.Plan.load(tmp_path / "plan.json")
+    with pytest.raises(ValueError, match="no builder"):
+        ll.check(loaded, BATCH, mse, **SIZES)
+    report = ll.check(
+        loaded, BATCH, mse, widths=(16, 32), depths=(2,), seeds=1, build=Model, progress=False
+    )
+    assert report.rows
+
+
+def test_lion_needs_an_optimizer():
+    with pytest.raises(ValueError, match="torch has no lion: give optimizer="):
+        ll.check(plan(optimizer="lion"), BATCH, mse, **SIZES)
