@@ -14,13 +14,13 @@ class Block(nn.Module):
 
 
 class Model(nn.Module):
-    """A residual MLP with biases, 16 outputs."""
+    """A residual MLP with biases, 4 outputs."""
 
     def __init__(self, width, depth):
         super().__init__()
         self.embed = nn.Linear(8, width)
         self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
-        self.readout = nn.Linear(width, 16)
+        self.readout = nn.Linear(width, 4)
 
     def forward(self, x):
         h = self.embed(x)
@@ -76,7 +76,7 @@ def _normal(*shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
-BATCH = (_normal(16, 8), _normal(16, 16))
+BATCH = (_normal(16, 8), _normal(16, 4))
 IMAGES = (_normal(4, 3, 8, 8), _normal(4, 10))
 TOKENS = torch.randint(0, 64, (4, 17), generator=torch.Generator().manual_seed(0))
 

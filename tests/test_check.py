@@ -10,12 +10,12 @@ import leadline as ll
 from check_models import BATCH, IMAGES, TOKENS, Convolutional, Model, gpt2, mse, next_token
 from leadline.checking.fits import exponent, verdict
 
-SIZES = dict(widths=(16, 32, 64), depths=(2, 4, 8), seeds=3, progress=False)
+SIZES = dict(widths=(32, 64, 128), depths=(2, 4, 8), seeds=3, progress=False)
 
 
 def plan(build=Model, **how):
     inputs = {Model: None, Convolutional: IMAGES[0]}.get(build)
-    return ll.plan(build, dict(width=16, depth=2), inputs=inputs, **how)
+    return ll.plan(build, dict(width=32, depth=2), inputs=inputs, **how)
 
 
 @pytest.fixture(scope="module")
@@ -63,15 +63,15 @@ def scaled(pattern, factor):
 
 
 BROKEN = {
-    "forgotten readout": (Model, "readout.weight", dict(apply=scaled("readout.weight", lambda m, r: m))),
-    "width-scaled bias": (Model, "up.bias", dict(apply=scaled("up.bias", lambda m, r: 4 * m))),
-    "missing residual factor": (Model, "down.weight", dict(apply=scaled("down", lambda m, r: r))),
-    "unscaled conv readout": (Convolutional, "head.weight", dict(apply=scaled("head", lambda m, r: m))),
+    "forgotten readout": (Model, "readout", dict(apply=scaled("readout.weight", lambda m, r: m))),
+    "width-scaled bias": (Model, "blocks.*.up", dict(apply=scaled("up.bias", lambda m, r: 4 * m))),
+    "missing residual factor": (Model, "blocks.*.down", dict(apply=scaled("down", lambda m, r: r))),
+    "unscaled conv readout": (Convolutional, "head", dict(apply=scaled("head", lambda m, r: m))),
     "hidden weights not 1/√n": (
-        Convolutional, "one.weight", dict(apply=scaled("one", lambda m, r: m**0.5))),
+        Convolutional, "blocks.*.one", dict(apply=scaled("one", lambda m, r: m**0.5))),
     "embedding scaled like a readout": (
-        Model, "embed.weight", dict(apply=scaled("embed", lambda m, r: 1 / m))),
-    "tied weights scaled twice": (gpt2, "wte.weight", dict(apply=scaled("wte", lambda m, r: 1 / m))),
+        Model, "embed", dict(apply=scaled("embed", lambda m, r: 1 / m))),
+    "tied weights scaled twice": (gpt2, "wte", dict(apply=scaled("wte", lambda m, r: 1 / m))),
     "wrong eps": (
         Model, "up.weight",
         dict(optimizer=lambda model, here, lr: torch.optim.AdamW(
@@ -89,8 +89,8 @@ BROKEN = {
     "a forgotten parameter": (
         Model, "up.bias",
         dict(optimizer=lambda model, here, lr: torch.optim.AdamW(
-            [g for g in here.param_groups(model, lr)
-             if not any(p is model.blocks[0].up.bias for p in g["params"])]))),
+            [{**g, "params": [p for p in g["params"] if p is not model.blocks[0].up.bias]}
+             for g in here.param_groups(model, lr)]))),
 }  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def test_the_report_says_what_it_holds(right):
     text = str(right)
     assert "passed" in text
     assert "cannot see" in text
-    assert "loss after the steps, by width: 16:" in text
+    assert "loss after the steps, by width: 32:" in text
     data = json.loads(right.to_json())
     assert data["ok"] is True
     assert {r["axis"] for r in data["rows"]} == {"width", "depth"}
@@ -153,12 +153,12 @@ def test_exponents_of_planted_powers():
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        (dict(widths=(16, 40)), r"40 is no multiple of the base's width, 16: give"),
+        (dict(widths=(32, 80)), r"80 is no multiple of the base's width, 32: give"),
         (dict(depths=()), "depths=\\[\\] is empty"),
-        (dict(widths=(16,), depths=(2,)), "hold one size"),
+        (dict(widths=(32,), depths=(2,)), "hold one size"),
         (dict(seeds=0), "seeds=0 is too small"),
         (dict(lr=-1.0), "lr=-1.0 is out of range"),
-        (dict(loss=lambda m, b: m(b[0])), "loss_fn returned \\(16, 16\\): return a scalar"),
+        (dict(loss=lambda m, b: m(b[0])), "loss_fn returned \\(16, 4\\): return a scalar"),
     ],
 )
 def test_bad_arguments(how, message):
@@ -173,7 +173,7 @@ def test_a_plan_from_a_file_needs_its_builder(tmp_path):
     with pytest.raises(ValueError, match="no builder"):
         ll.check(loaded, BATCH, mse, **SIZES)
     report = ll.check(
-        loaded, BATCH, mse, widths=(16, 32), depths=(2,), seeds=1, build=Model, progress=False
+        loaded, BATCH, mse, widths=(32, 64), depths=(2,), seeds=1, build=Model, progress=False
     )
     assert report.rows
 

@@ -24,6 +24,9 @@ class Exponent:
     low: float
     high: float
     slopes: tuple[float, ...]
+    ahead: float
+    """Where the last two local slopes lead: corrections of finite size fall as 1/size, so what is left
+    of them in local slopes halves at every doubling."""
 
 
 def exponent(sizes: np.ndarray, values: np.ndarray) -> Exponent | None:
@@ -50,20 +53,24 @@ def exponent(sizes: np.ndarray, values: np.ndarray) -> Exponent | None:
     residual = yc - value * xc[:, None]
     freedom = y.size - seeds - 1
     if freedom < 1:
-        return Exponent(value, -np.inf, np.inf, slopes)
+        return Exponent(value, -np.inf, np.inf, slopes, value)
     error = np.sqrt((residual**2).sum() / freedom / ss)
     half = float(stats.t.ppf(0.975, freedom) * error)
-    return Exponent(value, value - half, value + half, slopes)
+    ahead = 2 * slopes[-1] - slopes[-2] if len(slopes) > 1 else value
+    return Exponent(value, value - half, value + half, slopes, ahead)
 
 
 def verdict(e: Exponent | None, due: float | None) -> str:
-    """ok, collapsed, exploding, inconclusive; n/a where there is nothing to judge."""
+    """ok, collapsed, exploding, inconclusive; n/a where there is nothing to judge.
+
+    An exponent whose local slopes lead back into the band has not failed: larger sizes decide.
+    """
     if e is None or due is None:
         return "n/a"
     if due - BAND <= e.low and e.high <= due + BAND:
         return "ok"
-    if e.high < due - BAND:
+    if max(e.high, e.ahead) < due - BAND:
         return "collapsed"
-    if e.low > due + BAND:
+    if min(e.low, e.ahead) > due + BAND:
         return "exploding"
     return "inconclusive"

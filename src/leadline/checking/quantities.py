@@ -105,6 +105,7 @@ class Probe:
         }
         self.initial = {n: p.detach().clone() for n, p in model.named_parameters()}
         self.before, self.f0 = self._look({})
+        self.chi = self._slope()
 
     def _block_template(self, name: str) -> str | None:
         """The template of a repeated block that holds whole branches."""
@@ -151,6 +152,28 @@ class Probe:
             raise ValueError("the model's output holds no floating-point tensor to compare")
         return seen, outputs[-1]
 
+    def _slope(self) -> Tensor | None:
+        """χ = ∂loss/∂f at initialization, with norm √entries; None if the loss does not use f."""
+        outputs: list[Tensor] = []
+
+        def keep(_m: Any, _a: Any, out: Any) -> None:
+            found = first_tensor(out)
+            if found is not None:
+                outputs.append(found)
+
+        handle = self.model.register_forward_hook(keep)
+        try:
+            loss = self.loss_fn(self.model, self.batch)
+        finally:
+            handle.remove()
+        f = outputs[-1]
+        if not isinstance(loss, Tensor) or not f.requires_grad or loss.numel() != 1:
+            return None
+        (chi,) = torch.autograd.grad(loss, f, allow_unused=True)
+        if chi is None or not float(size := rms(chi)):
+            return None
+        return chi / size
+
     def moved(self) -> Tensor:
         """The change of the model's output."""
         return self._look({})[1] - self.f0
@@ -168,10 +191,13 @@ class Probe:
             was, now = self.before.get(owner), after.get(owner)
             if was is None or now is None or was.output is None or now.output is None:
                 continue
+            # What a module puts out is its matrix's business; its bias only adds to it.
+            main = max(self.own[owner], key=lambda pair: len(self.kinds[pair[1]].shape))[1]
+            t = self.kinds[main].template.rpartition(".")[0] or "model"
+            note("preactivation", t, was.output)
+            note("change", t, now.output - was.output)
             for local, name in self.own[owner]:
                 t = self.kinds[name].template
-                note("preactivation", t, was.output)
-                note("change", t, now.output - was.output)
                 with torch.no_grad():
                     out = functional_call(module, {local: self.initial[name]}, now.args, now.kwargs)
                 other = first_tensor(out)
@@ -191,7 +217,11 @@ class Probe:
         return out | self._effects(trained)
 
     def _effects(self, trained: dict[str, Tensor]) -> dict[Key, float]:
-        """f(θ_0 + Δθ of one kind) - f(θ_0)."""
+        """f(θ_0 + Δθ of one kind) - f(θ_0), along the direction in which the loss falls.
+
+        Of a change by random directions most entries are noise of relative size 1/√n, which would hide at
+        small widths what the kind has learned.
+        """
         groups: dict[str, list[str]] = defaultdict(list)
         for name, kind in self.kinds.items():
             groups[kind.template].append(name)
@@ -199,7 +229,10 @@ class Probe:
         for t, names in groups.items():
             state = {n: trained[n] if n in names else v for n, v in self.initial.items()}
             _, f = self._look(state)
-            out["effect on output", t] = rms(f - self.f0)
+            moved = f - self.f0
+            out["effect on output", t] = (
+                rms(moved) if self.chi is None else abs(float((moved * self.chi).mean()))
+            )
         return out
 
     def _nonlinear(

@@ -18,6 +18,9 @@ _SEES = (
 )
 
 
+FAILED = ("collapsed", "exploding")
+
+
 @dataclass(frozen=True)
 class Row:
     """One exponent.
@@ -39,6 +42,11 @@ class Row:
     verdict: str
     sizes: tuple[int, ...]
     values: tuple[float, ...]
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What it is about."""
+        return self.parameter, self.quantity, self.axis
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ class CheckReport:
     @property
     def failures(self) -> tuple[str, ...]:
         """One line for each failure, the layer first."""
-        return (*self.lost, *(_failure(r) for r in self.rows if r.verdict in _FAILED))
+        return (*self.lost, *(_failure(r) for r in self.rows if r.verdict in FAILED))
 
     @property
     def table(self) -> str:
@@ -103,7 +111,7 @@ class CheckReport:
 
     def __str__(self) -> str:
         verdicts = [r.verdict for r in self.rows]
-        count = {v: verdicts.count(v) for v in ("ok", *_FAILED, "inconclusive")}
+        count = {v: verdicts.count(v) for v in ("ok", *FAILED, "inconclusive")}
         head = "passed" if self.ok else "FAILED"
         summary = ", ".join(f"{n} {v}" for v, n in count.items() if n)
         lines = [f"{self.title}: {head} ({summary}; base learning rate {self.lr:.3g})"]
@@ -143,9 +151,6 @@ class CheckReport:
         from leadline.checking.figure import check_figure
 
         return check_figure(self)
-
-
-_FAILED = ("collapsed", "exploding")
 
 
 def _failure(r: Row) -> str:
