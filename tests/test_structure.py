@@ -19,7 +19,8 @@ LAYERS = [
     {"dynamics", "networks"},
     {"reporting"},
     {"planning"},
-    {"comparison", "checking"},
+    {"comparison", "checking", "forecasting", "forecasting", "sweeps"},
+    {"transferring"},
     {"cli"},
     {"__main__"},
 ]

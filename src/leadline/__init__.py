@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from leadline.dynamics.solver import solve as solve
     from leadline.errors import CheckpointError as CheckpointError
     from leadline.errors import MemoryBudgetError as MemoryBudgetError
+    from leadline.forecasting.forecast import forecast as forecast
+    from leadline.forecasting.result import Forecast as Forecast
     from leadline.measure.observation import Measure as Measure
     from leadline.networks.train import train as train
     from leadline.parametrization.schemes import Scheme as Scheme
@@ -44,7 +46,12 @@ if TYPE_CHECKING:
     from leadline.problems import power_law as power_law
     from leadline.problems import teacher as teacher
     from leadline.recipe import SGD as SGD
+    from leadline.sweeps.store import Store as Store
+    from leadline.sweeps.sweep import Sweep as Sweep
+    from leadline.sweeps.sweep import sweep as sweep
     from leadline.trajectory import Trajectory as Trajectory
+    from leadline.transferring.result import Transfer as Transfer
+    from leadline.transferring.transfer import transfer as transfer
 
 # Names are imported on first use: `import leadline` loads neither torch nor numpy.
 _WHERE = {
@@ -61,6 +68,8 @@ _WHERE = {
     "solve": "dynamics.solver",
     "CheckpointError": "errors",
     "MemoryBudgetError": "errors",
+    "Forecast": "forecasting.result",
+    "forecast": "forecasting.forecast",
     "Measure": "measure.observation",
     "train": "networks.train",
     "Plan": "planning.plan",
@@ -76,7 +85,12 @@ _WHERE = {
     "power_law": "problems",
     "teacher": "problems",
     "SGD": "recipe",
+    "Store": "sweeps.store",
+    "Sweep": "sweeps.sweep",
+    "sweep": "sweeps.sweep",
     "Trajectory": "trajectory",
+    "Transfer": "transferring.result",
+    "transfer": "transferring.transfer",
 }
 
 __all__ = ["__version__", *sorted(_WHERE)]

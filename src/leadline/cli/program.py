@@ -12,8 +12,11 @@ import click
 from leadline._version import __version__
 from leadline.cli import build
 from leadline.cli.flags import flags
+from leadline.cli.forecast import forecast_command
 from leadline.cli.mistakes import one_line
 from leadline.cli.models import check_command, explain_command, plan_command
+from leadline.cli.runs import runs_command
+from leadline.cli.sweeps import sweep_command, transfer_command
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _ABOUT = {
@@ -55,7 +58,15 @@ def _command(name: str) -> Any:
     return decorate
 
 
-for _extra in (plan_command, check_command, explain_command):
+for _extra in (
+    plan_command,
+    check_command,
+    explain_command,
+    forecast_command,
+    runs_command,
+    sweep_command,
+    transfer_command,
+):
     main.add_command(_extra)
 
 

@@ -1,0 +1,90 @@
+"""``leadline forecast``: the law of finished runs, and what it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from leadline.cli.mistakes import one_line
+
+if TYPE_CHECKING:
+    from leadline.forecasting.result import Forecast
+
+
+@click.command("forecast", help="Fit how the loss falls with width and depth, and where it ends.")
+@click.argument("runs", metavar="RUNS.csv", type=click.Path())
+@click.option("--loss", default="loss", show_default=True, help="Column of the loss.")
+@click.option(
+    "--target", multiple=True, metavar="WIDTHxDEPTH", help="Predict the loss there (repeatable)."
+)
+@click.option("--budget", type=float, default=None, metavar="FLOPS",
+              help="Best size for width²·depth·samples·steps = FLOPS.")  # fmt: skip
+@click.option("--gain", type=float, default=1.0, show_default=True, metavar="PERCENT",
+              help="What a doubling has to gain to be worth it.")  # fmt: skip
+@click.option(
+    "--exponents", default="auto", show_default=True, help="auto, free or theory (all 1)."
+)
+@click.option(
+    "--limit", default=None, metavar="VALUE,ERROR", help="Compare the floor with a limit."
+)
+@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of the intervals.")
+@click.option("--draws", type=int, default=1000, show_default=True, help="Bootstrap draws.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
+@click.option(
+    "--out", type=click.Path(), default=None, help="Folder: forecast.json, forecast.html."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def forecast_command(runs: str, **given: Any) -> None:
+    """RUNS.csv has columns width, depth, loss, and steps, samples, seed where they vary."""
+    with one_line([]):
+        from leadline.cli.build import folder
+        from leadline.forecasting.forecast import forecast
+        from leadline.reporting.progress import Progress
+
+        targets = {text: _size(text) for text in given["target"]}
+        limit = None if given["limit"] is None else _pair(given["limit"])
+        out, budget = folder(given), given["budget"]
+        how = {k: given[k] for k in ("loss", "exponents", "gain", "confidence", "draws", "seed")}
+        with Progress(quiet=given["quiet"]) as progress:
+            made = forecast(runs, limit=limit, progress=progress, **how)
+        predictions = {text: made.predict(*size) for text, size in targets.items()}
+        best = None if budget is None else made.best(budget)
+        data = made.to_json()
+        data["target"] = {text: i.to_json() for text, i in predictions.items()}
+        data["best"] = None if best is None else {"budget": budget, **best.to_json()}
+        if out is not None:
+            _write(out, data, made)
+        lines = [str(made)]
+        if predictions or best is not None:
+            lines.append("")
+        lines += [f"Loss at {text}: {i}" for text, i in predictions.items()]
+        lines += [f"Best for {budget:g}: {best}"] if best is not None else []
+        click.echo(json.dumps(data, ensure_ascii=False) if given["as_json"] else "\n".join(lines))
+
+
+def _write(out: Path, data: dict[str, Any], made: Forecast) -> None:
+    from leadline.reporting.figures import write_html
+    from leadline.trajectory import write_atomic
+
+    write_atomic(out / "forecast.json", json.dumps(data, ensure_ascii=False).encode())
+    write_html(made.figure(), out / "forecast.html")
+    click.echo(f"wrote {out / 'forecast.json'} and {out / 'forecast.html'}", err=True)
+
+
+def _size(text: str) -> tuple[float, float]:
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) != 2 or not all(p.strip().isdigit() and int(p) > 0 for p in parts):
+        raise ValueError(f"target={text!r} is not WIDTHxDEPTH: give such as 1024x32")
+    return float(parts[0]), float(parts[1])
+
+
+def _pair(text: str) -> tuple[float, float]:
+    try:
+        value, error = (float(p) for p in text.split(","))
+    except ValueError:
+        raise ValueError(f"limit={text!r} is not VALUE,ERROR: give such as 0.275,0.002") from None
+    return value, error

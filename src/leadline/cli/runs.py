@@ -1,0 +1,111 @@
+"""``leadline runs``: what a store of training runs holds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from leadline.cli.mistakes import one_line
+
+
+@click.command("runs", help="List the training runs of a store.")
+@click.argument("folder", metavar="DIR")
+@click.option("--where", multiple=True, metavar="KEY=VALUE", help="Only these; may be repeated.")
+@click.option("--columns", default=None, help="Columns, such as width,lr,loss; default: all.")
+@click.option("--csv", "csv_file", type=click.Path(), default=None, help="Write CSV to this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
+@click.option("--rebuild", is_flag=True, help="Make the index anew and check all curves.")
+def runs_command(folder: str, where: tuple[str, ...], columns: str | None, **given: Any) -> None:
+    """The table to stdout; what is damaged to stderr."""
+    with one_line([]):
+        from leadline.sweeps.store import Store
+        from leadline.sweeps.store_table import csv_text
+        from leadline.trajectory import write_atomic
+
+        with Store(folder, create=False) as store:
+            problems = store.rebuild() if given["rebuild"] else store.problems
+            for problem in problems:
+                click.echo(f"Warning: {problem}", err=True)
+            table = store.table(dict(_condition(text) for text in where))
+            total = len(store)
+        if columns is not None and table:
+            table = _only(table, columns)
+        if given["csv_file"] is not None:
+            text = csv_text(table)
+            write_atomic(given["csv_file"], text.encode(errors="backslashreplace"))
+            click.echo(f"wrote {given['csv_file']}", err=True)
+        if given["as_json"]:
+            click.echo(_json(table))
+        else:
+            click.echo(_text(table, total, all_columns=columns is not None))
+
+
+def _condition(text: str) -> tuple[str, Any]:
+    """KEY=VALUE; the value is meant as JSON or as it is written, whichever there is."""
+    key, equals, raw = text.partition("=")
+    if not equals or not key:
+        raise ValueError(f"where={text!r} is no condition: give KEY=VALUE")
+    from leadline.sweeps.store_values import canonical, loads
+
+    wanted = {canonical(raw)}
+    try:
+        wanted.add(canonical(loads(raw)))
+    except ValueError:
+        if raw.lower() in ("nan", "inf", "-inf"):
+            wanted.add(canonical(float(raw)))
+    return key, lambda value: canonical(value) in wanted
+
+
+def _only(table: list[dict[str, Any]], columns: str) -> list[dict[str, Any]]:
+    from leadline.errors import check_choice
+
+    names = [name.strip() for name in columns.split(",") if name.strip()]
+    for name in names:
+        check_choice("columns", name, table[0])
+    return [{name: row[name] for name in names} for row in table]
+
+
+def _json(table: list[dict[str, Any]]) -> str:
+    """Strict JSON: what is not finite as text."""
+    from leadline.sweeps.store_values import encode
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [plain(x) for x in value]
+        encoded = encode(value, "value")
+        return str(value) if isinstance(encoded, dict) and "$float" in encoded else value
+
+    return json.dumps([{k: plain(v) for k, v in row.items()} for row in table])
+
+
+def _text(table: list[dict[str, Any]], total: int, *, all_columns: bool) -> str:
+    """A table; what is the same in all runs stands above it."""
+    from leadline.reporting.tables import text_table
+
+    count = f"{len(table)} of {total} runs" if len(table) < total else f"{total} runs"
+    if not table:
+        return count
+    cells = [{k: _cell(k, v) for k, v in row.items()} for row in table]
+    same = {k: c for k, c in cells[0].items() if all(row[k] == c for row in cells)}
+    if all_columns or len(table) == 1:
+        same = {}
+    header = [k for k in cells[0] if k not in same]
+    head = [count] + ([", ".join(f"{k}={c}" for k, c in same.items())] if same else [])
+    names = [_printable(k) for k in header]
+    return "\n".join([*head, "", text_table(names, [[r[k] for k in header] for r in cells])])
+
+
+def _cell(column: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = _printable(str(value))
+    return text[:12] if column == "id" else text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _printable(text: str) -> str:
+    """What a terminal shows as one cell: control characters and surrogates escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,0 +1,174 @@
+"""``leadline sweep`` and ``leadline transfer``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from leadline.cli.mistakes import one_line
+from leadline.cli.models import load
+
+_BUILTIN = ("resnet", "gpt")
+
+
+def _values(text: str, name: str, kind: Any) -> list[Any]:
+    """Numbers separated by commas; for learning rates also LOW:HIGH:FACTOR.
+
+    >>> _values("1e-3:8e-3:2", "lrs", float)
+    [0.001, 0.002, 0.004, 0.008]
+    """
+    try:
+        if ":" in text and kind is float:
+            low, high, factor = (float(p) for p in text.split(":"))
+            if not (0 < low <= high and factor > 1):
+                raise ValueError
+            out = []
+            while low <= high * (1 + 1e-9):
+                out.append(float(f"{low:.10g}"))
+                low *= factor
+            return out
+        out = [kind(p) for p in text.split(",") if p.strip()]
+    except ValueError:
+        out = []
+    if not out:
+        raise ValueError(
+            f"{name}={text!r} is not a list of numbers: give such as 1,2,4"
+            + (" or LOW:HIGH:FACTOR such as 1e-4:1e-1:2" if kind is float else "")
+        )
+    return out
+
+
+def _model(reference: str, problem: str) -> tuple[Any, Any]:
+    """Builder and data."""
+    from leadline.problems import parse
+
+    if ":" in reference:
+        module, build = load(reference)
+        data = getattr(module, "data", None)
+        return build, parse(problem, None) if data is None else data
+    if reference not in _BUILTIN:
+        raise ValueError(
+            f"model={reference!r} is unknown: give FILE.py:NAME, or one of {', '.join(_BUILTIN)}"
+        )
+    import leadline as ll
+
+    if reference == "gpt":
+        data = ll.text(problem.partition(":")[2] or None)
+        return ll.gpt(context=data.context), data
+    data = parse(problem, None)
+    return ll.residual_mlp(data.dimension, data.outputs), data
+
+
+_DIGITS = "digits:0,1?samples=64,test_samples=64"
+_OPTIONS = [
+    click.argument("model", metavar="FILE.py:BUILD|resnet|gpt"),
+    click.option(
+        "--problem", default=_DIGITS, show_default=True, help="Data, unless FILE.py has `data`."
+    ),
+    click.option(
+        "--widths", default="32,64,128", show_default=True, help="The first is the base's."
+    ),
+    click.option("--depths", default="4", show_default=True, help="The first is the base's."),
+    click.option("--lrs", default="1e-4:1e-1:2", show_default=True, help="Of the base."),
+    click.option("--seeds", default=3, show_default=True, help="Seeds of every setting."),
+    click.option("--steps", default=100, show_default=True, help="Training steps."),
+    click.option("--batch-size", default=None, type=int, help="Samples a step; default: all."),
+    click.option("--scheme", default="auto", show_default=True, help="One or several, by commas."),
+    click.option("--optimizer", default="adamw", show_default=True, help="sgd, adam, adamw, muon."),
+    click.option("--weight-decay", default=0.0, show_default=True, help="Of the base."),
+    click.option("--momentum", default=0.0, show_default=True, help="For sgd."),
+    click.option(
+        "--store", default=None, type=click.Path(), help="Folder of runs: resumes from it."
+    ),
+    click.option(
+        "--executor", default="processes", show_default=True, help="processes, inline, ray."
+    ),
+    click.option(
+        "--workers", default=None, type=int, help="Programs at once; default: one a core."
+    ),
+    click.option(
+        "--hopeless", default=None, type=float, help="Give up runs this many times the best."
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else."),
+    click.option("--quiet", is_flag=True, help="No progress."),
+]
+
+
+def _options(function: Any) -> Any:
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def _settings(given: dict[str, Any]) -> dict[str, Any]:
+    """Keywords of ``sweep``."""
+    out = {k: given[k] for k in ("seeds", "steps", "batch_size", "optimizer", "weight_decay")}
+    out |= {k: given[k] for k in ("momentum", "store", "executor", "workers", "hopeless")}
+    return out | dict(
+        widths=_values(given["widths"], "widths", int),
+        depths=_values(given["depths"], "depths", int),
+        lrs=_values(given["lrs"], "lrs", float),
+    )
+
+
+def _kept(given: dict[str, Any]) -> list[str]:
+    store = given["store"]
+    return [] if store is None else [f"finished runs are in {store}; the same command goes on"]
+
+
+@click.command(
+    "sweep", help="Train every combination of sizes, rates and seeds; resume from a store."
+)
+@_options
+@click.option("--dry-run", is_flag=True, help="Say how many runs and how long, and stop.")
+def sweep_command(model: str, problem: str, dry_run: bool, **given: Any) -> None:
+    """Runs of one shape train as one batched program."""
+    with one_line(_kept(given)):
+        from leadline.reporting.progress import Progress
+        from leadline.sweeps.schedule import Estimate
+        from leadline.sweeps.sweep import sweep
+
+        build, data = _model(model, problem)
+        schemes = given["scheme"].split(",")
+        with Progress(quiet=given["quiet"]) as bar:
+            done = sweep(
+                build, data, scheme=schemes, dry_run=dry_run, progress=bar, **_settings(given)
+            )
+        if isinstance(done, Estimate):
+            click.echo(json.dumps(vars(done)) if given["as_json"] else str(done))
+            return
+        shown = dict(rows=done.rows, fresh=done.fresh, failed=done.failed, seconds=done.seconds)
+        click.echo(json.dumps(shown) if given["as_json"] else str(done))
+        failed = bool(done.failed)
+    if failed:
+        sys.exit(1)
+
+
+@click.command(
+    "transfer", help="Does the best learning rate carry over width and depth; what is lost?"
+)
+@_options
+@click.option("--metric", default="loss", show_default=True, help="loss or test_loss.")
+@click.option("--out", type=click.Path(), default=None, help="Write a figure (HTML) to this file.")
+def transfer_command(model: str, problem: str, metric: str, out: str | None, **given: Any) -> None:
+    """Widths at the smallest depth, depths at the smallest width."""
+    with one_line(_kept(given)):
+        from leadline.reporting.progress import Progress
+        from leadline.transferring.transfer import transfer
+
+        build, data = _model(model, problem)
+        schemes = given["scheme"].split(",")
+        with Progress(quiet=given["quiet"]) as bar:
+            found = transfer(
+                build, data, schemes=schemes, metric=metric, progress=bar, **_settings(given)
+            )
+        if out is not None:
+            from leadline.reporting.figures import write_html
+
+            write_html(found.figure(), Path(out))
+            click.echo(f"wrote {out}", err=True)
+        click.echo(found.to_json() if given["as_json"] else str(found))

@@ -1,0 +1,1 @@
+"""How the loss falls with size: laws fitted to runs, with intervals."""

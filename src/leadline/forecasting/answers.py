@@ -1,0 +1,179 @@
+"""What fitted laws say: intervals, diminishing returns, the best size for a budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from leadline.forecasting.estimate import Fitted
+from leadline.reporting.tables import number
+
+Cost = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and where it lies with the forecast's confidence; sizes may be infinite."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        value, low, high = (_short(x) for x in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]"
+
+    def to_json(self) -> dict[str, float | None]:
+        """Infinity and NaN as None."""
+        pairs = (("value", self.value), ("low", self.low), ("high", self.high))
+        return {k: x if math.isfinite(x) else None for k, x in pairs}
+
+
+def _short(x: float) -> str:
+    return "∞" if math.isinf(x) else number(x, 4)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best size for a budget: width, depth and the loss there. ``cost`` is that of the size in
+    whole numbers, ``extrapolated`` how far beyond the runs it lies (1: within)."""
+
+    width: Interval
+    depth: Interval
+    loss: Interval
+    size: tuple[int, int]
+    cost: float
+    extrapolated: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.size[0]}x{self.size[1]} (width {self.width}, depth {self.depth}): {self.loss}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers."""
+        return {
+            **{k: getattr(self, k).to_json() for k in ("width", "depth", "loss")},
+            "size": dict(zip(("width", "depth"), self.size, strict=True)),
+            "cost": self.cost,
+            "extrapolated": self.extrapolated,
+        }
+
+
+def interval(answers: Sequence[np.ndarray], confidence: float) -> Interval:
+    """Percentiles of each law's answers (1 + K,), first the estimate's: all of them together.
+
+    The first law's estimate is the value; low and high enclose every law's own interval.
+    """
+    tail = (1 - confidence) / 2
+    value = float(answers[0][0])
+    lows, highs = [value], [value]
+    for found in answers:
+        draws = found[1:]
+        if len(draws):
+            lows.append(float(np.quantile(draws, tail, method="lower")))
+            highs.append(float(np.quantile(draws, 1 - tail, method="higher")))
+    return Interval(value, min(lows), max(highs))
+
+
+def diminishing(found: Fitted, axis: str, gain: float, others: Mapping[str, float]) -> np.ndarray:
+    """(1 + K,) sizes beyond which a doubling along the axis lowers the loss by less than ``gain``.
+
+    Of f(x) = R + T·x^-a a doubling gains (1 - 2^-a)·T·x^-a: the size where this is gain·f(x). 0 where
+    no doubling gains as much, infinite where every one does.
+    """
+    law = found.law
+    if axis not in law.axes:
+        return np.zeros(1 + len(found.draws))
+    k = law.axes.index(axis)
+    e, sizes, powers = law.split(found.all)
+    rest = found.values({a: np.array([others[a]]) for a in others})[:, 0]
+    at = np.log(others[axis] / found.origin[axis])
+    rest = np.maximum(rest - sizes[:, k] * np.exp(-powers[:, k] * at), e)
+    share = 1 - 2.0 ** -powers[:, k]
+    # What the fit's lower bound of E leaves is no floor.
+    rest = np.where(rest < 1e-8 * sizes[:, k], 0.0, rest)
+    with np.errstate(divide="ignore"):
+        left = gain * rest / np.maximum(share - gain, 1e-300)
+        out = np.exp((np.log(sizes[:, k]) - np.log(left)) / powers[:, k])
+    return np.where(share <= gain, 0.0, found.origin[axis] * out)
+
+
+def default_cost(width: Any, depth: Any, samples: Any, steps: Any) -> Any:
+    """width²·depth·samples·steps."""
+    return width**2 * depth * samples * steps
+
+
+class Frontier:
+    """Sizes of a given cost: for each depth of a fine grid the width that spends the budget.
+
+    Args:
+        width, depth: held there; None is free.
+
+    Raises:
+        ValueError: the cost function is unusable, or the budget buys no network.
+    """
+
+    def __init__(
+        self,
+        budget: float,
+        cost: Cost,
+        samples: float,
+        steps: float,
+        width: float | None,
+        depth: float | None,
+    ) -> None:
+        def spent(n: float, l: float) -> float:
+            return float(cost(n, l, samples, steps))
+
+        n, l = width or 1.0, depth or 1.0
+        least = spent(n, l)
+        if not math.isfinite(least) or least < 0 or not spent(2 * n, 2 * l) > least:
+            raise ValueError(
+                f"cost={getattr(cost, '__name__', cost)!r} does not grow with width and depth: give "
+                "a function (width, depth, samples, steps) of positive numbers that does"
+            )
+        if least > budget:
+            raise ValueError(
+                f"budget={budget:g} is less than the {least:g} of width {n:g}, depth {l:g}, samples "
+                f"{samples:g}, steps {steps:g}: give more, or fewer samples or steps"
+            )
+        self.spent = spent
+        self.depth = np.array([l])
+        if depth is None:
+            deepest = _largest(lambda l: spent(n, l), budget)
+            self.depth = np.exp(np.linspace(0.0, math.log(deepest), 1000))
+        self.width = np.full(len(self.depth), n)
+        if width is None:
+            self.width = np.array(
+                [_largest(lambda n, l=l: spent(n, l), budget) for l in self.depth]
+            )
+        elif depth is None:
+            self.depth, self.width = self.depth[-1:], self.width[-1:]
+
+    def best(self, found: Fitted, others: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
+        """(1 + K,) widths and depths of the lowest loss."""
+        full = {a: np.full(len(self.depth), x) for a, x in others.items()}
+        losses = found.values(full | {"width": self.width, "depth": self.depth})
+        k = losses.argmin(1)
+        return self.width[k], self.depth[k]
+
+
+def _largest(spent: Callable[[float], float], budget: float) -> float:
+    """The largest x ≥ 1 with spent(x) ≤ budget, for a growing function."""
+    low, high = 0.0, 1.0
+    while spent(math.exp(high)) <= budget:
+        low, high = high, 2 * high
+        if high > 512:
+            raise ValueError(
+                "cost does not grow with every size: give a function (width, depth, samples, steps) "
+                "that does"
+            )
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if spent(math.exp(middle)) <= budget else (low, middle)
+    return math.exp(low)

@@ -1,0 +1,75 @@
+"""How runs scatter about a law: seed noise over size, its scale, and what a law misses."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import digamma, polygamma
+from scipy.stats import f as f_law
+
+from leadline.forecasting.runs import Runs
+
+_SURE = 2.5
+_LEAST = 1e-9
+
+
+def weights(runs: Runs) -> np.ndarray:
+    """(N,) inverse standard deviations of the runs' log losses, up to a factor, mean square 1.
+
+    The variance among a size's seeds is fitted by a power of each axis; powers within 2.5 standard
+    errors of 0 are 0. Without seeds all weights are 1.
+    """
+    log = np.log(runs.loss)
+    counts = np.bincount(runs.cell)
+    mean = np.bincount(runs.cell, log) / counts
+    spread = np.bincount(runs.cell, (log - mean[runs.cell]) ** 2)
+    use = (counts > 1) & (spread > 0)
+    half = (counts[use] - 1) / 2
+    first = np.unique(runs.cell, return_index=True)[1]
+    axes = runs.axes
+    if use.sum() < len(axes) + 3 or half.sum() < 4:
+        return np.ones(len(runs))
+    # log s² of k degrees of freedom has mean log σ² + ψ(k/2) - log(k/2) and variance ψ'(k/2).
+    value = np.log(spread[use] / (2 * half)) - digamma(half) + np.log(half)
+    sure = 1 / np.sqrt(polygamma(1, half))
+    x = np.stack([np.log(runs.sizes[a][first]) for a in axes], axis=1)
+    keep = np.arange(len(axes))
+    powers = np.zeros(len(axes))
+    while len(keep):
+        design = np.concatenate([np.ones((use.sum(), 1)), x[use][:, keep]], axis=1)
+        inverse = np.linalg.pinv(design * sure[:, None])
+        slopes = (inverse @ (value * sure))[1:]
+        errors = np.sqrt((inverse**2).sum(1))[1:]
+        z = np.abs(slopes) / errors
+        if z.min() > _SURE:
+            powers[keep] = np.clip(slopes, -4, 4)
+            break
+        keep = np.delete(keep, int(z.argmin()))
+    out = np.exp(-0.5 * (x @ powers))[runs.cell]
+    return out / np.sqrt((out**2).mean())
+
+
+def scale(residuals: np.ndarray, parameters: int) -> float:
+    """Standard deviation of residuals; of their bulk where there are enough."""
+    dof = max(len(residuals) - parameters, 1)
+    rms = np.sqrt((residuals**2).sum() / dof)
+    if dof >= 5:
+        bulk = 1.4826 * np.median(np.abs(residuals)) * np.sqrt(len(residuals) / dof)
+        rms = max(bulk, rms / 4)
+    return max(float(rms), _LEAST)
+
+
+def misfit(runs: Runs, residuals: np.ndarray, parameters: int) -> float:
+    """p-value that seeds alone explain how far the sizes' means lie from the law (F-test); 1 where
+    the data cannot tell."""
+    between, within = runs.cells - parameters, len(runs) - runs.cells
+    if between < 1 or within < 1:
+        return 1.0
+    counts = np.bincount(runs.cell)
+    mean = np.bincount(runs.cell, residuals) / counts
+    inner = ((residuals - mean[runs.cell]) ** 2).sum()
+    outer = (counts * mean**2).sum()
+    if outer / between < _LEAST**2:
+        return 1.0
+    if inner == 0:
+        return 0.0
+    return float(f_law.sf((outer / between) / (inner / within), between, within))

@@ -1,0 +1,117 @@
+"""What a sweep trains on: batches that any process can make again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from leadline.problems import Problem
+    from leadline.problems.text import Text
+
+# Test and training losses at the end are means over at most this many sequences of a text.
+_EVALUATED = 64
+
+
+class Samples:
+    """A ``Problem``: inputs (P, d), targets (P, C)."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.kind = problem.loss
+        self.x, self.y = _tensor(problem.x), _tensor(problem.y)
+
+    @property
+    def name(self) -> str:
+        """Name and fingerprint."""
+        return f"{self.problem.name}#{self.problem.fingerprint()[:12]}"
+
+    def batch(self, step: int, size: int | None, seed: int) -> tuple[Tensor, Tensor]:
+        """The batch of a step: all samples, or ``size`` of them without replacement in an epoch."""
+        if size is None or size >= len(self.x):
+            return self.x, self.y
+        per_epoch = len(self.x) // size
+        epoch, k = divmod(step, per_epoch)
+        order = np.random.default_rng([seed, epoch, 1]).permutation(len(self.x))
+        rows = torch.from_numpy(order[k * size : (k + 1) * size])
+        return self.x[rows], self.y[rows]
+
+    def train(self) -> tuple[Tensor, Tensor]:
+        """All training samples."""
+        return self.x, self.y
+
+    def test(self) -> tuple[Tensor, Tensor] | None:
+        """All test samples."""
+        p = self.problem
+        if p.x_test is None or p.y_test is None:
+            return None
+        return _tensor(p.x_test), _tensor(p.y_test)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean over samples."""
+        from leadline.problems.losses import loss_value
+
+        return loss_value(self.kind, outputs, targets)
+
+    def shared(self, size: int | None) -> bool:
+        """Is every run's batch the same?"""
+        return size is None or size >= len(self.x)
+
+
+class Tokens:
+    """A ``Text``: next-byte prediction."""
+
+    def __init__(self, text: Text) -> None:
+        self.text = text
+
+    @property
+    def name(self) -> str:
+        """Name and fingerprint."""
+        return f"{self.text.name}#{self.text.fingerprint()[:12]}"
+
+    def batch(self, step: int, size: int | None, seed: int) -> tuple[Tensor, Tensor]:
+        """Random sequences of a step."""
+        x, y = self.text.batch(step, 16 if size is None else size, seed)
+        return torch.as_tensor(x), torch.as_tensor(y)
+
+    def train(self) -> tuple[Tensor, Tensor]:
+        """Sequences that no seed trains on in this order."""
+        x, y = self.text.batch(0, _EVALUATED, 2**31)
+        return torch.as_tensor(x), torch.as_tensor(y)
+
+    def test(self) -> tuple[Tensor, Tensor] | None:
+        """Fixed sequences of the test text."""
+        x, y = self.text.test_batch(_EVALUATED)
+        return torch.as_tensor(x), torch.as_tensor(y)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy in nats."""
+        return torch.nn.functional.cross_entropy(
+            outputs.reshape(-1, outputs.shape[-1]), targets.reshape(-1)
+        )
+
+    def shared(self, size: int | None) -> bool:
+        """Is every run's batch the same?"""
+        return False
+
+
+def data_of(data: Any) -> Samples | Tokens:
+    """Wrap what the user gave.
+
+    Raises:
+        TypeError: neither a Problem nor a Text.
+    """
+    from leadline.problems import Problem
+
+    if isinstance(data, Problem):
+        return Samples(data)
+    if hasattr(data, "test_batch") and hasattr(data, "batch"):
+        return Tokens(data)
+    raise TypeError(f"data={type(data).__name__} cannot be trained on: give a Problem or a Text")
+
+
+def _tensor(a: np.ndarray) -> Tensor:
+    return torch.tensor(a, dtype=torch.float32)

@@ -1,0 +1,123 @@
+"""Worker processes of one thread each, started from a clean server with torch loaded."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from leadline.sweeps.executors.base import Outcome, attempt
+
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+class Processes:
+    """A process pool (forkserver): busy threads of two processes would slow each other many times.
+
+    Args:
+        workers: processes; by default one a core.
+    """
+
+    pickles = True
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = workers or len(os.sched_getaffinity(0))
+
+    def run(self, function: Any, tasks: Sequence[Any]) -> Iterator[Outcome]:
+        """Outcomes as they come."""
+        pending = dict(enumerate(tasks))
+        crashed: set[int] = set()
+        while pending:
+            for outcome in self._pool(function, dict(pending)):
+                if outcome is None:
+                    break
+                del pending[outcome.index]
+                yield outcome
+            else:
+                return
+            # A worker died, and nobody can say on which task: those in flight run alone, once.
+            for i in self._suspects(pending, crashed):
+                outcome = self._alone(function, i, pending.pop(i))
+                yield outcome
+
+    def _suspects(self, pending: dict[int, Any], crashed: set[int]) -> list[int]:
+        suspects = [i for i in self._flying if i in pending]
+        crashed.update(suspects)
+        return suspects or list(pending)[:1]
+
+    def _alone(self, function: Any, index: int, task: Any) -> Outcome:
+        for outcome in self._pool(function, {index: task}):
+            if outcome is not None:
+                return outcome
+        return Outcome(
+            index, error="its worker process died twice (killed, or out of memory): run it inline"
+        )
+
+    def _pool(self, function: Any, tasks: dict[int, Any]) -> Iterator[Outcome | None]:
+        """Outcomes; None if a worker died."""
+        before = {k: os.environ.get(k) for k in _ONE_THREAD}
+        os.environ |= _ONE_THREAD
+        try:
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload(["leadline.sweeps.program"])
+            pool = ProcessPoolExecutor(
+                min(self.workers, len(tasks)),
+                mp_context=context,
+                initializer=_begin,
+                initargs=(os.getpid(),),
+            )
+            waiting = iter(tasks.items())
+            flying: dict[Future[Outcome], int] = {}
+            self._flying: list[int] = []
+            try:
+                while True:
+                    # No more than one task ahead of the workers: what is lost stays small.
+                    while len(flying) < self.workers + 1:
+                        item = next(waiting, None)
+                        if item is None:
+                            break
+                        flying[pool.submit(attempt, function, *item)] = item[0]
+                    if not flying:
+                        return
+                    for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                        self._flying = list(flying.values())
+                        outcome = future.result()
+                        del flying[future]
+                        yield outcome
+            except BrokenProcessPool:
+                yield None
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in list((pool._processes or {}).values()):
+                    process.terminate()
+        finally:
+            for k, v in before.items():
+                if v is None:
+                    os.environ.pop(k, None)
+                else:
+                    os.environ[k] = v
+
+
+def _begin(owner: int) -> None:
+    """One thread, and an end when the owner is gone (killed, it cannot say goodbye)."""
+    import signal
+
+    import torch
+
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while True:
+            time.sleep(1.0)
+            try:
+                os.kill(owner, 0)
+            except OSError:
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

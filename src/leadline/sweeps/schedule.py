@@ -1,0 +1,114 @@
+"""Which runs train together, in which order, and how long that will take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from leadline.planning.plan import Plan
+from leadline.sweeps.data import Samples, Tokens
+from leadline.sweeps.program import Program, train
+from leadline.sweeps.specification import Run, WithArguments
+
+# Multiply-adds of one run's step up to which runs are batched: beyond, a program of one is as quick.
+_BATCHED = 60e6
+# Entries of one stack of all parameters: more would fall out of the caches.
+_ENTRIES = 2.5e6
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a sweep would do."""
+
+    runs: int
+    stored: int
+    programs: int
+    seconds: float
+
+    def __str__(self) -> str:
+        from leadline.reporting.progress import duration
+
+        return (
+            f"{self.runs} runs to train ({self.stored} are stored) in {self.programs} programs: "
+            f"about {duration(self.seconds)}"
+        )
+
+
+def programs(
+    build: Any,
+    data: Samples | Tokens,
+    runs: Sequence[Run],
+    plans: Mapping[tuple[Any, ...], Plan],
+    workers: int,
+    hopeless: float | None,
+) -> list[Program]:
+    """Group runs of one shape, longest programs first."""
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.program, []).append(run)
+    out = []
+    for key, members in groups.items():
+        plan = plans[key]
+        builder = WithArguments(build, members[0].arguments) if members[0].arguments else build
+        entries = sum(_entries(plan, k) for k in plan.names.values())
+        x, _ = data.batch(0, members[0].batch_size, 0)
+        rows = x.shape[0] * (x.shape[1] if isinstance(data, Tokens) else 1)
+        batched = entries * rows <= _BATCHED
+        most = max(int(_ENTRIES / entries), 1) if batched else 1
+        # Enough programs for every worker, of equal size.
+        count = max(-(-len(members) // most), min(workers, len(members)))
+        share, rest = divmod(len(members), count)
+        at = 0
+        for i in range(count):
+            size = share + (i < rest)
+            part = tuple(members[at : at + size])
+            at += size
+            out.append(Program(builder, plan, data, part, batched, hopeless))
+    return sorted(out, key=_cost, reverse=True)
+
+
+def _entries(plan: Plan, kind: int) -> float:
+    total = 1.0
+    for d in plan.kinds[kind].shape_at(plan.m):
+        total *= d
+    return total
+
+
+def _cost(program: Program) -> float:
+    plan = program.plan
+    entries = sum(_entries(plan, k) for k in plan.names.values())
+    return entries * len(program.runs) * program.runs[0].steps
+
+
+def estimate(work: Sequence[Program], stored: int, workers: int) -> Estimate:
+    """Time two steps of every shape, one thread as the workers have."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    total, seen = 0.0, {}
+    try:
+        for p in work:
+            key = (*p.runs[0].program, len(p.runs))
+            if key not in seen:
+                seen[key] = _timed(p)
+            total += seen[key]
+    finally:
+        torch.set_num_threads(threads)
+    runs = sum(len(p.runs) for p in work)
+    start = 1.5 if work else 0.0
+    return Estimate(runs, stored, len(work), start + total / max(min(workers, len(work)), 1))
+
+
+def _timed(program: Program) -> float:
+    """Seconds of a program, from runs of one and of three steps."""
+    times = []
+    for steps in (1, 3):
+        runs = tuple(replace(r, steps=steps) for r in program.runs)
+        started = time.perf_counter()
+        train(replace(program, runs=runs))
+        times.append(time.perf_counter() - started)
+    step = max(times[1] - times[0], 0.0) / 2
+    return times[0] + step * (program.runs[0].steps - 1)

@@ -1,0 +1,155 @@
+"""Values as JSON and back, exactly, and the identity of a run's specification.
+
+JSON has no NaN or infinity, and not every reader takes halves of a surrogate pair. So
+
+    {"$float": "nan" | "inf" | "-inf"}      a float that is not finite
+    {"$utf8": "<hex>"}                      a text with surrogates, in UTF-8 that lets them pass
+    {"$items": [[key, value], ...]}         a dict with a key that has surrogates or begins with $
+
+and no other dict has a key that begins with $. Everything else is plain JSON in ASCII.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+_DEPTH = 60
+_BITS = 13_000  # Python prints no integer of more than 4300 digits
+_HINT = "give None, bool, int, float, str, and lists and dicts of these"
+
+
+def encode(value: Any, name: str, depth: int = 0) -> Any:
+    """``value`` as what JSON can say; scalars of numpy and torch as Python's, tuples as lists.
+
+    Raises:
+        TypeError, ValueError: naming the place in ``value`` that cannot be stored.
+    """
+    if depth > _DEPTH:
+        raise ValueError(f"{name} is nested more than {_DEPTH} deep: flatten it")
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _text(str.__str__(value))
+    if isinstance(value, float):
+        number = float(value)
+        return number if math.isfinite(number) else {"$float": repr(number)}
+    if isinstance(value, int):
+        if value.bit_length() > _BITS:
+            raise ValueError(f"{name} is an integer of {value.bit_length()} bits: give it as text")
+        return int(value)
+    if isinstance(value, list | tuple):
+        return [encode(v, f"{name}[{i}]", depth + 1) for i, v in enumerate(value)]
+    if isinstance(value, Mapping):
+        return _dict(value, name, depth)
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        inner = value.item()
+        if isinstance(inner, bool | int | float | str):
+            return encode(inner, name, depth)
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    where = "arrays belong in curves; " if hasattr(value, "__array__") else ""
+    raise TypeError(f"{name}={shown} of type {type(value).__name__} is not stored: {where}{_HINT}")
+
+
+def _dict(value: Mapping[Any, Any], name: str, depth: int) -> dict[str, Any]:
+    for key in value:
+        if not isinstance(key, str):
+            raise TypeError(f"{name} has the key {key!r}: keys are text, give {str(key)!r}")
+    pairs = {
+        str.__str__(k): encode(v, f"{name}[{str.__str__(k)!r}]", depth + 1)
+        for k, v in value.items()
+    }
+    if any(k.startswith("$") or isinstance(_text(k), dict) for k in pairs):
+        return {"$items": [[_text(k), v] for k, v in pairs.items()]}
+    return pairs
+
+
+def _text(value: str) -> Any:
+    if any("\ud800" <= c <= "\udfff" for c in value):
+        return {"$utf8": value.encode("utf-8", "surrogatepass").hex()}
+    return value
+
+
+def decode(value: Any) -> Any:
+    """What ``encode`` was given.
+
+    Raises:
+        ValueError: it is not what ``encode`` gives.
+    """
+    if isinstance(value, list):
+        return [decode(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    tag = next((k for k in value if k.startswith("$")), None)
+    if tag is None:
+        return {k: decode(v) for k, v in value.items()}
+    inner = value[tag]
+    if len(value) == 1 and tag == "$float" and inner in ("nan", "inf", "-inf"):
+        return float(inner)
+    if len(value) == 1 and tag == "$utf8" and isinstance(inner, str):
+        return bytes.fromhex(inner).decode("utf-8", "surrogatepass")
+    if len(value) == 1 and tag == "$items" and isinstance(inner, list):
+        return {decode(k): decode(v) for k, v in inner}
+    raise ValueError(f"{tag!r} is no tag with its value")
+
+
+def dumps(encoded: Any) -> str:
+    """Compact JSON in ASCII, on one line."""
+    return json.dumps(encoded, separators=(",", ":"), allow_nan=False)
+
+
+def loads(text: str | bytes) -> Any:
+    """Strict JSON.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def canonical(value: Any, name: str = "value") -> str:
+    """One text for equal values: keys sorted, 1.0 as 1, -0.0 as 0, float32 as the float it is."""
+    return dumps(_canonical(encode(value, name)))
+
+
+def _canonical(encoded: Any) -> Any:
+    if isinstance(encoded, float) and encoded.is_integer():
+        return int(encoded)
+    if isinstance(encoded, list):
+        return [_canonical(v) for v in encoded]
+    if isinstance(encoded, dict):
+        if "$items" in encoded:
+            pairs = [[k, _canonical(v)] for k, v in encoded["$items"]]
+            return {"$items": sorted(pairs, key=lambda pair: dumps(pair[0]))}
+        return {k: _canonical(encoded[k]) for k in sorted(encoded)}
+    return encoded
+
+
+def same_json(one: str, other: str) -> bool:
+    """Whether two texts of ``dumps`` hold equal values."""
+    return one == other or dumps(_canonical(loads(one))) == dumps(_canonical(loads(other)))
+
+
+def run_id(spec: Mapping[str, Any]) -> str:
+    """The identity of a run: SHA-256 of its specification's canonical JSON, in hex.
+
+    Neither the order of keys nor how a number is held matters (``1``, ``1.0``, ``numpy.int64(1)``);
+    ``True`` is not ``1``, and a float32 is the float64 it is exactly.
+
+    >>> run_id({"width": 64, "lr": 0.1}) == run_id({"lr": 0.1, "width": 64.0})
+    True
+    """
+    if not isinstance(spec, Mapping):
+        raise TypeError(f"spec={spec!r} is not a dict: give the run's arguments by name")
+    return hashlib.sha256(canonical(spec, "spec").encode()).hexdigest()

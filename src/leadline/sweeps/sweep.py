@@ -1,0 +1,272 @@
+"""``sweep``: many training runs, batched, stored, resumed."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pickle
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from leadline.errors import check_choice, check_int, check_real
+from leadline.planning.plan import Plan, plan
+from leadline.planning.schemes import NAMES as SCHEMES
+from leadline.sweeps.data import data_of
+from leadline.sweeps.executors import Executor
+from leadline.sweeps.executors import executor as named_executor
+from leadline.sweeps.optimizers import NAMES as OPTIMIZERS
+from leadline.sweeps.program import Program, Result, train
+from leadline.sweeps.schedule import Estimate, estimate, programs
+from leadline.sweeps.specification import Run, WithArguments, builder_name
+from leadline.sweeps.store import Store, run_id
+from leadline.tracing.builder import Size, size
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep did.
+
+    Attributes:
+        rows: one dict a run: its settings, loss, test_loss, diverged, stopped, steps_done, seconds, id.
+        fresh: runs that this call trained; the others were in the store.
+        failed: errors of runs that could not be trained.
+        seconds: of this call.
+        store: the store's folder, or None.
+    """
+
+    rows: list[dict[str, Any]]
+    fresh: int
+    failed: tuple[str, ...]
+    seconds: float
+    store: str | None
+
+    def __str__(self) -> str:
+        from leadline.reporting.tables import number, text_table
+
+        shown = [k for k in _COLUMNS if len({str(r.get(k)) for r in self.rows}) > 1]
+        shown += [k for k in ("loss", "test_loss") if any(r.get(k) for r in self.rows)]
+        body = [
+            [number(v) if isinstance(v := r.get(k), float) else str(v) for k in shown]
+            for r in self.rows
+        ]
+        head = f"{len(self.rows)} runs, {self.fresh} trained now in {self.seconds:.1f} s"
+        tail = [f"failed: {f}" for f in self.failed]
+        return "\n".join([head, text_table(shown, body, left=0), *tail])
+
+
+_COLUMNS = (
+    *("scheme", "optimizer", "width", "depth", "lr", "seed", "steps", "batch_size"),
+    *("weight_decay", "momentum", "diverged", "stopped"),
+)
+
+
+def sweep(
+    build: Callable[..., Any],
+    data: Any,
+    *,
+    widths: Sequence[int],
+    depths: Sequence[int],
+    lrs: Sequence[float],
+    seeds: int | Sequence[int] = 1,
+    steps: int | Sequence[int] = 100,
+    batch_size: int | Sequence[int | None] | None = None,
+    scheme: str | Sequence[str] = "auto",
+    optimizer: str | Sequence[str] = "adamw",
+    weight_decay: float | Sequence[float] = 0.0,
+    momentum: float | Sequence[float] = 0.0,
+    arguments: Mapping[str, Sequence[Any]] | None = None,
+    base: Mapping[str, int] | Size | None = None,
+    store: str | os.PathLike[str] | Store | None = None,
+    executor: str | Executor = "processes",
+    workers: int | None = None,
+    hopeless: float | None = None,
+    roles: Mapping[str, Any] | None = None,
+    inputs: Any = None,
+    dry_run: bool = False,
+    progress: Callable[..., None] | None = None,
+) -> Sweep | Estimate:
+    """Train every combination of the given settings, each once.
+
+    Learning rates, weight decays and initializations are the base's and carried to every size by
+    the plan of the scheme and optimizer. Runs of the same shape train together as one batched program;
+    programs run side by side in one-thread processes. A finished run is in the store, durably, before
+    the next is looked at: the same call again trains only what is missing.
+
+    Args:
+        build: callable (width, depth, **arguments) -> nn.Module; for executor="processes" it has to
+            pickle (defined in a module, not a lambda).
+        data: a ``Problem`` or a ``Text``.
+        widths, depths, lrs, ...: values; the sweep is their product.
+        base: size that lrs refer to; by default the smallest width and depth.
+        store: folder of the results.
+        executor: "processes", "inline", "ray", or an object of that kind.
+        hopeless: give up runs whose loss in the second half exceeds this many times the best of
+            their program; None trains all to the end.
+        dry_run: return an ``Estimate`` of runs and time instead.
+        progress: called with step (runs done), steps (runs), loss.
+
+    Raises:
+        ValueError, TypeError: an empty grid or a bad value, before any work.
+    """
+    started = time.perf_counter()
+    wrapped = data_of(data)
+    grid = _grid(
+        dict(width=widths, depth=depths, lr=lrs, seed=_listed(seeds, range_of=True)),
+        dict(
+            steps=_listed(steps),
+            batch_size=_listed(batch_size),
+            scheme=_listed(scheme),
+            optimizer=_listed(optimizer),
+            weight_decay=_listed(weight_decay),
+            momentum=_listed(momentum),
+        ),
+    )
+    at = Size(min(grid["width"]), min(grid["depth"])) if base is None else size("base", base)
+    keywords = {k: list(v) for k, v in (arguments or {}).items()}
+    for name, values in keywords.items():
+        if not values:
+            raise ValueError(f"arguments[{name!r}]=[] is empty: give at least one value")
+    model = builder_name(build)
+    runs = [
+        Run(model, wrapped.name, base=at, arguments=tuple(sorted(extra.items())), **chosen)
+        for extra in _product(keywords)
+        for chosen in _product(grid)
+    ]
+    runs = list(dict.fromkeys(runs))
+    here = named_executor(executor, workers)
+    if here.pickles:
+        _check_pickles(build)
+    kept = _open(store)
+    try:
+        ids = {run: run_id(run.spec()) for run in runs}
+        known = {} if kept is None else {
+            i: kept.get(i) for i in set(ids.values()) if kept.has(i)
+        }  # fmt: skip
+        missing = [r for r in runs if ids[r] not in known]
+        plans = _plans(build, missing, roles, inputs, at)
+        work = programs(build, wrapped, missing, plans, here.workers, hopeless)
+        if dry_run:
+            return estimate(work, len(runs) - len(missing), here.workers)
+        rows = {i: _row(r.spec, r.result, i) for i, r in known.items()}
+        failed: list[str] = []
+        done = len(runs) - len(missing)
+        for outcome in here.run(train, work):
+            program = work[outcome.index]
+            if outcome.error is not None:
+                failed.append(f"{_label(program)}: {outcome.error}")
+                done += len(program.runs)
+                continue
+            results: list[Result] = outcome.value
+            for run, result in zip(program.runs, results, strict=True):
+                if kept is not None:
+                    kept.put(run.spec(), result.values, {"loss": result.curve})
+                rows[ids[run]] = _row(run.spec(), result.values, ids[run])
+            done += len(program.runs)
+            if progress is not None:
+                losses = [r.values["loss"] for r in results if r.values["loss"] is not None]
+                best = min(losses) if losses else None
+                progress(step=done, steps=len(runs), loss=best, branch="runs")
+        ordered = [rows[ids[r]] for r in runs if ids[r] in rows]
+        where = None if kept is None else str(kept.path)
+        seconds = time.perf_counter() - started
+        return Sweep(ordered, len(missing) - len(failed), tuple(failed), seconds, where)
+    finally:
+        if kept is not None and not isinstance(store, Store):
+            kept.close()
+
+
+def _open(store: Any) -> Store | None:
+    if store is None or isinstance(store, Store):
+        return store
+    return Store(Path(store))
+
+
+def _row(spec: Mapping[str, Any], result: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {**{k: v for k, v in spec.items() if k != "base"}, **result, "id": key}
+
+
+def _label(program: Program) -> str:
+    r = program.runs[0]
+    return (
+        f"{len(program.runs)} runs of {r.scheme}, {r.optimizer}, width={r.width}, depth={r.depth}"
+    )
+
+
+def _listed(value: Any, range_of: bool = False) -> list[Any]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        if range_of:
+            return list(range(check_int("seeds", value, 1)))
+        return [value]
+    return list(value)
+
+
+def _product(values: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    return [
+        dict(zip(values, combination, strict=True))
+        for combination in itertools.product(*values.values())
+    ]
+
+
+def _grid(sizes: dict[str, Any], others: dict[str, Any]) -> dict[str, list[Any]]:
+    """Check every axis.
+
+    Raises:
+        ValueError: an empty axis or a bad value, named.
+    """
+    grid = {k: list(v) for k, v in (sizes | others).items()}
+    plural = {"width": "widths", "depth": "depths", "lr": "lrs", "seed": "seeds"}
+    for name, values in grid.items():
+        if not values:
+            raise ValueError(f"{plural.get(name, name)}=[] is empty: give at least one value")
+        for v in values:
+            label = plural.get(name, name)
+            if name in ("width", "depth", "steps"):
+                check_int(label, v, 1)
+            elif name == "batch_size":
+                if v is not None:
+                    check_int(label, v, 1)
+            elif name == "seed":
+                check_int(label, v, 0)
+            elif name == "lr":
+                check_real(label, v, 0.0, open_minimum=True)
+            elif name in ("weight_decay", "momentum"):
+                check_real(label, v, 0.0)
+            else:
+                check_choice(label, v, SCHEMES if name == "scheme" else OPTIMIZERS)
+    return grid
+
+
+def _check_pickles(build: Any) -> None:
+    try:
+        pickle.dumps(build)
+    except Exception as e:
+        raise TypeError(
+            f"build={build!r} cannot be sent to other processes ({e}): define it in a module of its "
+            "own, or give executor='inline'"
+        ) from None
+
+
+def _plans(
+    build: Any, runs: Sequence[Run], roles: Any, inputs: Any, base: Size
+) -> dict[tuple[Any, ...], Plan]:
+    """One plan for each scheme, optimizer and set of arguments; its sizes for each shape."""
+    made: dict[tuple[Any, ...], Plan] = {}
+    out: dict[tuple[Any, ...], Plan] = {}
+    for run in runs:
+        key = (run.scheme, run.optimizer, run.arguments)
+        if key not in made:
+            builder = WithArguments(build, run.arguments) if run.arguments else build
+            made[key] = plan(
+                builder,
+                base,
+                scheme=run.scheme,
+                optimizer=run.optimizer,
+                roles=roles,
+                inputs=inputs,
+            )
+        if run.program not in out:
+            out[run.program] = replace(made[key].at(run.width, run.depth), build=None)
+    return out

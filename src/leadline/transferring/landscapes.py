@@ -1,0 +1,55 @@
+"""Losses on a grid of rates, from rows of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from leadline.transferring.optimum import Landscape
+
+
+def landscapes(
+    rows: Iterable[Mapping[str, Any]], scheme: str, axis: str, metric: str
+) -> dict[int, Landscape]:
+    """By size along an axis, the other axis at its smallest value there is.
+
+    Raises:
+        ValueError: one size only, or sizes without a common grid of rates and seeds.
+    """
+    mine = [r for r in rows if r.get("scheme", scheme) == scheme]
+    other = "depth" if axis == "width" else "width"
+    if not mine:
+        raise ValueError(f"there are no runs of scheme {scheme!r}")
+    smallest = min(int(r[other]) for r in mine)
+    mine = [r for r in mine if int(r[other]) == smallest]
+    sizes = sorted({int(r[axis]) for r in mine})
+    if len(sizes) < 2:
+        raise ValueError(f"{axis}s hold one size, {sizes}: give two or more")
+    out = {}
+    for size in sizes:
+        here = [r for r in mine if int(r[axis]) == size]
+        rates = sorted({float(r["lr"]) for r in here})
+        seeds = sorted({int(r.get("seed", 0)) for r in here})
+        table = {(float(r["lr"]), int(r.get("seed", 0))): _loss(r, metric) for r in here}
+        missing = [(a, s) for a in rates for s in seeds if (a, s) not in table]
+        if missing:
+            raise ValueError(
+                f"{axis} {size} of {scheme!r} has no run with lr={missing[0][0]:g}, seed={missing[0][1]}: "
+                "run the whole grid"
+            )
+        if len(rates) < 3:
+            raise ValueError(f"lrs={rates} are too few to find an optimum: give three or more")
+        losses = np.array([[table[a, s] for s in seeds] for a in rates])
+        out[size] = Landscape(np.log2(rates), losses)
+    return out
+
+
+def _loss(row: Mapping[str, Any], metric: str) -> float:
+    """Infinite for runs that did not end well."""
+    value = row.get(metric)
+    if value is None or row.get("diverged") or row.get("stopped"):
+        return float("inf")
+    value = float(value)
+    return value if np.isfinite(value) and value > 0 else float("inf")
