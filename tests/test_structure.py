@@ -19,7 +19,7 @@ LAYERS = [
     {"dynamics", "networks"},
     {"reporting"},
     {"planning"},
-    {"comparison", "checking", "forecasting", "forecasting", "sweeps"},
+    {"comparison", "checking", "forecasting", "sweeps"},
     {"transferring"},
     {"cli"},
     {"__main__"},

@@ -150,14 +150,25 @@ class Plan:
         Raises:
             ValueError: the model has another size, or parameters that the plan does not know.
         """
-        found = {clean(n): s for n, s in shapes(model).items()}
+        templates = {k.template for k in self.kinds}
+        own = {n: self._own_name(n, templates) for n in shapes(model)}
+        found = {own[n]: s for n, s in shapes(model).items()}
         known = {
             n: k for n, k in self.names.items()
             if n in found and self.kinds[k].shape_at(self.m) == found[n]
         }  # fmt: skip
         rest = {n: s for n, s in found.items() if n not in known}
         known |= assign(self.kinds, self.naming, rest, self.m)
-        return {n: self.kinds[known[clean(n)]] for n in shapes(model)}
+        return {n: self.kinds[known[own[n]]] for n in own}
+
+    def _own_name(self, name: str, templates: set[str]) -> str:
+        """The builder's name of a parameter, without what wrappers put before or into it."""
+        parts = name.split(".")
+        bare = [p for p in parts if p not in _WRAPPERS]
+        for candidate in (parts, bare, *_unwrapped(parts), *_unwrapped(bare)):
+            if self.naming.template(".".join(candidate)) in templates:
+                return ".".join(candidate)
+        return name
 
     def factors(self, model: nn.Module | None = None) -> dict[str, Factors]:
         """Factors by parameter name, at the target (or of a model of the target's size).
@@ -280,19 +291,17 @@ class Plan:
         return {**self.__dict__, "build": None}
 
 
-def clean(name: str) -> str:
-    """A parameter's name without what wrappers add (DDP, torch.compile, checkpointing).
+# What torch.compile, activation checkpointing and FSDP put into names.
+_WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
-    >>> clean("_orig_mod.module.blocks.0.weight")
-    'blocks.0.weight'
-    """
-    parts = [p for p in name.split(".") if p not in _WRAPPERS]
+
+def _unwrapped(parts: list[str]) -> list[list[str]]:
+    """Without one, two, ... leading ``module`` (DDP, AveragedModel)."""
+    out = []
     while len(parts) > 1 and parts[0] == "module":
         parts = parts[1:]
-    return ".".join(parts)
-
-
-_WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+        out.append(parts)
+    return out
 
 
 def plan(

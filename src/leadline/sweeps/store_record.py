@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from leadline.sweeps.store_lines import CurvesFile, Entry, StoreError, curves_name
-from leadline.sweeps.store_values import decode, loads
+from leadline.sweeps.store_values import decode, has_surrogates, loads
 
 _DTYPES = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64"
 
@@ -115,7 +115,7 @@ def pack(run: str, curves: Mapping[str, Any] | None) -> tuple[CurvesFile, bytes]
     for name, value in curves.items():
         if not isinstance(name, str):
             raise TypeError(f"curves has the key {name!r}: keys are text, give {str(name)!r}")
-        if name == "__metadata__" or any("\ud800" <= c <= "\udfff" for c in name):
+        if name == "__metadata__" or has_surrogates(name):
             raise ValueError(f"curves has the key {name!r}, which safetensors cannot hold: rename")
         array = np.asarray(value, order="C")
         if array.dtype.name not in _DTYPES.split():

@@ -14,11 +14,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 _DEPTH = 60
 _BITS = 13_000  # Python prints no integer of more than 4300 digits
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _HINT = "give None, bool, int, float, str, and lists and dicts of these"
 
 
@@ -68,8 +70,13 @@ def _dict(value: Mapping[Any, Any], name: str, depth: int) -> dict[str, Any]:
     return pairs
 
 
+def has_surrogates(text: str) -> bool:
+    """Whether UTF-8 cannot say the text."""
+    return not text.isascii() and _SURROGATES.search(text) is not None
+
+
 def _text(value: str) -> Any:
-    if any("\ud800" <= c <= "\udfff" for c in value):
+    if has_surrogates(value):
         return {"$utf8": value.encode("utf-8", "surrogatepass").hex()}
     return value
 

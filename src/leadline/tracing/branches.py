@@ -32,6 +32,8 @@ class Branch:
     """For each operation the number of weight layers on the longest path up to it."""
     final: set[int] = field(default_factory=set)
     """Operations that no weight layer of the branch comes after."""
+    weighted: set[int] = field(default_factory=set)
+    """Its weight layers."""
     name: str = ""
 
 
@@ -56,57 +58,97 @@ def is_weight_layer(graph: Graph, i: int) -> bool:
     )
 
 
-def branches(graph: Graph) -> list[Branch]:
+def branches(graph: Graph, outside: frozenset[str] = frozenset()) -> list[Branch]:
     """Every residual branch.
+
+    Args:
+        outside: parameters that the user counts as the stream's.
 
     Raises:
         ValueError: a sum whose two sides hold equally many weight layers outside any branch.
     """
     weighted = 0
     for node in graph.nodes:
-        if is_weight_layer(graph, node.index):
+        if is_weight_layer(graph, node.index) and not layer_weights(graph, node.index) <= outside:
             weighted |= 1 << node.index
-    sums = []
-    for node in graph.nodes:
-        if node.op not in SUMS or len(node.inputs) != 2:
-            continue
-        x, y = node.inputs
-        if x == y or not (graph.is_act(x) and graph.is_act(y)):
-            continue
-        up = [(graph.ancestors[i] | 1 << i) & graph.acts for i in (x, y)]
-        common = up[0] & up[1]
-        # Data alone in common (token ids) is no stream: something must have been made of it.
-        if not common & graph.touched:
-            continue
-        alone = [u & ~common for u in up]
-        if not (alone[0] | alone[1]) & weighted:
-            continue
-        sums.append((node.index, (x, y), alone))
-    found = []
+    found: list[Branch] = []
     undecided = []
-    for join, ends, alone in sums:
-        has = [bool(a & weighted) for a in alone]
-        if all(has):
-            undecided.append((join, ends, alone))
+    for node in graph.nodes:
+        join = node.index
+        if node.op not in SUMS or len(node.inputs) != 2 or node.inputs[0] == node.inputs[1]:
+            continue
+        if not all(graph.is_act(i) for i in node.inputs):
+            continue
+        up = [(graph.ancestors[i] | 1 << i) & graph.acts for i in node.inputs]
+        # Data alone in common (token ids) is no stream: something must have been made of it.
+        stream = up[0] & up[1] & graph.touched
+        alone = [u & ~(up[0] & up[1]) for u in up]
+        if not stream or not (alone[0] | alone[1]) & weighted:
+            continue
+        paths = [_path(graph, a, stream, weighted) for a in alone]
+        # What earlier branches have added on one side is the stream's already (h + attention + mlp).
+        earlier = sum({1 << i for b in found for i in b.region if _in_any(b.join, alone)})
+        for regions in (paths, [p & ~earlier for p in paths]):
+            has = [bool(p & weighted) for p in regions]
+            if any(has) and not all(has):
+                side = has.index(True)
+                end = node.inputs[side]
+                found.append(_describe(graph, join, end, paths[side], weighted))
+                break
         else:
-            side = has.index(True)
-            found.append(_describe(graph, join, ends[side], alone[side], weighted))
-    for join, ends, alone in undecided:
+            if any(p & weighted for p in paths):
+                undecided.append((join, node.inputs, paths))
+    for join, ends, paths in undecided:
         if any(join in b.region for b in found):
             continue
-        sides = [_describe(graph, join, e, a, weighted) for e, a in zip(ends, alone, strict=True)]
+        sides = [_describe(graph, join, e, p, weighted) for e, p in zip(ends, paths, strict=True)]
         if sides[0].layers == sides[1].layers:
-            module = graph.nodes[join].module or "the model"
+            name = min(layer_weights(graph, min(i for i in sides[1].region if weighted >> i & 1)))
             raise ValueError(
-                f"the sum in {module} adds two paths of {sides[0].layers} weight layers each: which "
-                "is the residual branch cannot be decided; name the parameters' roles with roles="
+                f"the sum in {graph.nodes[join].module or 'the model'} adds two paths of "
+                f"{sides[0].layers} weight layers each: which is the residual branch cannot be decided; "
+                "say which parameters are the stream's, as in "
+                f"roles={{{name!r}: dict(role='hidden', branch=False)}}"
             )
         found.append(max(sides, key=lambda b: b.layers))
     return found
 
 
+def layer_weights(graph: Graph, i: int) -> set[str]:
+    """The parameters that a weight layer multiplies data with."""
+    held = [j for j in graph.nodes[i].inputs if not graph.is_act(j)]
+    return {n for j in held if len(graph.nodes[j].shape) > 1 for n in graph.leaves(j)}
+
+
+def _in_any(i: int, masks: list[int]) -> bool:
+    return any(m >> i & 1 for m in masks)
+
+
+def _path(graph: Graph, alone: int, stream: int, weighted: int) -> int:
+    """What of one side comes from the stream; beside it the layers of the same module that read
+    something else (keys and values of another sequence)."""
+    inside = {i for i in bits(alone) if graph.ancestors[i] & stream or stream >> i & 1}
+    name = _module(graph, [i for i in inside if weighted >> i & 1])
+    own = 0
+    for i in sorted(bits(alone) - inside):
+        near = name and (graph.nodes[i].module + ".").startswith(name + ".")
+        if near and (weighted >> i & 1 or graph.ancestors[i] & own):
+            own |= 1 << i
+    return sum(1 << i for i in inside) | own
+
+
+def _module(graph: Graph, layers: list[int]) -> str:
+    """The innermost module that holds all of these."""
+    shared = []
+    for parts in zip(*(graph.nodes[i].module.split(".") for i in layers), strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return ".".join(shared)
+
+
 def _describe(graph: Graph, join: int, end: int, region: int, weighted: int) -> Branch:
-    b = Branch(join, end, bits(region))
+    b = Branch(join, end, bits(region), weighted=bits(region & weighted))
     for i in sorted(b.region):
         below = [b.levels[j] for j in graph.nodes[i].inputs if j in b.levels]
         b.levels[i] = max(below, default=0) + (weighted >> i & 1)
@@ -119,11 +161,5 @@ def _describe(graph: Graph, join: int, end: int, region: int, weighted: int) -> 
             b.final.add(i)
         else:
             later |= 1 << i
-    modules = [graph.nodes[i].module.split(".") for i in b.region if weighted >> i & 1]
-    shared = []
-    for parts in zip(*modules, strict=False):
-        if len(set(parts)) > 1:
-            break
-        shared.append(parts[0])
-    b.name = ".".join(shared)
+    b.name = _module(graph, sorted(b.weighted))
     return b

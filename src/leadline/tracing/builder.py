@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import random
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
+from torch.utils._pytree import tree_map
 
 from leadline.errors import check_int
 
@@ -38,6 +42,25 @@ def size(name: str, value: Any) -> Size:
     )
 
 
+@contextmanager
+def seeded(seed: int) -> Generator[None]:
+    """Random numbers of this seed (torch, NumPy, Python); the caller's go on as if nothing happened."""
+    state, others = random.getstate(), np.random.get_state()  # noqa: NPY002
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    try:
+        with torch.random.fork_rng(devices=gpus):
+            # torch.manual_seed would also reseed GPUs that are not in use yet.
+            torch.default_generator.manual_seed(seed)
+            for gpu in gpus:
+                torch.cuda.default_generators[gpu].manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            yield
+    finally:
+        random.setstate(state)
+        np.random.set_state(others)  # noqa: NPY002
+
+
 def construct(build: Builder, at: Size, seed: int = 0, meta: bool = False) -> nn.Module:
     """The builder's model, with the caller's random state left alone.
 
@@ -46,8 +69,7 @@ def construct(build: Builder, at: Size, seed: int = 0, meta: bool = False) -> nn
     """
     if not callable(build):
         raise TypeError(f"build={build!r} cannot be called: give a callable (width, depth)")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         try:
             if meta:
                 with torch.device("meta"):
@@ -122,9 +144,9 @@ def example(model: nn.Module, given: Any, at: Size) -> Any:
         return given(at.width, at.depth)
     if given is not None:
         return given
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return _guess(model)
+    device = next(model.parameters()).device
+    with seeded(0):
+        return tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, _guess(model))
 
 
 def _guess(model: nn.Module) -> Any:
@@ -151,7 +173,8 @@ def _guess(model: nn.Module) -> Any:
         for kind, dims in kinds:
             if isinstance(module, kind):
                 return torch.randn(2, module.in_channels, *[32 if dims < 3 else 16] * dims)
-        if next(module.parameters(recurse=False), None) is not None:
+        leaf = next(module.children(), None) is None
+        if leaf and next(module.parameters(recurse=False), None) is not None:
             break
     raise ValueError(
         "the model does not say what it takes (no dummy_inputs, and its first layer is no Linear, Conv "

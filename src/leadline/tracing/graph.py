@@ -9,6 +9,7 @@ the others; one way that always works is simpler than two.)
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,11 +20,16 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-# Their values do not depend on what they are shaped like.
-_SHAPE_ONLY = frozenset(
-    "empty_like zeros_like ones_like full_like rand_like randn_like bernoulli_ bernoulli new_zeros "
-    "new_ones new_empty new_full zero_ fill_ uniform_ normal_ exponential_".split()
+_RANDOM = frozenset(
+    "rand randn randint randperm rand_like randn_like bernoulli bernoulli_ uniform_ normal_ normal "
+    "exponential_ native_dropout dropout multinomial empty empty_like new_empty empty_strided".split()
 )
+# Their values do not depend on what they are shaped like.
+_SHAPE_ONLY = _RANDOM - {"native_dropout", "dropout", "multinomial"} | frozenset(
+    "zeros_like ones_like full_like new_zeros new_ones new_full zero_ fill_".split()
+)
+# Sums and products with a factor for their second tensor (alpha) and their first (beta).
+_WEIGHTED = frozenset("add add_ sub sub_ addmm baddbmm addmv addbmm".split())
 _INDEX = re.compile(r"(?<![^.])\d+(?![^.])")
 
 
@@ -46,12 +52,12 @@ class Node:
     """Tensors it read, in the order of its arguments."""
     shape: tuple[int, ...]
     numbers: tuple[float, ...] = ()
-    """Its Python numbers, and constants of a single element."""
+    """Its Python numbers, and constants all of whose entries are equal."""
+    value: float | None = None
+    """Of a constant all of whose entries are equal."""
     module: str = ""
     """Innermost module that was running."""
     parameter: str | None = None
-    absent: tuple[int, ...] = ()
-    """Which positional arguments were None (a norm without gain or bias)."""
     kwargs: dict[str, Any] = field(default_factory=dict)
 
 
@@ -118,10 +124,10 @@ class _Recorder(TorchDispatchMode):
             self.parameters[name] = self._leaf(p, "parameter", name)
 
     def _leaf(self, t: Tensor, op: str, parameter: str | None = None) -> int:
-        number: tuple[float, ...] = ()
-        if op == "constant" and t.numel() == 1 and t.dtype != torch.bool and not t.is_meta:
-            number = (float(t.detach().item()),) if not t.is_complex() else ()
-        return self._add(Node(0, op, [], tuple(t.shape), number, self.module[-1], parameter), [t])
+        value = _value(t) if op == "constant" else None
+        return self._add(
+            Node(0, op, [], tuple(t.shape), (), value, self.module[-1], parameter), [t]
+        )
 
     def _add(self, node: Node, outputs: list[Tensor]) -> int:
         node.index = len(self.nodes)
@@ -142,27 +148,34 @@ class _Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         flat, _ = tree_flatten((args, kwargs))
         inputs = [self._node(t) for t in flat if isinstance(t, Tensor)]
-        numbers = [float(v) for v in flat if type(v) in (int, float)]
-        for i in inputs:
-            if self.nodes[i].op == "constant" and len(self.nodes[i].numbers) == 1:
-                numbers.extend(self.nodes[i].numbers)
         out = func(*args, **kwargs)
         results = [t for t in tree_flatten(out)[0] if isinstance(t, Tensor)]
         if not results:
             return out
-        known = {k: v for k, v in kwargs.items() if not isinstance(v, Tensor)}
         name = str(func.overloadpacket).split(".")[-1]
+        if name in _WEIGHTED:
+            for place, key in enumerate(("beta", "alpha")):
+                if kwargs.get(key, 1) != 1 and place < len(inputs):
+                    inputs[place] = self._product([inputs[place]], float(kwargs[key]))
+        if name in ("addcmul", "addcmul_"):
+            product = self._product(inputs[1:], float(kwargs.get("value", 1)))
+            name, inputs = "add", [inputs[0], product]
+        values = [self.nodes[i].value for i in inputs]
+        numbers = [float(v) for v in flat if type(v) in (int, float)]
+        numbers += [v for v in values if v is not None]
+        known = {k: v for k, v in kwargs.items() if not isinstance(v, Tensor)}
         for a, value in zip(func._schema.arguments, args, strict=False):
-            if isinstance(value, int | float | bool | str) and not isinstance(value, Tensor):
+            if isinstance(value, int | float | bool | str):
                 known.setdefault(a.name, value)
+        constant = name not in _RANDOM and (None not in values or name in _SHAPE_ONLY)
         node = Node(
             0,
             name,
             [] if name in _SHAPE_ONLY else inputs,
             tuple(results[0].shape),
             tuple(numbers),
+            _value(results[0]) if constant else None,
             self.module[-1],
-            absent=tuple(k for k, v in enumerate(args) if v is None),
             kwargs=known,
         )
         index = self._add(node, results)
@@ -176,6 +189,19 @@ class _Recorder(TorchDispatchMode):
             self.of[id(t)] = index
             self.written[t.untyped_storage()._cdata] = index
         return out
+
+    def _product(self, inputs: list[int], number: float) -> int:
+        """A multiplication that an operation does on the side."""
+        shape = self.nodes[inputs[0]].shape
+        return self._add(Node(0, "mul", inputs, shape, (number,), None, self.module[-1]), [])
+
+
+def _value(t: Tensor) -> float | None:
+    if t.is_meta or t.is_complex() or t.dtype == torch.bool or not t.numel():
+        return None
+    t = t.detach()
+    first = t.flatten()[0]
+    return float(first) if bool((t == first).all()) else None
 
 
 @contextmanager
@@ -214,7 +240,12 @@ def record(model: nn.Module, inputs: Any) -> Graph:
         recorder._leaf(t, "input") for t in tree_flatten((args, kwargs))[0] if isinstance(t, Tensor)
     ]
     try:
-        with torch.no_grad(), _watched(model, recorder), recorder:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            torch.no_grad(),
+            _watched(model, recorder),
+            recorder,
+        ):
             model(*args, **kwargs)
     finally:
         for m, mode in training.items():

@@ -33,6 +33,10 @@ _WIDTH: dict[str, Callable[[Dims], float]] = {
 _DEPTH = {"": 0.0, "1/√depth": -0.5, "1/depth": -1.0}
 
 
+# Of a large parameter this many entries are looked at.
+_ENTRIES = 1_000_003
+
+
 @dataclass(frozen=True)
 class Rule:
     """A known rule: scale ∝ width part · depth^exponent."""
@@ -62,9 +66,13 @@ class Scale:
 
     def add(self, p: Tensor) -> None:
         """Count a parameter in."""
-        x = p.detach().double()
-        self.total += float((x**2).sum())
-        self.fourth += float((x**4).sum())
+        x = p.detach()
+        if x.numel() > _ENTRIES:
+            x = x.flatten()[:: -(-x.numel() // _ENTRIES)]
+        x = x.double()
+        squares = x * x
+        self.total += float(squares.sum())
+        self.fourth += float((squares * squares).sum())
         self.count += x.numel()
         if x.numel():
             self.first = float(x.flatten()[0]) if self.first is None else self.first

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
 from leadline.errors import check_choice
 from leadline.parametrization.rules import ROLES
-from leadline.tracing.fold import CONVOLUTIONS, MATRIX, NORMS
+from leadline.tracing.fold import CONVOLUTIONS, MATRIX, NORMS, SCALINGS, VIEWS, WEIGHT_NORM
 from leadline.tracing.graph import Graph
 
 GIVEN = (*ROLES, "frozen")
@@ -20,7 +21,8 @@ class Use:
     """One operation that a parameter takes part in."""
 
     how: str
-    """matrix, embedding, elementwise or other."""
+    """matrix, gain (of a weight-normalised matrix), derived (a matrix made by operations on several
+    parameters), embedding, elementwise or other."""
     fan_in: bool = False
     fan_out: bool = False
     """Does what it contracts, and what it makes, grow with width?"""
@@ -58,6 +60,8 @@ def uses(graph: Graph, wide: Graph, grows: dict[str, tuple[bool, ...]]) -> dict[
                     or node.op in _ELEMENTWISE
                 ):
                     use = Use("elementwise", node=i)
+                if use.how == "matrix":
+                    use = replace(use, how=_how(graph, j, name))
                 out.setdefault(name, []).append(use)
     return out
 
@@ -78,6 +82,21 @@ def _product(graph: Graph, growing: Any, i: int, j: int) -> Use:
                growing(i, -2 if len(node.shape) > 1 else -1), i)  # fmt: skip
 
 
+def _how(graph: Graph, i: int, name: str) -> str:
+    """How a parameter enters the matrix that it is part of."""
+    node = graph.nodes[i]
+    while node.parameter is None:
+        held = [j for j in node.inputs if name in graph.leaves(j)]
+        if node.op == WEIGHT_NORM:
+            return "matrix" if held == node.inputs[:1] else "gain"
+        constant = all(not graph.leaves(j) for j in node.inputs if j not in held)
+        plain = node.op in VIEWS or (node.op in SCALINGS and constant and held == node.inputs[:1])
+        if len(held) != 1 or not (plain or node.op in ("cat", "stack")):
+            return "derived"
+        node = graph.nodes[held[0]]
+    return "matrix"
+
+
 def role(name: str, grows: tuple[bool, ...], found: list[Use]) -> tuple[str, str, bool]:
     """The role, the reason, and whether the parameter is a tied readout too.
 
@@ -90,6 +109,19 @@ def role(name: str, grows: tuple[bool, ...], found: list[Use]) -> tuple[str, str
         return (*_by_shape(name, grows, "unused in the forward pass; "), False)
     if others & {"embedding"} and matrix == {(True, False)}:
         return "input", "embedding: only its fan-out grows; also the readout (tied)", True
+    if "derived" in others:
+        raise ValueError(
+            f"parameter {name!r} is turned into a weight by operations whose scale cannot be read off: "
+            f"use it as a weight directly, or give roles={{{name!r}: ...}}"
+        )
+    if others == {"gain"}:
+        sides = {(u.fan_in, u.fan_out) for u in found}
+        if (True, False) in sides:
+            raise ValueError(
+                f"parameter {name!r} is the gain of a weight-normalised readout: give the readout a "
+                "plain weight"
+            )
+        return ("vector" if any(grows) else "finite"), "gain of a normalised weight", False
     if len(matrix) > 1 or (matrix and others):
         raise ValueError(
             f"parameter {name!r} is used in different ways ({_ways(found)}): give each use its own "
@@ -112,7 +144,7 @@ def role(name: str, grows: tuple[bool, ...], found: list[Use]) -> tuple[str, str
             return (
                 ("vector", "a vector that grows", False)
                 if len(grows) == 1
-                else ("input", "added or multiplied: only its last dimension grows", False)
+                else ("input", "added or multiplied: one entry a neuron", False)
             )
         return (*_by_shape(name, grows, ""), False)
     return (*_by_shape(name, grows, ""), False)
@@ -152,6 +184,18 @@ def given(roles: Mapping[str, Any] | None) -> list[tuple[str, dict[str, Any]]]:
         check_choice(f"roles[{pattern!r}]", entry["role"], GIVEN)
         out.append((pattern, entry))
     return out
+
+
+def check_used(overrides: list[tuple[str, dict[str, Any]]], names: Iterable[str]) -> None:
+    """Every pattern has to match something."""
+    known = list(dict.fromkeys(names))
+    for pattern, _ in overrides:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            near = get_close_matches(pattern, known, n=1, cutoff=0.0)
+            raise ValueError(
+                f"roles[{pattern!r}] matches no parameter: give a name or a pattern of names, such as "
+                f"{near[0]!r}"
+            )
 
 
 def match(overrides: list[tuple[str, dict[str, Any]]], name: str) -> dict[str, Any] | None:

@@ -1,0 +1,196 @@
+"""Exponents of what plans promise, measured: ./dev bench exponents [scheme ...]
+
+Two-layer ReLU blocks h + W2 relu(W1 h) in PyTorch's convention (nn.Linear, its own draw), random
+inputs, true backpropagation, plan.apply and plan.param_groups, SGD and AdamW, a few steps at a rate
+small enough that the response is linear. The loss is linear too, -mean(y f): an error that depends on
+f(θ_0) would double the seeds' noise. Over depth 4 … 64 (width 256) and width 64 … 512 (depth 4):
+
+    own     RMS of ΔW1 h, h the present input of W1, all layers together
+    effect  RMS over samples of f(θ_0 + ΔW1 of every layer) - f(θ_0)
+
+Slopes are over the last two octaves, ± the 95 % of seeds (Student's t); local slopes octave by octave.
+Due: own r^(a + c) over depth and m^(q - p) over width; effect r^(1 + 2a + c) over depth, m^0 over width.
+A scheme wants 0; sp promises nothing (–). Results go to benchmarks/results/exponents.json.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+import leadline as ll
+from leadline.parametrization.schemes import SCHEMES
+from leadline.planning.plan import Plan
+
+RESULTS = Path(__file__).parent / "results" / "exponents.json"
+NAMES = ("sp", "ntk", "mup", "depth-mup", "depth-mup-corrected", "completep")
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
+DEPTHS, WIDTHS = (4, 8, 16, 32, 64), (64, 128, 256, 512)
+DEEP = 256
+"""Width of the depths."""
+BASE, STEPS, SEEDS, INPUTS, SAMPLES = dict(width=64, depth=4), 4, 12, 16, 4
+
+
+class Block(nn.Module):
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.one, self.two = (nn.Linear(n, n, bias=False) for _ in range(2))
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.two(torch.relu(self.one(h)))
+
+
+class Net(nn.Module):
+    """(samples, INPUTS) -> (samples, 1)."""
+
+    def __init__(self, width: int, depth: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(INPUTS, width, bias=False)
+        self.blocks = nn.Sequential(*(Block(width) for _ in range(depth)))
+        self.readout = nn.Linear(width, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout(self.blocks(self.embed(x)))
+
+
+def data() -> tuple[Tensor, Tensor]:
+    """Random inputs, targets ±1."""
+    g = torch.Generator().manual_seed(0)
+    y = torch.tensor([1.0, -1.0]).repeat(SAMPLES // 2)[:, None]
+    return torch.randn(SAMPLES, INPUTS, generator=g), y
+
+
+@torch.enable_grad()
+def trained(plan: Plan, width: int, depth: int, seed: int, lr: float) -> tuple[nn.Module, Net]:
+    """A model at initialization and after STEPS steps."""
+    plan = plan.at(width, depth)
+    models = []
+    for _ in range(2):
+        torch.manual_seed(seed)
+        models.append(plan.apply(Net(width, depth)).double())
+    start, model = models
+    optimizer = OPTIMIZERS[plan.optimizer.name](plan.param_groups(model, lr=lr))
+    x, y = (t.double() for t in data())
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        (-model(x) * y).mean().backward()
+        optimizer.step()
+    return start, model
+
+
+@torch.no_grad()
+def measure(plan: Plan, width: int, depth: int, seed: int, lr: float) -> tuple[float, float]:
+    """RMS of own update and effect of W1."""
+    start, model = trained(plan, width, depth, seed, lr)
+    x = data()[0].double()
+    h, total = model.embed(x), 0.0
+    for before, now in zip(start.blocks, model.blocks, strict=True):
+        total += float(((now.one.weight - before.one.weight) @ h.T).square().mean())
+        h = now(h)
+    f0 = start(x)
+    for before, now in zip(start.blocks, model.blocks, strict=True):
+        before.one.weight.copy_(now.one.weight)
+    return math.sqrt(total / depth), float((start(x) - f0).square().mean().sqrt())
+
+
+@torch.no_grad()
+def bent(plan: Plan, width: int, depth: int, lr: float) -> float:
+    """How far the output's change is from twice that at half the rate, relative."""
+    x = data()[0].double()
+    changes = []
+    for rate in (lr, lr / 2):
+        start, model = trained(plan, width, depth, 0, rate)
+        changes.append(model(x) - start(x))
+    full, half = changes
+    return float(torch.linalg.vector_norm(full - 2 * half) / torch.linalg.vector_norm(full))
+
+
+def linear_rate(plan: Plan) -> float:
+    """The largest rate, by factors of 2, with a response linear within 5 % at the extreme sizes."""
+    lr = 0.1
+    for size in ((64, 4), (DEEP, DEPTHS[-1]), (WIDTHS[-1], 4)):
+        while not bent(plan, *size, lr) < 0.05:
+            lr /= 2
+    return lr
+
+
+def fit(sizes: tuple[int, ...], values: np.ndarray) -> dict:
+    """Slope of log values (sizes, seeds) over the last two octaves, its error, local slopes."""
+    x, y = np.log(sizes), np.log(values)
+    local = (np.diff(y, axis=0) / np.diff(x)[:, None]).mean(1)
+    slopes = np.polyfit(x[-3:], y[-3:], 1)[0]
+    error = stats.t.ppf(0.975, len(slopes) - 1) * slopes.std(ddof=1) / math.sqrt(len(slopes))
+    return dict(
+        slope=round(float(slopes.mean()), 3),
+        error=round(float(error), 3),
+        local=[round(float(s), 3) for s in local],
+    )
+
+
+def due(scheme: str) -> dict[str, float | None]:
+    """Of own and effect over both axes."""
+    if scheme == "sp":
+        return {"own depth": None, "effect depth": None, "own width": None, "effect width": None}
+    s = SCHEMES[scheme]
+    own = s.branch + s.rate_internal
+    return {
+        "own depth": own,
+        "effect depth": 1 + s.branch + own,
+        "own width": s.rate_width + s.readout,
+        "effect width": 0.0,
+    }
+
+
+def main(names: list[str]) -> None:
+    lines = []
+    print("scheme               optimizer  quantity      due   slope ± 95 %       local slopes")
+    for name in names or NAMES:
+        for optimizer in OPTIMIZERS:
+            plan = ll.plan(Net, BASE, scheme=name, optimizer=optimizer)
+            lr = linear_rate(plan)
+            axes = {"depth": [(DEEP, d) for d in DEPTHS], "width": [(w, 4) for w in WIDTHS]}
+            for axis, sizes in axes.items():
+                values = np.array(
+                    [[measure(plan, *s, seed, lr) for seed in range(SEEDS)] for s in sizes]
+                )
+                for k, quantity in enumerate(("own", "effect")):
+                    key = f"{quantity} {axis}"
+                    row = dict(scheme=name, optimizer=optimizer, quantity=key, due=due(name)[key])
+                    row |= fit(DEPTHS if axis == "depth" else WIDTHS, values[:, :, k]) | {"lr": lr}
+                    lines.append(row)
+                    print(
+                        f"{name:20s} {optimizer:9s}  {key:12s} "
+                        f"{'–' if row['due'] is None else format(row['due'], '+.1f'):>5s}   "
+                        f"{row['slope']:+.3f} ± {row['error']:.3f}   "
+                        + " ".join(f"{s:+.2f}" for s in row["local"]),
+                        flush=True,
+                    )
+    if names:
+        return
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(
+        json.dumps(
+            dict(
+                date=time.strftime("%Y-%m-%d"),
+                torch=torch.__version__,
+                machine=platform.processor() or platform.machine(),
+                setting=dict(base=BASE, depths=DEPTHS, widths=WIDTHS, width_of_depths=DEEP,
+                             depth_of_widths=4, steps=STEPS, seeds=SEEDS, samples=SAMPLES),
+                rows=lines,
+            ),
+            indent=1,
+        )
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,114 @@
+"""Laws recovered, and the floor beside the limit: ./dev bench forecast [planted resnet]
+
+planted  coverage of the 95 % intervals over planted laws and noise levels, 200 replicates each
+resnet   digits 0/1: the floor fitted to finite ResNets against leadline.limit
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+
+import leadline as ll
+
+REPLICATES = 200
+WIDTHS, DEPTHS = (32, 64, 128, 256, 512), (2, 4, 8, 16)
+# E, width's term at 32 and exponent, depth's term at 2 and exponent.
+LAWS = {"1, 1": (0.2, 0.5, 1.0, 0.4, 1.0), "0.7, 0.5": (0.2, 0.5, 0.7, 0.4, 0.5)}
+
+
+def law(planted, n, l) -> float:
+    e, a, p, b, q = planted
+    return e + a * (n / WIDTHS[0]) ** -p + b * (l / DEPTHS[0]) ** -q
+
+
+def runs(planted, noise, seeds, rng, *, falling=0.0, outliers=0.0) -> list[dict]:
+    """Log-normal noise, falling with width as width^-falling; some runs off by a factor of 2."""
+    rows = []
+    for n in WIDTHS:
+        for l in DEPTHS:
+            for s in range(seeds):
+                z = noise * (n / WIDTHS[0]) ** -falling * rng.standard_normal()
+                z += np.log(2.0) * (rng.random() < outliers)
+                rows.append(dict(width=n, depth=l, seed=s, loss=law(planted, n, l) * np.exp(z)))
+    return rows
+
+
+def planted() -> None:
+    settings = [
+        *((f"noise {x:g}, 3 seeds", dict(noise=x, seeds=3)) for x in (0.005, 0.02, 0.08)),
+        ("noise 0.02, 1 seed", dict(noise=0.02, seeds=1)),
+        ("noise 0.05·√(32/n), 3 seeds", dict(noise=0.05, seeds=3, falling=0.5)),
+        ("noise 0.02, 5 % outliers ×2", dict(noise=0.02, seeds=3, outliers=0.05)),
+    ]
+    for name, planted_law in LAWS.items():
+        for setting, how in settings:
+            for exponents in ("auto", "theory") if name == "1, 1" else ("auto",):
+                _coverage(name, planted_law, setting, how, exponents)
+
+
+def _coverage(name, planted_law, setting, how, exponents) -> None:
+    started = time.perf_counter()
+    hits: dict[str, list[bool]] = {}
+    spans, values, right = [], [], 0
+    far = {"2n, 2L": (1024, 32), "8n, 8L": (4096, 128)}
+    for i in range(REPLICATES):
+        rows = runs(planted_law, rng=np.random.default_rng((i, len(setting))), **how)
+        f = ll.forecast(rows, exponents=exponents, draws=400, seed=i)
+        truth = {"floor": (f.floor, planted_law[0])}
+        truth |= {"2n, 2L": (f.predict(*far["2n, 2L"]), law(planted_law, *far["2n, 2L"]))}
+        truth |= {"8n, 8L": (f.predict(*far["8n, 8L"]), law(planted_law, *far["8n, 8L"]))}
+        for axis, exponent in (("width", planted_law[2]), ("depth", planted_law[4])):
+            if axis in f.terms and exponents == "auto":
+                truth[f"exponent of {axis}"] = (f.exponents[axis], exponent)
+        for key, (interval, value) in truth.items():
+            hits.setdefault(key, []).append(interval.low <= value <= interval.high)
+        spans.append(f.floor.high - f.floor.low)
+        values.append(f.floor.value)
+        right += f.law.count("/") == (2 if name == "1, 1" else 0) and len(f.terms) == 2
+    cover = ", ".join(f"{k} {100 * np.mean(v):.1f}" for k, v in hits.items())
+    print(
+        f"  exponents {name}; {setting}; {exponents}: {cover}; floor median {np.median(values):.4f}, "
+        f"median interval {np.median(spans):.4f}; law recovered {100 * right / REPLICATES:.0f} %; "
+        f"{time.perf_counter() - started:.0f} s",
+        flush=True,
+    )
+
+
+def resnet() -> None:
+    problem = ll.digits(classes=(0, 1), samples=16, test_samples=0)
+    network = ll.ResNet("tanh", scheme="depth-mup")
+    for lr, steps in ((0.3, 6), (0.1, 10)):
+        sgd = ll.SGD(lr=lr, steps=steps)
+        limit = ll.limit(problem, network, sgd, rtol=0.003, seeds=8, seed=12345)
+        print(f"  lr={lr}, steps={steps}: limit {limit.train_loss[-1]:.5f} ± "
+              f"{limit.train_loss_error[-1]:.5f} ({limit.message})", flush=True)  # fmt: skip
+        sources = {
+            "solve, balanced": (ll.solve, dict(variance_reduction="balanced"), (128, 256, 512, 1024)),
+            "train": (ll.train, {}, (64, 128, 256, 512)),
+        }
+        for source, (verb, how, widths) in sources.items():
+            rows = []
+            for n in widths:
+                for l in (2, 4, 8, 16):
+                    # Every size its own seeds.
+                    t = verb(problem, network, sgd, width=n, depth=l, seeds=8, seed=97 * n + l, **how)
+                    rows += [
+                        dict(width=n, depth=l, seed=s, loss=x)
+                        for s, x in enumerate(t.train_loss[:, -1])
+                    ]
+            for exponents in ("auto", "theory"):
+                f = ll.forecast(rows, limit=limit, exponents=exponents)
+                print(f"  {source}, exponents={exponents}: {f.law}, floor {f.floor}, {f.limit}")
+                for note in f.notes:
+                    print(f"    {note}")
+                sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    parts = {f.__name__: f for f in (planted, resnet)}
+    for part in sys.argv[1:] or list(parts):
+        print(part, flush=True)
+        parts[part]()

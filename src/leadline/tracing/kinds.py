@@ -1,0 +1,144 @@
+"""Kinds of parameters, and which kind a parameter of a model of any size is.
+
+A *kind* is a set of parameters that repeat with depth (equal names but for list indices, equal shapes
+and places): one entry of the plan serves them all, at any depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from leadline.parametrization.rules import ONE, Place, Power
+from leadline.tracing.builder import Size
+from leadline.tracing.initialization import Dims, Rule, fans
+from leadline.tracing.naming import Naming
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Parameters that repeat with depth and share their place."""
+
+    template: str
+    shape: tuple[int, ...]
+    """At the base."""
+    grows: tuple[bool, ...]
+    """Which dimensions are proportional to width."""
+    role: str
+    reason: str
+    branch: str | None = None
+    """Template of the residual branch that repeats with depth, if it is in one."""
+    position: int | None = None
+    layers: int | None = None
+    last: bool = False
+    takes: tuple[tuple[str, Power], ...] = ()
+    """Multipliers folded into it (branch, attention, readout), with what is present of each."""
+    present: Power = ONE
+    """Other multipliers that the forward pass applies to it and that vary with size."""
+    tied: tuple[str, ...] = ()
+    rule: Rule = field(default_factory=Rule)
+    scale: float = 0.0
+    """Root mean square of the builder's draw at the base."""
+
+    @property
+    def place(self) -> Place:
+        """What the rules need to know."""
+        return Place(self.role, self.position, self.layers, self.last)
+
+    def shape_at(self, m: float) -> tuple[float, ...]:
+        """Its shape when the width is m times the base's."""
+        return tuple(d * m if g else d for d, g in zip(self.shape, self.grows, strict=True))
+
+    def dims(self, at: Size, base: Size) -> Dims:
+        """What its initialization rule can depend on."""
+        m = at.width / base.width
+        into, out = fans(tuple(round(d) for d in self.shape_at(m)))
+        return Dims(into, out, at.width, at.depth)
+
+
+def assign(
+    kinds: Sequence[Kind],
+    naming: Naming,
+    found: dict[str, tuple[int, ...]],
+    m: float,
+    known: Mapping[str, int] | None = None,
+    grows: Mapping[str, tuple[bool, ...]] | None = None,
+) -> dict[str, int]:
+    """The kind of every parameter of a model of any size, by name template and shape.
+
+    Args:
+        found: shapes by name. m: width over the base's.
+        known: kinds of the parameters of a model whose names mostly agree, to break ties.
+        grows: which dimensions grow, to break ties.
+
+    Raises:
+        ValueError: a parameter fits no kind, or several.
+    """
+    out = {}
+    by_template: dict[str, list[int]] = {}
+    for k, kind in enumerate(kinds):
+        by_template.setdefault(kind.template, []).append(k)
+    for name, shape in found.items():
+        fits = [
+            k for k in by_template.get(naming.template(name), ()) if kinds[k].shape_at(m) == shape
+        ]
+        if not fits:
+            candidates = [kinds[k].shape_at(m) for k in by_template.get(naming.template(name), ())]
+            due = f"has shape {shape}, the plan expects {_list(candidates)}" if candidates else (
+                "is unknown to the plan")  # fmt: skip
+            raise ValueError(
+                f"parameter {name!r} {due}: build the model with the plan's width and depth, or take "
+                "plan.at(width=..., depth=...)"
+            )
+        if len(fits) > 1 and grows is not None:
+            fits = [k for k in fits if kinds[k].grows == grows[name]] or fits
+        if len(fits) > 1 and known is not None and known.get(name) in fits:
+            fits = [known[name]]
+        if len({_essence(kinds[k]) for k in fits}) > 1:
+            raise Ambiguous(
+                f"parameter {name!r} could be any of {len(fits)} parameters of the base model that have "
+                "different places in it: give its layer a name of its own (not a number in one "
+                "Sequential with the others), or the same role to all, as in "
+                f"roles={{{kinds[fits[0]].template!r}: dict(role={kinds[fits[0]].role!r}, branch=False)}}"
+            )
+        out[name] = fits[0]
+    return out
+
+
+class Ambiguous(ValueError):
+    """Names and shapes do not say which of the base's parameters this one repeats."""
+
+
+def _essence(k: Kind) -> tuple[Any, ...]:
+    return (k.grows, k.place, k.takes, k.present, k.rule)
+
+
+def _list(shapes: list[tuple[float, ...]]) -> str:
+    return " or ".join(str(tuple(int(d) if d == int(d) else d for d in s)) for s in shapes)
+
+
+def growth(
+    here: dict[str, tuple[int, ...]], there: dict[str, tuple[int, ...]], at: Size, wide: Size
+) -> dict[str, tuple[bool, ...]]:
+    """Which dimensions of every parameter are proportional to width.
+
+    Raises:
+        ValueError: names differ, a dimension is neither constant nor proportional, or none grows.
+    """
+    if set(here) != set(there):
+        names = sorted(set(here) ^ set(there))[:3]
+        raise ValueError(f"{', '.join(names)} exist at one width only ({at}; {wide})")
+    k = wide.width // at.width
+    out = {}
+    for name, a in here.items():
+        b = there[name]
+        if len(a) != len(b) or any(y not in (x, k * x) for x, y in zip(a, b, strict=True)):
+            raise ValueError(
+                f"parameter {name!r} has shape {a} at {at} and {b} at {wide}: every dimension must be "
+                "constant or proportional to width"
+            )
+        out[name] = tuple(y == k * x for x, y in zip(a, b, strict=True))
+    if not any(any(g) for g in out.values()):
+        raise ValueError(f"no parameter grows from {at} to {wide}: build ignores width")
+    return out
