@@ -86,7 +86,11 @@ def resnet() -> None:
         print(f"  lr={lr}, steps={steps}: limit {limit.train_loss[-1]:.5f} ± "
               f"{limit.train_loss_error[-1]:.5f} ({limit.message})", flush=True)  # fmt: skip
         sources = {
-            "solve, balanced": (ll.solve, dict(variance_reduction="balanced"), (128, 256, 512, 1024)),
+            "solve, balanced": (
+                ll.solve,
+                dict(variance_reduction="balanced"),
+                (128, 256, 512, 1024),
+            ),
             "train": (ll.train, {}, (64, 128, 256, 512)),
         }
         for source, (verb, how, widths) in sources.items():
@@ -94,7 +98,9 @@ def resnet() -> None:
             for n in widths:
                 for l in (2, 4, 8, 16):
                     # Every size its own seeds.
-                    t = verb(problem, network, sgd, width=n, depth=l, seeds=8, seed=97 * n + l, **how)
+                    t = verb(
+                        problem, network, sgd, width=n, depth=l, seeds=8, seed=97 * n + l, **how
+                    )
                     rows += [
                         dict(width=n, depth=l, seed=s, loss=x)
                         for s, x in enumerate(t.train_loss[:, -1])

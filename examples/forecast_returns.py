@@ -18,8 +18,12 @@ for width in (64, 128, 256, 512):
             runs.append(dict(width=width, depth=depth, seed=s, loss=float(loss)))
 
 limit = ll.limit(problem, network, sgd, rtol=0.03, seed=1000)
-f = ll.forecast(runs, limit=limit)
-print(f)
+print(ll.forecast(runs, limit=limit))
+
+# A loss of O(1/width + 1/depth) above its limit is theory for this network: with that taken as given
+# the same runs say much more.
+f = ll.forecast(runs, limit=limit, exponents="theory")
+print("\nwith the theory's exponents: floor", f.floor, f.limit)
 print("loss at 1024x32:", f.predict(1024, 32))
 print("width that is enough at depth 8:", f.diminishing("width", gain=1.0, depth=8))
 print("best for 10 million:", f.best(1e7))

@@ -63,7 +63,7 @@ def test_four_axes():
     rows = [
         dict(width=n, depth=l, samples=p, steps=k,
              loss=0.1 + 8 / n + 0.4 / l + 2 * p**-0.5 + 3 * k**-0.6)
-        for n in (32, 64, 128, 256) for l in (2, 4, 8) for p in (100, 400, 1600)
+        for n in (32, 64, 128) for l in (2, 4, 8) for p in (100, 400, 1600)
         for k in (100, 300, 900)
     ]  # fmt: skip
     f = forecast(rows, draws=50)
@@ -148,9 +148,9 @@ def test_samples_and_steps_count_in_the_budget():
 
 @pytest.mark.parametrize("law_", [ONE, OTHER])
 def test_coverage(law_):
-    """30 replicates: of 95 % intervals at least 24 hold with probability 0.997 (binomial)."""
+    """20 replicates: of 95 % intervals fewer than 15 hold with probability 0.0003 (binomial)."""
     hits = np.zeros(4)
-    for i in range(30):
+    for i in range(20):
         f = forecast(planted(law_, 0.02, 3, rng=100 + i), draws=120)
         pairs = [
             (f.floor, law_[0]),
@@ -159,7 +159,7 @@ def test_coverage(law_):
             (f.predict(2048, 64), law(law_, 2048, 64)),
         ]
         hits += [x.low <= value <= x.high for x, value in pairs]
-    assert hits.min() >= 24
+    assert hits.min() >= 15
 
 
 def test_a_run_scatters_more_than_the_law():
@@ -313,7 +313,7 @@ def test_text_json_and_figure():
 # --- properties ---
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     e=st.floats(0.01, 2.0),
     a=st.floats(0.1, 2.0),

@@ -52,12 +52,22 @@ def start(code, *arguments):
 # Killed writers
 
 WRITER = """
-import os, sys
+import os, sys, time
 import numpy as np
 import safetensors.numpy
+from leadline.sweeps import store_files
 from leadline.sweeps.store import Store
 
 folder, name, count, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+if "slowly" in sys.argv:  # the disk takes a little at a time, so that kills fall within lines
+    write_all = store_files.write_all
+
+    def slowly(fd, data):
+        for i in range(0, len(data), 4000):
+            write_all(fd, data[i : i + 4000])
+            time.sleep(0.0001)
+
+    store_files.write_all = slowly
 with Store(folder) as store:
     os.write(1, b"ready\\n")
     sys.stdin.readline()
@@ -95,7 +105,8 @@ def test_what_put_returned_survives_kills(tmp_path):
         for round in range(20):
             assert child.stdout.readline() == b"ready\n"
             # The next one starts while this one runs: imports take longer than writing.
-            following = stack.enter_context(kill(f"kill-{round + 1}", 10**6, 400_000))
+            how = "slowly" * (round % 2)
+            following = stack.enter_context(kill(f"kill-{round + 1}", 10**6, 400_000, how))
             child.stdin.write(b"\n")
             child.stdin.flush()
             time.sleep(draw.uniform(0.001, 0.1))
@@ -106,7 +117,7 @@ def test_what_put_returned_survives_kills(tmp_path):
             with Store(tmp_path) as store:
                 assert reported <= whole(store)
         child.kill()
-    assert len(reported) > 20
+    assert len(reported) > 10
     assert len(list(tmp_path.glob("runs-*.jsonl"))) == 1
     with Store(tmp_path) as store:
         check_curves(store)
@@ -498,6 +509,33 @@ print(refused)
     command = [sys.executable, "-c", code, tmp_path]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     assert int(done.stdout) > 60
+
+
+def test_what_put_returned_is_on_disk(tmp_path, monkeypatch):
+    synced, real = [], os.fsync
+
+    def fsync(fd):
+        real(fd)
+        path = Path(os.readlink(f"/proc/self/fd/{fd}"))
+        synced.append((path, path.stat().st_size if path.is_file() else 0))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    folder = tmp_path / "a" / "store"
+    with Store(folder) as store:
+        assert {tmp_path, tmp_path / "a", folder} <= {path for path, _ in synced}
+        for k in range(2):
+            synced.clear()
+            store.put({"k": k}, {}, {"x": [k]})
+            line = lines_of(folder)
+            # The names of the lines' file and of the curves' folder, once; then the curves before
+            # their name, and both before the line that tells of them.
+            paths = [path for path, _ in synced]
+            assert paths[:-3] == [folder] * (0 if k else 2)
+            assert paths[-3].parent == paths[-2] == folder / "curves"
+            assert synced[-1] == (line, line.stat().st_size)
+        synced.clear()
+        store.put({"k": 0}, {}, {"x": [0]})  # there already, by another process for all we know
+        assert lines_of(folder) in {path for path, _ in synced}
 
 
 @pytest.mark.parametrize("failing", ["write", "fsync"])

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from leadline.forecasting.forecast import forecast as forecast
     from leadline.forecasting.result import Forecast as Forecast
     from leadline.measure.observation import Measure as Measure
+    from leadline.networks.gpt import gpt as gpt
+    from leadline.networks.residual import residual_mlp as residual_mlp
     from leadline.networks.train import train as train
     from leadline.parametrization.schemes import Scheme as Scheme
     from leadline.planning.explain import explain as explain
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from leadline.problems import parse as parse
     from leadline.problems import power_law as power_law
     from leadline.problems import teacher as teacher
+    from leadline.problems.text import Text as Text
+    from leadline.problems.text import text as text
     from leadline.recipe import SGD as SGD
     from leadline.sweeps.store import Store as Store
     from leadline.sweeps.sweep import Sweep as Sweep
@@ -71,6 +75,8 @@ _WHERE = {
     "Forecast": "forecasting.result",
     "forecast": "forecasting.forecast",
     "Measure": "measure.observation",
+    "gpt": "networks.gpt",
+    "residual_mlp": "networks.residual",
     "train": "networks.train",
     "Plan": "planning.plan",
     "explain": "planning.explain",
@@ -88,6 +94,8 @@ _WHERE = {
     "Store": "sweeps.store",
     "Sweep": "sweeps.sweep",
     "sweep": "sweeps.sweep",
+    "Text": "problems.text",
+    "text": "problems.text",
     "Trajectory": "trajectory",
     "Transfer": "transferring.result",
     "transfer": "transferring.transfer",

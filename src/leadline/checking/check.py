@@ -14,7 +14,7 @@ from leadline.checking.due import QUANTITIES, due, due_stream
 from leadline.checking.fits import BAND, Exponent, exponent, verdict
 from leadline.checking.quantities import Measured
 from leadline.checking.report import FAILED, CheckReport, Row
-from leadline.checking.training import Setup, linear_rate, run
+from leadline.checking.training import Setup, linear_rate, reference, run
 from leadline.errors import check_int, check_real
 from leadline.planning.plan import Plan
 from leadline.reporting.progress import Progress
@@ -85,6 +85,7 @@ def check(
             f"lr={rate:.3g} was chosen for a linear response; give lr= to see loss curves at yours"
         )
         setup = Setup(plan, builder, batch, loss_fn, rate, steps, optimizer, scheduler, apply)
+    setup = replace(setup, reference=reference(setup))
     found = _measure(setup, sizes, range(seeds), progress)
     rows = _all_rows(plan, sizes, found)
     if any(r.verdict in FAILED for r in rows):

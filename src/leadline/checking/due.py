@@ -30,14 +30,13 @@ def due(plan: Plan, kind: Kind, quantity: str) -> Power:
     if s is None or kind.role == "frozen":
         return ONE
     p, q = -s.readout, s.rate_width
-    readout = kind.role == "readout" or (kind.role == "input" and bool(kind.tied))
     fold = plan.fold(kind)
     if quantity == "effect on output":
         return ONE
     if quantity == "preactivation":
         return Power(0.5 - p if kind.role == "readout" else 0.0) + fold
     if quantity == "change":
-        return Power(0.0 if readout or kind.role == "finite" else q - p) + fold
+        return Power(0.0 if kind.role in ("readout", "finite") else q - p) + fold
     own = q - 2 * p + 1 if kind.role == "readout" else q - p
     if kind.role == "finite":
         own = 0.0

@@ -39,9 +39,11 @@ def exponent(sizes: np.ndarray, values: np.ndarray) -> Exponent | None:
         sizes: (k,) increasing. values: (k, seeds), >= 0.
 
     Returns:
-        None where a value is zero or not finite.
+        None where a value is zero; infinite where training diverged.
     """
-    if not np.isfinite(values).all() or (values <= 0).any():
+    if not np.isfinite(values).all():
+        return Exponent(np.inf, np.inf, np.inf, (np.inf,) * (len(sizes) - 1), np.inf)
+    if (values <= 0).any():
         return None
     x, y = np.log(sizes), np.log(values)
     slopes = tuple(float(s) for s in (np.diff(y, axis=0) / np.diff(x)[:, None]).mean(1))

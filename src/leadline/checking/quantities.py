@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from leadline.checking.stream import Seen, blocks, first_tensor, streams, without_cache
 from leadline.planning.plan import Plan
 
 Key = tuple[str, str]
@@ -27,38 +29,13 @@ class Measured:
     lost: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass
-class _Seen:
-    """What passed through a module in one forward pass."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    output: Tensor | None
-
-
-def first_tensor(out: Any) -> Tensor | None:
-    """The first floating-point tensor of a model's or module's output."""
-    if isinstance(out, Tensor):
-        return out if out.is_floating_point() else None
-    logits = getattr(out, "logits", None)
-    if isinstance(logits, Tensor):
-        return logits
-    values = out.values() if isinstance(out, dict) else out
-    if isinstance(out, dict | list | tuple) or hasattr(out, "values"):
-        for v in values if isinstance(out, dict | list | tuple) else out.values():
-            found = first_tensor(v)
-            if found is not None:
-                return found
-    return None
-
-
 @contextmanager
-def _watch(modules: dict[str, nn.Module], seen: dict[str, _Seen]) -> Generator[None]:
+def _watch(modules: dict[str, nn.Module], seen: dict[str, Seen]) -> Generator[None]:
     handles = []
     for name, module in modules.items():
 
         def hook(_m: Any, args: Any, kwargs: Any, out: Any, name: str = name) -> None:
-            seen[name] = _Seen(_detached(args), _detached(kwargs), _detached(first_tensor(out)))
+            seen[name] = Seen(_detached(args), _detached(kwargs), _detached(first_tensor(out)))
 
         handles.append(module.register_forward_hook(hook, with_kwargs=True))
     try:
@@ -78,6 +55,31 @@ def _detached(x: Any) -> Any:
     return x
 
 
+def scalar_loss(loss_fn: Callable[..., Any], model: nn.Module, batch: Any) -> Tensor:
+    """The loss.
+
+    Raises:
+        ValueError: loss_fn failed, or returned no scalar.
+    """
+    try:
+        loss = loss_fn(model, batch)
+    except Exception as e:
+        raise ValueError(
+            f"loss_fn(model, batch) failed with {type(e).__name__}: {e}; it is called with models of the "
+            "builder and with batch as given"
+        ) from e
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        shown = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+        raise ValueError(f"loss_fn returned {shown}: return a scalar tensor of (model, batch)")
+    return loss
+
+
+def _one_map(module: nn.Module) -> bool:
+    """Does its output belong to one weight alone? A whole model that owns a parameter is seen otherwise."""
+    own = list(module.parameters(recurse=False))
+    return len(own) == len(list(module.parameters())) and sum(p.ndim > 1 for p in own) < 2
+
+
 def rms(x: Tensor) -> float:
     """Root mean square."""
     return float(x.detach().double().square().mean().sqrt())
@@ -88,10 +90,11 @@ class Probe:
 
     def __init__(self, plan: Plan, model: nn.Module, batch: Any, loss_fn: Callable[..., Any]):
         self.plan, self.model, self.batch, self.loss_fn = plan, model, batch, loss_fn
+        # A check compares the same function before and after: no dropout, functional ones included.
+        model.eval()
         for m in model.modules():
-            # A check compares the same function before and after: no dropout.
-            if isinstance(m, nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d):
-                m.eval()
+            if isinstance(m, _BatchNorm):
+                m.train()
         self.kinds = plan.kind_of(model)
         self.owners: dict[str, nn.Module] = {}
         self.own: dict[str, list[tuple[str, str]]] = defaultdict(list)
@@ -100,33 +103,16 @@ class Probe:
             owner, _, local = name.rpartition(".")
             self.owners[owner] = modules[owner]
             self.own[owner].append((local, name))
-        self.blocks = {
-            n: m for n, m in modules.items() if n and self._block_template(n) is not None
-        }
+        for owner in [o for o, m in self.owners.items() if not _one_map(m)]:
+            del self.owners[owner]
+        self.blocks = blocks(plan, self.kinds)
         self.initial = {n: p.detach().clone() for n, p in model.named_parameters()}
         self.before, self.f0 = self._look({})
         self.chi = self._slope()
 
-    def _block_template(self, name: str) -> str | None:
-        """The template of a repeated block that holds whole branches."""
-        inside = next((p for p in self.kinds if p.startswith(name + ".")), None)
-        if inside is None:
-            return None
-        own = self.plan.naming.module(name, inside)
-        return own if own in self._block_names() else None
-
-    def _block_names(self) -> set[str]:
-        out = set()
-        for b in self.plan.branches:
-            parts = b.split(".")
-            if "*" in parts:
-                last = len(parts) - parts[::-1].index("*")
-                out.add(".".join(parts[:last]))
-        return out
-
-    def _look(self, replaced: dict[str, Tensor]) -> tuple[dict[str, _Seen], Tensor]:
+    def _look(self, replaced: dict[str, Tensor]) -> tuple[dict[str, Seen], Tensor]:
         """One forward pass: what passed through the modules, and the model's output."""
-        seen: dict[str, _Seen] = {}
+        seen: dict[str, Seen] = {}
         outputs: list[Tensor] = []
 
         def keep(_m: Any, _a: Any, out: Any) -> None:
@@ -137,11 +123,13 @@ class Probe:
         handle = self.model.register_forward_hook(keep)
         held = {n: p.detach().clone() for n, p in self.model.named_parameters() if n in replaced}
         try:
-            with torch.no_grad(), _watch({**self.owners, **self.blocks}, seen):
+            watched = self.owners | {n: self.model.get_submodule(n) for n in self.blocks}
+            with torch.no_grad(), _watch(watched, seen), torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
                 for n, p in self.model.named_parameters():
                     if n in replaced:
                         p.copy_(replaced[n])
-                self.loss_fn(self.model, self.batch)
+                scalar_loss(self.loss_fn, self.model, self.batch)
         finally:
             handle.remove()
             with torch.no_grad():
@@ -149,7 +137,10 @@ class Probe:
                     if n in held:
                         p.copy_(held[n])
         if not outputs:
-            raise ValueError("the model's output holds no floating-point tensor to compare")
+            raise ValueError(
+                "loss_fn called the model in no way that shows its output: call model(...), which must "
+                "return a floating-point tensor, or something that holds one"
+            )
         return seen, outputs[-1]
 
     def _slope(self) -> Tensor | None:
@@ -163,11 +154,11 @@ class Probe:
 
         handle = self.model.register_forward_hook(keep)
         try:
-            loss = self.loss_fn(self.model, self.batch)
+            loss = scalar_loss(self.loss_fn, self.model, self.batch)
         finally:
             handle.remove()
         f = outputs[-1]
-        if not isinstance(loss, Tensor) or not f.requires_grad or loss.numel() != 1:
+        if not f.requires_grad:
             return None
         (chi,) = torch.autograd.grad(loss, f, allow_unused=True)
         if chi is None or not float(size := rms(chi)):
@@ -203,16 +194,15 @@ class Probe:
                 other = first_tensor(out)
                 if other is not None:
                     note("own update", t, now.output - other)
-        for name, module in self.blocks.items():
-            was, now = self.before.get(name), after.get(name)
-            if was is None or now is None or was.output is None or now.output is None:
-                continue
-            t = self._block_template(name) or name
-            note("stream", t, now.output)
-            note("change of stream", t, now.output - was.output)
-            lazy = self._nonlinear(name, module, now, trained)
-            if lazy is not None:
-                squares["nonlinear", t].append(lazy**2)
+        before, later = (streams(self.blocks, seen) for seen in (self.before, after))
+        for name in before.keys() & later.keys():
+            note("stream", self.blocks[name], before[name])
+            note("change of stream", self.blocks[name], later[name] - before[name])
+        for name, t in self.blocks.items():
+            if name in after and name not in self.owners and after[name].output is not None:
+                lazy = self._nonlinear(name, self.model.get_submodule(name), after[name], trained)
+                if lazy is not None:
+                    squares["nonlinear", t].append(lazy**2)
         out = {k: (sum(v) / len(v)) ** 0.5 for k, v in squares.items()}
         return out | self._effects(trained)
 
@@ -236,7 +226,7 @@ class Probe:
         return out
 
     def _nonlinear(
-        self, name: str, module: nn.Module, now: _Seen, trained: dict[str, Tensor]
+        self, name: str, module: nn.Module, now: Seen, trained: dict[str, Tensor]
     ) -> float | None:
         """|B(θ_0+Δ) - B(θ_0) - JΔ| / |B(θ_0+Δ) - B(θ_0)| of a block at its present input."""
         local = {n: f"{name}.{n}" for n, _ in module.named_parameters()}
@@ -244,7 +234,8 @@ class Probe:
         move = {n: trained[local[n]] - v for n, v in start.items()}
 
         def block(p: dict[str, Tensor]) -> Tensor:
-            out = first_tensor(functional_call(module, p, now.args, now.kwargs))
+            args, kwargs = without_cache(now.args), without_cache(now.kwargs)
+            out = first_tensor(functional_call(module, p, args, kwargs))
             assert out is not None
             return out
 

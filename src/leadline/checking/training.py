@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from leadline.checking.quantities import Measured, Probe
-from leadline.checking.ratios import lost_ratios
+from leadline.checking.quantities import Measured, Probe, scalar_loss
+from leadline.checking.ratios import Settings, lost_ratios, settings
 from leadline.planning.plan import Plan
 from leadline.tracing.builder import Builder, Size, construct
 
@@ -29,6 +29,8 @@ class Setup:
     optimizer: Callable[[nn.Module, Plan, float], Any] | None = None
     scheduler: Callable[[Any], Any] | None = None
     apply: Callable[[nn.Module, Plan], nn.Module] | None = None
+    reference: tuple[Settings, ...] | None = None
+    """Optimizer settings at the base: when made, with the scheduler, and after every step."""
 
 
 def torch_optimizers(model: nn.Module, plan: Plan, lr: float) -> list[Optimizer]:
@@ -83,39 +85,65 @@ def train(
     setup: Setup, plan: Plan, model: nn.Module, seed: int
 ) -> tuple[list[float], dict[str, str]]:
     """Losses before each step and after the last, and what lost the plan's ratios."""
-    made = (
-        torch_optimizers(model, plan, setup.lr)
-        if setup.optimizer is None
-        else setup.optimizer(model, plan, setup.lr)
-    )
-    optimizers: Sequence[Optimizer] = list(made) if isinstance(made, list | tuple) else [made]
-    scheduler = None if setup.scheduler is None else setup.scheduler(optimizers[0])
-    lost = lost_ratios(plan, model, optimizers)
+    optimizers = _optimizers(setup, plan, model)
+    lost: dict[str, str] = {}
+
+    def compare(step: int, culprit: str) -> None:
+        if setup.reference is not None:
+            found = lost_ratios(plan, model, optimizers, setup.reference[step], culprit)
+            for template, message in found.items():
+                lost.setdefault(template, message)
+
+    compare(0, "take plan.param_groups(model, lr=...) for the optimizer, or its factors")
+    schedulers = [] if setup.scheduler is None else [setup.scheduler(o) for o in optimizers]
+    by = f"the scheduler {type(schedulers[0]).__name__}" if schedulers else "the optimizer"
+    by += " set absolute values; use plan.scheduler(factory, optimizer, lr=...)"
+    compare(1, by)
     losses = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for _ in range(setup.steps):
+        for step in range(setup.steps):
             for o in optimizers:
                 o.zero_grad()
-            loss = _loss(setup, model)
+            loss = scalar_loss(setup.loss_fn, model, setup.batch)
             losses.append(float(loss.detach()))
             loss.backward()
             for o in optimizers:
                 o.step()
-            if scheduler is not None:
-                scheduler.step()
-                lost = lost_ratios(plan, model, optimizers) | lost
+            for s in schedulers:
+                s.step()
+            compare(2 + step, by)
         with torch.no_grad():
-            losses.append(float(_loss(setup, model)))
+            losses.append(float(scalar_loss(setup.loss_fn, model, setup.batch)))
     return losses, lost
 
 
-def _loss(setup: Setup, model: nn.Module) -> Tensor:
-    loss = setup.loss_fn(model, setup.batch)
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        shown = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        raise ValueError(f"loss_fn returned {shown}: return a scalar tensor of (model, batch)")
-    return loss
+def reference(setup: Setup) -> tuple[Settings, ...]:
+    """What optimizer and scheduler do at the base, step by step, without training."""
+    plan, model = start(setup, setup.plan.base, 0)
+    optimizers = _optimizers(setup, plan, model)
+    out = [settings(plan, model, optimizers)]
+    schedulers = [] if setup.scheduler is None else [setup.scheduler(o) for o in optimizers]
+    out.append(settings(plan, model, optimizers))
+    for _ in range(setup.steps):
+        for o in optimizers:
+            o.step()
+        for s in schedulers:
+            s.step()
+        out.append(settings(plan, model, optimizers))
+    return tuple(out)
+
+
+def _optimizers(setup: Setup, plan: Plan, model: nn.Module) -> list[Optimizer]:
+    make: Callable[..., Any] = torch_optimizers if setup.optimizer is None else setup.optimizer
+    made = make(model, plan, setup.lr)
+    found = list(made) if isinstance(made, list | tuple) else [made]
+    for o in found:
+        if not hasattr(o, "param_groups") or not hasattr(o, "step"):
+            raise TypeError(
+                f"optimizer returned {type(o).__name__}: return a torch optimizer, or a list of them"
+            )
+    return found
 
 
 def linear_rate(setup: Setup, size: Size) -> float:

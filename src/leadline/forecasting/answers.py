@@ -96,7 +96,7 @@ def diminishing(found: Fitted, axis: str, gain: float, others: Mapping[str, floa
     rest = np.maximum(rest - sizes[:, k] * np.exp(-powers[:, k] * at), e)
     share = 1 - 2.0 ** -powers[:, k]
     # What the fit's lower bound of E leaves is no floor.
-    rest = np.where(rest < 1e-8 * sizes[:, k], 0.0, rest)
+    rest = np.where(rest < 1e-6 * sizes[:, k], 0.0, rest)
     with np.errstate(divide="ignore"):
         left = gain * rest / np.maximum(share - gain, 1e-300)
         out = np.exp((np.log(sizes[:, k]) - np.log(left)) / powers[:, k])

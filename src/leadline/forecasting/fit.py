@@ -57,7 +57,8 @@ def minimise(
         gradient[won], hessian[won] = g1[better], h1[better]
         damping[active] *= np.where(better, 0.2, 6.0)
         damping[active] = np.clip(damping[active], 1e-12, 1e12)
-        still = better & (gain <= 1e-11 * c) & (moved < 1e-5)
+        # A full step that gains nothing, however far it goes along a flat direction, is the end.
+        still = better & (gain <= 1e-10 * c) & ((moved < 1e-5) | (damping[active] < 1e-2))
         done = still | (damping[active] > 1e9) | (moved < 1e-10)
         active = active[~done]
     return theta, cost

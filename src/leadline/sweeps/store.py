@@ -20,7 +20,6 @@ processes that put the same run at the same moment.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import threading
 import time
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leadline.sweeps import store_table
-from leadline.sweeps.store_files import Writer, sync_written
+from leadline.sweeps.store_files import Writer, refused, sync_written
 from leadline.sweeps.store_index import Index
 from leadline.sweeps.store_lines import CurvesFile, Entry, StoreError, write_line
 from leadline.sweeps.store_open import open_folder
@@ -42,14 +41,6 @@ if TYPE_CHECKING:
     import pandas
 
 __all__ = ["Record", "Store", "StoreError", "run_id"]
-
-_REMEDY = {
-    errno.ENOSPC: "the disk is full: free space and put it again",
-    errno.EDQUOT: "the quota is used up: free space and put it again",
-    errno.EFBIG: "the limit on the size of files is reached (ulimit -f): raise it and put it again",
-    errno.EROFS: "the disk is read-only: what is there can be read, put needs a disk to write to",
-    errno.EACCES: "writing is not permitted: what is there can be read, put needs the permission",
-}
 
 
 class Store:
@@ -148,11 +139,7 @@ class Store:
             except OSError as e:
                 self._drop_writer()
                 safe = self._index.count() if self._index else 0
-                what = _REMEDY.get(e.errno or 0, f"{e.strerror}: see to the disk and put it again")
-                raise StoreError(
-                    f"put into {str(self.path)!r}: {what}; run {run[:12]} is not in the store, "
-                    f"the {safe} records before it are safe"
-                ) from e
+                raise StoreError(refused(e, self.path, run, safe)) from e
         return run
 
     def _write(
@@ -205,6 +192,9 @@ class Store:
 
     def __len__(self) -> int:
         return len(self.ids())
+
+    def __bool__(self) -> bool:
+        return True
 
     def missing(self, specs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """The specifications that have no record yet, each once."""

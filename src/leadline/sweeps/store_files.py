@@ -12,6 +12,22 @@ from collections.abc import Generator
 from pathlib import Path
 
 LINES = re.compile(r"runs-[A-Za-z0-9_.-]+\.jsonl")
+_REMEDY = {
+    errno.ENOSPC: "the disk is full: free space and put it again",
+    errno.EDQUOT: "the quota is used up: free space and put it again",
+    errno.EFBIG: "the limit on the size of files is reached (ulimit -f): raise it and put it again",
+    errno.EROFS: "the disk is read-only: what is there can be read, put needs a disk to write to",
+    errno.EACCES: "writing is not permitted: what is there can be read, put needs the permission",
+}
+
+
+def refused(error: OSError, folder: Path, run: str, safe: int) -> str:
+    """What to say of a put that the disk refused."""
+    what = _REMEDY.get(error.errno or 0, f"{error.strerror}: see to the disk and put it again")
+    return (
+        f"put into {str(folder)!r}: {what}; run {run[:12]} is not in the store, "
+        f"the {safe} records before it are safe"
+    )
 
 
 def sync_folder(folder: Path) -> None:

@@ -10,6 +10,7 @@ from leadline.tracing.attention import attention, present
 from leadline.tracing.branches import Branch
 from leadline.tracing.fold import closed, exclusive, fold
 from leadline.tracing.graph import Graph
+from leadline.tracing.naming import Naming
 from leadline.tracing.numbers import snapped
 
 
@@ -48,19 +49,21 @@ def fold_branch(graph: Graph, b: Branch, into: Folds) -> None:
         into.takes[name]["branch"] = ONE
 
 
-def fold_readout(graph: Graph, name: str, node: int, into: Folds) -> None:
+def fold_readout(graph: Graph, name: str, node: int, naming: Naming, into: Folds) -> None:
     """Find where a tied readout's multiplier goes: before the product with its weight.
 
     What the embedding gives up because its output is multiplied already, the readout lacks.
     """
     data = next(i for i in graph.nodes[node].inputs if graph.is_act(i))
     found = fold(graph, data)
-    if found is None or not exclusive(graph, found, data, {node}):
+    free = found is not None and not any("*" in naming.template(p) for p in found.parameters)
+    if found is None or not free or not exclusive(graph, found, data, {node}):
         into.obstacles.append(
             (
                 "readout",
                 f"parameter {name!r} is both embedding and readout, and nothing before the readout can "
-                "take its multiplier: end the model with an affine norm, or untie the two",
+                "take its multiplier: end the model with an affine norm that belongs to no layer, or "
+                "untie the two",
             )
         )
         return

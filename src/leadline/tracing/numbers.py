@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from leadline.parametrization.rules import ONE, Power
 from leadline.tracing.attention import Logits, attention, exponent
-from leadline.tracing.branches import is_weight_layer
+from leadline.tracing.branches import is_weight_layer, layer_weights
 from leadline.tracing.fold import NORMS, SCALINGS, VIEWS, closed, exclusive, fold
 from leadline.tracing.graph import Graph, template
 from leadline.tracing.naming import Naming
@@ -91,7 +91,9 @@ def _applied(graph: Graph, logits: list[Logits], tied: frozenset[str]) -> _Appli
         i = node.index
         if node.op not in SCALINGS or len(node.numbers) != 1 or node.value is not None:
             continue
-        if i in skipped or not node.numbers[0]:
+        if i in skipped or not node.numbers[0] or _drops(graph, i):
+            continue
+        if not (graph.is_act(i) or graph.leaves(i)):
             continue
         names = _home(graph, i, tied)
         if names is None:
@@ -100,6 +102,15 @@ def _applied(graph: Graph, logits: list[Logits], tied: frozenset[str]) -> _Appli
             out.products[name] = out.products.get(name, 1.0) * _number(graph, i)
     out.logits = sorted(skipped)
     return out
+
+
+def _drops(graph: Graph, i: int) -> bool:
+    """Does a random mask follow, as in stochastic depth? The number restores the mean, then."""
+    followers = [graph.nodes[c] for c in graph.consumers[i]]
+    return bool(followers) and all(
+        n.op in SCALINGS and any(graph.random >> j & 1 and j != i for j in n.inputs)
+        for n in followers
+    )
 
 
 def _number(graph: Graph, i: int) -> float:
@@ -130,11 +141,7 @@ def _starts(graph: Graph, i: int, tied: frozenset[str]) -> Iterator[tuple[frozen
     # Logits of a tied readout: what comes before the product.
     while graph.nodes[i].op in SCALINGS or graph.nodes[i].op in VIEWS:
         i = next((j for j in graph.nodes[i].inputs if graph.is_act(j)), -1)
-    if (
-        i >= 0
-        and is_weight_layer(graph, i)
-        and set(graph.leaves(graph.nodes[i].inputs[-1])) <= tied
-    ):
+    if i >= 0 and is_weight_layer(graph, i) and layer_weights(graph, i) <= tied:
         yield frozenset(), next(j for j in graph.nodes[i].inputs if graph.is_act(j))
 
 

@@ -10,7 +10,16 @@ from typing import Any
 
 from leadline.errors import check_choice
 from leadline.parametrization.rules import ROLES
-from leadline.tracing.fold import CONVOLUTIONS, MATRIX, NORMS, SCALINGS, VIEWS, WEIGHT_NORM
+from leadline.tracing.fold import (
+    ATTENTION,
+    CONVOLUTIONS,
+    MATRIX,
+    NORMS,
+    SCALINGS,
+    SUMS,
+    VIEWS,
+    WEIGHT_NORM,
+)
 from leadline.tracing.graph import Graph
 
 GIVEN = (*ROLES, "frozen")
@@ -27,6 +36,7 @@ class Use:
     fan_out: bool = False
     """Does what it contracts, and what it makes, grow with width?"""
     node: int = -1
+    op: str = ""
 
 
 def uses(graph: Graph, wide: Graph, grows: dict[str, tuple[bool, ...]]) -> dict[str, list[Use]]:
@@ -44,7 +54,7 @@ def uses(graph: Graph, wide: Graph, grows: dict[str, tuple[bool, ...]]) -> dict[
         for place, j in enumerate(node.inputs):
             names = () if graph.is_act(j) else graph.leaves(j)
             for name in names:
-                use = Use("other", node=i)
+                use = Use("other", node=i, op=node.op)
                 if node.op in CONVOLUTIONS and place == 1:
                     g = grows[name]
                     turned = bool(node.kwargs.get("transposed"))
@@ -53,12 +63,7 @@ def uses(graph: Graph, wide: Graph, grows: dict[str, tuple[bool, ...]]) -> dict[
                     use = _product(graph, growing, i, j)
                 elif node.op in ("embedding", "index", "index_select", "gather") and place == 0:
                     use = Use("embedding", False, True in grows[name], i)
-                elif (
-                    node.op in NORMS
-                    or node.op in MATRIX
-                    or node.op in CONVOLUTIONS
-                    or node.op in _ELEMENTWISE
-                ):
+                elif node.op in _ELEMENTWISE:
                     use = Use("elementwise", node=i)
                 if use.how == "matrix":
                     use = replace(use, how=_how(graph, j, name))
@@ -66,8 +71,16 @@ def uses(graph: Graph, wide: Graph, grows: dict[str, tuple[bool, ...]]) -> dict[
     return out
 
 
-_ELEMENTWISE = frozenset(
-    "add sub mul div add_ sub_ mul_ div_ cat stack where rsub addcmul pow lerp".split()
+_ELEMENTWISE = (
+    NORMS
+    | MATRIX
+    | CONVOLUTIONS
+    | ATTENTION
+    | SCALINGS
+    | SUMS
+    | frozenset(
+        "cat stack where addcmul pow lerp copy_ select_scatter index_put index_put_ _prelu_kernel".split()
+    )
 )
 
 
@@ -139,14 +152,14 @@ def role(name: str, grows: tuple[bool, ...], found: list[Use]) -> tuple[str, str
     if others == {"embedding"}:
         return ("input", "embedding: only its fan-out grows", False) if any(grows) else (
             "finite", "no dimension grows", False)  # fmt: skip
-    if others == {"elementwise"} or sum(grows) != 1 or len(grows) == 1:
-        if others == {"elementwise"} and sum(grows) == 1:
-            return (
-                ("vector", "a vector that grows", False)
-                if len(grows) == 1
-                else ("input", "added or multiplied: one entry a neuron", False)
-            )
-        return (*_by_shape(name, grows, ""), False)
+    if others == {"elementwise"} and sum(grows) == 1 and len(grows) > 1:
+        return "input", "added or multiplied: one entry a neuron", False
+    if "other" in others and len(grows) > 1 and any(grows):
+        ops = sorted({u.op for u in found if u.how == "other"})
+        raise ValueError(
+            f"parameter {name!r} is used by {', '.join(ops)}, which is no operation whose scale is known: "
+            f"use matmul, linear or a convolution, or give roles={{{name!r}: ...}}"
+        )
     return (*_by_shape(name, grows, ""), False)
 
 

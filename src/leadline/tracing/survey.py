@@ -23,11 +23,12 @@ from leadline.tracing.builder import (
     shapes,
 )
 from leadline.tracing.draws import draws
-from leadline.tracing.graph import Graph, record, template
+from leadline.tracing.graph import Graph, template
 from leadline.tracing.kinds import Ambiguous, Kind, assign, growth
 from leadline.tracing.naming import Naming
 from leadline.tracing.numbers import size_multipliers
 from leadline.tracing.places import find_places, outside_branches, repeats
+from leadline.tracing.recorder import record
 
 __all__ = ["Ambiguous", "Kind", "Survey", "assign", "growth", "survey"]
 
@@ -109,7 +110,7 @@ def survey(
     for b in found:
         multipliers.fold_branch(graph, b, folds)
     for name, node in tied.items():
-        multipliers.fold_readout(graph, name, node, folds)
+        multipliers.fold_readout(graph, name, node, naming, folds)
     rows = {name: _with_folds(name, k, folds) for name, k in rows.items()}
     kinds = list(dict.fromkeys(rows.values()))
     names = {name: kinds.index(k) for name, k in rows.items()}
