@@ -144,9 +144,15 @@ def example(model: nn.Module, given: Any, at: Size) -> Any:
         return given(at.width, at.depth)
     if given is not None:
         return given
-    device = next(model.parameters()).device
+    like = next(model.parameters())
+
+    def fit(x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            return x
+        return x.to(like.device, like.dtype if x.is_floating_point() else x.dtype)
+
     with seeded(0):
-        return tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, _guess(model))
+        return tree_map(fit, _guess(model))
 
 
 def _guess(model: nn.Module) -> Any:
