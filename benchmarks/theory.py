@@ -43,7 +43,7 @@ def first() -> None:
             limit = first_step(p, net, coupling)[0, 0]
             finite = first_step(p, net, coupling, 64)[0, 0]
             s = ll.solve(
-                p, net, sgd, width=4096, depth=64, seeds=6, variance_reduction="balanced", **how
+                p, net, sgd, width=4096, depth=64, seeds=24, variance_reduction="balanced", **how
             )
             t = ll.train(p, net, sgd, width=512, depth=32, seeds=10, **how)
             a, b = (r.train_outputs[:, 1, 0, 0] / sgd.lr for r in (s, t))
