@@ -353,10 +353,12 @@ def plan(
     found = survey(build, at, inputs, roles)
     _refuse_obstacles(scheme, found.obstacles, found.branches)
     names = _names(build, found.kinds, found.naming, at, to)
-    if not found.branches and scheme != "sp":
+    s = resolve(scheme, None)
+    if not found.branches and s is not None and s.branch != 0:
         raise ValueError(
-            "no residual branch repeats with depth: the schemes scale branches of residual networks; "
-            "give scheme='sp', or build a model with skip connections"
+            f"no residual branch repeats with depth: scheme={s.name!r} scales branches of residual "
+            "networks; give scheme='mup', which scales with width alone, or build a model with skip "
+            "connections"
         )
     return Plan(
         scheme,

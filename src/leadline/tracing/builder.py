@@ -109,6 +109,11 @@ def check_parameters(model: nn.Module, what: str) -> None:
                 f"{what}: parameter {name!r} is lazy (no shape yet): run one batch through the model "
                 "inside the builder before it returns"
             )
+        if p.is_complex():
+            raise ValueError(
+                f"{what}: parameter {name!r} is {p.dtype}: the rules are for real numbers; hold real and "
+                "imaginary part as two parameters"
+            )
         if not p.is_floating_point():
             raise ValueError(
                 f"{what}: parameter {name!r} is {p.dtype}, quantised: plan the floating-point model "
