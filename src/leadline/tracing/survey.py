@@ -106,7 +106,7 @@ def survey(
             role,
             reason,
             **place,
-            tied=tuple(aka.get(name, ())),
+            tied=tuple(dict.fromkeys(template(n) for n in aka.get(name, ()))),
         )
     if problems:
         raise ValueError("cannot decide:\n  " + "\n  ".join(problems))
