@@ -189,7 +189,12 @@ def main(names: list[str]) -> None:
                 )
                 for k, quantity in enumerate(("own", "effect")):
                     key = f"{quantity} {axis}"
-                    row = dict(scheme=name, optimizer=optimizer, quantity=key, due=due(name, optimizer)[key])
+                    row = dict(
+                        scheme=name,
+                        optimizer=optimizer,
+                        quantity=key,
+                        due=due(name, optimizer)[key],
+                    )
                     row |= fit(DEPTHS if axis == "depth" else WIDTHS, values[:, :, k]) | {"lr": lr}
                     lines.append(row)
                     print(

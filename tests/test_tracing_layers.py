@@ -300,7 +300,9 @@ class Fused(nn.Module):
 
 
 def test_fused_projections_cannot_take_a_growing_heads_scale():
-    with pytest.raises(ValueError, match=r"head size in 'blocks.0.a' grows.*keep the head size constant"):
+    with pytest.raises(
+        ValueError, match=r"head size in 'blocks.0.a' grows.*keep the head size constant"
+    ):
         lines(sequence(Fused))
 
 
@@ -362,7 +364,9 @@ def test_post_norm_needs_a_word_about_the_norms():
         self.up, self.down, self.norm = nn.Linear(n, n), nn.Linear(n, n), nn.LayerNorm(n)
 
     build = dense(block(make, lambda self, h: self.norm(h + self.down(F.relu(self.up(h))))))
-    with pytest.raises(ValueError, match=r"'blocks.0.norm.bias' repeats with depth.*not behind the sum"):
+    with pytest.raises(
+        ValueError, match=r"'blocks.0.norm.bias' repeats with depth.*not behind the sum"
+    ):
         lines(build)
     found, plan = lines(build, roles={"blocks.*.norm.*": dict(role="vector", branch=False)})
     assert found["blocks.*.norm.weight"] == ("vector", "-", "-")
@@ -375,7 +379,7 @@ def test_width_alone_needs_no_branches():
         hidden = [nn.Sequential(nn.Linear(n, n), nn.ReLU()) for _ in range(depth)]
         return nn.Sequential(nn.Linear(10, n), nn.Sequential(*hidden), nn.Linear(n, 3))
 
-    with pytest.raises(ValueError, match="no residual branch repeats with depth.*scheme='mup'"):
+    with pytest.raises(ValueError, match=r"no residual branch repeats with depth.*scheme='mup'"):
         lines(build)
     found, _ = lines(build, scheme="mup")
     assert found["1.*.0.weight"] == ("hidden", "-", "-")

@@ -120,7 +120,10 @@ def check_parameters(model: nn.Module, what: str) -> None:
                 "and quantise afterwards"
             )
     if not any_parameter:
-        raise ValueError(f"{what} has no parameters: there is nothing to parametrize")
+        raise ValueError(
+            f"{what} has no parameters, so there is nothing to parametrize (quantised modules hold "
+            "none: plan the floating-point model)"
+        )
 
 
 def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:

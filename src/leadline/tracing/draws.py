@@ -15,7 +15,8 @@ from leadline.tracing.kinds import Kind
 # Models are small at the base: more draws cost little, and decide rules of parameters with few entries.
 _DRAWS = 1000
 _SECONDS = 20.0
-# A rule of matrices that fits is looked at more closely, as long as that is cheap: 1/log(depth) is near 1/√depth.
+# A rule of matrices that fits is looked at more closely, as long as that is cheap: 1/log(depth) is
+# near 1/√depth.
 _CLOSE, _CLOSER_DRAWS, _CLOSER_SECONDS = 0.008, 16, 1.0
 
 

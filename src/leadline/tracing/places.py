@@ -70,8 +70,9 @@ def outside_branches(
     for name in sorted(used & set(rows)):
         k, kind = rows[name], names[name]
         if k.position is None and k.role != "frozen" and there[kind] > here[kind]:
-            remedy = "give its layer a skip connection" if len(k.shape) > 1 else (
-                "put it inside the branch (norm before the branch's weights, not behind the sum)")  # fmt: skip
+            remedy = "give its layer a skip connection"
+            if len(k.shape) < 2:
+                remedy = "put it inside the branch (norm before the branch's weights, not behind the sum)"
             message = (
                 f"parameter {name!r} repeats with depth and is in no residual branch, so nothing says "
                 f"how it scales with depth: {remedy}, or count it as the stream's, unscaled over depth, "
@@ -91,7 +92,7 @@ def shared_over_depth(
             "branch",
             f"parameter {name!r} is used {here[name]} times at one depth and {there[name]} times at twice "
             "that, so its effects add up and nothing says how it scales with depth: give every layer its "
-            f"own, or count it as unscaled over depth with roles={{{name!r}: dict(role=..., branch=False)}}",
+            f"own, or count it as unscaled with roles={{{name!r}: dict(role=..., branch=False)}}",
         )
         for name in sorted(names)
         if "*" not in naming.template(name) and there[name] > here[name]

@@ -48,13 +48,14 @@ def check_reductions(graph: Graph, wide: Graph, deep: Graph) -> None:
                     "shares shrink as that grows, which no weight's scale can follow; use another "
                     "activation, or keep that dimension constant"
                 )
-        elif node.op in _GROWTH and not means & set(_followers(graph, i)):
-            if _terms(graph, i) != _terms(wide, i):
-                what = "sums" if _GROWTH[node.op] != 0.5 else "takes a norm"
-                raise ValueError(
-                    f"module {node.module!r} {what} over a dimension that grows with width, which no "
-                    f"parameter's scale can follow: {_REMEDY}"
-                )
+            continue
+        growing = node.op in _GROWTH and _terms(graph, i) != _terms(wide, i)
+        if growing and not means & set(_followers(graph, i)):
+            what = "takes a norm" if _GROWTH[node.op] == 0.5 else "sums"
+            raise ValueError(
+                f"module {node.module!r} {what} over a dimension that grows with width, which no "
+                f"parameter's scale can follow: {_REMEDY}"
+            )
     here, there = (_by_place(g) for g in (graph, deep))
     for (module, op), terms in there.items():
         before = here.get((module, op), terms)
@@ -81,9 +82,10 @@ def _followers(graph: Graph, i: int) -> list[int]:
             node = graph.nodes[c]
             if node.op in VIEWS and node.op not in _GROWTH and node.op != "mean":
                 queue.append(c)
-            elif node.op in SCALINGS and len(node.numbers) == 1 and node.numbers[0]:
-                if len(node.inputs) == 1 or graph.nodes[node.inputs[1]].value is not None:
-                    out.append(c)
+                continue
+            by_number = node.op in SCALINGS and len(node.numbers) == 1 and node.numbers[0]
+            if by_number and all(graph.nodes[j].value is not None for j in node.inputs[1:]):
+                out.append(c)
     return out
 
 
