@@ -71,6 +71,15 @@ def test_every_dimension_of_convolutions_and_group_norm():
         }, dims
 
 
+def test_a_convolutional_readout_is_a_readout():
+    from check_models import Convolutional
+
+    found, plan = lines(Convolutional, inputs=torch.randn(2, 3, 8, 8))
+    assert found["head.weight"] == ("readout", "-", "-")
+    head = plan.factors()["head.weight"]
+    assert (head.init, head.lr) == pytest.approx((M**-0.5, 1 / M))
+
+
 def test_depthwise_and_transposed_convolutions():
     def make(self, n):
         self.deep = nn.Conv2d(n, n, 3, padding=1, groups=n, bias=False)
