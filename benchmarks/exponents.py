@@ -10,7 +10,10 @@ f(θ_0) would double the seeds' noise. Over depth 4 … 64 (width 256) and width
 
 Slopes are over the last two octaves, ± the 95 % of seeds (Student's t); local slopes octave by octave.
 Due: own r^(a + c) over depth and m^(q - p) over width; effect r^(1 + 2a + c) over depth, m^0 over width.
-A scheme wants 0; sp promises nothing (–). Results go to benchmarks/results/exponents.json.
+Without a branch multiplier (sp, mup) the stream grows exponentially with depth and no exponent exists:
+due is then the slope of the mean field at these very depths (``unscaled``). sp over width: its gradients
+are m^-½ and its rates 1, so own m^½ and effect m with SGD, m and m^1½ with Adam. Nobody wants these.
+Results go to benchmarks/results/exponents.json.
 """
 
 from __future__ import annotations
@@ -136,18 +139,40 @@ def fit(sizes: tuple[int, ...], values: np.ndarray) -> dict:
     )
 
 
-def due(scheme: str) -> dict[str, float | None]:
+def unscaled(optimizer: str) -> tuple[float, float]:
+    """Slopes of own and effect over the last depths when branches have no multiplier.
+
+    nn.Linear draws variances 1/(3 fan_in) and ReLU keeps half: |h|² grows by ρ = 1 + 1/18 a block, and
+    squared gradients by as much on the way down. Correlations between samples are left out.
+    """
+    rho, own, effect = 1 + 1 / 18, [], []
+    for depth in DEPTHS:
+        block = np.arange(depth)
+        h, g = rho**block, rho ** (depth - 1.0 - block)
+        if optimizer == "sgd":  # ΔW1 h = η g h·h
+            own.append(np.sqrt((g * h**2).mean()))
+            effect.append((g * h).sum())
+        else:  # ΔW1 = η sign(g hᵀ)
+            own.append(np.sqrt(h.mean()))
+            effect.append(np.sqrt(g * h).sum())
+    x = np.log(DEPTHS[-3:])
+    return tuple(float(np.polyfit(x, np.log(y[-3:]), 1)[0]) for y in (own, effect))
+
+
+def due(scheme: str, optimizer: str) -> dict[str, float]:
     """Of own and effect over both axes."""
     if scheme == "sp":
-        return {"own depth": None, "effect depth": None, "own width": None, "effect width": None}
-    s = SCHEMES[scheme]
-    own = s.branch + s.rate_internal
-    return {
-        "own depth": own,
-        "effect depth": 1 + s.branch + own,
-        "own width": s.rate_width + s.readout,
-        "effect width": 0.0,
-    }
+        width = (0.5, 1.0) if optimizer == "sgd" else (1.0, 1.5)
+        depth = unscaled(optimizer)
+    else:
+        s = SCHEMES[scheme]
+        own = s.branch + s.rate_internal
+        width = (s.rate_width + s.readout, 0.0)
+        depth = (own, 1 + s.branch + own) if s.branch else unscaled(optimizer)
+    out = {}
+    for axis, pair in (("depth", depth), ("width", width)):
+        out |= {f"{q} {axis}": round(v, 3) for q, v in zip(("own", "effect"), pair, strict=True)}
+    return out
 
 
 def main(names: list[str]) -> None:
@@ -164,12 +189,17 @@ def main(names: list[str]) -> None:
                 )
                 for k, quantity in enumerate(("own", "effect")):
                     key = f"{quantity} {axis}"
-                    row = dict(scheme=name, optimizer=optimizer, quantity=key, due=due(name)[key])
+                    row = dict(
+                        scheme=name,
+                        optimizer=optimizer,
+                        quantity=key,
+                        due=due(name, optimizer)[key],
+                    )
                     row |= fit(DEPTHS if axis == "depth" else WIDTHS, values[:, :, k]) | {"lr": lr}
                     lines.append(row)
                     print(
                         f"{name:20s} {optimizer:9s}  {key:12s} "
-                        f"{'–' if row['due'] is None else format(row['due'], '+.1f'):>5s}   "
+                        f"{row['due']:+.2f}   "
                         f"{row['slope']:+.3f} ± {row['error']:.3f}   "
                         + " ".join(f"{s:+.2f}" for s in row["local"]),
                         flush=True,

@@ -154,6 +154,39 @@ def test_a_submodule_called_module():
     assert len(plan.param_groups(twice, 1e-3)) == len(groups)
 
 
+class Twice(nn.Module):
+    """Names that hold ``module.`` twice, words that begin with it, and the same name inside and outside."""
+
+    def __init__(self, width, depth):
+        super().__init__()
+        self.module = nn.Module()
+        self.module.module = Model(width, depth)
+        self.module.decoder = nn.Linear(4, 5)
+        self.embed = nn.Linear(8, 8)
+        self.module.embed = nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.module.decoder(self.module.module(self.module.embed(self.embed(x))))
+
+
+def test_names_that_hold_module_twice():
+    plan = ll.plan(
+        Twice, dict(width=16, depth=2), dict(width=32, depth=2), inputs=torch.randn(2, 8)
+    )
+    assert {n for n, _ in Twice(32, 2).named_parameters()} == set(plan.names)
+    model = plan.apply(Twice(32, 2))
+    kinds = {n: k.template for n, k in plan.kind_of(model).items()}
+    assert kinds["module.decoder.weight"] == "module.decoder.weight"
+    assert kinds["embed.weight"] == "embed.weight"
+    assert kinds["module.embed.weight"] == "module.embed.weight"
+    assert kinds["module.module.embed.weight"] == "module.module.embed.weight"
+    # Wrapped, every name begins with module. once more, and is none of the names that do so anyway.
+    wrapped = torch.optim.swa_utils.AveragedModel(model)
+    assert {n: k.template for n, k in plan.kind_of(wrapped).items()} == {
+        f"module.{n}": t for n, t in kinds.items()
+    }
+
+
 def test_base_is_the_identity_for_every_scheme_and_optimizer():
     from leadline.parametrization.optimizers import OPTIMIZERS
     from leadline.planning.schemes import NAMES

@@ -63,7 +63,8 @@ def _to_index(template: str) -> str:
     ('h.*', '')
     """
     parts = template.split(".")
-    return ".".join(parts[: len(parts) - parts[::-1].index("*")]) if "*" in parts else ""
+    last = max((i for i, part in enumerate(parts) if "*" in part), default=-1)
+    return ".".join(parts[: last + 1])
 
 
 def streams(blocks: Mapping[str, str], seen: Mapping[str, Seen]) -> dict[str, Tensor]:

@@ -150,8 +150,7 @@ class Plan:
         Raises:
             ValueError: the model has another size, or parameters that the plan does not know.
         """
-        templates = {k.template for k in self.kinds}
-        own = {n: self._own_name(n, templates) for n in shapes(model)}
+        own = self._own_names(list(shapes(model)))
         found = {own[n]: s for n, s in shapes(model).items()}
         known = {
             n: k for n, k in self.names.items()
@@ -161,14 +160,23 @@ class Plan:
         known |= assign(self.kinds, self.naming, rest, self.m)
         return {n: self.kinds[known[own[n]]] for n in own}
 
-    def _own_name(self, name: str, templates: set[str]) -> str:
-        """The builder's name of a parameter, without what wrappers put before or into it."""
-        parts = name.split(".")
-        bare = [p for p in parts if p not in _WRAPPERS]
-        for candidate in (parts, bare, *_unwrapped(parts), *_unwrapped(bare)):
-            if self.naming.template(".".join(candidate)) in templates:
-                return ".".join(candidate)
-        return name
+    def _own_names(self, names: list[str]) -> dict[str, str]:
+        """The builder's names of a model's parameters, without what wrappers put before or into them.
+
+        Decided for all at once: a model that holds both ``weight`` and ``module.weight`` stays one.
+        """
+        templates = {k.template for k in self.kinds}
+        bare = [".".join(p for p in n.split(".") if p not in _WRAPPERS) for n in names]
+        for candidates in (names, bare):
+            while True:
+                known = all(self.naming.template(n) in templates for n in candidates)
+                if known and len(set(candidates)) == len(names):
+                    return dict(zip(names, candidates, strict=True))
+                if not all(n.startswith("module.") for n in candidates):
+                    break
+                # DDP and AveragedModel.
+                candidates = [n.removeprefix("module.") for n in candidates]
+        return {n: n for n in names}
 
     def factors(self, model: nn.Module | None = None) -> dict[str, Factors]:
         """Factors by parameter name, at the target (or of a model of the target's size).
@@ -295,15 +303,6 @@ class Plan:
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
-def _unwrapped(parts: list[str]) -> list[list[str]]:
-    """Without one, two, ... leading ``module`` (DDP, AveragedModel)."""
-    out = []
-    while len(parts) > 1 and parts[0] == "module":
-        parts = parts[1:]
-        out.append(parts)
-    return out
-
-
 def plan(
     build: Builder,
     base: Mapping[str, int] | Size,
@@ -353,10 +352,12 @@ def plan(
     found = survey(build, at, inputs, roles)
     _refuse_obstacles(scheme, found.obstacles, found.branches)
     names = _names(build, found.kinds, found.naming, at, to)
-    if not found.branches and scheme != "sp":
+    s = resolve(scheme, None)
+    if not found.branches and s is not None and s.branch != 0:
         raise ValueError(
-            "no residual branch repeats with depth: the schemes scale branches of residual networks; "
-            "give scheme='sp', or build a model with skip connections"
+            f"no residual branch repeats with depth: scheme={s.name!r} scales branches of residual "
+            "networks; give scheme='mup', which scales with width alone, or build a model with skip "
+            "connections"
         )
     return Plan(
         scheme,

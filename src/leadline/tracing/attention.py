@@ -62,18 +62,13 @@ def present(graph: Graph, wide: Graph, logits: Logits) -> float:
 
 
 def contractions(graph: Graph, wide: Graph) -> list[str]:
-    """Sums over dimensions that grow with width in which no parameter takes part.
-
-    Raises:
-        ValueError: a plain sum over such a dimension.
-    """
+    """Products that sum over dimensions that grow with width, and in which no parameter takes part."""
     known = {x.node for x in attention(graph)}
     out = []
     for node in graph.nodes:
         i = node.index
         if not graph.is_act(i):
             continue
-        other = wide.nodes[i]
         if node.op in MATRIX and i not in known and _without_parameters(graph, i):
             left = node.inputs[-2]
             if graph.nodes[left].shape[-1] != wide.nodes[left].shape[-1]:
@@ -83,32 +78,12 @@ def contractions(graph: Graph, wide: Graph) -> list[str]:
                     "keep that dimension constant (more heads), or divide by it in the forward pass "
                     "and put a norm behind it"
                 )
-        elif node.op == "sum" and not _positive(graph, node.inputs[0]):
-            a, b = (
-                math.prod(g.nodes[node.inputs[0]].shape) / max(math.prod(n.shape), 1)
-                for g, n in ((graph, node), (wide, other))
-            )
-            if a != b:
-                raise ValueError(
-                    f"module {node.module!r} sums over a dimension that grows with width, which no "
-                    "parameter's scale can follow: write the sum as a Linear layer (or matmul with its "
-                    "parameter), or take the mean"
-                )
     return out
 
 
 def _without_parameters(graph: Graph, i: int) -> bool:
     pair = graph.nodes[i].inputs[-2:]
     return len(pair) == 2 and all(graph.is_act(j) or not graph.leaves(j) for j in pair)
-
-
-def _positive(graph: Graph, i: int) -> bool:
-    """Squares and the like, as norms sum them."""
-    while graph.nodes[i].op in VIEWS:
-        i = graph.nodes[i].inputs[0]
-    node = graph.nodes[i]
-    squared = node.op == "mul" and len(node.inputs) == 2 and node.inputs[0] == node.inputs[1]
-    return squared or node.op in ("pow", "abs", "square", "exp", "_softmax")
 
 
 def _data(graph: Graph, i: int) -> bool:

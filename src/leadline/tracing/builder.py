@@ -109,13 +109,21 @@ def check_parameters(model: nn.Module, what: str) -> None:
                 f"{what}: parameter {name!r} is lazy (no shape yet): run one batch through the model "
                 "inside the builder before it returns"
             )
+        if p.is_complex():
+            raise ValueError(
+                f"{what}: parameter {name!r} is {p.dtype}: the rules are for real numbers; hold real and "
+                "imaginary part as two parameters"
+            )
         if not p.is_floating_point():
             raise ValueError(
                 f"{what}: parameter {name!r} is {p.dtype}, quantised: plan the floating-point model "
                 "and quantise afterwards"
             )
     if not any_parameter:
-        raise ValueError(f"{what} has no parameters: there is nothing to parametrize")
+        raise ValueError(
+            f"{what} has no parameters, so there is nothing to parametrize (quantised modules hold "
+            "none: plan the floating-point model)"
+        )
 
 
 def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -15,6 +15,9 @@ from leadline.tracing.kinds import Kind
 # Models are small at the base: more draws cost little, and decide rules of parameters with few entries.
 _DRAWS = 1000
 _SECONDS = 20.0
+# A rule of matrices that fits is looked at more closely, as long as that is cheap: 1/log(depth) is
+# near 1/√depth.
+_CLOSE, _CLOSER_DRAWS, _CLOSER_SECONDS = 0.008, 16, 1.0
 
 
 def draws(
@@ -57,7 +60,10 @@ def draws(
                 last[k] = str(e)
                 continue
             out[k] = replace(kinds[k], rule=rule, scale=here[0].rms)
-            open_.discard(k)
+            close = len(kinds[k].shape) < 2 or max(s.error for s in here) < _CLOSE
+            spent = time.monotonic() - started > _CLOSER_SECONDS
+            if close or spent or seed + 1 >= _CLOSER_DRAWS:
+                open_.discard(k)
         if not open_:
             return out
     lines = [

@@ -11,14 +11,14 @@ RANDOM = frozenset(
     "rand randn randint randperm rand_like randn_like bernoulli bernoulli_ uniform_ normal_ normal "
     "exponential_ native_dropout dropout multinomial empty empty_like new_empty empty_strided".split()
 )
-_INDEX = re.compile(r"(?<![^.])\d+(?![^.])")
+_INDEX = re.compile(r"\d+")
 
 
 def template(name: str) -> str:
-    """A name with its list indices replaced: equal for all repetitions of a module.
+    """A name with its numbers replaced: equal for all repetitions of a module.
 
-    >>> template("blocks.3.mlp.0.weight")
-    'blocks.*.mlp.*.weight'
+    >>> template("blocks.3.mlp.0.weight"), template("encoder_layer_12.fc1.weight")
+    ('blocks.*.mlp.*.weight', 'encoder_layer_*.fc*.weight')
     """
     return _INDEX.sub("*", name)
 

@@ -99,8 +99,7 @@ def assign(
             raise Ambiguous(
                 f"parameter {name!r} could be any of {len(fits)} parameters of the base model that have "
                 "different places in it: give its layer a name of its own (not a number in one "
-                "Sequential with the others), or the same role to all, as in "
-                f"roles={{{kinds[fits[0]].template!r}: dict(role={kinds[fits[0]].role!r}, branch=False)}}"
+                "Sequential with the others)"
             )
         out[name] = fits[0]
     return out

@@ -38,8 +38,8 @@ def fold_branch(graph: Graph, b: Branch, into: Folds) -> None:
         into.obstacles.append(
             (
                 "branch",
-                f"the residual branch {b.name or 'of the model'!r} ends in {node.op!r} (module "
-                f"{node.module!r}), and no weight that acts on it alone can take the branch's "
+                f"the residual branch {repr(b.name) if b.name else 'of the model'} ends in {node.op!r} "
+                f"(module {node.module!r}), and no weight that acts on it alone can take the branch's "
                 "multiplier: end the branch with a Linear, a Conv, a norm with affine=True, or a "
                 "LayerScale gain",
             )

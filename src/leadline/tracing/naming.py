@@ -1,7 +1,8 @@
-"""Which list indices in parameter names count layers."""
+"""Which numbers in parameter names count layers: list indices, and those of names like layer_3."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -9,15 +10,15 @@ from leadline.tracing.graph import template
 
 
 def _indices(name: str) -> list[str]:
-    return [part for part in name.split(".") if part.isdigit()]
+    return re.findall(r"\d+", name)
 
 
 @dataclass(frozen=True)
 class Naming:
-    """Turns the indices that grow with depth into ``*``; others (stage 0, layer 1 of an MLP) stay.
+    """Turns the indices that grow with depth into ``*``; others (stage 0, fc1) stay.
 
     Attributes:
-        free: for every name with all its indices replaced, which of them grow with depth.
+        free: for every name with all its numbers replaced, which of them grow with depth.
     """
 
     free: Mapping[str, tuple[bool, ...]]
@@ -41,8 +42,7 @@ class Naming:
     def template(self, name: str) -> str:
         """The name that all repetitions over depth share."""
         free = iter(self.free.get(template(name), ()))
-        parts = ["*" if part.isdigit() and next(free, False) else part for part in name.split(".")]
-        return ".".join(parts)
+        return re.sub(r"\d+", lambda number: "*" if next(free, False) else number.group(), name)
 
     def module(self, module: str, parameter: str) -> str:
         """The same for the module that begins a parameter's name."""

@@ -12,6 +12,7 @@ from leadline.tracing.branches import is_weight_layer, layer_weights
 from leadline.tracing.fold import NORMS, SCALINGS, VIEWS, closed, exclusive, fold
 from leadline.tracing.graph import Graph, template
 from leadline.tracing.naming import Naming
+from leadline.tracing.reductions import averages
 
 _NEAR = "move the multiplier next to a weight, or make it constant and let the plan scale"
 
@@ -87,11 +88,12 @@ def _applied(graph: Graph, logits: list[Logits], tied: frozenset[str]) -> _Appli
     """Every product with a number."""
     out = _Applied()
     skipped = set().union(*(x.scalings for x in logits))
+    means = averages(graph)
     for node in graph.nodes:
         i = node.index
         if node.op not in SCALINGS or len(node.numbers) != 1 or node.value is not None:
             continue
-        if i in skipped or not node.numbers[0] or _drops(graph, i):
+        if i in skipped or i in means or not node.numbers[0] or _drops(graph, i):
             continue
         if not (graph.is_act(i) or graph.leaves(i)):
             continue
@@ -172,7 +174,7 @@ def _next(graph: Graph, i: int) -> set[str] | None:
 def _over_depth(what: str, a: dict[str, float], b: dict[str, float]) -> float:
     """Exponent of depth that explains the numbers at two depths."""
     values = ({*a.values()}, {*b.values()})
-    if values[0] == values[1] or all(b.get(k) == x for k, x in a.items()):
+    if values[0] == values[1]:
         return 0.0
     if not all(len(v) == 1 for v in values):
         raise ValueError(

@@ -62,21 +62,48 @@ def find_places(
 
 
 def outside_branches(
-    rows: dict[str, Kind], names: dict[str, int], deep: dict[str, int], layers: set[str]
+    rows: dict[str, Kind], names: dict[str, int], deep: dict[str, int], used: set[str]
 ) -> list[tuple[str, str]]:
-    """Weight layers that repeat with depth beside the residual branches."""
+    """Parameters that repeat with depth beside the residual branches: their effects add up."""
     here, there = Counter(names.values()), Counter(deep.values())
-    out = []
-    for name in sorted(layers & set(rows)):
+    out: dict[int, tuple[str, str]] = {}
+    for name in sorted(used & set(rows)):
         k, kind = rows[name], names[name]
         if k.position is None and k.role != "frozen" and there[kind] > here[kind]:
-            out.append(
-                (
-                    "branch",
-                    f"parameter {name!r} belongs to a weight layer that repeats with depth and is in no "
-                    "residual branch, so nothing says how it scales with depth: give it a skip "
-                    "connection, or count it as the stream's with "
-                    f"roles={{{k.template!r}: dict(role={k.role!r}, branch=False)}}",
-                )
+            remedy = "give its layer a skip connection"
+            if len(k.shape) < 2:
+                remedy = "put it inside the branch (norm before the branch's weights, not behind the sum)"
+            message = (
+                f"parameter {name!r} repeats with depth and is in no residual branch, so nothing says "
+                f"how it scales with depth: {remedy}, or count it as the stream's, unscaled over depth, "
+                f"with roles={{{k.template!r}: dict(role={k.role!r}, branch=False)}}"
             )
+            out.setdefault(kind, ("branch", message))
+    return list(out.values())
+
+
+def shared_over_depth(
+    graph: Graph, deep: Graph, naming: Naming, names: set[str]
+) -> list[tuple[str, str]]:
+    """Single parameters that a deeper model uses more often."""
+    here, there = _times(graph), _times(deep)
+    return [
+        (
+            "branch",
+            f"parameter {name!r} is used {here[name]} times at one depth and {there[name]} times at twice "
+            "that, so its effects add up and nothing says how it scales with depth: give every layer its "
+            f"own, or count it as unscaled with roles={{{name!r}: dict(role=..., branch=False)}}",
+        )
+        for name in sorted(names)
+        if "*" not in naming.template(name) and there[name] > here[name]
+    ]
+
+
+def _times(graph: Graph) -> Counter[str]:
+    """In how many operations on data every parameter takes part."""
+    out: Counter[str] = Counter()
+    for node in graph.nodes:
+        if graph.is_act(node.index):
+            held = [j for j in node.inputs if not graph.is_act(j)]
+            out.update(set().union(*(graph.leaves(j) for j in held)))
     return out

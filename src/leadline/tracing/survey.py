@@ -11,7 +11,7 @@ from torch import nn
 from leadline.parametrization.rules import ONE
 from leadline.tracing import multipliers, roles
 from leadline.tracing.attention import contractions
-from leadline.tracing.branches import branches, layer_weights
+from leadline.tracing.branches import branches
 from leadline.tracing.builder import (
     Builder,
     Size,
@@ -27,8 +27,14 @@ from leadline.tracing.graph import Graph, template
 from leadline.tracing.kinds import Ambiguous, Kind, assign, growth
 from leadline.tracing.naming import Naming
 from leadline.tracing.numbers import size_multipliers
-from leadline.tracing.places import find_places, outside_branches, repeats
+from leadline.tracing.places import (
+    find_places,
+    outside_branches,
+    repeats,
+    shared_over_depth,
+)
 from leadline.tracing.recorder import record
+from leadline.tracing.reductions import check_reductions
 
 __all__ = ["Ambiguous", "Kind", "Survey", "assign", "growth", "survey"]
 
@@ -69,6 +75,7 @@ def survey(
             f"the model at {base} and at {wide} runs different operations: what changes with width "
             "beside sizes cannot be parametrized"
         )
+    check_reductions(graph, graphs[wide], graphs[deep])
     chosen = {name: roles.match(overrides, name) for name in shapes(model)}
     outside = frozenset(n for n, c in chosen.items() if c is not None and not c.get("branch", True))
     found = branches(graph, outside)
@@ -99,7 +106,7 @@ def survey(
             role,
             reason,
             **place,
-            tied=tuple(aka.get(name, ())),
+            tied=tuple(dict.fromkeys(template(n) for n in aka.get(name, ()))),
         )
     if problems:
         raise ValueError("cannot decide:\n  " + "\n  ".join(problems))
@@ -120,10 +127,9 @@ def survey(
         deep: _deep(build, models[deep], kinds, naming, deep),
     }
     if found:
-        layers = set().union(
-            *(layer_weights(graph, u.node) for us in uses.values() for u in us if u.how == "matrix")
-        )
-        folds.obstacles += outside_branches(rows, names, which[deep], layers - outside)
+        used = set(uses) - outside
+        folds.obstacles += outside_branches(rows, names, which[deep], used)
+        folds.obstacles += shared_over_depth(graph, graphs[deep], naming, used)
     return Survey(
         base,
         tuple(draws(build, models, kinds, which)),
