@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from leadline.activations import value_and_slope
-from leadline.errors import check_int
+from leadline.activations import NAMES
+from leadline.activations import activation as function_of
+from leadline.errors import check_choice, check_int
 
 
 class Block(nn.Module):
@@ -16,13 +17,13 @@ class Block(nn.Module):
     def __init__(self, width: int, activation: str, layers: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(layers))
-        self.phi = value_and_slope(activation)
+        self.phi = function_of(activation)
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, n) to (B, n)."""
         a = h
         for j, layer in enumerate(self.layers):
-            a = layer(self.phi(a)[0] if j > 0 or len(self.layers) == 1 else a)
+            a = layer(self.phi(a) if j > 0 or len(self.layers) == 1 else a)
         return h + a
 
 
@@ -66,7 +67,7 @@ class residual_mlp:
     def __post_init__(self) -> None:
         for name in ("inputs", "outputs", "block_layers"):
             check_int(name, getattr(self, name), 1)
-        value_and_slope(self.activation)
+        check_choice("activation", self.activation, NAMES)
 
     def __call__(self, width: int, depth: int) -> ResidualMLP:
         """Build."""

@@ -15,7 +15,7 @@ from leadline.sweeps.program import Program, train
 from leadline.sweeps.specification import Run, WithArguments
 
 # Multiply-adds of one run's step up to which runs are batched: beyond, a program of one is as quick.
-_BATCHED = 60e6
+_BATCHED = 3e8
 # Entries of one stack of all parameters: more would fall out of the caches.
 _ENTRIES = 2.5e6
 

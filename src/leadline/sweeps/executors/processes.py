@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import threading
@@ -103,6 +104,17 @@ class Processes:
                     os.environ[k] = v
 
 
+def _keep_memory() -> None:
+    """Freed memory stays with the process (glibc): a step needs the same again, page by page."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        trim_threshold, mmap_threshold = -1, -3
+        mallopt(trim_threshold, 1 << 30)
+        mallopt(mmap_threshold, 1 << 25)
+
+
 def _begin(owner: int) -> None:
     """One thread, and an end when the owner is gone (killed, it cannot say goodbye)."""
     import signal
@@ -110,6 +122,7 @@ def _begin(owner: int) -> None:
     import torch
 
     torch.set_num_threads(1)
+    _keep_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
