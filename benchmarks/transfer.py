@@ -1,6 +1,6 @@
 """Does the best rate of a small model stay the best of a large one? ./dev bench transfer [resnet gpt]
 
-resnet  two-layer ReLU residual blocks, ten digits, SGD: depths 4 to 64 and widths 32 to 256, for depth-mup,
+resnet  two-layer ReLU residual blocks, ten digits, SGD: depths 4 to 64 and widths 64 to 256, for depth-mup,
         depth-mup-corrected and completep
 gpt     a small pre-norm GPT, AdamW, bytes of Python's standard library: widths 32 to 128, depths 2 to 8,
         for sp, mup and auto
@@ -23,24 +23,26 @@ from leadline.reporting.progress import Progress
 HERE = Path(__file__).parent
 
 
-def rates(low: int, high: int) -> list[float]:
-    """Powers of two."""
-    return [2.0**k for k in range(low, high + 1)]
+def rates(low: int, high: int, a_doubling: int = 1) -> list[float]:
+    """Powers of two from low to high, so many a doubling."""
+    return [2.0 ** (k / a_doubling) for k in range(a_doubling * low, a_doubling * high + 1)]
 
 
 def resnet(store: Path) -> list[ll.Transfer]:
-    problem = ll.digits(samples=512, test_samples=512)
+    problem = ll.digits(samples=512, test_samples=512, loss="cross_entropy")
     build = ll.residual_mlp(problem.dimension, problem.outputs, "relu", block_layers=2)
     how = dict(
         schemes=("depth-mup", "depth-mup-corrected", "completep"),
         optimizer="sgd",
         batch_size=64,
-        steps=200,
+        steps=100,
         seeds=5,
+        lrs=rates(-7, 0, 2),
         store=store,
+        metric="test_loss",
     )
-    over_depth = dict(widths=[64], depths=[4, 8, 16, 32, 64], lrs=rates(-11, 1))
-    over_width = dict(widths=[32, 64, 128, 256], depths=[4], lrs=rates(-10, 1))
+    over_depth = dict(widths=[64], depths=[4, 8, 16, 32, 64])
+    over_width = dict(widths=[64, 128, 256], depths=[4])
     return [run(build, problem, **axis, **how) for axis in (over_depth, over_width)]
 
 

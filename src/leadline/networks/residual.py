@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -69,8 +70,10 @@ class residual_mlp:
             check_int(name, getattr(self, name), 1)
         check_choice("activation", self.activation, NAMES)
 
-    def __call__(self, width: int, depth: int) -> ResidualMLP:
-        """Build."""
+    def __call__(self, width: int, depth: int, **change: Any) -> ResidualMLP:
+        """Build; ``change`` sets fields anew, so that they can be axes of a sweep."""
+        if change:
+            return replace(self, **change)(width, depth)
         return ResidualMLP(
             self.inputs, self.outputs, width, depth, self.activation, self.block_layers
         )

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from leadline.planning.plan import Plan
+from leadline.planning.plan import Factors
 from leadline.sweeps.data import Samples, Tokens
 from leadline.sweeps.gradients import Gradients
 from leadline.sweeps.optimizers import BETAS, EPS, Stacked
+from leadline.sweeps.rates import Rates
 from leadline.sweeps.specification import Run
 from leadline.tracing.builder import construct, seeded
-from leadline.tracing.kinds import Kind
 
 # A run is given up when its loss is not finite or this many times its first.
 DIVERGED = 10.0
@@ -32,7 +32,7 @@ class Program:
     """Runs that differ in learning rate, seed, decay and momentum only."""
 
     build: Any
-    plan: Plan
+    rates: Rates
     data: Samples | Tokens
     runs: tuple[Run, ...]
     batched: bool = True
@@ -60,7 +60,7 @@ def train(program: Program) -> list[Result]:
             pass
     out = []
     for run in program.runs:
-        alone = Program(program.build, program.plan, program.data, (run,), False)
+        alone = Program(program.build, program.rates, program.data, (run,), False)
         with seeded(run.seed):
             out.extend(_Batch(alone).train())
     return out
@@ -74,7 +74,7 @@ def models(program: Program) -> dict[int, nn.Module]:
     """The model at initialization by seed."""
     first = program.runs[0]
     return {
-        s: program.plan.apply(construct(program.build, first.size, s))
+        s: program.rates.apply(construct(program.build, first.size, s))
         for s in dict.fromkeys(run.seed for run in program.runs)
     }
 
@@ -91,17 +91,14 @@ class _Batch:
         drawn = models(program)
         model = next(iter(drawn.values()))
         seeds = [run.seed for run in self.runs]
-        kinds = program.plan.kind_of(model)
-        trained = {
-            n for n, p in model.named_parameters() if p.requires_grad and kinds[n].role != "frozen"
-        }
+        factors = program.rates.factors(model)
         state = {s: _state(m) for s, m in drawn.items()}
         stacks = {n: torch.stack([state[s][n] for s in seeds]) for n in state[seeds[0]]}
-        self.names = tuple(n for n in stacks if n in trained)
+        self.names = tuple(n for n in stacks if n in factors)
         self.parameters = [stacks[n] for n in self.names]
         # What no optimizer moves: buffers, and parameters that are frozen.
-        self.fixed = {n: t for n, t in stacks.items() if n not in trained}
-        self.optimizer = _optimizer(program, {n: kinds[n] for n in self.names})
+        self.fixed = {n: t for n, t in stacks.items() if n not in factors}
+        self.optimizer = _optimizer(program, [factors[n] for n in self.names])
         self.model = model.to("meta")
         self.shared = self.data.shared(self.size)
 
@@ -235,10 +232,9 @@ def _single(loss: Any) -> Any:
     return losses
 
 
-def _optimizer(program: Program, kinds: dict[str, Kind]) -> Stacked:
-    """Rates of every run and parameter from the plan."""
-    plan, runs = program.plan, program.runs
-    factors = [plan.kind_factors(k) for k in kinds.values()]
+def _optimizer(program: Program, factors: Sequence[tuple[Factors, bool]]) -> Stacked:
+    """Rates of every run and parameter."""
+    rates, runs = program.rates, program.runs
 
     def column(values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32)
@@ -246,11 +242,11 @@ def _optimizer(program: Program, kinds: dict[str, Kind]) -> Stacked:
     lr, decay = column([r.lr for r in runs]), column([r.weight_decay for r in runs])
     eps = column([EPS] * len(runs))
     return Stacked(
-        plan.optimizer.name,
-        [lr * f.lr for f in factors],
-        [decay * f.weight_decay for f in factors],
-        [eps * f.eps for f in factors],
+        rates.optimizer.name,
+        [lr * f.lr for f, _ in factors],
+        [decay * f.weight_decay for f, _ in factors],
+        [eps * f.eps for f, _ in factors],
         column([r.momentum for r in runs]),
-        plan.betas(BETAS),
-        [plan.uses(k).update.startswith("orthogonal") for k in kinds.values()],
+        rates.betas(BETAS),
+        [muon for _, muon in factors],
     )
