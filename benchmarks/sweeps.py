@@ -22,6 +22,7 @@ import torch
 import leadline as ll
 from leadline.sweeps.data import Samples
 from leadline.sweeps.program import Program, train
+from leadline.sweeps.rates import Planned
 from leadline.sweeps.specification import Run
 from leadline.tracing.builder import Size, construct
 
@@ -93,7 +94,7 @@ def measure(width: int, optimizer: str) -> dict:
     assert done.fresh == 32
     _, first = loop(width, optimizer, 8, 10)
     short = tuple(Run(**{**vars(r), "steps": 10}) for r in runs[:8])
-    got = train(Program(build, plan, Samples(problem), short))
+    got = train(Program(build, Planned(plan), Samples(problem), short))
     off = max(
         float(np.max(np.abs(r.curve - c) / np.abs(c))) for r, c in zip(got, first, strict=True)
     )

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ import torch
 import leadline as ll
 from leadline.checking.training import torch_optimizers
 from leadline.sweeps.data import Samples
-from leadline.sweeps.program import Program, train
+from leadline.sweeps.program import Program, _Batch, train
+from leadline.sweeps.rates import Planned
 from leadline.sweeps.specification import Run, builder_name
 from leadline.sweeps.store import Store
 from leadline.sweeps.sweep import sweep
@@ -75,14 +77,14 @@ def test_a_batch_of_runs_trains_as_separate_ones(digits, optimizer, settings):
         Run("m", "d", 32, 4, lr, seed, "auto", optimizer, 12, base=BASE, **settings)
         for lr, seed in ((1e-3, 0), (4e-3, 1), (8e-3, 1))
     )
-    results = train(Program(Model, plan, data, runs))
+    results = train(Program(Model, Planned(plan), data, runs))
     expected = np.array([loop(plan, data, r) for r in runs])
     got = np.array([r.curve for r in results])
     # float32 sums in another order; Muon's bfloat16 iteration rounds to 2^-8 of an update, which
     # twelve steps carry on.
     tolerance = 2e-2 if optimizer.startswith("muon") else 1e-4
     np.testing.assert_allclose(got, expected, rtol=tolerance)
-    alone = train(Program(Model, plan, data, runs[1:2], batched=False))
+    alone = train(Program(Model, Planned(plan), data, runs[1:2], batched=False))
     np.testing.assert_allclose(alone[0].curve, expected[1], rtol=tolerance)
 
 
@@ -149,6 +151,112 @@ def test_ray_gives_the_same_numbers(digits):
     spread = sweep(Model, digits, executor="ray", workers=2, **how)
     for a, b in zip(inline.rows, spread.rows, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("scheme", ["depth-mup", "completep"])
+def test_the_projects_network_trains_as_train_does(digits, scheme):
+    network = ll.ResNet("relu", block_layers=2)
+    how = dict(lr=0.2, steps=5, momentum=0.5, weight_decay=0.1)
+    done = sweep(
+        network,
+        digits,
+        widths=[16, 24],
+        depths=[2, 3],
+        lrs=[how["lr"], 0.1],
+        seeds=[0, 7],
+        scheme=scheme,
+        optimizer="sgd",
+        executor="inline",
+        **{k: how[k] for k in ("steps", "momentum", "weight_decay")},
+    )
+    assert len(done.rows) == 16
+    for r in done.rows[::3]:
+        sgd = ll.SGD(**{**how, "lr": r["lr"]})
+        same = ll.ResNet("relu", block_layers=2, scheme=scheme)
+        t = ll.train(digits, same, sgd, width=r["width"], depth=r["depth"], seeds=1, seed=r["seed"])
+        assert r["loss"] == pytest.approx(t.train_loss[0, -1], rel=1e-4)
+        assert r["test_loss"] == pytest.approx(t.test_loss[0, -1], rel=1e-4)
+
+
+def test_a_network_asks_for_its_optimizer(digits):
+    how = dict(widths=[16], depths=[2], lrs=[0.1], executor="inline")
+    with pytest.raises(ValueError, match="optimizer='adamw' has no rates for a ResNet"):
+        sweep(ll.ResNet(), digits, **how)
+    with pytest.raises(TypeError, match="trains on a Problem"):
+        sweep(ll.ResNet(), ll.text(context=8, limit_bytes=50_000), optimizer="sgd", **how)
+
+
+class Steady(Model):
+    """Notes how often its forward pass was called in Python."""
+
+    calls = 0
+
+    def forward(self, x):
+        type(self).calls += 1
+        return super().forward(x)
+
+
+class Noisy(Model):
+    """Random numbers in the forward pass."""
+
+    def forward(self, x):
+        return super().forward(torch.nn.functional.dropout(x, 0.1, self.training))
+
+
+class Branching(Model):
+    """Control flow on values."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        return y if float(y.detach().sum()) > 0 else 2 * y
+
+
+class Growing(Model):
+    """A state that is no parameter, buffer or input."""
+
+    def forward(self, x):
+        self.age = getattr(self, "age", 0) + 1
+        return self.age * super().forward(x) / 100
+
+
+def batch(model, digits, steps, count=3):
+    plan = ll.plan(Model, dict(width=16, depth=2), optimizer="sgd")
+    runs = tuple(Run("m", "d", 16, 2, 1e-3, s, "auto", "sgd", steps, 8, BASE) for s in range(count))
+    return Program(model, Planned(plan), Samples(digits), runs)
+
+
+def test_steps_are_recorded_once(digits):
+    Steady.calls = 0
+    results = train(batch(Steady, digits, 200))
+    # The first step, its recording, two comparisons, two evaluations.
+    assert Steady.calls <= 6
+    expected = train(batch(Model, digits, 50))
+    np.testing.assert_allclose(results[0].curve[:50], expected[0].curve, rtol=1e-5)
+
+
+def test_runs_that_end_leave_the_stack(digits):
+    """Recordings are made again for what is left, and the others' numbers stay."""
+    work = batch(Steady, digits, 400, 4)
+    runs = tuple(replace(r, lr=1e6 if i < 2 else 1e-3) for i, r in enumerate(work.runs))
+    results = train(replace(work, runs=runs))
+    assert [r.values["diverged"] for r in results] == [True, True, False, False]
+    alone = train(replace(work, runs=runs[2:3]))
+    np.testing.assert_allclose(results[2].curve, alone[0].curve, rtol=1e-3)
+
+
+@pytest.mark.parametrize("model", [Noisy, Branching])
+def test_models_that_cannot_be_mapped_train_one_by_one(digits, model):
+    work = batch(model, digits, 10)
+    together = train(work)
+    alone = train(replace(work, runs=work.runs[1:2]))
+    np.testing.assert_allclose(together[1].curve, alone[0].curve, rtol=1e-5)
+
+
+def test_what_is_no_function_of_its_arguments_is_not_replayed(digits):
+    for model, replays in ((Steady, True), (Growing, False)):
+        stack = _Batch(batch(model, digits, 70))
+        stack.train()
+        assert stack.gradients.record is replays
 
 
 def test_arguments_of_the_builder_are_an_axis(digits):

@@ -36,7 +36,9 @@ def test_planted_transfer_and_drift():
     still = analyse("auto", "width", planted(0.0))
     assert still.verdict == "transfers", still.reason
     assert still.drift.low < 0 < still.drift.high
-    assert still.sizes[-1].sharpness == pytest.approx(0.1, rel=0.3)
+    sharpness = still.sizes[-1].sharpness
+    assert sharpness.low < 0.1 < sharpness.high
+    assert sharpness.value == pytest.approx(0.1, rel=0.3)
     assert still.monotone == "yes"
     moving = analyse("sp", "width", planted(-1.0))
     assert moving.verdict == "does not transfer"
@@ -116,6 +118,11 @@ def test_rows_from_anywhere():
     ("wrong", "message"),
     [
         ([], "there are no runs"),
+        (rows() + rows(), "there are two runs with width=32, depth=2, lr=0.015625, seed=0"),
+        (
+            [r | dict(steps=k) for k in (5, 10) for r in rows()],
+            r"differ in steps \(5, 10\): give the runs of one steps at a time",
+        ),
         (rows(width=32), "the runs hold one size"),
         (rows()[1:], "run the whole grid"),
         ([r for r in rows() if r["lr"] > 0.3], "too few to find an optimum"),

@@ -12,7 +12,7 @@ import click
 from leadline.cli.mistakes import one_line
 from leadline.cli.models import load
 
-_BUILTIN = ("resnet", "gpt")
+_BUILTIN = ("mlp", "resnet", "gpt")
 
 
 def _values(text: str, name: str, kind: Any) -> list[Any]:
@@ -42,14 +42,22 @@ def _values(text: str, name: str, kind: Any) -> list[Any]:
     return out
 
 
-def _model(reference: str, problem: str) -> tuple[Any, Any]:
-    """Builder and data."""
+def _model(reference: str, problem: str | None) -> tuple[Any, Any]:
+    """Builder and data.
+
+    mlp is ``ll.residual_mlp`` for any optimizer; resnet is ``ll.ResNet`` with two-layer blocks, for
+    sgd.
+    """
     from leadline.problems import parse
 
+    problem = problem or ("text" if reference == "gpt" else _DIGITS)
     if ":" in reference:
         module, build = load(reference)
         data = getattr(module, "data", None)
-        return build, parse(problem, None) if data is None else data
+        if data is None:
+            kind, _, path = problem.partition(":")
+            data = _text(path) if kind == "text" else parse(problem, None)
+        return build, data
     if reference not in _BUILTIN:
         raise ValueError(
             f"model={reference!r} is unknown: give FILE.py:NAME, or one of {', '.join(_BUILTIN)}"
@@ -57,17 +65,60 @@ def _model(reference: str, problem: str) -> tuple[Any, Any]:
     import leadline as ll
 
     if reference == "gpt":
-        data = ll.text(problem.partition(":")[2] or None)
+        kind, _, path = problem.partition(":")
+        if kind != "text":
+            raise ValueError(
+                f"problem={problem!r} is no text: give text:FILE, text:FOLDER, or text for the source "
+                "of Python's standard library"
+            )
+        data = _text(path)
         return ll.gpt(context=data.context), data
     data = parse(problem, None)
-    return ll.residual_mlp(data.dimension, data.outputs), data
+    if reference == "mlp":
+        return ll.residual_mlp(data.dimension, data.outputs), data
+    return ll.ResNet("relu", block_layers=2), data
+
+
+def _text(path: str) -> Any:
+    from leadline.problems.text import text
+
+    return text(path or None)
+
+
+def _axes(given: tuple[str, ...]) -> dict[str, list[Any]]:
+    """NAME=V1,V2 as an axis of the builder's argument; values are numbers where they read as such.
+
+    >>> _axes(("gain=0.5,1", "activation=relu,tanh", "tied=true"))
+    {'gain': [0.5, 1], 'activation': ['relu', 'tanh'], 'tied': [True]}
+    """
+    axes: dict[str, list[Any]] = {}
+    for text in given:
+        name, equals, values = text.partition("=")
+        if not equals or not name or not values:
+            raise ValueError(f"arg={text!r} is not NAME=VALUE,...: give such as gain=0.5,1")
+        axes[name] = [_value(v) for v in values.split(",")]
+    return axes
+
+
+def _value(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 _DIGITS = "digits:0,1?samples=64,test_samples=64"
 _OPTIONS = [
-    click.argument("model", metavar="FILE.py:BUILD|resnet|gpt"),
+    click.argument("model", metavar="FILE.py:BUILD|mlp|resnet|gpt"),
     click.option(
-        "--problem", default=_DIGITS, show_default=True, help="Data, unless FILE.py has `data`."
+        "--problem",
+        default=None,
+        help="Data, unless FILE.py has `data`: see `leadline solve`; for gpt "
+        "text:FILE, default the source of Python's standard library. Default for others: two digits.",
     ),
     click.option(
         "--widths", default="32,64,128", show_default=True, help="The first is the base's."
@@ -78,8 +129,17 @@ _OPTIONS = [
     click.option("--steps", default=100, show_default=True, help="Training steps."),
     click.option("--batch-size", default=None, type=int, help="Samples a step; default: all."),
     click.option("--scheme", default="auto", show_default=True, help="One or several, by commas."),
-    click.option("--optimizer", default="adamw", show_default=True, help="sgd, adam, adamw, muon."),
+    click.option(
+        "--optimizer", default=None, help="sgd, adam, adamw, muon; default adamw, for resnet sgd."
+    ),
     click.option("--weight-decay", default=0.0, show_default=True, help="Of the base."),
+    click.option(
+        "--arg",
+        "arguments",
+        multiple=True,
+        metavar="NAME=V1,V2",
+        help="Values of a further argument of the builder; may be repeated.",
+    ),
     click.option("--momentum", default=0.0, show_default=True, help="For sgd."),
     click.option(
         "--store", default=None, type=click.Path(), help="Folder of runs: resumes from it."
@@ -104,11 +164,14 @@ def _options(function: Any) -> Any:
     return function
 
 
-def _settings(given: dict[str, Any]) -> dict[str, Any]:
+def _settings(model: str, given: dict[str, Any]) -> dict[str, Any]:
     """Keywords of ``sweep``."""
+    if given["optimizer"] is None:
+        given["optimizer"] = "sgd" if model == "resnet" else "adamw"
     out = {k: given[k] for k in ("seeds", "steps", "batch_size", "optimizer", "weight_decay")}
     out |= {k: given[k] for k in ("momentum", "store", "executor", "workers", "hopeless")}
     return out | dict(
+        arguments=_axes(given["arguments"]),
         widths=_values(given["widths"], "widths", int),
         depths=_values(given["depths"], "depths", int),
         lrs=_values(given["lrs"], "lrs", float),
@@ -125,7 +188,7 @@ def _kept(given: dict[str, Any]) -> list[str]:
 )
 @_options
 @click.option("--dry-run", is_flag=True, help="Say how many runs and how long, and stop.")
-def sweep_command(model: str, problem: str, dry_run: bool, **given: Any) -> None:
+def sweep_command(model: str, problem: str | None, dry_run: bool, **given: Any) -> None:
     """Runs of one shape train as one batched program."""
     with one_line(_kept(given)):
         from leadline.reporting.progress import Progress
@@ -136,7 +199,12 @@ def sweep_command(model: str, problem: str, dry_run: bool, **given: Any) -> None
         schemes = given["scheme"].split(",")
         with Progress(quiet=given["quiet"]) as bar:
             done = sweep(
-                build, data, scheme=schemes, dry_run=dry_run, progress=bar, **_settings(given)
+                build,
+                data,
+                scheme=schemes,
+                dry_run=dry_run,
+                progress=bar,
+                **_settings(model, given),
             )
         if isinstance(done, Estimate):
             click.echo(json.dumps(vars(done)) if given["as_json"] else str(done))
@@ -152,9 +220,17 @@ def sweep_command(model: str, problem: str, dry_run: bool, **given: Any) -> None
     "transfer", help="Does the best learning rate carry over width and depth; what is lost?"
 )
 @_options
+@click.option(
+    "--extend",
+    default=0,
+    show_default=True,
+    help="Times the grid of rates may grow where it does not bracket an optimum.",
+)
 @click.option("--metric", default="loss", show_default=True, help="loss or test_loss.")
 @click.option("--out", type=click.Path(), default=None, help="Write a figure (HTML) to this file.")
-def transfer_command(model: str, problem: str, metric: str, out: str | None, **given: Any) -> None:
+def transfer_command(
+    model: str, problem: str | None, metric: str, extend: int, out: str | None, **given: Any
+) -> None:
     """Widths at the smallest depth, depths at the smallest width."""
     with one_line(_kept(given)):
         from leadline.reporting.progress import Progress
@@ -164,7 +240,13 @@ def transfer_command(model: str, problem: str, metric: str, out: str | None, **g
         schemes = given["scheme"].split(",")
         with Progress(quiet=given["quiet"]) as bar:
             found = transfer(
-                build, data, schemes=schemes, metric=metric, progress=bar, **_settings(given)
+                build,
+                data,
+                schemes=schemes,
+                metric=metric,
+                extend=extend,
+                progress=bar,
+                **_settings(model, given),
             )
         if out is not None:
             from leadline.reporting.figures import write_html

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +108,8 @@ class gpt:
         for name in ("context", "head_size", "vocabulary"):
             check_int(name, getattr(self, name), 1)
 
-    def __call__(self, width: int, depth: int) -> GPT:
-        """Build."""
+    def __call__(self, width: int, depth: int, **change: Any) -> GPT:
+        """Build; ``change`` sets fields anew, so that they can be axes of a sweep."""
+        if change:
+            return replace(self, **change)(width, depth)
         return GPT(width, depth, self.context, self.vocabulary, self.head_size, self.tied)

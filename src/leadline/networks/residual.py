@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor, nn
 
-from leadline.activations import value_and_slope
-from leadline.errors import check_int
+from leadline.activations import NAMES
+from leadline.activations import activation as function_of
+from leadline.errors import check_choice, check_int
 
 
 class Block(nn.Module):
@@ -16,13 +18,13 @@ class Block(nn.Module):
     def __init__(self, width: int, activation: str, layers: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(layers))
-        self.phi = value_and_slope(activation)
+        self.phi = function_of(activation)
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, n) to (B, n)."""
         a = h
         for j, layer in enumerate(self.layers):
-            a = layer(self.phi(a)[0] if j > 0 or len(self.layers) == 1 else a)
+            a = layer(self.phi(a) if j > 0 or len(self.layers) == 1 else a)
         return h + a
 
 
@@ -66,10 +68,12 @@ class residual_mlp:
     def __post_init__(self) -> None:
         for name in ("inputs", "outputs", "block_layers"):
             check_int(name, getattr(self, name), 1)
-        value_and_slope(self.activation)
+        check_choice("activation", self.activation, NAMES)
 
-    def __call__(self, width: int, depth: int) -> ResidualMLP:
-        """Build."""
+    def __call__(self, width: int, depth: int, **change: Any) -> ResidualMLP:
+        """Build; ``change`` sets fields anew, so that they can be axes of a sweep."""
+        if change:
+            return replace(self, **change)(width, depth)
         return ResidualMLP(
             self.inputs, self.outputs, width, depth, self.activation, self.block_layers
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,9 @@ class Samples:
         self.problem = problem
         self.kind = problem.loss
         self.x, self.y = _tensor(problem.x), _tensor(problem.y)
+        self._none = torch.empty(0, dtype=torch.int64)
+        # The order of the samples in each seed's present epoch.
+        self._orders: dict[int, tuple[int, Tensor]] = {}
 
     @property
     def name(self) -> str:
@@ -33,11 +37,23 @@ class Samples:
         """The batch of a step: all samples, or ``size`` of them without replacement in an epoch."""
         if size is None or size >= len(self.x):
             return self.x, self.y
-        per_epoch = len(self.x) // size
-        epoch, k = divmod(step, per_epoch)
-        order = np.random.default_rng([seed, epoch, 1]).permutation(len(self.x))
-        rows = torch.from_numpy(order[k * size : (k + 1) * size])
+        rows = self._rows(step, size, seed)
         return self.x[rows], self.y[rows]
+
+    def stacked(self, step: int, size: int | None, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The batches of several runs, (K, B, ...)."""
+        rows = torch.stack([self._rows(step, size or len(self.x), s) for s in seeds])
+        return self.x[rows], self.y[rows]
+
+    def _rows(self, step: int, size: int, seed: int) -> Tensor:
+        epoch, k = divmod(step, len(self.x) // size)
+        known, order = self._orders.get(seed, (-1, self._none))
+        if known != epoch:
+            order = torch.from_numpy(
+                np.random.default_rng([seed, epoch, 1]).permutation(len(self.x))
+            )
+            self._orders[seed] = (epoch, order)
+        return order[k * size : (k + 1) * size]
 
     def train(self) -> tuple[Tensor, Tensor]:
         """All training samples."""
@@ -76,6 +92,11 @@ class Tokens:
         """Random sequences of a step."""
         x, y = self.text.batch(step, 16 if size is None else size, seed)
         return torch.as_tensor(x), torch.as_tensor(y)
+
+    def stacked(self, step: int, size: int | None, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The batches of several runs, (K, B, T)."""
+        made = {s: self.batch(step, size, s) for s in set(seeds)}
+        return torch.stack([made[s][0] for s in seeds]), torch.stack([made[s][1] for s in seeds])
 
     def train(self) -> tuple[Tensor, Tensor]:
         """Sequences that no seed trains on in this order."""

@@ -6,7 +6,7 @@ trains as K separate runs do, to float rounding.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ NAMES = ("sgd", "adam", "adamw", "muon", "muon-match-rms")
 BETAS = (0.9, 0.999)
 EPS = 1e-8
 MUON_MOMENTUM = 0.95
+# Entries of the stacks that are updated together: an update sweeps them several times.
+_PIECE = 1 << 17
 # Newton–Schulz: x ← a x + (b xxᵀ + c (xxᵀ)²) x, the coefficients of torch.optim.Muon.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 
@@ -23,88 +25,117 @@ class Stacked:
     """State and step of K runs.
 
     Args:
-        lr, weight_decay, eps: by parameter name, (K,) values.
-        muon: names of the parameters that Muon updates.
+        lr, weight_decay, eps: (K,) values for every parameter, in its order.
+        momentum: (K,), for sgd.
+        muon: does Muon update the parameter?
     """
 
     def __init__(
         self,
         name: str,
-        lr: Mapping[str, Tensor],
-        weight_decay: Mapping[str, Tensor],
-        eps: Mapping[str, Tensor],
+        lr: Sequence[Tensor],
+        weight_decay: Sequence[Tensor],
+        eps: Sequence[Tensor],
         momentum: Tensor,
         betas: tuple[float, float] = BETAS,
-        muon: frozenset[str] = frozenset(),
+        muon: Sequence[bool] | None = None,
     ) -> None:
-        self.name, self.betas, self.muon = name, betas, muon
-        self.lr, self.weight_decay, self.eps = dict(lr), dict(weight_decay), dict(eps)
+        self.name, self.betas = name, betas
+        self.lr, self.weight_decay, self.eps = list(lr), list(weight_decay), list(eps)
         self.momentum = momentum
-        self.state: dict[str, list[Tensor]] = {}
+        self.decays = any(bool(d.any()) for d in self.weight_decay)
+        self.rolls = bool(momentum.any())
+        self.muon = list(muon or [False] * len(self.lr))
+        self.state: dict[int, list[Tensor]] = {}
+        self.pieces: list[list[int]] = []
         self.steps = 0
 
-    def step(self, parameters: dict[str, Tensor], gradients: Mapping[str, Tensor]) -> None:
+    def step(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """Update every stack in place."""
+        if self.steps == 0:
+            # (K,) values against stacks (K, ...).
+            for values in (self.lr, self.weight_decay, self.eps):
+                values[:] = [_over(v, p) for v, p in zip(values, parameters, strict=True)]
+            self.pieces = self._pieces([p.numel() for p in parameters])
         self.steps += 1
-        for key, p in parameters.items():
-            g = gradients[key]
+        for piece in self.pieces:
+            p, g = ([some[i] for i in piece] for some in (parameters, gradients))
             if self.name == "sgd":
-                self._sgd(key, p, g)
-            elif key in self.muon:
-                self._muon(key, p, g)
+                self._sgd(piece, p, g)
+            elif self.muon[piece[0]]:
+                self._muon(piece[0], p[0], g[0])
             else:
-                self._adam(key, p, g, coupled=self.name == "adam")
+                self._adam(piece, p, g)
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these runs alone."""
-        for values in (self.lr, self.weight_decay, self.eps):
-            for key in values:
-                values[key] = values[key][rows]
+        for values in (self.lr, self.weight_decay, self.eps, *self.state.values()):
+            values[:] = [v[rows] for v in values]
         self.momentum = self.momentum[rows]
-        self.state = {k: [t[rows] for t in s] for k, s in self.state.items()}
 
-    def _sgd(self, key: str, p: Tensor, g: Tensor) -> None:
-        decay = self.weight_decay[key]
-        if decay.any():
-            g = g + _over(decay, p) * p
-        if self.momentum.any():
-            if key not in self.state:
-                self.state[key] = [g.clone()]
-            else:
-                self.state[key][0].mul_(_over(self.momentum, p)).add_(g)
-            g = self.state[key][0]
-        p.addcmul_(g, _over(self.lr[key], p), value=-1)
+    def _pieces(self, entries: list[int]) -> list[list[int]]:
+        """Parameters updated together: few calls, and small enough for the caches."""
+        pieces: list[list[int]] = []
+        size = 0
+        for i, n in enumerate(entries):
+            alone = self.muon[i] or not pieces or self.muon[pieces[-1][0]]
+            if alone or size + n > _PIECE:
+                pieces.append([])
+                size = 0
+            pieces[-1].append(i)
+            size += n
+        return pieces
 
-    def _adam(self, key: str, p: Tensor, g: Tensor, coupled: bool) -> None:
-        decay, lr = self.weight_decay[key], self.lr[key]
-        if decay.any():
-            if coupled:
-                g = g + _over(decay, p) * p
-            else:
-                p.mul_(_over(1 - lr * decay, p))
+    def _kept(self, at: int, like: list[Tensor], count: int) -> list[list[Tensor]]:
+        """State of a piece: ``count`` tensors for each parameter, 0 at first."""
+        if at not in self.state:
+            self.state[at] = [torch.zeros_like(p) for _ in range(count) for p in like]
+        flat, n = self.state[at], len(like)
+        return [flat[j * n : (j + 1) * n] for j in range(count)]
+
+    def _sgd(self, piece: list[int], p: list[Tensor], g: list[Tensor]) -> None:
+        if self.decays:
+            g = list(torch._foreach_addcmul(g, [self.weight_decay[i] for i in piece], p))
+        if self.rolls:
+            # μ·0 + g is g, as torch.optim starts.
+            (buffer,) = self._kept(piece[0], p, 1)
+            torch._foreach_mul_(buffer, [_over(self.momentum, x) for x in p])
+            torch._foreach_add_(buffer, g)
+            g = buffer
+        torch._foreach_addcmul_(p, g, [self.lr[i] for i in piece], value=-1)
+
+    def _adam(self, piece: list[int], p: list[Tensor], g: list[Tensor]) -> None:
+        lr, decay, eps = (
+            [some[i] for i in piece] for some in (self.lr, self.weight_decay, self.eps)
+        )
+        if self.decays and self.name == "adam":
+            g = list(torch._foreach_addcmul(g, decay, p))
+        elif self.decays:
+            torch._foreach_mul_(p, [1 - a * b for a, b in zip(lr, decay, strict=True)])
         b1, b2 = self.betas
-        if key not in self.state:
-            self.state[key] = [torch.zeros_like(p), torch.zeros_like(p)]
-        first, second = self.state[key]
-        first.lerp_(g, 1 - b1)
-        second.mul_(b2).addcmul_(g, g, value=1 - b2)
+        first, second = self._kept(piece[0], p, 2)
+        torch._foreach_lerp_(first, g, 1 - b1)
+        torch._foreach_mul_(second, b2)
+        torch._foreach_addcmul_(second, g, g, 1 - b2)
         c1, c2 = 1 - b1**self.steps, 1 - b2**self.steps
-        size = second.sqrt().div_(c2**0.5).add_(_over(self.eps[key], p))
-        p.addcmul_(size.reciprocal_().mul_(first), _over(lr / c1, p), value=-1)
+        size = torch._foreach_sqrt(second)
+        torch._foreach_div_(size, c2**0.5)
+        torch._foreach_add_(size, eps)
+        torch._foreach_reciprocal_(size)
+        torch._foreach_mul_(size, first)
+        torch._foreach_addcmul_(p, size, lr, value=-1 / c1)
 
-    def _muon(self, key: str, p: Tensor, g: Tensor) -> None:
-        lr = self.lr[key]
-        if key not in self.state:
-            self.state[key] = [torch.zeros_like(p)]
-        buffer = self.state[key][0]
+    def _muon(self, i: int, p: Tensor, g: Tensor) -> None:
+        ((buffer,),) = self._kept(i, [p], 1)
         buffer.lerp_(g, 1 - MUON_MOMENTUM)
         update = orthogonalised(g.lerp(buffer, MUON_MOMENTUM))
         rows, columns = p.shape[1:]
         adjust = max(1.0, rows / columns) ** 0.5
         if self.name == "muon-match-rms":
             adjust = 0.2 * max(rows, columns) ** 0.5
-        p.mul_(_over(1 - lr * self.weight_decay[key], p))
-        p.addcmul_(update, _over(lr * adjust, p), value=-1)
+        if self.decays:
+            p.mul_(1 - self.lr[i] * self.weight_decay[i])
+        p.addcmul_(update, self.lr[i], value=-adjust)
 
 
 def orthogonalised(g: Tensor, iterations: int = 5) -> Tensor:

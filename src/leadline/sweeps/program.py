@@ -10,17 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import functional_call, vmap
 
-from leadline.planning.plan import Plan
+from leadline.planning.plan import Factors
 from leadline.sweeps.data import Samples, Tokens
+from leadline.sweeps.gradients import Gradients
 from leadline.sweeps.optimizers import BETAS, EPS, Stacked
+from leadline.sweeps.rates import Rates
 from leadline.sweeps.specification import Run
-from leadline.tracing.builder import construct
+from leadline.tracing.builder import construct, seeded
 
 # A run is given up when its loss is not finite or this many times its first.
 DIVERGED = 10.0
 _EVERY = 10
+# Ended runs stay in the stack, unread, until this share of it is left.
+_SHRINK = 0.75
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Program:
     """Runs that differ in learning rate, seed, decay and momentum only."""
 
     build: Any
-    plan: Plan
+    rates: Rates
     data: Samples | Tokens
     runs: tuple[Run, ...]
     batched: bool = True
@@ -49,42 +53,64 @@ class Result:
 def train(program: Program) -> list[Result]:
     """Train every run of a program; the results are those of separate runs, to float rounding."""
     if program.batched and len(program.runs) > 1:
-        return _Batch(program).train()
+        try:
+            return _Batch(program).train()
+        except NotBatched:
+            # Control flow on values, or random numbers in the forward pass: one run at a time.
+            pass
     out = []
     for run in program.runs:
-        alone = Program(program.build, program.plan, program.data, (run,), False)
-        out.extend(_Batch(alone).train())
+        alone = Program(program.build, program.rates, program.data, (run,), False)
+        with seeded(run.seed):
+            out.extend(_Batch(alone).train())
     return out
 
 
-def models(program: Program) -> list[nn.Module]:
-    """Every run's model at initialization."""
-    return [
-        program.plan.apply(construct(program.build, run.size, run.seed)) for run in program.runs
-    ]
+class NotBatched(Exception):
+    """The model cannot be mapped over a stack of parameters."""
+
+
+def models(program: Program) -> dict[int, nn.Module]:
+    """The model at initialization by seed."""
+    first = program.runs[0]
+    return {
+        s: program.rates.apply(construct(program.build, first.size, s))
+        for s in dict.fromkeys(run.seed for run in program.runs)
+    }
 
 
 class _Batch:
+    """Members of the stack: the runs that go on, and ended ones not yet taken out."""
+
     def __init__(self, program: Program) -> None:
         self.program, self.data = program, program.data
         self.runs = program.runs
         first = self.runs[0]
         self.size, self.steps = first.batch_size, first.steps
-        drawn = models(program)
-        self.parameters, self.buffers = _stacked(drawn)
-        self.model = drawn[0].to("meta")
-        self.optimizer = _optimizer(program, drawn[0])
-        shared = self.data.shared(self.size)
-        self.shared = shared
         one = len(self.runs) == 1
+        drawn = models(program)
+        model = next(iter(drawn.values()))
+        seeds = [run.seed for run in self.runs]
+        factors = program.rates.factors(model)
+        state = {s: _state(m) for s, m in drawn.items()}
+        stacks = {n: torch.stack([state[s][n] for s in seeds]) for n in state[seeds[0]]}
+        self.names = tuple(n for n in stacks if n in factors)
+        self.parameters = [stacks[n] for n in self.names]
+        # What no optimizer moves: buffers, and parameters that are frozen.
+        self.fixed = {n: t for n, t in stacks.items() if n not in factors}
+        self.optimizer = _optimizer(program, [factors[n] for n in self.names])
+        self.model = model.to("meta")
+        self.shared = self.data.shared(self.size)
 
         def loss(p: Any, b: Any, x: Tensor, y: Tensor) -> Tensor:
-            return self.data.loss(_output(functional_call(self.model, (p, b), (x,))), y)
+            return self.data.loss(_output(functional_call(self.model, {**p, **b}, (x,))), y)
 
         self._loss = loss
-        data_dims = None if shared else 0
-        self._losses = _single(loss) if one else vmap(loss, in_dims=(0, 0, data_dims, data_dims))
-        self.alive = torch.arange(len(self.runs))
+        data_dims = None if self.shared else 0
+        losses = _single(loss) if one else vmap(loss, in_dims=(0, 0, data_dims, data_dims))
+        self.gradients = Gradients(losses, self.names, record=not one)
+        self.members = np.arange(len(self.runs))
+        self.alive = np.ones(len(self.runs), dtype=bool)
 
     def train(self) -> list[Result]:
         """The training loop."""
@@ -93,19 +119,18 @@ class _Batch:
         curves = np.full((k, self.steps), np.nan, dtype=np.float32)
         done = np.zeros(k, dtype=int)
         ended: dict[int, str] = {}
-        for step in range(self.steps):
-            x, y = self._batch(step)
-            gradients, losses = self._gradients(x, y)
-            alive = self.alive.numpy()
-            curves[alive, step] = losses.numpy()
-            done[alive] = step + 1
-            with torch.no_grad():
+        with torch.no_grad():
+            for step in range(self.steps):
+                gradients, losses = self._gradients(step)
+                on = self.members[self.alive]
+                curves[on, step] = losses.numpy()[self.alive]
+                done[on] = step + 1
                 self.optimizer.step(self.parameters, gradients)
-            if step % _EVERY == _EVERY - 1 or step == self.steps - 1:
-                self._drop(curves, step, ended)
-                if not len(self.alive):
-                    break
-        final, test = self._evaluate(curves, ended)
+                if step % _EVERY == _EVERY - 1 or step == self.steps - 1:
+                    self._end(curves, step, ended)
+                    if not self.alive.any():
+                        break
+            final, test = self._evaluate(ended)
         seconds = (time.perf_counter() - started) / k
         return [
             Result(
@@ -122,68 +147,61 @@ class _Batch:
             for i in range(k)
         ]
 
-    def _gradients(self, x: Tensor, y: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Of every run's own loss: the runs share nothing, so the sum's gradient holds them all."""
-        p = {n: t.detach().requires_grad_() for n, t in self.parameters.items()}
-        losses = self._losses(p, self.buffers, x, y)
-        gradients = torch.autograd.grad(losses.sum(), list(p.values()))
-        return dict(zip(p, gradients, strict=True)), losses.detach()
-
-    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        seeds = [self.runs[i].seed for i in self.alive.tolist()]
+    def _gradients(self, step: int) -> tuple[list[Tensor], Tensor]:
+        seeds = [self.runs[i].seed for i in self.members]
         if self.shared or len(self.runs) == 1:
-            return self.data.batch(step, self.size, seeds[0])
-        made = {s: self.data.batch(step, self.size, s) for s in set(seeds)}
-        return (
-            torch.stack([made[s][0] for s in seeds]),
-            torch.stack([made[s][1] for s in seeds]),
-        )
+            x, y = self.data.batch(step, self.size, seeds[0])
+        else:
+            x, y = self.data.stacked(step, self.size, seeds)
+        left = self.steps - step
+        try:
+            return self.gradients(self.parameters, self.fixed, x, y, left)
+        except Exception as e:
+            if step == 0 and len(self.runs) > 1:
+                raise NotBatched(str(e)) from e
+            raise
 
-    def _drop(self, curves: np.ndarray, step: int, ended: dict[int, str]) -> None:
-        """Leave out runs that are over."""
-        alive = self.alive.numpy()
-        now, first = curves[alive, step], curves[alive, 0]
+    def _end(self, curves: np.ndarray, step: int, ended: dict[int, str]) -> None:
+        """Mark runs that are over, and take them out when that is worth new stacks."""
+        on = self.members[self.alive]
+        now, first = curves[on, step], curves[on, 0]
         over = ~np.isfinite(now) | (now > DIVERGED * first)
-        for i in alive[over]:
+        for i in on[over]:
             ended[int(i)] = "diverged"
         factor = self.program.hopeless
         if factor is not None and step >= self.steps // 2:
-            window = curves[alive, max(step - _EVERY, 0) : step + 1].mean(1)
+            window = curves[on, max(step - _EVERY, 0) : step + 1].mean(1)
             best = np.nanmin(np.where(over, np.nan, window)) if not over.all() else np.nan
             late = (window > factor * best) & ~over
-            for i in alive[late]:
+            for i in on[late]:
                 ended[int(i)] = "hopeless"
             over |= late
-        if over.any() and len(self.runs) > 1:
-            rows = torch.from_numpy(np.flatnonzero(~over))
-            self.alive = self.alive[rows]
-            self.parameters = {n: p[rows] for n, p in self.parameters.items()}
-            self.buffers = {n: b[rows] for n, b in self.buffers.items()}
+        self.alive[self.alive] = ~over
+        count = int(self.alive.sum())
+        if 0 < count <= _SHRINK * len(self.alive):
+            rows = torch.from_numpy(np.flatnonzero(self.alive))
+            self.members, self.alive = self.members[self.alive], np.ones(count, dtype=bool)
+            self.parameters = [p[rows] for p in self.parameters]
+            self.fixed = {n: b[rows] for n, b in self.fixed.items()}
             self.optimizer.keep(rows)
-        elif over.any():
-            self.alive = self.alive[:0]
+            self.gradients.forget()
 
-    def _evaluate(
-        self, curves: np.ndarray, ended: dict[int, str]
-    ) -> tuple[list[float | None], list[float | None]]:
+    def _evaluate(self, ended: dict[int, str]) -> tuple[list[float | None], list[float | None]]:
         """Losses at the end on training and test data; None for runs that ended early."""
         k = len(self.runs)
         out: list[list[float | None]] = [[None] * k, [None] * k]
-        test = self.data.test()
-        if not len(self.alive):
+        if not self.alive.any():
             return out[0], out[1]
-        for values, batch in zip(out, (self.data.train(), test), strict=True):
+        self.model.eval()
+        p = dict(zip(self.names, self.parameters, strict=True))
+        for values, batch in zip(out, (self.data.train(), self.data.test()), strict=True):
             if batch is None:
                 continue
-            with torch.no_grad():
-                if len(self.runs) == 1:
-                    p, b = _first(self.parameters), _first(self.buffers)
-                    losses = self._loss(p, b, *batch)[None]
-                else:
-                    losses = vmap(self._loss, in_dims=(0, 0, None, None))(
-                        self.parameters, self.buffers, *batch
-                    )
-            for i, value in zip(self.alive.tolist(), losses.tolist(), strict=True):
+            if k == 1:
+                losses = _single(self._loss)(p, self.fixed, *batch)
+            else:
+                losses = vmap(self._loss, in_dims=(0, 0, None, None))(p, self.fixed, *batch)
+            for i, value in zip(self.members.tolist(), losses.tolist(), strict=True):
                 if i not in ended and np.isfinite(value):
                     values[i] = value
         return out[0], out[1]
@@ -193,9 +211,10 @@ def _output(result: Any) -> Tensor:
     return result if isinstance(result, Tensor) else result.logits
 
 
-def _stacked(drawn: Sequence[nn.Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    parameters, buffers = stack_module_state(list(drawn))
-    return {n: p.detach() for n, p in parameters.items()}, dict(buffers)
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, shared ones once."""
+    named = (*model.named_parameters(), *model.named_buffers())
+    return {n: t.detach() for n, t in named}
 
 
 def _first(stacks: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -213,24 +232,21 @@ def _single(loss: Any) -> Any:
     return losses
 
 
-def _optimizer(program: Program, model: nn.Module) -> Stacked:
-    """Rates of every run and parameter from the plan."""
-    plan, runs = program.plan, program.runs
-    kinds = plan.kind_of(model)
-    factors = {n: plan.kind_factors(k) for n, k in kinds.items()}
+def _optimizer(program: Program, factors: Sequence[tuple[Factors, bool]]) -> Stacked:
+    """Rates of every run and parameter."""
+    rates, runs = program.rates, program.runs
 
     def column(values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32)
 
     lr, decay = column([r.lr for r in runs]), column([r.weight_decay for r in runs])
     eps = column([EPS] * len(runs))
-    muon = frozenset(n for n, k in kinds.items() if plan.uses(k).update.startswith("orthogonal"))
     return Stacked(
-        plan.optimizer.name,
-        {n: lr * f.lr for n, f in factors.items()},
-        {n: decay * f.weight_decay for n, f in factors.items()},
-        {n: eps * f.eps for n, f in factors.items()},
+        rates.optimizer.name,
+        [lr * f.lr for f, _ in factors],
+        [decay * f.weight_decay for f, _ in factors],
+        [eps * f.eps for f, _ in factors],
         column([r.momentum for r in runs]),
-        plan.betas(BETAS),
-        muon,
+        rates.betas(BETAS),
+        [muon for _, muon in factors],
     )

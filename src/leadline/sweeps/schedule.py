@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from leadline.planning.plan import Plan
 from leadline.sweeps.data import Samples, Tokens
 from leadline.sweeps.program import Program, train
+from leadline.sweeps.rates import Network, Rates
 from leadline.sweeps.specification import Run, WithArguments
 
 # Multiply-adds of one run's step up to which runs are batched: beyond, a program of one is as quick.
-_BATCHED = 60e6
+_BATCHED = 3e8
 # Entries of one stack of all parameters: more would fall out of the caches.
 _ENTRIES = 2.5e6
 
@@ -42,7 +42,7 @@ def programs(
     build: Any,
     data: Samples | Tokens,
     runs: Sequence[Run],
-    plans: Mapping[tuple[Any, ...], Plan],
+    rates: Mapping[tuple[Any, ...], Rates],
     workers: int,
     hopeless: float | None,
 ) -> list[Program]:
@@ -52,9 +52,8 @@ def programs(
         groups.setdefault(run.program, []).append(run)
     out = []
     for key, members in groups.items():
-        plan = plans[key]
-        builder = WithArguments(build, members[0].arguments) if members[0].arguments else build
-        entries = sum(_entries(plan, k) for k in plan.names.values())
+        builder, own = builder_of(build, members[0]), rates[key]
+        entries = own.entries
         x, _ = data.batch(0, members[0].batch_size, 0)
         rows = x.shape[0] * (x.shape[1] if isinstance(data, Tokens) else 1)
         batched = entries * rows <= _BATCHED
@@ -67,21 +66,19 @@ def programs(
             size = share + (i < rest)
             part = tuple(members[at : at + size])
             at += size
-            out.append(Program(builder, plan, data, part, batched, hopeless))
+            out.append(Program(builder, own, data, part, batched, hopeless))
     return sorted(out, key=_cost, reverse=True)
 
 
-def _entries(plan: Plan, kind: int) -> float:
-    total = 1.0
-    for d in plan.kinds[kind].shape_at(plan.m):
-        total *= d
-    return total
+def builder_of(build: Any, run: Run) -> Any:
+    """The builder with the run's arguments; a network of the run's scheme."""
+    if isinstance(build, Network):
+        return build.of(run.scheme)
+    return WithArguments(build, run.arguments) if run.arguments else build
 
 
 def _cost(program: Program) -> float:
-    plan = program.plan
-    entries = sum(_entries(plan, k) for k in plan.names.values())
-    return entries * len(program.runs) * program.runs[0].steps
+    return program.rates.entries * len(program.runs) * program.runs[0].steps
 
 
 def estimate(work: Sequence[Program], stored: int, workers: int) -> Estimate:

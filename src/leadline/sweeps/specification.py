@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from torch import nn
@@ -85,14 +85,24 @@ class WithArguments:
 def builder_name(build: Any) -> str:
     """A name that changes with what the builder does, as far as that can be seen.
 
-    Builders that are data (frozen dataclasses) name themselves; of others the qualified name and the
-    code of the function or class count.
+    Of a dataclass its fields count, of functions, classes and a user's dataclasses the code; what they
+    call does not.
     """
     if hasattr(type(build), "__dataclass_fields__"):
-        return repr(build)
+        values = ((f.name, getattr(build, f.name)) for f in fields(build))
+        inner = (
+            f"{n}={builder_name(v) if callable(v) or is_dataclass(v) else repr(v)}"
+            for n, v in values
+        )
+        name = f"{type(build).__qualname__}({', '.join(inner)})"
+        own = type(build).__module__.startswith("leadline.")
+        return name if own else f"{name}#{_digest(type(build))}"
     where = f"{getattr(build, '__module__', '')}.{getattr(build, '__qualname__', type(build))}"
-    digest = hashlib.sha256(_code(build)).hexdigest()[:12]
-    return f"{where}#{digest}"
+    return f"{where}#{_digest(build)}"
+
+
+def _digest(build: Any) -> str:
+    return hashlib.sha256(_code(build)).hexdigest()[:12]
 
 
 def _code(build: Any) -> bytes:

@@ -11,16 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from leadline.architecture import ResNet
 from leadline.errors import check_choice, check_int, check_real
 from leadline.planning.plan import Plan, plan
 from leadline.planning.schemes import NAMES as SCHEMES
-from leadline.sweeps.data import data_of
+from leadline.sweeps.data import Samples, Tokens, data_of
 from leadline.sweeps.executors import Executor
 from leadline.sweeps.executors import executor as named_executor
 from leadline.sweeps.optimizers import NAMES as OPTIMIZERS
 from leadline.sweeps.program import Program, Result, train
-from leadline.sweeps.schedule import Estimate, estimate, programs
-from leadline.sweeps.specification import Run, WithArguments, builder_name
+from leadline.sweeps.rates import Network, Own, Planned, Rates
+from leadline.sweeps.schedule import Estimate, builder_of, estimate, programs
+from leadline.sweeps.specification import Run, builder_name
 from leadline.sweeps.store import Store, run_id
 from leadline.tracing.builder import Size, size
 
@@ -96,8 +98,10 @@ def sweep(
     the next is looked at: the same call again trains only what is missing.
 
     Args:
-        build: callable (width, depth, **arguments) -> nn.Module; for executor="processes" it has to
-            pickle (defined in a module, not a lambda).
+        build: callable (width, depth, **arguments) -> nn.Module, parametrized by its plan; for
+            executor="processes" it has to pickle (defined in a module, not a lambda). Or a
+            ``ResNet``, with optimizer="sgd": lr is its η, the same number at every size, whatever the
+            base, and a run is run 0 of ``train(..., seed=seed)`` (on a full batch: to rounding).
         data: a ``Problem`` or a ``Text``.
         widths, depths, lrs, ...: values; the sweep is their product.
         base: size that lrs refer to; by default the smallest width and depth.
@@ -113,6 +117,8 @@ def sweep(
     """
     started = time.perf_counter()
     wrapped = data_of(data)
+    if isinstance(build, ResNet):
+        build = _network(build, wrapped, optimizer, arguments)
     grid = _grid(
         dict(width=widths, depth=depths, lr=lrs, seed=_listed(seeds, range_of=True)),
         dict(
@@ -146,8 +152,10 @@ def sweep(
             i: kept.get(i) for i in set(ids.values()) if kept.has(i)
         }  # fmt: skip
         missing = [r for r in runs if ids[r] not in known]
-        plans = _plans(build, missing, roles, inputs, at)
-        work = programs(build, wrapped, missing, plans, here.workers, hopeless)
+        if missing and not dry_run:
+            here.prepare()
+        rates = _rates(build, missing, roles, inputs, at)
+        work = programs(build, wrapped, missing, rates, here.workers, hopeless)
         if dry_run:
             return estimate(work, len(runs) - len(missing), here.workers)
         rows = {i: _row(r.spec, r.result, i) for i, r in known.items()}
@@ -249,16 +257,35 @@ def _check_pickles(build: Any) -> None:
         ) from None
 
 
-def _plans(
+def _network(build: ResNet, data: Samples | Tokens, optimizer: Any, arguments: Any) -> Network:
+    """A builder of the project's own network, for the data."""
+    if not isinstance(data, Samples):
+        raise TypeError("a ResNet trains on a Problem: give one as data, or another builder")
+    if _listed(optimizer) != ["sgd"]:
+        raise ValueError(
+            f"optimizer={optimizer!r} has no rates for a ResNet: give optimizer='sgd', or "
+            "ll.residual_mlp(...), the same function class, for the others"
+        )
+    if arguments:
+        raise ValueError(f"arguments={dict(arguments)!r} are those of a builder: set the ResNet's")
+    return Network(build, data.problem.dimension, data.problem.outputs)
+
+
+def _rates(
     build: Any, runs: Sequence[Run], roles: Any, inputs: Any, base: Size
-) -> dict[tuple[Any, ...], Plan]:
+) -> dict[tuple[Any, ...], Rates]:
     """One plan for each scheme, optimizer and set of arguments; its sizes for each shape."""
     made: dict[tuple[Any, ...], Plan] = {}
-    out: dict[tuple[Any, ...], Plan] = {}
+    out: dict[tuple[Any, ...], Rates] = {}
     for run in runs:
+        if run.program in out:
+            continue
+        builder = builder_of(build, run)
+        if isinstance(builder, Network):
+            out[run.program] = Own(builder, run.width, run.depth)
+            continue
         key = (run.scheme, run.optimizer, run.arguments)
         if key not in made:
-            builder = WithArguments(build, run.arguments) if run.arguments else build
             made[key] = plan(
                 builder,
                 base,
@@ -267,6 +294,5 @@ def _plans(
                 roles=roles,
                 inputs=inputs,
             )
-        if run.program not in out:
-            out[run.program] = replace(made[key].at(run.width, run.depth), build=None)
+        out[run.program] = Planned(replace(made[key].at(run.width, run.depth), build=None))
     return out

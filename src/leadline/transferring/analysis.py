@@ -55,7 +55,7 @@ class SizeResult:
     at_base: Estimate
     """Loss at the base's best rate."""
     regret: Estimate
-    sharpness: float
+    sharpness: Estimate
     edge: str
 
 
@@ -94,7 +94,7 @@ def analyse(scheme: str, axis: str, landscapes: dict[int, Landscape]) -> AxisRes
                 _estimate(point, draws, "value", i, np.exp),
                 _estimate(point, draws, "trusted", i, np.exp),
                 _estimate(point, draws, "regret", i, np.expm1),
-                float("nan") if optimal is None else optimal.sharpness,
+                _estimate(point, draws, "sharpness", i, lambda v: v),
                 "all diverged" if optimal is None else optimal.edge,
             )
         )
@@ -113,7 +113,7 @@ def _once(
         best = optimum(landscapes[size].x, y)
         found.append((y, best))
     base = found[0][1]
-    out: dict[str, list[float]] = {"x": [], "value": [], "trusted": [], "regret": []}
+    out: dict[str, list[float]] = {k: [] for k in ("x", "value", "trusted", "regret", "sharpness")}
     for size, (y, best) in zip(sizes, found, strict=True):
         trusted = float("inf") if base is None else loss_at(landscapes[size].x, y, base.x)
         out["x"].append(float("nan") if best is None else best.x)
@@ -121,6 +121,7 @@ def _once(
         # Between grid points two parabolas may disagree by a little: no loss is below the best.
         regret = float("inf") if best is None else max(trusted - best.value, 0.0)
         out["trusted"].append(trusted)
+        out["sharpness"].append(float("nan") if best is None else best.sharpness)
         out["regret"].append(regret)
     x = np.array(out["x"])
     known = np.isfinite(x)

@@ -32,7 +32,13 @@ def landscapes(
         here = [r for r in mine if int(r[axis]) == size]
         rates = sorted({float(r["lr"]) for r in here})
         seeds = sorted({int(r.get("seed", 0)) for r in here})
-        table = {(float(r["lr"]), int(r.get("seed", 0))): _loss(r, metric) for r in here}
+        found: dict[tuple[float, int], Mapping[str, Any]] = {}
+        for r in here:
+            key = (float(r["lr"]), int(r.get("seed", 0)))
+            if key in found:
+                raise ValueError(_twice(found[key], r))
+            found[key] = r
+        table = {key: _loss(r, metric) for key, r in found.items()}
         missing = [(a, s) for a in rates for s in seeds if (a, s) not in table]
         if missing:
             raise ValueError(
@@ -44,6 +50,22 @@ def landscapes(
         losses = np.array([[table[a, s] for s in seeds] for a in rates])
         out[size] = Landscape(np.log2(rates), losses)
     return out
+
+
+_RESULTS = ("id", "loss", "test_loss", "diverged", "stopped", "steps_done", "seconds")
+
+
+def _twice(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """What to say of two runs in one place."""
+    place = ", ".join(f"{k}={one[k]!r}" for k in ("width", "depth", "lr", "seed") if k in one)
+    differ = [k for k in one if k not in _RESULTS and one[k] != other.get(k)]
+    if not differ:
+        return f"there are two runs with {place}: leave one out"
+    name = differ[0]
+    return (
+        f"runs with {place} differ in {name} ({one[name]!r}, {other.get(name)!r}): give the runs of one "
+        f"{name} at a time"
+    )
 
 
 def _loss(row: Mapping[str, Any], metric: str) -> float:

@@ -40,7 +40,7 @@ class Transfer:
         body = [
             [
                 *(a.scheme, a.axis, str(s.size), str(s.lr), str(s.loss), str(s.at_base)),
-                *(str(s.regret), f"{s.sharpness:.2g}", f"ends {s.edge}" if s.edge else ""),
+                *(str(s.regret), str(s.sharpness), f"ends {s.edge}" if s.edge else ""),
             ]
             for a in self.axes
             for s in a.sizes

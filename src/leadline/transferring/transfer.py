@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from leadline.errors import check_choice
+from leadline.errors import check_choice, check_int
 from leadline.sweeps.sweep import Sweep, sweep
 from leadline.transferring.analysis import analyse
 from leadline.transferring.landscapes import landscapes
@@ -24,14 +24,19 @@ def transfer(
     schemes: Sequence[str] = ("auto",),
     seeds: int | Sequence[int] = 3,
     metric: str = "loss",
+    extend: int = 0,
     **settings: Any,
 ) -> Transfer:
     """Sweep learning rates over width (at the smallest depth) and over depth (at the smallest width).
+
+    How drift, regret, sharpness and verdict are defined: ``leadline.transferring.analysis``.
 
     Args:
         widths, depths: the first of each is the base; one value leaves that axis out.
         lrs: of the base, increasing by equal factors is best; they have to bracket every optimum.
         metric: "loss" (training set, at the end) or "test_loss".
+        extend: how often the grid may be extended by two rates on a side where it does not bracket an
+            optimum; 0 only says in which direction to extend.
         settings: as for ``sweep``: steps, batch_size, optimizer, store, executor, ...
 
     Raises:
@@ -45,7 +50,52 @@ def transfer(
         )
     if len(set(lrs)) < 3:
         raise ValueError(f"lrs={list(lrs)!r} are too few to find an optimum: give three or more")
+    check_int("extend", extend, 0)
     base = dict(width=min(widths), depth=min(depths))
+    rows: dict[str, dict[str, Any]] = {}
+
+    def result(new: Sequence[float]) -> Transfer:
+        done = _rows(build, data, axes, base, widths, depths, new, schemes, seeds, settings)
+        rows.update({r["id"]: r for r in done})
+        return from_rows(rows.values(), schemes, metric, axes)
+
+    found = result(lrs)
+    grid = sorted(set(lrs))
+    for _ in range(extend):
+        new = further(found, grid)
+        if not new:
+            break
+        grid = sorted({*grid, *new})
+        found = result(new)
+    return found
+
+
+def further(found: Transfer, lrs: Sequence[float]) -> list[float]:
+    """Two rates beyond each end of a grid that cuts an optimum off, at the grid's own spacing."""
+    edges = {s.edge for a in found.axes for s in a.sizes}
+    low, high = min(lrs), max(lrs)
+    factor = (high / low) ** (1 / (len(set(lrs)) - 1))
+    down = [low / factor, low / factor**2] if edges & {"low", "all diverged"} else []
+    return down + ([high * factor, high * factor**2] if "high" in edges else [])
+
+
+def _rows(
+    build: Any,
+    data: Any,
+    axes: Sequence[str],
+    base: dict[str, int],
+    widths: Sequence[int],
+    depths: Sequence[int],
+    lrs: Sequence[float],
+    schemes: Sequence[str],
+    seeds: int | Sequence[int],
+    settings: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """The runs along each axis.
+
+    Raises:
+        ValueError: some could not be trained.
+    """
     rows: dict[str, dict[str, Any]] = {}
     for axis in axes:
         done = sweep(
@@ -63,7 +113,7 @@ def transfer(
         if done.failed:
             raise ValueError(f"runs failed: {'; '.join(done.failed)}")
         rows |= {r["id"]: r for r in done.rows}
-    return from_rows(rows.values(), schemes, metric, axes)
+    return list(rows.values())
 
 
 def from_rows(

@@ -31,6 +31,10 @@ class Executor(Protocol):
     pickles: bool
     """Do functions and tasks have to pickle?"""
 
+    def prepare(self) -> None:
+        """Begin to start what takes time, and return at once: a run follows."""
+        ...
+
     def run(self, function: Any, tasks: Sequence[Any]) -> Iterator[Outcome]:
         """Outcomes as they come, one for each task."""
         ...

@@ -44,6 +44,9 @@ class Ray:
             )
         self.workers = workers or int(ray.cluster_resources().get("CPU", 1))
 
+    def prepare(self) -> None:
+        """The cluster is there."""
+
     def run(self, function: Any, tasks: Sequence[Any]) -> Iterator[Outcome]:
         """Outcomes as they come."""
         ray = self._ray

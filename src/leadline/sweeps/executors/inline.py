@@ -14,6 +14,9 @@ class Inline:
     workers = 1
     pickles = False
 
+    def prepare(self) -> None:
+        """Nothing to start."""
+
     def run(self, function: Any, tasks: Sequence[Any]) -> Iterator[Outcome]:
         """Outcomes in order."""
         for i, task in enumerate(tasks):

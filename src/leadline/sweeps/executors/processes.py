@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 from typing import Any
 
 from leadline.sweeps.executors.base import Outcome, attempt
 
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+_PRELOAD = ["leadline.sweeps.program", "torch.fx.experimental.proxy_tensor"]
+
+
+@contextlib.contextmanager
+def _one_thread() -> Generator[None]:
+    """For processes started here."""
+    before = {k: os.environ.get(k) for k in _ONE_THREAD}
+    os.environ |= _ONE_THREAD
+    try:
+        yield
+    finally:
+        for k, v in before.items():
+            if v is None:
+                os.environ.pop(k, None)
+            else:
+                os.environ[k] = v
 
 
 class Processes:
@@ -27,6 +47,17 @@ class Processes:
 
     def __init__(self, workers: int | None = None) -> None:
         self.workers = workers or len(os.sched_getaffinity(0))
+
+    def prepare(self) -> None:
+        """Start the server from which workers fork: it loads torch meanwhile."""
+        with _one_thread():
+            self._context()
+            forkserver.ensure_running()
+
+    def _context(self) -> multiprocessing.context.ForkServerContext:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(_PRELOAD)
+        return context
 
     def run(self, function: Any, tasks: Sequence[Any]) -> Iterator[Outcome]:
         """Outcomes as they come."""
@@ -60,11 +91,8 @@ class Processes:
 
     def _pool(self, function: Any, tasks: dict[int, Any]) -> Iterator[Outcome | None]:
         """Outcomes; None if a worker died."""
-        before = {k: os.environ.get(k) for k in _ONE_THREAD}
-        os.environ |= _ONE_THREAD
-        try:
-            context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload(["leadline.sweeps.program"])
+        with _one_thread():
+            context = self._context()
             pool = ProcessPoolExecutor(
                 min(self.workers, len(tasks)),
                 mp_context=context,
@@ -95,12 +123,17 @@ class Processes:
                 pool.shutdown(wait=False, cancel_futures=True)
                 for process in list((pool._processes or {}).values()):
                     process.terminate()
-        finally:
-            for k, v in before.items():
-                if v is None:
-                    os.environ.pop(k, None)
-                else:
-                    os.environ[k] = v
+
+
+def _keep_memory() -> None:
+    """Freed memory stays with the process (glibc): a step needs the same again, page by page."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        trim_threshold, mmap_threshold = -1, -3
+        mallopt(trim_threshold, 1 << 30)
+        mallopt(mmap_threshold, 1 << 25)
 
 
 def _begin(owner: int) -> None:
@@ -110,6 +143,7 @@ def _begin(owner: int) -> None:
     import torch
 
     torch.set_num_threads(1)
+    _keep_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:

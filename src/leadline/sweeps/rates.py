@@ -1,0 +1,141 @@
+"""What a sweep needs to know of a parametrization: initialization and the rates of every parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import nn
+
+from leadline.parametrization.optimizers import Optimizer, optimizer
+from leadline.planning.plan import Factors
+
+if TYPE_CHECKING:
+    from leadline.architecture import ResNet
+    from leadline.planning.plan import Plan
+
+
+class Rates(Protocol):
+    """Of one shape, scheme and optimizer."""
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """Whose rates they are."""
+        ...
+
+    @property
+    def entries(self) -> float:
+        """Parameters of the model, in numbers."""
+        ...
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """The model with the scheme's initialization."""
+        ...
+
+    def factors(self, model: nn.Module) -> Mapping[str, tuple[Factors, bool]]:
+        """Of every parameter that trains: factors on lr, decay, ε; and does Muon update it?"""
+        ...
+
+    def betas(self, betas: tuple[float, float]) -> tuple[float, float]:
+        """Adam's."""
+        ...
+
+
+@dataclass(frozen=True)
+class Planned:
+    """By the plan of a builder."""
+
+    plan: Plan
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """Whose rates they are."""
+        return self.plan.optimizer
+
+    @property
+    def entries(self) -> float:
+        """Parameters of the model."""
+        total = 0.0
+        for kind in self.plan.names.values():
+            size = 1.0
+            for d in self.plan.kinds[kind].shape_at(self.plan.m):
+                size *= d
+            total += size
+        return total
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """See ``Plan.apply``."""
+        return self.plan.apply(model)
+
+    def factors(self, model: nn.Module) -> dict[str, tuple[Factors, bool]]:
+        """Frozen parameters are left out."""
+        plan, parameters = self.plan, dict(model.named_parameters())
+        return {
+            n: (plan.kind_factors(k), plan.uses(k).update.startswith("orthogonal"))
+            for n, k in plan.kind_of(model).items()
+            if k.role != "frozen" and parameters[n].requires_grad
+        }
+
+    def betas(self, betas: tuple[float, float]) -> tuple[float, float]:
+        """See ``Plan.betas``."""
+        return self.plan.betas(betas)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A builder of the project's own network; the seed is that of torch's generator."""
+
+    network: ResNet
+    inputs: int
+    outputs: int
+
+    def __call__(self, width: int, depth: int) -> nn.Module:
+        """The network of run 0 of ``train(..., seed=seed)``."""
+        seed = torch.default_generator.initial_seed()
+        return self.network.module(width, depth, seed, inputs=self.inputs, outputs=self.outputs)
+
+    def of(self, scheme: str) -> Network:
+        """The same with another scheme."""
+        return replace(self, network=replace(self.network, scheme=scheme))
+
+
+@dataclass(frozen=True)
+class Own:
+    """Of a ``ResNet``: rates in units of its η, which is the same number at every size."""
+
+    build: Network
+    width: int
+    depth: int
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """SGD."""
+        return optimizer("sgd")
+
+    @property
+    def entries(self) -> float:
+        """Parameters of the model."""
+        n, k = self.width, self.build.network.block_layers
+        return n * n * self.depth * k + n * (self.build.inputs + self.build.outputs)
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """It is initialized as it should be."""
+        return model
+
+    def factors(self, model: Any) -> dict[str, tuple[Factors, bool]]:
+        """Those of ``module.param_groups(SGD(lr=1, weight_decay=1))``."""
+        from leadline.recipe import SGD
+
+        names = {id(p): n for n, p in model.named_parameters()}
+        groups = model.param_groups(SGD(lr=1.0, steps=1, weight_decay=1.0))
+        return {
+            names[id(p)]: (Factors(1.0, g["lr"], g["weight_decay"], 1.0, 1.0), False)
+            for g in groups
+            for p in g["params"]
+        }
+
+    def betas(self, betas: tuple[float, float]) -> tuple[float, float]:
+        """Unused."""
+        return betas
