@@ -17,32 +17,34 @@ from leadline.reporting.page_figures import drawable
 from leadline.reporting.page_numbers import interval, is_number
 
 if TYPE_CHECKING:
-    from leadline.reporting.page import Page
+    from leadline.reporting.page import Drawing, Page
 
 # Glyph and style of a verdict: never told apart by colour alone.
-VERDICTS = {"holds": ("✓", "holds"), "fails": ("✕", "fails"), "undecided": ("?", "undecided")}
+_VERDICTS = {"holds": ("✓", "holds"), "fails": ("✕", "fails"), "undecided": ("?", "undecided")}
+_SCRIPTS = ("theme.js", "figure.js", "legend.js", "numbers.js", "page.js")
 
 
 def document(page: Page) -> str:
     """HTML of a page."""
-    scripts = dict(plotly=_plotly(), page=_asset("page.js"))
-    filled = (
-        _environment()
-        .get_template("page.html")
-        .render(
-            page=page,
-            style=Markup(_asset("page.css")),
-            scripts={k: Markup(v) for k, v in scripts.items()},
-            policy=_policy(list(scripts.values())),
-            judged=[s for s in page.sections if s.verdict is not None],
-        )
+    scripts = (_plotly(), "".join(_asset(name) for name in _SCRIPTS))
+    filled = _template().render(
+        page=page,
+        style=Markup(_asset("page.css")),
+        scripts=[Markup(s) for s in scripts],
+        policy=_policy(scripts),
+        judged=[s for s in page.sections if s.verdict is not None],
+        badge=lambda verdict: _VERDICTS.get(verdict, ("•", "other")),
+        interval=interval,
+        numeric=is_number,
+        plotted=_plotted,
+        link=_link,
     )
     # A file name may hold bytes that are no text; UTF-8 cannot say them.
     return filled.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
 @cache
-def _environment() -> Environment:
+def _template():  # noqa: ANN202
     env = Environment(
         loader=PackageLoader("leadline.reporting"),
         autoescape=True,
@@ -50,21 +52,16 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    env.filters["drawable"] = lambda d: htmlsafe_json_dumps(drawable(d.figure))
-    env.filters["link"] = _link
-    env.tests["numeric"] = is_number
-    env.globals["interval"] = interval
-    env.globals["badge"] = _badge
-    return env
+    return env.get_template("page.html")
 
 
-def _badge(verdict: str) -> tuple[str, str]:
-    return VERDICTS.get(verdict, ("•", "other"))
+def _plotted(drawing: Drawing) -> Markup:
+    """JSON in which no end of a script can hide."""
+    return htmlsafe_json_dumps(drawable(drawing.figure))
 
 
-def _link(download: tuple[str, str]) -> str:
+def _link(content: str, name: str) -> str:
     """A file's content as a link that asks nobody for it."""
-    name, content = download
     kind = mimetypes.guess_type(name)[0] or "text/plain"
     data = base64.b64encode(content.encode("utf-8", "replace")).decode()
     return f"data:{kind};charset=utf-8;base64,{data}"
@@ -82,7 +79,7 @@ def _plotly() -> str:
     return get_plotlyjs()
 
 
-def _policy(scripts: list[str]) -> str:
+def _policy(scripts: tuple[str, ...]) -> str:
     """Only the page's own scripts run, and nothing is fetched."""
     hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
     allowed = " ".join(f"'sha256-{h}'" for h in hashes)

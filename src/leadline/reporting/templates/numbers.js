@@ -1,0 +1,48 @@
+// The numbers a figure shows, as a table that is built when it is opened.
+const MOST_ROWS = 1000;
+
+function numbersOf(figure) {
+  const details = document.createElement("details");
+  const summary = document.createElement("summary");
+  summary.textContent = "Numbers of this figure";
+  details.append(summary);
+  details.addEventListener("toggle", () => {
+    if (details.open && !details.querySelector("table")) details.append(numbersTable(figure));
+  });
+  return details;
+}
+
+function numbersTable(figure) {
+  const rows = [];
+  for (const trace of figure.plot._fullData) {
+    if (trace.hoverinfo === "skip" || !trace.x || !trace.y || trace.z) continue;
+    const name = [trace.legendgrouptitle?.text, trace.name].filter(Boolean).map(plain).join(", ");
+    for (let i = 0; i < trace.x.length; i++) rows.push([name, trace.x[i], trace.y[i]]);
+  }
+  const axis = (letter) => plain(figure.layout[letter + "axis"]?.title?.text ?? letter);
+  const table = document.createElement("table");
+  const head = table.createTHead().insertRow();
+  for (const text of ["Curve", axis("x"), axis("y")]) {
+    const cell = document.createElement("th");
+    cell.scope = "col";
+    cell.textContent = text;
+    head.append(cell);
+  }
+  const body = table.createTBody();
+  for (const [name, ...values] of rows.slice(0, MOST_ROWS)) {
+    const row = body.insertRow(), cell = document.createElement("th");
+    cell.scope = "row";
+    cell.textContent = name;
+    row.append(cell);
+    for (const value of values) row.insertCell().textContent =
+      typeof value === "number" ? String(Number(value.toPrecision(5))) : plain(value ?? "–");
+  }
+  const scroll = document.createElement("div");
+  scroll.className = "scroll";
+  scroll.tabIndex = 0;
+  scroll.setAttribute("role", "region");
+  scroll.setAttribute("aria-label", "Numbers of the figure");
+  scroll.append(table);
+  if (rows.length > MOST_ROWS) scroll.append(`… and ${rows.length - MOST_ROWS} more rows`);
+  return scroll;
+}
