@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from leadline.reporting.page_colours import dark, dark_scale
+from leadline.reporting.page_axes import log_ticks
 from leadline.reporting.page_stack import stacked
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def drawable(figure: go.Figure) -> dict[str, Any]:
     plain = json.loads(figure.to_json() or "{}")
     layout = {k: v for k, v in plain.get("layout", {}).items() if k not in _OWN}
     legend = layout.pop("legend", {})
+    log_ticks(figure, layout)
     safe = {"data": text_only(plain.get("data", [])), "layout": text_only(layout)}
     colours: dict[str, str] = {}
     _collect(safe, "", colours)

@@ -17,7 +17,7 @@ from leadline.reporting.page_figures import drawable
 from leadline.reporting.page_numbers import interval, is_number
 
 if TYPE_CHECKING:
-    from leadline.reporting.page import Drawing, Page
+    from leadline.reporting.page import Drawing, Page, Table
 
 # Glyph and style of a verdict: never told apart by colour alone.
 _VERDICTS = {"holds": ("✓", "holds"), "fails": ("✕", "fails"), "undecided": ("?", "undecided")}
@@ -35,7 +35,7 @@ def document(page: Page) -> str:
         judged=[s for s in page.sections if s.verdict is not None],
         badge=lambda verdict: _VERDICTS.get(verdict, ("•", "other")),
         interval=interval,
-        numeric=is_number,
+        aligned=_aligned,
         plotted=_plotted,
         link=_link,
     )
@@ -53,6 +53,12 @@ def _template():  # noqa: ANN202
         undefined=StrictUndefined,
     )
     return env.get_template("page.html")
+
+
+def _aligned(table: Table, column: int) -> bool:
+    """Is a column one of numbers, set to the right? The first one names its row."""
+    cells = [row[column] for row in table.rows if column < len(row)]
+    return column > 0 and bool(cells) and all(map(is_number, cells))
 
 
 def _plotted(drawing: Drawing) -> Markup:

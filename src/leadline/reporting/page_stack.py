@@ -74,8 +74,7 @@ def _heads(note: dict[str, Any], x: list[float], y: list[float]) -> bool:
     """Is it the title above the panel with these domains?"""
     if note.get("done") or note.get("xref") != "paper" or note.get("yref") != "paper":
         return False
-    centre = sum(x) / 2
-    return abs(note.get("x", -1) - centre) < 1e-6 and abs(note.get("y", -1) - y[1]) < 1e-6
+    return x[0] <= note.get("x", -1) <= x[1] and abs(note.get("y", -1) - y[1]) < 1e-6
 
 
 def _bars(

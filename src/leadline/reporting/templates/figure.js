@@ -64,7 +64,9 @@ class Figure {
     });
     tools.append(reset, button("Save as SVG", () =>
       Plotly.downloadImage(this.plot, { format: "svg", filename: this.plot.id, width: this.width, height: this.height })));
-    this.plot.after(tools, numbersOf(this));
+    const [opener, numbers] = numbersOf(this);
+    tools.prepend(opener);
+    this.plot.after(tools, numbers);
   }
 }
 

@@ -12,12 +12,6 @@ class Legend {
       if (trace.showlegend === false || !trace.name || trace.type === "heatmap") return;
       const group = trace.legendgroup;
       const title = trace.legendgrouptitle?.text;
-      if (title && !this.entries.some((e) => e.title === title && e.group === group)) {
-        const label = document.createElement("span");
-        label.className = "group";
-        label.textContent = plain(title);
-        this.element.append(label);
-      }
       const members = data.map((other, j) => [other, j]).filter(([other]) =>
         group === undefined ? other === trace
           : other.legendgroup === group && (!one_by_one || other.name === trace.name)).map(([, j]) => j);
@@ -25,10 +19,26 @@ class Legend {
       entry.key = document.createElementNS("http://www.w3.org/2000/svg", "svg");
       entry.button = button("", () => this.toggle(entry));
       entry.button.append(entry.key, plain(trace.name));
-      this.element.append(entry.button);
+      this.row(title ? group : undefined, title).append(entry.button);
       this.entries.push(entry);
     });
     this.element.hidden = this.entries.length < 2;
+  }
+
+  // Groups with titles have rows of their own.
+  row(group, title) {
+    let row = [...this.element.children].find((r) => r.dataset.group === String(group));
+    if (row) return row;
+    row = document.createElement("div");
+    row.dataset.group = String(group);
+    if (title) {
+      const label = document.createElement("span");
+      label.className = "group";
+      label.textContent = plain(title);
+      row.append(label);
+    }
+    this.element.append(row);
+    return row;
   }
 
   toggle(entry) {

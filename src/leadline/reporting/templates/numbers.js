@@ -2,14 +2,21 @@
 const MOST_ROWS = 1000;
 
 function numbersOf(figure) {
-  const details = document.createElement("details");
-  const summary = document.createElement("summary");
-  summary.textContent = "Numbers of this figure";
-  details.append(summary);
-  details.addEventListener("toggle", () => {
-    if (details.open && !details.querySelector("table")) details.append(numbersTable(figure));
+  const region = document.createElement("div");
+  region.id = figure.plot.id + "-numbers";
+  region.className = "numbers scroll";
+  region.tabIndex = 0;
+  region.hidden = true;
+  region.setAttribute("role", "region");
+  region.setAttribute("aria-label", "Numbers of the figure");
+  const opener = button("Numbers", () => {
+    region.hidden = !region.hidden;
+    opener.setAttribute("aria-expanded", String(!region.hidden));
+    if (!region.firstChild) region.append(...numbersTable(figure));
   });
-  return details;
+  opener.setAttribute("aria-expanded", "false");
+  opener.setAttribute("aria-controls", region.id);
+  return [opener, region];
 }
 
 function numbersTable(figure) {
@@ -37,12 +44,6 @@ function numbersTable(figure) {
     for (const value of values) row.insertCell().textContent =
       typeof value === "number" ? String(Number(value.toPrecision(5))) : plain(value ?? "–");
   }
-  const scroll = document.createElement("div");
-  scroll.className = "scroll";
-  scroll.tabIndex = 0;
-  scroll.setAttribute("role", "region");
-  scroll.setAttribute("aria-label", "Numbers of the figure");
-  scroll.append(table);
-  if (rows.length > MOST_ROWS) scroll.append(`… and ${rows.length - MOST_ROWS} more rows`);
-  return scroll;
+  const more = rows.length - MOST_ROWS;
+  return more > 0 ? [table, `… and ${more} more rows`] : [table];
 }

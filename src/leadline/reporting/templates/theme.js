@@ -34,7 +34,10 @@ function recoloured(x, map, key = "") {
     const wanted = key === "colorscale" ? map["scale:" + x] : /color$/.test(key) ? map[x] : undefined;
     return wanted ?? x;
   }
-  if (Array.isArray(x)) return typeof x[0] === "number" ? x : x.map((v) => recoloured(v, map, key));
+  if (Array.isArray(x)) {
+    const numbers = typeof x[0] === "number" && key !== "colorscale";
+    return numbers ? x : x.map((v) => recoloured(v, map, key));
+  }
   if (x === null || typeof x !== "object") return x;
   return Object.fromEntries(Object.entries(x).map(([k, v]) => [k, recoloured(v, map, k)]));
 }
