@@ -6,8 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from leadline.reporting.page_colours import dark, dark_scale
 from leadline.reporting.page_axes import log_ticks
+from leadline.reporting.page_colours import dark, dark_scale
 from leadline.reporting.page_stack import stacked
 
 if TYPE_CHECKING:

@@ -19,8 +19,13 @@ from leadline.reporting.page_numbers import interval, is_number
 if TYPE_CHECKING:
     from leadline.reporting.page import Drawing, Page, Table
 
-# Glyph and style of a verdict: never told apart by colour alone.
-_VERDICTS = {"holds": ("✓", "holds"), "fails": ("✕", "fails"), "undecided": ("?", "undecided")}
+# Glyph and style of a verdict, which is never told apart by colour alone.
+_GOOD, _BAD, _OPEN, _OTHER = ("✓", "holds"), ("✕", "fails"), ("?", "undecided"), ("•", "other")
+_VERDICTS = {
+    **dict.fromkeys(("holds", "passed", "transfers", "agrees"), _GOOD),
+    **dict.fromkeys(("fails", "failed", "does not transfer", "contradicts"), _BAD),
+    **dict.fromkeys(("undecided", "not decided at this size"), _OPEN),
+}
 _SCRIPTS = ("theme.js", "figure.js", "legend.js", "numbers.js", "page.js")
 
 
@@ -33,7 +38,7 @@ def document(page: Page) -> str:
         scripts=[Markup(s) for s in scripts],
         policy=_policy(scripts),
         judged=[s for s in page.sections if s.verdict is not None],
-        badge=lambda verdict: _VERDICTS.get(verdict, ("•", "other")),
+        badge=lambda verdict: _VERDICTS.get(verdict, _OTHER),
         interval=interval,
         aligned=_aligned,
         plotted=_plotted,
@@ -44,7 +49,7 @@ def document(page: Page) -> str:
 
 
 @cache
-def _template():  # noqa: ANN202
+def _template():
     env = Environment(
         loader=PackageLoader("leadline.reporting"),
         autoescape=True,
