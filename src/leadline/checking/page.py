@@ -28,13 +28,18 @@ def check_page(report: CheckReport, command: str = "") -> Page:
         verdict="passed" if report.ok else "failed",
         number=f"exponents: {counted}" if counted else "",
         figures=(drawing,),
-        paragraphs=(*report.failures, *report.notes),
-        tables=(_exponents(report), *_losses(report)),
+        paragraphs=report.notes,
+        tables=(*_failures(report), _exponents(report), *_losses(report)),
         command=command,
         downloads=(("exponents.csv", _csv(report)),),
     )
     rate = {"Base learning rate": f"{report.lr:.3g}"}
-    return Page(report.title, (), (found,), facts(command, rate))
+    return Page(report.title[:1].upper() + report.title[1:], (), (found,), facts(command, rate))
+
+
+def _failures(report: CheckReport) -> tuple[Table, ...]:
+    rows = [f.partition(": ")[::2] for f in report.failures]
+    return (Table(("layer", "what is wrong"), rows, "What failed"),) if rows else ()
 
 
 def _exponents(report: CheckReport) -> Table:

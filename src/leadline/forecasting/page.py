@@ -25,7 +25,7 @@ def forecast_page(
     drawing = Drawing(
         forecast_figure(made),
         f"Loss of the runs and the law, over {' and '.join(shown_axes(runs))}; dotted: the floor; "
-        f"bands {made.confidence:.0%}",
+        f"bands {100 * made.confidence:g} %",
         f"Log–log panels: points are runs, lines the law loss = {made.law}, which falls to its {floor}.",
     )
     law = Section(
@@ -40,8 +40,8 @@ def forecast_page(
         figures=(drawing,),
         paragraphs=(
             *([f"The floor {made.limit}."] if made.limit is not None else []),
-            f"Fitted to {len(runs)} runs of {runs.cells} sizes; intervals are {made.confidence:.0%}, by "
-            f"bootstrap over residuals of {made.resampled}.",
+            f"Fitted to {len(runs)} runs of {runs.cells} sizes; intervals are {100 * made.confidence:g} %, "
+            f"by bootstrap over residuals of {made.resampled}.",
             *made.notes,
         ),
         tables=(_numbers(made),),

@@ -36,7 +36,7 @@ def machine() -> str:
     """The class of machine: cores, memory, accelerators."""
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = os.cpu_count()
     memory = psutil.virtual_memory().total / 2**30
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return f"{cores} cores ({platform.machine()}), {memory:.0f} GiB, {gpu}"

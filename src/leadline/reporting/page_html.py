@@ -32,12 +32,14 @@ _SCRIPTS = ("theme.js", "figure.js", "legend.js", "numbers.js", "page.js")
 def document(page: Page) -> str:
     """HTML of a page."""
     scripts = (_plotly(), "".join(_asset(name) for name in _SCRIPTS))
+    judged = [s for s in page.sections if s.verdict is not None]
     filled = _template().render(
         page=page,
         style=Markup(_asset("page.css")),
         scripts=[Markup(s) for s in scripts],
         policy=_policy(scripts),
-        judged=[s for s in page.sections if s.verdict is not None],
+        # One verdict needs no summary: it stands below the title.
+        judged=judged if len(judged) > 1 else [],
         badge=lambda verdict: _VERDICTS.get(verdict, _OTHER),
         interval=interval,
         aligned=_aligned,

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from leadline.dynamics.kernels import InitialKernels
 
 
+_LONG = ("name", "fingerprint")
+
+
 def comparison_page(comparison: Comparison, command: str = "") -> Page:
     """Losses of limits and networks, and how the networks approach the limits."""
     info = comparison.info
@@ -49,8 +52,8 @@ def comparison_page(comparison: Comparison, command: str = "") -> Page:
     )
     seconds = {"Seconds": f"{info['seconds']:.1f}"}
     return Page(
-        f"{name}: networks and their limits",
-        tuple(summary(comparison)),
+        "Networks and their limits",
+        (f"{name}.", " ".join(summary(comparison))),
         (section,),
         facts(command, _settings(info) | seconds),
     )
@@ -80,8 +83,13 @@ def result_page(result: Trajectory | Limit, command: str = "") -> Page:
         "limit": "Limit",
         "lazy": "Lazy limit",
     }
-    heading = f"{what.get(str(info['kind']), str(info['kind']))}: {info['problem']['name']}"
-    return Page(heading, (_size(info),), (section,), facts(command, _settings(info)))
+    heading = what.get(str(info["kind"]), str(info["kind"]))
+    return Page(
+        heading,
+        (f"{info['problem']['name']}: {_size(info)}",),
+        (section,),
+        facts(command, _settings(info)),
+    )
 
 
 def kernels_page(kernels: InitialKernels, command: str = "") -> Page:
@@ -202,5 +210,7 @@ def _settings(info: Any) -> dict[str, object]:
     for key, name in (("problem", "Problem"), ("network", "Network"), ("sgd", "Recipe")):
         given = info.get(key)
         if isinstance(given, dict):
-            out[name] = ", ".join(f"{k} {v}" for k, v in given.items() if v is not None)
+            out[name] = ", ".join(
+                f"{k} {v}" for k, v in given.items() if v is not None and k not in _LONG
+            )
     return out

@@ -61,6 +61,7 @@ const DASHES = { dash: "5 3", dashdot: "5 3 1.5 3", dot: "1.5 3", longdash: "8 3
 const SHAPES = {
   circle: "M13,1.5a3.5,3.5 0 1 0 .01,0Z", cross: "M11.5,1h3v2.5h2.5v3h-2.5v2.5h-3v-2.5h-2.5v-3h2.5Z",
   diamond: "M13,0.5L17.5,5L13,9.5L8.5,5Z", square: "M9.5,1.5h7v7h-7Z", "triangle-up": "M13,1L17,8.5H9Z",
+  "triangle-down": "M13,9L17,1.5H9Z",
 };
 
 // A trace's line and symbol, 26 by 10.
