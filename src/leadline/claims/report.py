@@ -77,9 +77,9 @@ def section(study: Study, number: int) -> Section:
         low=v.low,
         high=v.high,
         figures=tuple(c.figures(data)),
+        found=found,
         paragraphs=(
-            *found,
-            *(f"How it was measured. {c.design[0]}", *c.design[1:]),
+            *c.design,
             f"Rule, fixed before the data. {c.rule}",
         ),
         tables=tables,

@@ -58,7 +58,22 @@ def report_command(folder: str, html: str | None) -> None:
     """DIR is what a command wrote with --out; the report goes to DIR/report.html."""
     with one_line([]):
         from leadline.reporting.page import write
-        from leadline.reporting.page_store import load
 
         wanted = file(html)
-        click.echo(write(load(folder), Path(folder) / "report.html" if wanted is None else wanted))
+        click.echo(
+            write(_stored(folder), Path(folder) / "report.html" if wanted is None else wanted)
+        )
+
+
+def _stored(folder: str) -> Page:
+    """A study's page is made anew from its data; others are stored as they were made."""
+    if (Path(folder) / "verdicts.json").is_file():
+        from leadline.claims.study import load as load_study
+
+        study = load_study(folder)
+        if not study.data:
+            raise FileNotFoundError(f"{folder!r} has no data of the study any more: run it again")
+        return study.page()
+    from leadline.reporting.page_store import load
+
+    return load(folder)

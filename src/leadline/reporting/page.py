@@ -52,6 +52,7 @@ class Section:
         verdict: "holds", "fails", "undecided" or other words; a section with one is in the summary.
         number: what the value is.
         value, low, high: the number and its interval.
+        found: what was found, in words; it stands before the figures.
         paragraphs: how it was measured.
         command: what makes it again.
         downloads: name and content of the files with its raw data.
@@ -70,6 +71,7 @@ class Section:
     tables: tuple[Table, ...] = ()
     command: str = ""
     downloads: tuple[tuple[str, str], ...] = ()
+    found: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

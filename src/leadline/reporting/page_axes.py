@@ -11,10 +11,16 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 _FEW = 2.5
+_ENOUGH = 1.3
 
 
-def log_ticks(figure: go.Figure, layout: dict[str, Any]) -> None:
-    """Set the ticks of every log axis of ``layout`` that has none of its own."""
+def log_ticks(figure: go.Figure, layout: dict[str, Any]) -> list[str]:
+    """Set the ticks of every log axis of ``layout`` that has none of its own.
+
+    Returns:
+        Names of the axes that are long enough for ticks at powers of ten alone.
+    """
+    long = []
     for name, axis in layout.items():
         if name[1:5] != "axis" or axis.get("type") != "log":
             continue
@@ -27,6 +33,9 @@ def log_ticks(figure: go.Figure, layout: dict[str, Any]) -> None:
             if other[1:5] == "axis" and short in (its.get("matches"), axis.get("matches")):
                 spans.append(_decades(_values(figure, other[0] + other[5:], other[0])))
         axis |= ticks(max(spans))
+        if max(spans) > _ENOUGH:
+            long.append(name)
+    return long
 
 
 def ticks(decades: float) -> dict[str, Any]:

@@ -30,11 +30,11 @@ def drawable(figure: go.Figure) -> dict[str, Any]:
     plain = json.loads(figure.to_json() or "{}")
     layout = {k: v for k, v in plain.get("layout", {}).items() if k not in _OWN}
     legend = layout.pop("legend", {})
-    log_ticks(figure, layout)
+    long = log_ticks(figure, layout)
     safe = {"data": text_only(plain.get("data", [])), "layout": text_only(layout)}
     colours: dict[str, str] = {}
     _collect(safe, "", colours)
-    narrow, bars = stacked(safe)
+    narrow, bars = stacked(safe, long)
     return {
         "data": safe["data"],
         "wide": safe["layout"],

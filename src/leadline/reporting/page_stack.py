@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import copy
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 # Pixels of a panel with its axis, and of what lies between two of them.
 _PANEL, _BETWEEN = 210, 90
 _SINGLE = 340
+# A panel's title starts left of its axis, and wraps.
+_LETTERS, _LEFT = 40, 48
 
 
-def stacked(plain: dict[str, Any]) -> tuple[dict[str, Any], dict[int, Any]]:
+def stacked(
+    plain: dict[str, Any], long: Sequence[str] = ()
+) -> tuple[dict[str, Any], dict[int, Any]]:
     """The layout with the panels of a grid stacked, and the traces' colour bars that moved.
 
     A panel is a pair of axes with domains of their own; axes that overlay another's follow it.
+
+    Args:
+        long: horizontal ones of these log axes get ticks at powers of ten alone.
     """
     layout = copy.deepcopy(plain["layout"])
+    for name in long:
+        if name.startswith("xaxis"):
+            layout[name]["dtick"] = 1
     panels = _panels(layout)
     if len(panels) < 2:
         layout["height"] = min(layout.get("height", _SINGLE), _SINGLE)
@@ -31,8 +43,9 @@ def stacked(plain: dict[str, Any]) -> tuple[dict[str, Any], dict[int, Any]]:
         new = [max(top - share, 0.0), top]
         for note in layout.get("annotations", []):
             if _heads(note, old_x, old_y):
-                note |= {"x": 0.5, "y": top}
-                note["done"] = True
+                lines = textwrap.wrap(note.get("text", ""), _LETTERS, break_long_words=False)
+                note |= {"x": 0, "y": top, "xanchor": "left", "xshift": -_LEFT, "align": "left"}
+                note |= {"text": "<br>".join(lines), "done": True}
         moved[x], moved[y] = [0.0, 1.0], new
     for note in layout.get("annotations", []):
         note.pop("done", None)

@@ -86,6 +86,7 @@ def _section(given: dict[str, Any]) -> Section:
         command=_text(given["command"]),
         verdict=None if given["verdict"] is None else _text(given["verdict"]),
         figures=tuple(_drawing(d) for d in given["figures"]),
+        found=tuple(map(_text, given["found"])),
         paragraphs=tuple(map(_text, given["paragraphs"])),
         tables=tuple(Table(t["head"], t["rows"], _text(t["caption"])) for t in given["tables"]),
         downloads=_pairs(given["downloads"]),

@@ -62,6 +62,8 @@ const SHAPES = {
   circle: "M13,1.5a3.5,3.5 0 1 0 .01,0Z", cross: "M11.5,1h3v2.5h2.5v3h-2.5v2.5h-3v-2.5h-2.5v-3h2.5Z",
   diamond: "M13,0.5L17.5,5L13,9.5L8.5,5Z", square: "M9.5,1.5h7v7h-7Z", "triangle-up": "M13,1L17,8.5H9Z",
   "triangle-down": "M13,9L17,1.5H9Z",
+  star: "M13,0.5L14.2,3.8L17.5,3.8L14.9,5.9L15.9,9.2L13,7.2L10.1,9.2L11.1,5.9L8.5,3.8L11.8,3.8Z",
+  x: "M10.5,1L13,3.5L15.5,1L17,2.5L14.5,5L17,7.5L15.5,9L13,6.5L10.5,9L9,7.5L11.5,5L9,2.5Z",
 };
 
 // A trace's line and symbol, 26 by 10.
