@@ -20,8 +20,8 @@ _TO_LAB = np.array([[0.2104542553, 0.7936177850, -0.0040720468],
                     [0.0259040371, 0.7827717662, -0.8086757660]])  # fmt: skip
 _FROM_LMS, _FROM_LAB = np.linalg.inv(_TO_LMS), np.linalg.inv(_TO_LAB)
 
-# Lightness l of a mark becomes _SUM − l, within bounds that leave a contrast of 3 to a dark page.
-_SUM, _LEAST, _MOST = 1.22, 0.54, 0.93
+# Lightness l of a mark becomes _SUM − l, less steeply beyond what keeps a contrast of 3 to a dark page.
+_SUM, _LEAST, _MOST = 1.22, 0.62, 0.93
 _PAGE = 0.21
 _WHITE = 0.96
 
@@ -78,8 +78,14 @@ def dark(text: str) -> str | None:
     rgb, opacity = parsed
     l, a, b = lab(rgb)
     # White is the page, as under an open marker.
-    l = _PAGE if l > 0.99 else float(np.clip(_SUM - l, _LEAST, _MOST))
+    l = _PAGE if l > 0.99 else _exchanged(float(l))
     return _written(l, a, b, opacity)
+
+
+def _exchanged(l: float) -> float:
+    """Falls with l throughout, so that no two shades of a ramp become one."""
+    l = _SUM - l
+    return min(max(l, _LEAST + 0.2 * (l - _LEAST)), _MOST + 0.1 * max(l - _MOST, 0.0))
 
 
 def dark_scale(stops: list[Any]) -> dict[str, str]:

@@ -70,7 +70,7 @@ def _aligned(table: Table, column: int) -> bool:
 
 def _plotted(drawing: Drawing) -> Markup:
     """JSON in which no end of a script can hide."""
-    return htmlsafe_json_dumps(drawable(drawing.figure))
+    return htmlsafe_json_dumps(drawable(drawing.figure), sort_keys=True)
 
 
 def _link(content: str, name: str) -> str:

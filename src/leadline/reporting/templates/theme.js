@@ -22,7 +22,8 @@ function template() {
       font: { color: text, family: getComputedStyle(document.body).fontFamily, size: 13 },
       hoverlabel: { bgcolor: css("--raised"), bordercolor: css("--axis"), font: { color: text } },
       margin: { b: 52, l: 58, pad: 0, r: 14, t: 16 },
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      // Opaque, so that a saved picture carries the ground its colours are made for.
+      paper_bgcolor: css("--ground"), plot_bgcolor: css("--ground"),
       xaxis: axis, yaxis: axis,
     },
   };
