@@ -104,10 +104,33 @@ def _rates(cell: Cell) -> tuple[dict[str, Any], Arrays]:
     return {}, rates(cell.problem, **cell.arguments)
 
 
+def _kernels(cell: Cell) -> tuple[dict[str, Any], Arrays]:
+    from leadline.dynamics.kernels import initial_kernels
+
+    k = initial_kernels(cell.problem, **cell.arguments)
+    paths = {"feature_kernel": k.feature_path, "gradient_kernel": k.gradient_path}
+    return {}, {"tangent_kernel": k.tangent} | {n: p for n, p in paths.items() if p is not None}
+
+
+def _limit(cell: Cell) -> tuple[dict[str, Any], Arrays]:
+    import leadline
+
+    how = dict(cell.arguments)
+    network, sgd = how.pop("network"), how.pop("sgd")
+    found = leadline.limit(cell.problem, network, sgd, device=cell.device, **how)
+    names = ("train_loss", "train_loss_error", "test_loss", "test_loss_error")
+    values = {n: getattr(found, n) for n in (*names, "train_outputs", "test_outputs")}
+    return {"converged": found.converged, "message": found.message}, {
+        n: np.asarray(v, dtype=np.float64) for n, v in values.items() if v is not None
+    }
+
+
 KINDS: dict[str, Callable[[Cell], tuple[dict[str, Any], Arrays]]] = {
     "solve": _trajectory("solve"),
     "train": _trajectory("train"),
     "lazy": _trajectory("lazy"),
+    "limit": _limit,
+    "kernels": _kernels,
     "probe": _probe,
     "rates": _rates,
 }
