@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -78,7 +79,7 @@ def test_landmarks_headings_and_anchors(document):
     assert document.all("html")[0]["lang"] == "en"
     levels = [int(t[1]) for t, _ in document.elements if re.fullmatch(r"h[1-6]", t)]
     assert levels[0] == 1
-    assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
     ids = [a["id"] for _, a in document.elements if "id" in a]
     assert len(ids) == len(set(ids))
     for _, attrs in document.elements:
