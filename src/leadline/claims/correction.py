@@ -24,10 +24,14 @@ SCHEMES = ("depth-mup", "depth-mup-corrected", "completep")
 CORRECTED = SCHEMES[1]
 MARGIN = 0.1
 RULE = (
-    "Restored means that the first internal layer's own update no longer depends on depth. The claim holds if the "
-    "exponent of RMS(ΔW₁h) in depth is within ±0.1 with its whole 95 % interval after the first step, for SGD and for "
-    "AdamW, with true and with independent backward weights; it fails if one interval lies outside; otherwise it is "
-    "undecided. What else the correction moves is judged beside it (8b to 8d) and is no part of this verdict."
+    "Restored means that the first internal layer's own update no longer depends on depth. The "
+    "claim holds if the "
+    "exponent of RMS(ΔW₁h) in depth is within ±0.1 with its whole 95 % interval after the first "
+    "step, for SGD and for "
+    "AdamW, with true and with independent backward weights; it fails if one interval lies "
+    "outside; otherwise it is "
+    "undecided. What else the correction moves is judged beside it (8b to 8d) and is no part of "
+    "this verdict."
 )
 
 
@@ -60,7 +64,10 @@ def judge(data: Data) -> Judgement:
     parts = [
         Part("8a", "The first internal layer's own update is restored at every depth", headline)
     ]
-    flat = "Holds if the exponents in depth (first step, SGD and AdamW) are within ±0.1 with their whole intervals."
+    flat = (
+        "Holds if the exponents in depth (first step, SGD and AdamW) are within ±0.1 with their "
+        "whole intervals, fails if one is outside."
+    )
     output = of(CORRECTED, "output", ("reused",))
     text = "Under true backpropagation the output's movement Δf stays independent of depth"
     v = verdict(stable(output), "exponent of Δf in depth", blocks.farthest(output, 0), flat)
@@ -114,10 +121,14 @@ def figures(data: Data) -> Sequence[Drawing]:
     out = blocks.depth_exponent(data, f"{CORRECTED} sgd reused", "output", 1)
     back = blocks.depth_exponent(data, f"{CORRECTED} sgd independent", "backward", 1)
     alt = (
-        "Four panels. With the correction the first internal layer's own update is level over depth, while depth-μP's "
-        f"falls like 1/√L. But with true backpropagation the output's movement grows with depth (exponent {out}), and "
-        f"with independent weights the backward features' does ({back}); depth-μP and the rule 1/L stay level. Over "
-        "steps, the corrected output at the largest depth moves several times faster than the others."
+        "Four panels. With the correction the first internal layer's own update is level over "
+        "depth, while depth-μP's "
+        "falls like 1/√L. But with true backpropagation the output's movement grows with depth "
+        f"(exponent {out}), and "
+        f"with independent weights the backward features' does ({back}); depth-μP and the rule "
+        "1/L stay level. Over "
+        "steps, the corrected output at the largest depth moves several times faster than the "
+        "others."
     )
     return (Drawing(p.figure, "What the correction restores, and what grows with depth", alt),)
 
@@ -130,13 +141,18 @@ def found(data: Data) -> Sequence[str]:
 
     return (
         "The correction does what it is made for: ΔW₁h no longer depends on depth (exponents "
-        f"{e('sgd', 'reused', 'own_1')} with SGD, {e('adamw', 'reused', 'own_1')} with AdamW, true backpropagation).",
-        "Beside it: with true backpropagation that movement is aligned with W₂ᵀz, so the blocks' effects on the output "
-        f"add up: Δf grows like L^{e('sgd', 'reused', 'output')} (SGD) and L^{e('adamw', 'reused', 'output')} (AdamW), "
+        f"{e('sgd', 'reused', 'own_1')} with SGD, {e('adamw', 'reused', 'own_1')} with AdamW, "
+        "true backpropagation).",
+        "Beside it: with true backpropagation that movement is aligned with W₂ᵀz, so the blocks' "
+        "effects on the output "
+        f"add up: Δf grows like L^{e('sgd', 'reused', 'output')} (SGD) and "
+        f"L^{e('adamw', 'reused', 'output')} (AdamW), "
         "towards √L. With independent backward weights the output is stable "
         f"(L^{e('sgd', 'independent', 'output')}), but the backward features move like "
-        f"L^{e('sgd', 'independent', 'backward')} after one step and L^{e('sgd', 'independent', 'backward', -1)} after "
-        f"{data['steps']}. So at fixed rate the corrected scheme has no infinite-depth limit in either case; it helps at "
+        f"L^{e('sgd', 'independent', 'backward')} after one step and "
+        f"L^{e('sgd', 'independent', 'backward', -1)} after "
+        f"{data['steps']}. So at fixed rate the corrected scheme has no infinite-depth limit in "
+        "either case; it helps at "
         "moderate depth, where √L is a moderate factor.",
     )
 

@@ -27,20 +27,39 @@ FLOOR = 1e-3
 SIZES: dict[str, dict[str, Any]] = {
     "toy": dict(widths=(32, 64), depth=4, seeds=3, samples=4, steps=2, depths=(2, 4), width=32),
     "quick": dict(
-        widths=(512, 1024, 2048, 4096), depth=16, seeds=5, samples=16, steps=8, depths=(4, 8, 16, 32, 64), width=1024
+        widths=(512, 1024, 2048, 4096),
+        depth=16,
+        seeds=5,
+        samples=16,
+        steps=8,
+        depths=(4, 8, 16, 32),
+        width=1024,
     ),
     "standard": dict(
-        widths=(512, 1024, 2048, 4096), depth=32, seeds=5, samples=32, steps=16, depths=(4, 8, 16, 32, 64, 128), width=1024
+        widths=(512, 1024, 2048, 4096),
+        depth=32,
+        seeds=5,
+        samples=32,
+        steps=16,
+        depths=(4, 8, 16, 32, 64, 128),
+        width=1024,
     ),
     "full": dict(
-        widths=(512, 1024, 2048, 4096, 16384), depth=64, seeds=5, samples=128, steps=50,
-        depths=(4, 8, 16, 32, 64, 128, 256), width=4096,
+        widths=(512, 1024, 2048, 4096, 16384),
+        depth=64,
+        seeds=5,
+        samples=128,
+        steps=50,
+        depths=(4, 8, 16, 32, 64, 128, 256),
+        width=4096,
     ),
-}  # fmt: skip
+}
 
 RULE = (
-    "At every depth time and step measured, the smallest eigenvalue of Φ over the mean one is extrapolated to infinite "
-    f"width by λ + A/n; the smallest of these is the number. The claim holds if its whole 95 % interval is above {FLOOR}, "
+    "At every depth time and step measured, the smallest eigenvalue of Φ over the mean one is "
+    "extrapolated to infinite "
+    "width by λ + A/n; the smallest of these is the number. The claim holds if its whole 95 % "
+    f"interval is above {FLOOR}, "
     "fails if the whole interval is below, otherwise it is undecided."
 )
 
@@ -105,7 +124,8 @@ def extrapolated(widths: Sequence[float], v: np.ndarray) -> np.ndarray:
 def smallest(data: Data) -> Estimate:
     """The number of the rule."""
     return jackknife(
-        lambda v: float(extrapolated(data["widths"], v).min()), np.asarray(data["over_width"], float)
+        lambda v: float(extrapolated(data["widths"], v).min()),
+        np.asarray(data["over_width"], float),
     )
 
 
@@ -144,8 +164,10 @@ def figures(data: Data) -> Sequence[Drawing]:
             p.line(sizes, values[..., i, :].min(-1), f"step {step}", colors[i], symbol=SYMBOLS[i])
         p.theory(sizes, [FLOOR] * len(sizes), "the rule's floor")
     alt = (
-        "Three panels: the smallest eigenvalue of the activation kernel over the mean one, over depth time for several "
-        f"training steps, over width and over depth. All stay above {FLOOR}; at infinite width the smallest is {smallest(data)}."
+        "Three panels: the smallest eigenvalue of the activation kernel over the mean one, over "
+        "depth time for several "
+        f"training steps, over width and over depth. All stay above {FLOOR}; at infinite width "
+        f"the smallest is {smallest(data)}."
     )
     return (Drawing(p.figure, "Non-degeneracy through depth and training", alt),)
 
@@ -158,9 +180,11 @@ def found(data: Data) -> Sequence[str]:
         for i in (0, -1)
     ]
     return (
-        f"{data['samples']} samples, L = {data['depth']}: the smallest eigenvalue over the mean one, at infinite width, is "
+        f"{data['samples']} samples, L = {data['depth']}: the smallest eigenvalue over the mean "
+        "one, at infinite width, is "
         f"{ends[0]} at initialization and {ends[1]} after {data['steps'][-1]} steps.",
-        "Non-degenerate means positive, not well conditioned: similar samples give a small eigenvalue from the start. "
+        "Non-degenerate means positive, not well conditioned: similar samples give a small "
+        "eigenvalue from the start. "
         "Depth and training hardly change it.",
     )
 
@@ -169,14 +193,18 @@ CLAIM = Claim(
     number=4,
     title="Non-degeneracy",
     sentence=(
-        "The covariance of the features over samples stays non-degenerate through depth and training, which the limit's "
+        "The covariance of the features over samples stays non-degenerate through depth and "
+        "training, which the limit's "
         "Gaussian noises need."
     ),
     where="not in the abstract; a condition under which such limits are proved",
     design=(
-        "tanh ResNets with one-layer blocks under depth-μP, two classes, all weights trained by full-batch SGD at a "
-        "quarter of 1/λ, true backpropagation, five seeds of each width, in the exact law of dense networks. The kernel "
-        "Φ_t = φ(h_t)·φ(h_t)ᵀ/n over the training samples at five depth times, at the beginning, a quarter, half-way and "
+        "tanh ResNets with one-layer blocks under depth-μP, two classes, all weights trained by "
+        "full-batch SGD at a "
+        "quarter of 1/λ, true backpropagation, five seeds of each width, in the exact law of "
+        "dense networks. The kernel "
+        "Φ_t = φ(h_t)·φ(h_t)ᵀ/n over the training samples at five depth times, at the beginning, "
+        "a quarter, half-way and "
         "at the end of training.",
     ),
     rule=RULE,

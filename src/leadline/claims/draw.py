@@ -76,7 +76,7 @@ class Panels:
 
     def line(
         self,
-        x: Sequence[float],
+        x: Sequence[float] | np.ndarray,
         values: Any,
         name: str,
         color: str,
@@ -107,7 +107,12 @@ class Panels:
         )
 
     def estimates(
-        self, x: Sequence[float], found: Sequence[Any], name: str, color: str, **how: Any
+        self,
+        x: Sequence[float] | np.ndarray,
+        found: Sequence[Any],
+        name: str,
+        color: str,
+        **how: Any,
     ) -> None:
         """Values with their own intervals."""
         import plotly.graph_objects as go
@@ -129,7 +134,9 @@ class Panels:
             )
         )
 
-    def theory(self, x: Sequence[float], y: Sequence[float], name: str, color: str = GREY) -> None:
+    def theory(
+        self, x: Sequence[float] | np.ndarray, y: Sequence[float], name: str, color: str = GREY
+    ) -> None:
         """A line that was not fitted."""
         import plotly.graph_objects as go
 

@@ -25,22 +25,40 @@ DIFFERENT = 0.05
 SIZES: dict[str, dict[str, Any]] = {
     "toy": dict(widths=(32, 64, 128), depth=2, seeds=3, steps=2, depths=(2, 4, 8), width=32),
     "quick": dict(
-        widths=(128, 256, 512, 1024, 2048), depth=8, seeds=12, steps=6, depths=(4, 8, 16, 32, 64), width=512
+        widths=(128, 256, 512, 1024, 2048),
+        depth=8,
+        seeds=12,
+        steps=6,
+        depths=(4, 8, 16, 32, 64),
+        width=512,
     ),
     "standard": dict(
-        widths=(128, 256, 512, 1024, 2048, 4096), depth=16, seeds=16, steps=12, depths=(4, 8, 16, 32, 64, 128), width=1024
+        widths=(128, 256, 512, 1024, 2048, 4096),
+        depth=16,
+        seeds=16,
+        steps=12,
+        depths=(4, 8, 16, 32, 64, 128),
+        width=1024,
     ),
     "full": dict(
-        widths=(256, 512, 1024, 2048, 4096, 8192), depth=32, seeds=16, steps=50,
-        depths=(4, 8, 16, 32, 64, 128, 256), width=4096,
+        widths=(256, 512, 1024, 2048, 4096, 8192),
+        depth=32,
+        seeds=16,
+        steps=50,
+        depths=(4, 8, 16, 32, 64, 128, 256),
+        width=4096,
     ),
-}  # fmt: skip
+}
 LAST = 3
 RULE = (
-    "Feature learning in the limit means that features move by an amount that neither width nor depth takes away. The "
-    f"claim holds if, with whole 95 % intervals: 5a: the exponent of RMS(h_L − h_L(0)) in width under depth-μP is within ±{MARGIN}, "
-    f"while under NTK scaling it is within −½ ± {MARGIN}; 5b: its exponent in depth under depth-μP is within ±{MARGIN}; 5c: the "
-    "features' kernel aligns with the targets in training (alignment grows); 5d: the training loss half-way differs from "
+    "Feature learning in the limit means that features move by an amount that neither width nor "
+    "depth takes away. The "
+    "claim holds if, with whole 95 % intervals: 5a: the exponent of RMS(h_L − h_L(0)) in width "
+    f"under depth-μP is within ±{MARGIN}, "
+    f"while under NTK scaling it is within −½ ± {MARGIN}; 5b: its exponent in depth under "
+    f"depth-μP is within ±{MARGIN}; 5c: the "
+    "features' kernel aligns with the targets in training (alignment grows); 5d: the training "
+    "loss half-way differs from "
     f"the lazy one by more than {DIFFERENT:.0%}. It fails if one of these does."
 )
 
@@ -58,7 +76,11 @@ def cells(setting: Setting) -> dict[str, Cell]:
     out = {}
     for scheme in SCHEMES:
         network = ResNet("tanh", scheme=scheme)
-        sgd = SGD(stable_rate(problem, ResNet("tanh", scheme="depth-mup"), None, ROLES), z["steps"], center=True)
+        sgd = SGD(
+            stable_rate(problem, ResNet("tanh", scheme="depth-mup"), None, ROLES),
+            z["steps"],
+            center=True,
+        )
         sizes = {(n, z["depth"]) for n in z["widths"]}
         if scheme == "depth-mup":
             sizes |= {(z["width"], d) for d in z["depths"]}
@@ -90,7 +112,9 @@ def data(setting: Setting, found: Mapping[str, Arrays]) -> dict[str, Any]:
         "width": z["width"],
         "over_width": {s: movement(s, [(n, z["depth"]) for n in z["widths"]]) for s in SCHEMES},
         "over_depth": movement("depth-mup", [(z["width"], d) for d in z["depths"]]),
-        "alignment": {s: _alignment(found[f"{s} {largest}"]["feature_kernel"][:, :, -1], y) for s in SCHEMES},
+        "alignment": {
+            s: _alignment(found[f"{s} {largest}"]["feature_kernel"][:, :, -1], y) for s in SCHEMES
+        },
         "loss": {s: found[f"{s} {largest}"]["train_loss"] for s in SCHEMES},
         "lazy": found["lazy"]["train_loss"][0],
     }
@@ -128,7 +152,11 @@ def from_lazy(data: Data) -> Estimate:
 
 def judge(data: Data) -> Judgement:
     """The rule."""
-    mup, ntk, deep = width_exponent(data, "depth-mup"), width_exponent(data, "ntk"), depth_exponent(data)
+    mup, ntk, deep = (
+        width_exponent(data, "depth-mup"),
+        width_exponent(data, "ntk"),
+        depth_exponent(data),
+    )
     grown, away = aligned(data), from_lazy(data)
     word_a = every((inside(mup, -MARGIN, MARGIN), inside(ntk, -0.5 - MARGIN, -0.5 + MARGIN)))
     word_b, word_c = inside(deep, -MARGIN, MARGIN), above(grown, 0.0)
@@ -136,13 +164,14 @@ def judge(data: Data) -> Judgement:
     word_d = {"holds": "fails", "fails": "holds"}.get(far, far)
     number = "exponent of the features' movement in width, depth-μP"
     rows = (
-        ("5a", "Features move at any width, and stop moving with width under NTK scaling", word_a, number, mup),
+        ("5a", "Features move at any width; under NTK scaling they stop moving", word_a, number, mup),
         ("5b", "Features move at any depth", word_b, "exponent of the movement in depth", deep),
         ("5c", "The features' kernel aligns with the targets", word_c, "growth of the alignment", grown),
         ("5d", "Training differs from lazy training", word_d, "1 − loss/lazy loss, half-way", away),
     )  # fmt: skip
     parts = tuple(
-        Part(key, text, verdict(word, name, e, f"as {key} of the claim's")) for key, text, word, name, e in rows
+        Part(key, text, verdict(word, name, e, f"as {key} of the claim's"))
+        for key, text, word, name, e in rows
     )
     words = (word_a, word_b, word_c, word_d)
     return Judgement(verdict(every(words), number, mup, RULE), parts)
@@ -169,11 +198,18 @@ def figures(data: Data) -> Sequence[Drawing]:
         if scheme == "ntk":
             p.theory(*power(data["widths"], v.mean(0)[0], -0.5), "slope −½")
     p.panel(1, "depth L, blocks", "RMS(h_L − h_L(0))", sizes=data["depths"])
-    p.line(data["depths"], np.asarray(data["over_depth"], float)[:, :, -1, -1], SCHEMES["depth-mup"], BLUE)
+    p.line(
+        data["depths"],
+        np.asarray(data["over_depth"], float)[:, :, -1, -1],
+        SCHEMES["depth-mup"],
+        BLUE,
+    )
     p.figure.update_yaxes(rangemode="tozero", row=1, col=2)
     p.panel(2, "depth time t = l/L", "RMS(h_t − h_t(0))")
     v = np.asarray(data["over_width"]["depth-mup"], float)[:, -1]
-    for i, (step, color) in enumerate(zip(data["steps"], (GREY, GREEN, ORANGE, PURPLE), strict=False)):
+    for i, (step, color) in enumerate(
+        zip(data["steps"], (GREY, GREEN, ORANGE, PURPLE), strict=False)
+    ):
         p.line(data["times"], v[:, i], f"after step {step:g}", color, symbol=SYMBOLS[i])
     p.panel(3, "training step", "training loss", log_y=True)
     for scheme, name in SCHEMES.items():
@@ -181,9 +217,12 @@ def figures(data: Data) -> Sequence[Drawing]:
         p.line(range(loss.shape[1]), loss, name, colors[scheme])
     p.theory(range(len(data["lazy"])), data["lazy"], "lazy training, n = ∞")
     alt = (
-        f"Four panels. The RMS movement of the last features is level over width under depth-μP (exponent "
-        f"{width_exponent(data, 'depth-mup')}) and falls like n^−½ under NTK scaling; it is level over depth; it grows "
-        "through depth time and over training; the training loss falls faster than that of lazy training, which NTK "
+        "Four panels. The RMS movement of the last features is level over width under depth-μP "
+        "(exponent "
+        f"{width_exponent(data, 'depth-mup')}) and falls like n^−½ under NTK scaling; it is level "
+        "over depth; it grows "
+        "through depth time and over training; the training loss falls faster than that of lazy "
+        "training, which NTK "
         "scaling follows."
     )
     return (Drawing(p.figure, "Features move at any width and depth", alt),)
@@ -195,10 +234,13 @@ def found(data: Data) -> Sequence[str]:
     v = np.asarray(data["over_width"]["depth-mup"], float)[:, -1, -1, -1]
     move = jackknife(lambda x: float(x.mean()), v)
     return (
-        f"Under depth-μP the last features move by {move} (RMS a coordinate) at n = {data['widths'][-1]}; under NTK scaling "
+        f"Under depth-μP the last features move by {move} (RMS a coordinate) at n = "
+        f"{data['widths'][-1]}; under NTK scaling "
         f"the movement has exponent {width_exponent(data, 'ntk')} in width.",
-        f"Alignment of the last features' kernel with the targets grows from {a['depth-mup'][0]:.3f} to "
-        f"{a['depth-mup'][-1]:.3f} (NTK scaling: {a['ntk'][0]:.3f} to {a['ntk'][-1]:.3f}). Half-way the loss is lower than lazy "
+        "Alignment of the last features' kernel with the targets grows from "
+        f"{a['depth-mup'][0]:.3f} to "
+        f"{a['depth-mup'][-1]:.3f} (NTK scaling: {a['ntk'][0]:.3f} to {a['ntk'][-1]:.3f}). "
+        "Half-way the loss is lower than lazy "
         f"training's by {from_lazy(data)} of it.",
     )
 
@@ -207,14 +249,18 @@ CLAIM = Claim(
     number=5,
     title="Feature learning, not lazy",
     sentence=(
-        "The limit is an analytically tractable regime of end-to-end feature learning: features and kernels move at "
+        "The limit is an analytically tractable regime of end-to-end feature learning: features "
+        "and kernels move at "
         "infinite width and depth."
     ),
     where="abstract",
     design=(
-        "tanh ResNets with one-layer blocks, 8 samples of two classes, all weights trained by full-batch SGD from f = 0 "
-        "at a quarter of 1/λ, true backpropagation, in the exact law of dense networks; depth-μP, and NTK scaling with "
-        "the same tangent kernel. Lazy training is gradient descent of the network linearised at initialization, at "
+        "tanh ResNets with one-layer blocks, 8 samples of two classes, all weights trained by "
+        "full-batch SGD from f = 0 "
+        "at a quarter of 1/λ, true backpropagation, in the exact law of dense networks; depth-μP, "
+        "and NTK scaling with "
+        "the same tangent kernel. Lazy training is gradient descent of the network linearised at "
+        "initialization, at "
         "infinite width.",
     ),
     rule=RULE,

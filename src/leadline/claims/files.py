@@ -1,9 +1,9 @@
 """What a study leaves in its folder, and reading it back.
 
-    store/              one record a cell
-    data/claim-3.json   what a claim's verdict and figures are made of
-    verdicts.json       per claim: number, verdict, value, low, high, command; and how it was made
-    report.html
+store/              one record a cell
+data/claim-3.json   what a claim's verdict and figures are made of
+verdicts.json       per claim: number, verdict, value, low, high, command; and how it was made
+report.html
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def claim_text(made: Mapping[str, Any], number: int, data: Mapping[str, Any]) ->
     return json.dumps(plain_data(held), allow_nan=False)
 
 
-def write_claim(folder: Path, made: Mapping[str, Any], number: int, data: Mapping[str, Any]) -> None:
+def write_claim(
+    folder: Path, made: Mapping[str, Any], number: int, data: Mapping[str, Any]
+) -> None:
     """Write it, whole or not at all."""
     (folder / "data").mkdir(parents=True, exist_ok=True)
     write_atomic(_data(folder, number), claim_text(made, number, data).encode())

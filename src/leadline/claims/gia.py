@@ -179,8 +179,8 @@ def over_depth(data: Data) -> tuple[Estimate, Estimate, Estimate]:
         return slope(depths[deep], gap(v)[deep])
 
     def infinite(v: np.ndarray) -> float:
-        """Intercept of gap = g + b/L."""
-        return float(np.polyfit(1 / depths[deep], gap(v)[deep], 1)[1])
+        """Intercept of gap = g + b/√L, the rate that is claimed."""
+        return float(np.polyfit(depths[deep] ** -0.5, gap(v)[deep], 1)[1])
 
     last = jackknife(lambda v: float(gap(v)[-1]), v)
     return last, jackknife(exponent, v), jackknife(infinite, v)
@@ -213,16 +213,20 @@ def place(data: Data) -> Estimate:
 
 
 RULE = (
-    "The claim makes the relative gap between the two losses (half-way through training) vanish as depth grows, "
-    f"by a mechanism that is 1/√L. It holds if the gap's exponent in depth (L ≥ 8) is below {SLOW} with its whole "
-    f"95 % interval and the gap extrapolated to L = ∞ is not above {NOTHING:.0%}. It fails if the exponent's whole "
-    f"interval is above {SLOW} and that of the gap at L = ∞ is above {NOTHING:.0%}. Otherwise it is undecided."
+    "The claim makes the relative gap between the two losses (half-way through training) vanish "
+    "as depth grows, "
+    "by a mechanism that is 1/√L. It holds if the gap's exponent in depth (L ≥ 8) is below "
+    f"{SLOW} with its whole "
+    f"95 % interval and the gap extrapolated to L = ∞ (in 1/√L) is not above {NOTHING:.0%}. It "
+    "fails if the exponent's whole "
+    f"interval is above {SLOW} and that of the gap at L = ∞ is above {NOTHING:.0%}. Otherwise it "
+    "is undecided."
 )
 
 
 def judge(data: Data) -> Judgement:
     """The rule."""
-    last, exponent, infinite = over_depth(data)
+    _, exponent, infinite = over_depth(data)
     if exponent.high < SLOW and infinite.low <= NOTHING:
         word = HOLDS
     elif exponent.low > SLOW and infinite.low > NOTHING:
@@ -235,7 +239,8 @@ def judge(data: Data) -> Judgement:
         e = gap_at(data["curves"][kind], -1, data["step"])
         depth = data["depths"][kind][-1]
         rule = (
-            f"Holds if the relative gap at L = {depth} differs from 0 by more than {NOTHING:.0%} with its "
+            f"Holds if the relative gap at L = {depth} differs from 0 by more than {NOTHING:.0%} "
+            "with its "
             f"whole interval; fails if it is within ±{NOTHING:.0%}."
         )
         inner = inside(e, -NOTHING, NOTHING)
@@ -246,7 +251,8 @@ def judge(data: Data) -> Judgement:
     parts.append(Part("3c", text, verdict(word, "exponent of the gap in depth", exponent, RULE)))
     at = place(data)
     rule = (
-        "0 is the limit of true backpropagation, 1 is NFD, the limit under the assumption. Holds if the whole "
+        "0 is the limit of true backpropagation, 1 is NFD, the limit under the assumption. Holds "
+        "if the whole "
         "interval is within ±¼ of 0; fails if none of it is."
     )
     text = "Real depth-μP networks follow the limit with the coupling through Wᵀ kept"
@@ -267,8 +273,10 @@ def judge(data: Data) -> Judgement:
     ]
     worst = max(ratios, key=lambda e: abs(e.value - 1))
     rule = (
-        "First step of the identity network, one sample: measured over the closed form T(1+T/L)^(L−1) (true "
-        "backpropagation) and (1+T/L)^L − 1 (independent). Holds if both intervals are within 3 % of 1."
+        "First step of the identity network, one sample: measured over the closed form "
+        "T(1+T/L)^(L−1) (true "
+        "backpropagation) and (1+T/L)^L − 1 (independent). Holds if both intervals are within 3 % "
+        "of 1."
     )
     text = "The first step follows the closed forms, e against e − 1 at infinite depth"
     parts.append(
@@ -336,12 +344,16 @@ def figures(data: Data) -> Sequence[Drawing]:
         values = np.stack([np.asarray(v, float) for v in data["identity"][c]], axis=1)
         p.line(data["identity_depths"], values, NAMES[c], COLORS[c], mode="markers")
         p.theory(grid, [identity_limit(c, g) for g in grid], "closed form at n = ∞")
-    last, exponent, infinite = over_depth(data)
+    last, exponent, _ = over_depth(data)
     alt = (
-        f"Four panels. The relative gap between the training losses of true backpropagation and of independent "
-        f"backward weights, after {step} steps: in a depth-μP network it stays near {last.value:.2f} up to depth "
-        f"{depths[-1]} (exponent {exponent}), while a line of slope −½, as the claim would have it, falls away; in "
-        f"networks without skip connections or depth factor it is larger. The two losses over training. The gap grows "
+        "Four panels. The relative gap between the training losses of true backpropagation and "
+        "of independent "
+        f"backward weights, after {step} steps: in a depth-μP network it stays near "
+        f"{last.value:.2f} up to depth "
+        f"{depths[-1]} (exponent {exponent}), while a line of slope −½, as the claim would have "
+        "it, falls away; in "
+        "networks without skip connections or depth factor it is larger. The two losses over "
+        "training. The gap grows "
         f"with the horizon T. The first step of the identity network lies on two closed forms."
     )
     title = "What the gradient-independence assumption gets wrong, over depth, training and horizon"
@@ -356,12 +368,17 @@ def found(data: Data) -> Sequence[str]:
     end = gap_at(curves, -1, len(np.asarray(curves["reused"][0], float)[0]) - 1)
     low, high = (gap_at(data["horizon"], i, step) for i in (0, -1))
     return (
-        f"In the depth-μP ResNet true backpropagation's loss after {step} steps is lower than NFD's by {last} of it at "
-        f"L = {depths[-1]}; the gap's exponent in depth is {exponent}, and extrapolated to infinite depth it is "
+        f"In the depth-μP ResNet true backpropagation's loss after {step} steps is lower than "
+        f"NFD's by {last} of it at "
+        f"L = {depths[-1]}; the gap's exponent in depth is {exponent}, and extrapolated to "
+        "infinite depth it is "
         f"{infinite}. At the end of training it is {end}.",
-        f"It grows with the horizon: {low} at T = {data['horizons'][0]:g}, {high} at T = {data['horizons'][-1]:g}.",
-        "Why: conditioning W on the earlier backward questions Wᵀz leaves a mean R·z in Wφ(h) that is O(1/L) a layer. "
-        "There are L layers, so it adds up to O(1). The limit that keeps it (coupling “reused” everywhere in leadline) "
+        f"It grows with the horizon: {low} at T = {data['horizons'][0]:g}, {high} at T = "
+        f"{data['horizons'][-1]:g}.",
+        "Why: conditioning W on the earlier backward questions Wᵀz leaves a mean R·z in Wφ(h) "
+        "that is O(1/L) a layer. "
+        "There are L layers, so it adds up to O(1). The limit that keeps it (coupling “reused” "
+        "everywhere in leadline) "
         "is the one that real networks follow.",
     )
 
@@ -370,17 +387,24 @@ CLAIM = Claim(
     number=3,
     title="Gradient independence during training",
     sentence=(
-        "The gradient-independence assumption, known to fail during training at finite depth, becomes valid again at "
+        "The gradient-independence assumption, known to fail during training at finite depth, "
+        "becomes valid again at "
         "infinite depth, through a vanishing mechanism induced by the 1/√depth residual scaling."
     ),
     where="abstract",
     design=(
-        "Two classes of the data, 8 samples, squared error, tanh, one-layer blocks, all weights trained by full-batch "
-        "SGD from f = 0. Every network is trained twice from the same W(0): with true backpropagation, and with a "
-        "backward pass through an independent copy of W(0) that gets the same updates, which makes the assumption "
-        "true. Three architectures: a plain network, a ResNet without a depth factor (μP), a depth-μP ResNet.",
-        "The learning rate is a quarter of 1/λ, λ the largest eigenvalue of the tangent kernel at initialization over "
-        "P, so that rates mean the same in all three. Depths beyond the reach of dense networks are solved without "
+        "Two classes of the data, 8 samples, squared error, tanh, one-layer blocks, all weights "
+        "trained by full-batch "
+        "SGD from f = 0. Every network is trained twice from the same W(0): with true "
+        "backpropagation, and with a "
+        "backward pass through an independent copy of W(0) that gets the same updates, which "
+        "makes the assumption "
+        "true. Three architectures: a plain network, a ResNet without a depth factor (μP), a "
+        "depth-μP ResNet.",
+        "The learning rate is a quarter of 1/λ, λ the largest eigenvalue of the tangent kernel at "
+        "initialization over "
+        "P, so that rates mean the same in all three. Depths beyond the reach of dense networks "
+        "are solved without "
         "n×n matrices, with the same law; dense networks stand beside them.",
     ),
     rule=RULE,

@@ -48,11 +48,16 @@ SIZES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 RULE = (
-    "Holds if all of this does, with whole 95 % intervals. 1a: the mean-square errors of the feature, gradient and "
-    f"tangent kernels, the largest over depth times, fall with width with exponents −1 ± {MARGIN}. 1b: at infinite width "
-    f"the kernels' errors fall with depth with exponents −1 ± {MARGIN}. 1c: at fixed width the mean-square errors do not "
-    f"grow with depth (exponents over the largest depths below {MARGIN}). 1d: reusing W in the backward pass changes the "
-    f"mean tangent kernel at the largest width by less than {COUPLED:.0%}. Fails if one of them does."
+    "Holds if all of this does, with whole 95 % intervals. 1a: the mean-square errors of the "
+    "feature, gradient and "
+    "tangent kernels, the largest over depth times, fall with width with exponents −1 ± "
+    f"{MARGIN}. 1b: at infinite width "
+    f"the kernels' errors fall with depth with exponents −1 ± {MARGIN}. 1c: at fixed width the "
+    "mean-square errors do not "
+    f"grow with depth (exponents over the largest depths below {MARGIN}). 1d: reusing W in the "
+    "backward pass changes the "
+    f"mean tangent kernel at the largest width by less than {COUPLED:.0%}. Fails if one of them "
+    "does."
 )
 
 
@@ -90,7 +95,7 @@ def data(setting: Setting, found: Mapping[str, Arrays]) -> dict[str, Any]:
 
     def kernels(name: str) -> dict[str, np.ndarray]:
         a = found[name]
-        theta = sum(a[p] for p in _PARTS)
+        theta = np.sum([a[p] for p in _PARTS], axis=0)
         return {k: theta if k == "tangent_kernel" else a[k][:, 0] for k in KERNELS}
 
     def errors(sizes: Sequence[tuple[int, int]]) -> dict[str, np.ndarray]:
@@ -195,14 +200,18 @@ def judge(data: Data) -> Judgement:
     ):
         word = every(inside(e, -1 - MARGIN, -1 + MARGIN) for e in found.values())
         words.append(word)
-        v = verdict(word, "exponent, the farthest from −1", far(found, -1), f"as {key} of the claim's")
+        v = verdict(
+            word, "exponent, the farthest from −1", far(found, -1), f"as {key} of the claim's"
+        )
         parts.append(Part(key, text, v))
     grown = growth_exponents(data)
     word = every(below(e, MARGIN) for e in grown.values())
     words.append(word)
     most = max(grown.values(), key=lambda e: e.value)
     text = "Uniformly in depth: the error at fixed width does not grow"
-    parts.append(Part("1c", text, verdict(word, "largest exponent in depth", most, "as 1c of the claim's")))
+    parts.append(
+        Part("1c", text, verdict(word, "largest exponent in depth", most, "as 1c of the claim's"))
+    )
     e = coupling(data)
     word = inside(e, -COUPLED, COUPLED)
     words.append(word)
@@ -210,7 +219,9 @@ def judge(data: Data) -> Judgement:
     text = "The coupling through Wᵀ vanishes with width at initialization"
     parts.append(Part("1d", text, verdict(word, number, e, "as 1d of the claim's")))
     number = "exponent of the mean-square error in width, the farthest from −1"
-    return Judgement(verdict(every(words), number, far(width_exponents(data), -1), RULE), tuple(parts))
+    return Judgement(
+        verdict(every(words), number, far(width_exponents(data), -1), RULE), tuple(parts)
+    )
 
 
 def figures(data: Data) -> Sequence[Drawing]:
@@ -228,11 +239,20 @@ def figures(data: Data) -> Sequence[Drawing]:
     )
     colors = dict(zip(KERNELS, (BLUE, ORANGE, GREEN), strict=True))
     for i, (key, sizes, label) in enumerate(
-        (("over_width", data["widths"], "width n, neurons"), ("depth_error", data["limits"], "depth L, blocks"),
-         ("over_depth", data["depths"], "depth L, blocks"))
-    ):  # fmt: skip
+        (
+            ("over_width", data["widths"], "width n, neurons"),
+            ("depth_error", data["limits"], "depth L, blocks"),
+            ("over_depth", data["depths"], "depth L, blocks"),
+        )
+    ):
         square = key != "depth_error"
-        p.panel(i, label, "mean-square error, relative" if square else "relative error", sizes=sizes, log_y=True)
+        p.panel(
+            i,
+            label,
+            "mean-square error, relative" if square else "relative error",
+            sizes=sizes,
+            log_y=True,
+        )
         for symbol, (kernel, name) in zip(SYMBOLS, KERNELS.items(), strict=False):
             v = np.asarray(data[key][kernel], float)
             y = v
@@ -248,9 +268,12 @@ def figures(data: Data) -> Sequence[Drawing]:
     p.theory(data["widths"], [0.0] * len(data["widths"]), "no effect")
     e = width_exponents(data)["tangent_kernel"]
     alt = (
-        f"Four panels. Mean-square errors of feature, gradient and tangent kernels fall with width like 1/n (tangent "
-        f"kernel: exponent {e}); errors at infinite width fall with depth like 1/L; at fixed width they do not grow with "
-        "depth; the change of the mean tangent kernel by reusing W in the backward pass goes to zero with width."
+        "Four panels. Mean-square errors of feature, gradient and tangent kernels fall with "
+        "width like 1/n (tangent "
+        f"kernel: exponent {e}); errors at infinite width fall with depth like 1/L; at fixed "
+        "width they do not grow with "
+        "depth; the change of the mean tangent kernel by reusing W in the backward pass goes to "
+        "zero with width."
     )
     return (Drawing(p.figure, "Kernels at initialization against their infinite limit", alt),)
 
@@ -258,11 +281,15 @@ def figures(data: Data) -> Sequence[Drawing]:
 def found(data: Data) -> Sequence[str]:
     """The numbers in words."""
     w, d = width_exponents(data), depth_exponents(data)
-    listed = "; ".join(f"{name} {w[k]} in width, {d[k].value:.3f} in depth" for k, name in KERNELS.items())
+    listed = "; ".join(
+        f"{name} {w[k]} in width, {d[k].value:.3f} in depth" for k, name in KERNELS.items()
+    )
     return (
         f"Exponents of the errors: {listed}.",
-        f"Reusing W in the backward pass changes the mean tangent kernel by {coupling(data)} at n = {data['widths'][-1]}: "
-        "at initialization the gradient-independence assumption is right. Claim 3 asks what becomes of it in training.",
+        f"Reusing W in the backward pass changes the mean tangent kernel by {coupling(data)} at n "
+        f"= {data['widths'][-1]}: "
+        "at initialization the gradient-independence assumption is right. Claim 3 asks what "
+        "becomes of it in training.",
     )
 
 
@@ -270,14 +297,18 @@ CLAIM = Claim(
     number=1,
     title="Initialization",
     sentence=(
-        "At initialization, networks reach the coupled forward-backward limit of infinite width and depth at rate "
+        "At initialization, networks reach the coupled forward-backward limit of infinite width "
+        "and depth at rate "
         "O(1/n + 1/L), uniformly over depth, and the coupling through Wᵀ is O(1/n)."
     ),
     where="the limit: abstract; the rates are not in the abstract",
     design=(
-        "tanh ResNets with one-layer blocks under depth-μP, 8 samples of two classes, untrained. Feature kernel K_t, "
-        "gradient kernel G_t at five depth times, and the tangent kernel, of networks drawn without n×n matrices in the "
-        "exact law of dense ones, against the kernels' recursion at n = ∞ and its ordinary differential equation at "
+        "tanh ResNets with one-layer blocks under depth-μP, 8 samples of two classes, untrained. "
+        "Feature kernel K_t, "
+        "gradient kernel G_t at five depth times, and the tangent kernel, of networks drawn "
+        "without n×n matrices in the "
+        "exact law of dense ones, against the kernels' recursion at n = ∞ and its ordinary "
+        "differential equation at "
         "n = L = ∞. Errors are relative, in the Frobenius norm over pairs of samples.",
     ),
     rule=RULE,

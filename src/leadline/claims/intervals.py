@@ -72,7 +72,7 @@ def mean(values: Any) -> Estimate:
     return jackknife(lambda v: v.mean(), values)
 
 
-def slope(sizes: Sequence[float], values: Any) -> float:
+def slope(sizes: Sequence[float] | np.ndarray, values: Any) -> float:
     """Least-squares slope of log |values| against log sizes."""
     y = np.log(np.abs(np.asarray(values, dtype=float)))
     return float(np.polyfit(np.log(np.asarray(sizes, dtype=float)), y, 1)[0])

@@ -40,9 +40,7 @@ class Outline:
     def __str__(self) -> str:
         from leadline.reporting.tables import text_table
 
-        rows = [
-            (str(x.claim), x.title, str(x.cells), str(x.stored), x.largest) for x in self.lines
-        ]
+        rows = [(str(x.claim), x.title, str(x.cells), str(x.stored), x.largest) for x in self.lines]
         body = text_table(("", "claim", "cells", "stored", "largest cell"), rows, left=2)
         return f"{body}\n\n{self.cells} different cells, {self.stored} of them stored"
 

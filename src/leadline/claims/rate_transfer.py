@@ -25,10 +25,14 @@ NAMES = {
 }
 OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
 RULE = (
-    "leadline transfer's verdict on the training loss: a rate transfers over depth if its drift (doublings of the best "
-    "rate per doubling of depth) is within ±0.25 and trusting the shallowest network's best rate costs the deepest at "
-    "most 5 % of loss, both with whole 95 % intervals; it does not if the drift is beyond, the cost is above, or the rate "
-    "diverges. The claim holds if rates transfer under the correction with every optimizer measured, fails if they do "
+    "leadline transfer's verdict on the training loss: a rate transfers over depth if its drift "
+    "(doublings of the best "
+    "rate per doubling of depth) is within ±0.25 and trusting the shallowest network's best rate "
+    "costs the deepest at "
+    "most 5 % of loss, both with whole 95 % intervals; it does not if the drift is beyond, the "
+    "cost is above, or the rate "
+    "diverges. The claim holds if rates transfer under the correction with every optimizer "
+    "measured, fails if they do "
     "not with one, otherwise it is undecided."
 )
 
@@ -82,10 +86,16 @@ def figures(data: Data) -> Sequence[Drawing]:
             f"{NAMES[s]} {rates.axis(data, optimizer, s).drift}" for s in rates.SCHEMES
         )
         alt = (
-            f"Three panels, one a scheme, {OPTIMIZERS[optimizer]}: training loss against the learning rate of the "
-            f"shallowest network, one curve a depth. Drift of the best rate, doublings per doubling of depth: {found}."
+            f"Three panels, one a scheme, {OPTIMIZERS[optimizer]}: training loss against the "
+            "learning rate of the "
+            "shallowest network, one curve a depth. Drift of the best rate, doublings per "
+            f"doubling of depth: {found}."
         )
-        out.append(Drawing(p.figure, f"Loss against learning rate over depth, {OPTIMIZERS[optimizer]}", alt))
+        out.append(
+            Drawing(
+                p.figure, f"Loss against learning rate over depth, {OPTIMIZERS[optimizer]}", alt
+            )
+        )
     return out
 
 
@@ -109,7 +119,14 @@ def tables(data: Data) -> Sequence[Table]:
                 )
             )
     d = data["depths"]
-    head = ("", f"best rate at L = {d[0]}", f"at L = {d[-1]}", "drift", f"regret at L = {d[-1]}", "transfer")
+    head = (
+        "",
+        f"best rate at L = {d[0]}",
+        f"at L = {d[-1]}",
+        "drift",
+        f"regret at L = {d[-1]}",
+        "transfer",
+    )
     return (Table(head, tuple(rows), "Best rates over depth, 95 % of a bootstrap over seeds"),)
 
 

@@ -20,28 +20,62 @@ CORRECTED = "depth-mup-corrected"
 METRICS = ("loss", "test_loss")
 
 SIZES: dict[str, dict[str, Any]] = {
-    "toy": dict(width=16, depths=(2, 4), samples=40, test=20, steps=4, seeds=3, optimizers=("sgd",),
-                lrs=dict(sgd=(0.1, 0.2, 0.4))),
+    "toy": dict(
+        width=16,
+        depths=(2, 4),
+        samples=40,
+        test=20,
+        steps=4,
+        seeds=3,
+        optimizers=("sgd",),
+        lrs=dict(sgd=(0.1, 0.2, 0.4)),
+    ),
     "quick": dict(
-        width=32, depths=(2, 4, 8, 16, 32), samples=200, test=300, steps=30, seeds=4, optimizers=("sgd",),
+        width=32,
+        depths=(2, 4, 8, 16, 32),
+        samples=200,
+        test=300,
+        steps=30,
+        seeds=4,
+        optimizers=("sgd",),
         lrs=dict(sgd=tuple(2.0**k for k in range(-6, 5))),
     ),
     "standard": dict(
-        width=64, depths=(2, 4, 8, 16, 32, 64), samples=400, test=600, steps=60, seeds=5, optimizers=("sgd", "adamw"),
-        lrs=dict(sgd=tuple(2.0**k for k in range(-6, 5)), adamw=tuple(2.0**k for k in range(-13, -3))),
+        width=64,
+        depths=(2, 4, 8, 16, 32, 64),
+        samples=400,
+        test=600,
+        steps=60,
+        seeds=5,
+        optimizers=("sgd", "adamw"),
+        lrs=dict(
+            sgd=tuple(2.0**k for k in range(-6, 5)), adamw=tuple(2.0**k for k in range(-13, -3))
+        ),
     ),
     "full": dict(
-        width=128, depths=(2, 4, 8, 16, 32, 64), samples=5000, test=5000, steps=500, batch_size=128, seeds=5,
+        width=128,
+        depths=(2, 4, 8, 16, 32, 64),
+        samples=5000,
+        test=5000,
+        steps=500,
+        batch_size=128,
+        seeds=5,
         optimizers=("sgd", "adamw"),
-        lrs=dict(sgd=tuple(2.0**k for k in range(-6, 5)), adamw=tuple(2.0**k for k in range(-13, -3))),
+        lrs=dict(
+            sgd=tuple(2.0**k for k in range(-6, 5)), adamw=tuple(2.0**k for k in range(-13, -3))
+        ),
     ),
-}  # fmt: skip
+}
 
 DESIGN = (
-    "ResNets in PyTorch's convention with blocks h + W₂ relu(W₁h), all ten classes, cross-entropy. Every scheme trains "
-    "every depth at every learning rate of a grid of doublings; rates are those of the shallowest network, carried to "
-    "depth by the scheme, so that a scheme transfers if its best rate does not drift. A parabola through the losses "
-    "around the best rate gives the optimum; intervals are of a bootstrap over seeds, as in leadline transfer."
+    "ResNets in PyTorch's convention with blocks h + W₂ relu(W₁h), all ten classes, "
+    "cross-entropy. Every scheme trains "
+    "every depth at every learning rate of a grid of doublings; rates are those of the shallowest "
+    "network, carried to "
+    "depth by the scheme, so that a scheme transfers if its best rate does not drift. A parabola "
+    "through the losses "
+    "around the best rate gives the optimum; intervals are of a bootstrap over seeds, as in "
+    "leadline transfer."
 )
 
 
@@ -82,9 +116,7 @@ def rates(
     if done.failed:
         raise RuntimeError("; ".join(done.failed))
     table = {(r["lr"], r["seed"]): r for r in done.rows}
-    return {
-        m: np.array([[_loss(table[lr, s], m) for s in runs] for lr in lrs]) for m in METRICS
-    }
+    return {m: np.array([[_loss(table[lr, s], m) for s in runs] for lr in lrs]) for m in METRICS}
 
 
 def _loss(row: Mapping[str, Any], metric: str) -> float:
@@ -101,7 +133,9 @@ def cells(setting: Setting) -> dict[str, Cell]:
         for scheme in SCHEMES:
             for depth in z["depths"]:
                 how = {k: z[k] for k in ("width", "seeds", "steps")} | {"seed": setting.seed}
-                how |= dict(depth=depth, base_depth=z["depths"][0], scheme=scheme, optimizer=optimizer)
+                how |= dict(
+                    depth=depth, base_depth=z["depths"][0], scheme=scheme, optimizer=optimizer
+                )
                 how |= dict(lrs=z["lrs"][optimizer], batch_size=z.get("batch_size"))
                 out[f"{optimizer} {scheme} {depth}"] = Cell("rates", problem, how)
     return out

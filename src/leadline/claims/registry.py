@@ -42,7 +42,8 @@ def check_claims(claims: Iterable[int] | int | None) -> tuple[int, ...]:
         if number not in _FILES:
             nearest = min(NUMBERS, key=lambda k: abs(k - number))
             raise ValueError(
-                f"claims={number!r} is unknown: did you mean {nearest}? choose from 1 to {NUMBERS[-1]}"
+                f"claims={number!r} is unknown: did you mean {nearest}? choose from 1 to "
+                f"{NUMBERS[-1]}"
             )
     if not wanted:
         raise ValueError(f"claims={claims!r} is empty: give numbers 1 to {NUMBERS[-1]}, or None")

@@ -124,11 +124,15 @@ def page(study: Study) -> Page:
     if study.seconds is not None:
         facts.append(("Time of the last call", f"{study.seconds:.0f} s"))
     lead = (
-        "“Understanding Scaling Laws in Deep Neural Networks via Feature Learning Dynamics” (Yao, Wu, Gao; "
-        f"{PAPER}) describes deep residual networks by a limit of infinite width and depth, Neural Feature Dynamics "
-        "(NFD). This report measures its claims one by one. Each verdict is computed from the data by a rule that is "
+        "“Understanding Scaling Laws in Deep Neural Networks via Feature Learning Dynamics” (Yao, "
+        "Wu, Gao; "
+        f"{PAPER}) describes deep residual networks by a limit of infinite width and depth, "
+        "Neural Feature Dynamics "
+        "(NFD). This report measures its claims one by one. Each verdict is computed from the "
+        "data by a rule that is "
         "stated in the section and was fixed before the data; intervals are 95 % over seeds.",
-        "Only the paper's abstract was at hand: claims that the abstract does not state say so. What was found beside a "
+        "Only the paper's abstract was at hand: claims that the abstract does not state say so. "
+        "What was found beside a "
         "claim is marked as that and never enters the claim's verdict.",
     )
     return Page(

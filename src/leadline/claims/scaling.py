@@ -28,20 +28,38 @@ LEFT = 0.25
 
 SIZES: dict[str, dict[str, Any]] = {
     "toy": dict(width=32, depths=(1, 2, 4), horizons=(0.5, 1.0), depth=2, seeds=3),
-    "quick": dict(width=1024, depths=(1, 2, 4, 8, 16, 32), horizons=(0.25, 0.5, 1.0, 2.0, 4.0), depth=32, seeds=4),
+    "quick": dict(
+        width=1024,
+        depths=(1, 2, 4, 8, 16, 32),
+        horizons=(0.25, 0.5, 1.0, 2.0, 4.0),
+        depth=32,
+        seeds=4,
+    ),
     "standard": dict(
-        width=2048, depths=(1, 2, 4, 8, 16, 32, 64), horizons=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0), depth=64, seeds=6
+        width=2048,
+        depths=(1, 2, 4, 8, 16, 32, 64),
+        horizons=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0),
+        depth=64,
+        seeds=6,
     ),
     "full": dict(
-        width=8192, depths=(1, 2, 4, 8, 16, 32, 64, 128), horizons=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0), depth=128, seeds=8
+        width=8192,
+        depths=(1, 2, 4, 8, 16, 32, 64, 128),
+        horizons=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
+        depth=128,
+        seeds=8,
     ),
-}  # fmt: skip
+}
 
 RULE = (
-    "Losses are those of real networks half-way through training, width and depth growing together (L = n/16). Returns "
-    f"diminish towards a floor if the last doubling of the size gains less than {LEFT:.0%} of what the first one gained: "
-    "the claim holds if the whole 95 % interval of that ratio is below, fails if it is above. (A loss that fell like a "
-    "power of the size without a floor, with exponent 0.1, would still gain 70 % of it after five doublings.)"
+    "Losses are those of real networks half-way through training, width and depth growing "
+    "together (L = n/16). Returns "
+    f"diminish towards a floor if the last doubling of the size gains less than {LEFT:.0%} of "
+    "what the first one gained: "
+    "the claim holds if the whole 95 % interval of that ratio is below, fails if it is above. (A "
+    "loss that fell like a "
+    "power of the size without a floor, with exponent 0.1, would still gain 70 % of it after five "
+    "doublings.)"
 )
 
 
@@ -57,7 +75,9 @@ def cells(setting: Setting) -> dict[str, Cell]:
     def solved(network: Any, lr: float, depth: int) -> Cell:
         sgd = SGD(lr=lr, steps=steps, center=True)
         how = dict(network=network, sgd=sgd, width=z["width"], depth=depth, seeds=z["seeds"])
-        how |= dict(seed=setting.seed, variance_reduction="balanced", record_every=max(1, steps // 2))
+        how |= dict(
+            seed=setting.seed, variance_reduction="balanced", record_every=max(1, steps // 2)
+        )
         return Cell("solve", problem, how, ("train_loss", "test_loss"), setting.device)
 
     base = ResNet("tanh", scheme="depth-mup")
@@ -87,10 +107,14 @@ def data(setting: Setting, found: Mapping[str, Arrays]) -> dict[str, Any]:
         },
         "width": z["width"],
         "depths": list(z["depths"]),
-        "over_depth": {p: np.stack([half(f"depth {d}", p) for d in z["depths"]], axis=1) for p in SETS},
+        "over_depth": {
+            p: np.stack([half(f"depth {d}", p) for d in z["depths"]], axis=1) for p in SETS
+        },
         "depth": z["depth"],
         "horizons": list(z["horizons"]),
-        "over_horizon": {p: np.stack([half(f"T {t}", p) for t in z["horizons"]], axis=1) for p in SETS},
+        "over_horizon": {
+            p: np.stack([half(f"T {t}", p) for t in z["horizons"]], axis=1) for p in SETS
+        },
     }
 
 
@@ -142,7 +166,8 @@ def judge(data: Data) -> Judgement:
     ):
         e = against(data, coupling)
         rule = (
-            "The networks' losses extrapolated to infinite size by E + A/n, against the solved limit. Holds if they "
+            "The networks' losses extrapolated to infinite size by E + A/n, against the solved "
+            "limit. Holds if they "
             f"agree within {CLOSE:.0%} with the whole interval, fails if none of it does."
         )
         v = verdict(inside(e, -CLOSE, CLOSE), f"E/loss of {FLOORS[coupling]} − 1", e, rule)
@@ -171,16 +196,26 @@ def figures(data: Data) -> Sequence[Drawing]:
         for c, name in FLOORS.items():
             p.theory(widths, [data["floor"][part][c]] * len(widths), f"limit: {name}", COLORS[c])
     for panel, key, sizes, label in (
-        (2, "over_depth", data["depths"], "depth L, blocks"), (3, "over_horizon", data["horizons"], "horizon T")
-    ):  # fmt: skip
+        (2, "over_depth", data["depths"], "depth L, blocks"),
+        (3, "over_horizon", data["horizons"], "horizon T"),
+    ):
         p.panel(panel, label, "loss", sizes=sizes)
         for i, part in enumerate(SETS):
             symbol = ("circle", "square")[i]
-            p.line(sizes, np.asarray(data[key][part], float), f"solved, {part}", (BLUE, PURPLE)[i], symbol=symbol, dash="dash")
+            p.line(
+                sizes,
+                np.asarray(data[key][part], float),
+                f"solved, {part}",
+                (BLUE, PURPLE)[i],
+                symbol=symbol,
+                dash="dash",
+            )
     b, c = against(data, "reused"), against(data, "independent")
     alt = (
-        "Four panels. Training and test losses of real networks fall with size and level off at the loss of the limit of "
-        f"true backpropagation (relative difference {b}), below NFD's ({c}). Over depth alone at large width the loss "
+        "Four panels. Training and test losses of real networks fall with size and level off at "
+        "the loss of the limit of "
+        f"true backpropagation (relative difference {b}), below NFD's ({c}). Over depth alone at "
+        "large width the loss "
         "levels off too. Over the horizon T the level itself moves."
     )
     return (Drawing(p.figure, "Loss over size, with the limits as floors", alt),)
@@ -193,13 +228,17 @@ def found(data: Data) -> Sequence[str]:
     t = np.asarray(data["over_horizon"]["test"], float).mean(0)
     x = np.asarray(data["over_horizon"]["train"], float).mean(0)
     return (
-        f"Half-way through training the loss falls from {first} at n = {n0}, L = {d0} to {last} at n = {n1}, L = {d1}. "
+        f"Half-way through training the loss falls from {first} at n = {n0}, L = {d0} to {last} "
+        f"at n = {n1}, L = {d1}. "
         f"Extrapolated it ends at {end(data, 'train')}; the limit of true backpropagation has "
         f"{data['floor']['train']['reused']:.4f}, NFD {data['floor']['train']['independent']:.4f}.",
-        "So a limit explains why returns diminish: once A/n + B/L is small against E, size alone gains nothing more. "
+        "So a limit explains why returns diminish: once A/n + B/L is small against E, size alone "
+        "gains nothing more. "
         "NFD has the mechanism right and the floor's height wrong, by the gap of claim 3.",
-        f"The trend persists where the limit itself moves. At one learning rate, the horizon T = {data['horizons'][0]:g} … "
-        f"{data['horizons'][-1]:g} changes the training loss from {x[0]:.4f} to {x[-1]:.4f} and the test loss from {t[0]:.4f} to "
+        "The trend persists where the limit itself moves. At one learning rate, the horizon T = "
+        f"{data['horizons'][0]:g} … "
+        f"{data['horizons'][-1]:g} changes the training loss from {x[0]:.4f} to {x[-1]:.4f} and "
+        f"the test loss from {t[0]:.4f} to "
         f"{t[-1]:.4f} at the largest size solved.",
     )
 
@@ -210,9 +249,12 @@ CLAIM = Claim(
     sentence="NFD identifies when scaling-law trends persist and explains diminishing returns.",
     where="abstract; qualitative there",
     design=(
-        "The networks of claim 2: tanh ResNets with one-layer blocks under depth-μP, trained by full-batch SGD at one "
-        "learning rate, width and depth growing together, real networks only. The floors are the solved limits, "
-        "extrapolated in 1/n and 1/L, with an error bar of their own. Depth alone and the horizon T are solved at large "
+        "The networks of claim 2: tanh ResNets with one-layer blocks under depth-μP, trained by "
+        "full-batch SGD at one "
+        "learning rate, width and depth growing together, real networks only. The floors are the "
+        "solved limits, "
+        "extrapolated in 1/n and 1/L, with an error bar of their own. Depth alone and the horizon "
+        "T are solved at large "
         "width with balanced noise.",
     ),
     rule=RULE,

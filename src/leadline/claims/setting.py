@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class Setting:
 def _problem(source: str, pair: bool, samples: int, test_samples: int, loss: str) -> Problem:
     import leadline
 
-    how = dict(samples=samples, test_samples=test_samples, loss=loss)
+    how: dict[str, Any] = dict(samples=samples, test_samples=test_samples, loss=loss)
     if source == "digits":
         return leadline.digits(classes=(3, 8) if pair else None, **how)
     path = source.partition(":")[2]

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 WAYS = {"transferred": "at the shallowest network's best rate", "best": "each at its own best rate"}
 SETS = {"loss": "training", "test_loss": "test"}
 RULE = (
-    "Performance is the loss of the deepest network, at the rate that was best (in training loss) for the shallowest of "
-    "its own scheme, which is how rates are used; the number is the log of the corrected loss over depth-μP's. The claim "
-    "holds if that is below 0 with its whole 95 % interval on training and on test data with every optimizer measured, "
+    "Performance is the loss of the deepest network, at the rate that was best (in training loss) "
+    "for the shallowest of "
+    "its own scheme, which is how rates are used; the number is the log of the corrected loss "
+    "over depth-μP's. The claim "
+    "holds if that is below 0 with its whole 95 % interval on training and on test data with "
+    "every optimizer measured, "
     "fails if one interval is above 0, otherwise it is undecided."
 )
 
@@ -44,7 +47,9 @@ def performance(data: Data, optimizer: str, scheme: str, metric: str, way: str) 
         return np.log(np.stack([v[k, i] for k, i in enumerate(at)], axis=1))
 
 
-def advantage(data: Data, optimizer: str, metric: str, way: str, scheme: str = rates.CORRECTED) -> Estimate:
+def advantage(
+    data: Data, optimizer: str, metric: str, way: str, scheme: str = rates.CORRECTED
+) -> Estimate:
     """Log of a scheme's loss over depth-μP's at the largest depth, paired by seed."""
     mine = performance(data, optimizer, scheme, metric, way)[:, -1]
     other = performance(data, optimizer, "depth-mup", metric, way)[:, -1]
@@ -69,7 +74,10 @@ def judge(data: Data) -> Judgement:
                 if claimed:
                     words.append(word)
                     numbers.append(e)
-                text = f"{OPTIMIZERS[optimizer]}, {kind} loss, {said}: the corrected deepest network is better than depth-μP's"
+                text = (
+                    f"{OPTIMIZERS[optimizer]}, {kind} loss, {said}: the corrected deepest network "
+                    "is better than depth-μP's"
+                )
                 rule = "Holds if the log ratio is below 0 with its whole interval, fails if above."
                 v = verdict(word, "log of corrected over depth-μP loss", e, rule)
                 parts.append(Part(f"10{next(letters)}", text, v, claimed=claimed))
@@ -86,7 +94,13 @@ def figures(data: Data) -> Sequence[Drawing]:
 
     depths, out = data["depths"], []
     for optimizer in data["optimizers"]:
-        p = Panels([f"{kind.capitalize()} loss, {said}" for said in WAYS.values() for kind in SETS.values()])
+        p = Panels(
+            [
+                f"{kind.capitalize()} loss, {said}"
+                for said in WAYS.values()
+                for kind in SETS.values()
+            ]
+        )
         for i, way in enumerate(WAYS):
             for k, (metric, kind) in enumerate(SETS.items()):
                 p.panel(2 * i + k, "depth L, blocks", f"{kind} loss", sizes=depths, log_y=True)
@@ -96,8 +110,10 @@ def figures(data: Data) -> Sequence[Drawing]:
                     p.line(depths, v, NAMES[scheme], SCHEME_COLORS[scheme], symbol=symbol)
         e = advantage(data, optimizer, "test_loss", "transferred")
         alt = (
-            f"Four panels, {OPTIMIZERS[optimizer]}: training and test loss over depth, at the shallowest network's best "
-            "rate and at each depth's own best rate, for depth-μP, the correction and the rule 1/L. Log ratio of corrected "
+            f"Four panels, {OPTIMIZERS[optimizer]}: training and test loss over depth, at the "
+            "shallowest network's best "
+            "rate and at each depth's own best rate, for depth-μP, the correction and the rule "
+            "1/L. Log ratio of corrected "
             f"to depth-μP test loss of the deepest network at the transferred rate: {e}."
         )
         out.append(Drawing(p.figure, f"Loss over depth, {OPTIMIZERS[optimizer]}", alt))
@@ -115,7 +131,8 @@ def found(data: Data) -> Sequence[str]:
                 train = advantage(data, optimizer, "loss", way, scheme)
                 shown.append(f"{NAMES[scheme]} {train} in training, {test} on test data")
             out.append(
-                f"{OPTIMIZERS[optimizer]}, log loss minus depth-μP's at L = {data['depths'][-1]}, {said}: {'; '.join(shown)}."
+                f"{OPTIMIZERS[optimizer]}, log loss minus depth-μP's at L = {data['depths'][-1]}, "
+                f"{said}: {'; '.join(shown)}."
             )
     return out
 

@@ -157,7 +157,14 @@ def check_arguments(
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as e:
             raise ValueError(f"device={device!r} cannot be used: {e}; give 'cpu'") from None
-    return wanted, Setting(preset, check_source(problem), seed, device)
+    source = check_source(problem)
+    if preset == "full" and source == "digits":
+        raise ValueError(
+            "preset='full' needs more samples than problem='digits' has: give "
+            "problem='cifar10:PATH', or "
+            "preset='standard'"
+        )
+    return wanted, Setting(preset, source, seed, device)
 
 
 def load(path: str | os.PathLike[str]) -> Study:
