@@ -42,15 +42,27 @@ def ticks(decades: float) -> dict[str, Any]:
     """For an axis over so many decades; below one plotly's own are as on a linear axis."""
     if decades >= _FEW:
         return {"dtick": 1 if decades < 8 else 2, "exponentformat": "power"}
-    return {"tickformat": "~g"} | ({"dtick": "D2"} if decades >= 0.8 else {"nticks": 6})
+    return {"tickformat": "~g"} | ({"dtick": "D2"} if decades >= 0.6 else {"nticks": 6})
 
 
 def _values(figure: go.Figure, axis: str, letter: str) -> Iterable[np.ndarray]:
     for trace in figure.data:
         if getattr(trace, f"{letter}axis", None) in (axis, None if len(axis) == 1 else axis):
             values = getattr(trace, letter, None)
-            if values is not None:
-                yield np.asarray(values, dtype=object).ravel()
+            if values is None:
+                continue
+            values = np.asarray(values, dtype=object).ravel()
+            yield values
+            bars = getattr(trace, f"error_{letter}", None)
+            if bars is not None and bars.array is not None and bars.symmetric is not False:
+                yield from _ends(values, np.asarray(bars.array, dtype=object))
+
+
+def _ends(values: np.ndarray, bars: np.ndarray) -> Iterable[np.ndarray]:
+    """Where error bars end."""
+    pairs = [(v, b) for v, b in zip(values, bars, strict=False) if v is not None and b is not None]
+    yield np.array([v + b for v, b in pairs], dtype=object)
+    yield np.array([v - b for v, b in pairs], dtype=object)
 
 
 def _decades(arrays: Iterable[np.ndarray]) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from leadline.reporting.page_axes import log_ticks
 from leadline.reporting.page_colours import dark, dark_scale
-from leadline.reporting.page_stack import stacked
+from leadline.reporting.page_stack import stacked, wrap_titles
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -32,6 +32,7 @@ def drawable(figure: go.Figure) -> dict[str, Any]:
     legend = layout.pop("legend", {})
     long = log_ticks(figure, layout)
     safe = {"data": text_only(plain.get("data", [])), "layout": text_only(layout)}
+    wrap_titles(safe["layout"])
     colours: dict[str, str] = {}
     _collect(safe, "", colours)
     narrow, bars = stacked(safe, long)

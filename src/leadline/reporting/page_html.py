@@ -43,6 +43,7 @@ def document(page: Page) -> str:
         badge=lambda verdict: _VERDICTS.get(verdict, _OTHER),
         interval=interval,
         aligned=_aligned,
+        words=_VERDICTS,
         plotted=_plotted,
         link=_link,
     )

@@ -11,6 +11,8 @@ def interval(value: float | None, low: float | None = None, high: float | None =
 
     >>> interval(0.030512, 0.02871, 0.03229)
     '0.0305 [0.0287, 0.0323]'
+    >>> interval(0.08, -0.001, 0.15)
+    '0.08 [0.00, 0.15]'
     >>> interval(None)
     ''
     >>> interval(1.0)
@@ -47,4 +49,6 @@ def _plain(x: float, places: int | None) -> str:
     if math.isinf(x):
         return "∞" if x > 0 else "−∞"
     text = f"{x:.4g}" if places is None else f"{x:.{max(places, 0)}f}"
+    if not text.strip("-0."):
+        text = text.removeprefix("-")
     return text.replace("-", "−")

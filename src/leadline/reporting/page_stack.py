@@ -12,6 +12,8 @@ _PANEL, _BETWEEN = 210, 90
 _SINGLE = 340
 # A panel's title starts left of its axis, and wraps.
 _LETTERS, _LEFT = 40, 48
+# Letters of a title across the narrowest figure whose panels stand side by side.
+_ACROSS = 84
 
 
 def stacked(
@@ -43,9 +45,9 @@ def stacked(
         new = [max(top - share, 0.0), top]
         for note in layout.get("annotations", []):
             if _heads(note, old_x, old_y):
-                lines = textwrap.wrap(note.get("text", ""), _LETTERS, break_long_words=False)
+                text = note.get("text", "").replace("<br>", " ")
                 note |= {"x": 0, "y": top, "xanchor": "left", "xshift": -_LEFT, "align": "left"}
-                note |= {"text": "<br>".join(lines), "done": True}
+                note |= {"text": _wrapped(text, _LETTERS), "done": True}
         moved[x], moved[y] = [0.0, 1.0], new
     for note in layout.get("annotations", []):
         note.pop("done", None)
@@ -54,6 +56,21 @@ def stacked(
         layout[axis]["showticklabels"] = True
     layout["height"] = height + 80
     return layout, _bars(plain, layout, moved)
+
+
+def wrap_titles(layout: dict[str, Any]) -> None:
+    """Break the titles of panels side by side, so that they do not overlap."""
+    for x, y in _panels(layout):
+        across, down = layout[x]["domain"], layout[y].get("domain", [0, 1])
+        for note in layout.get("annotations", []):
+            if _heads(note, across, down):
+                letters = max(int(_ACROSS * (across[1] - across[0])), 12)
+                note["text"] = _wrapped(note.get("text", ""), letters)
+
+
+def _wrapped(text: str, letters: int) -> str:
+    text = text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+    return "<br>".join(textwrap.wrap(text, letters, break_long_words=False))
 
 
 def _panels(layout: dict[str, Any]) -> list[tuple[str, str]]:

@@ -30,8 +30,9 @@ class Figure {
       showlegend: false, template: template(), uirevision: "same", width: this.width,
     };
     // The titles of panels stand above the first row.
-    if ((layout.annotations ?? []).some((a) => a.yref === "paper" && a.y >= 0.999))
-      layout.margin = { ...layout.template.layout.margin, t: 36 };
+    const titles = (layout.annotations ?? []).filter((a) => a.yref === "paper" && a.y >= 0.999);
+    const lines = Math.max(0, ...titles.map((a) => a.text.split("<br>").length));
+    if (lines) layout.margin = { ...layout.template.layout.margin, t: 16 + 20 * lines };
     this.reserve();
     try {
       Plotly.react(this.plot, data, layout, { displayModeBar: false, doubleClick: "reset" });
