@@ -39,9 +39,9 @@ SIZES: dict[str, dict[str, Any]] = {
         widths=(512, 1024, 2048, 4096),
         depth=32,
         seeds=5,
-        samples=32,
-        steps=16,
-        depths=(4, 8, 16, 32, 64, 128),
+        samples=24,
+        steps=12,
+        depths=(4, 8, 16, 32, 64),
         width=1024,
     ),
     "full": dict(

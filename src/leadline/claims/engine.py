@@ -57,6 +57,12 @@ def measure(
     return {i: dict(store.get(i).curves) for i in wanted}
 
 
+def seconds(cells: Mapping[str, Cell], store: Store) -> float:
+    """What a claim's cells took, in seconds of one process, whenever they were measured."""
+    ids = {run_id(cell.spec()) for cell in cells.values()}
+    return sum(float(store.get(i).result["seconds"]) for i in ids)
+
+
 def _alone(cell: Cell) -> tuple[dict[str, Any], Arrays]:
     """On one thread, so that the numbers do not depend on how many cells run at once."""
     import torch

@@ -35,8 +35,8 @@ SIZES: dict[str, dict[str, Any]] = {
     "standard": dict(
         widths=(128, 256, 512, 1024, 2048, 4096),
         depth=16,
-        seeds=16,
-        steps=12,
+        seeds=12,
+        steps=9,
         depths=(4, 8, 16, 32, 64, 128),
         width=1024,
     ),

@@ -54,9 +54,9 @@ SIZES: dict[str, dict[str, Any]] = {
         dense=dict(width=384, seeds=24, depths=(4, 16)), identity=(4, 16, 64),
     ),
     "standard": dict(
-        width=2048, seeds=6, depths=(2, 4, 8, 16, 32, 64, 128, 256), short=(2, 4, 8, 16, 32, 64),
+        width=1024, seeds=6, depths=(2, 4, 8, 16, 32, 64, 128, 256), short=(2, 4, 8, 16, 32, 64),
         steps=6, horizons=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0), horizon_depth=64,
-        dense=dict(width=1024, seeds=12, depths=(2, 4, 8, 16, 32)), identity=(4, 16, 64, 256),
+        dense=dict(width=512, seeds=24, depths=(2, 4, 8, 16, 32)), identity=(4, 16, 64, 256),
     ),
     "full": dict(
         width=16384, seeds=8, depths=(2, 4, 8, 16, 32, 64, 128, 256, 512), short=(2, 4, 8, 16, 32, 64),

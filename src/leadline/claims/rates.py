@@ -19,53 +19,26 @@ SCHEMES = ("depth-mup", "depth-mup-corrected", "completep")
 CORRECTED = "depth-mup-corrected"
 METRICS = ("loss", "test_loss")
 
+_SGD = tuple(2.0 ** (k / 2) for k in range(-8, 2))
+_ADAMW = tuple(2.0 ** (k / 2) for k in range(-20, -7))
 SIZES: dict[str, dict[str, Any]] = {
     "toy": dict(
-        width=16,
-        depths=(2, 4),
-        samples=40,
-        test=20,
-        steps=4,
-        seeds=3,
-        optimizers=("sgd",),
+        width=16, depths=(2, 4), samples=40, test=20, batch_size=10, seeds=3,
         lrs=dict(sgd=(0.1, 0.2, 0.4)),
     ),
     "quick": dict(
-        width=32,
-        depths=(2, 4, 8, 16, 32),
-        samples=200,
-        test=300,
-        steps=30,
-        seeds=4,
-        optimizers=("sgd",),
-        lrs=dict(sgd=tuple(2.0**k for k in range(-6, 5))),
+        width=32, depths=(2, 4, 8, 16, 32), samples=1200, test=500, batch_size=40, seeds=6,
+        lrs=dict(sgd=_SGD, adamw=_ADAMW[::2]),
     ),
     "standard": dict(
-        width=64,
-        depths=(2, 4, 8, 16, 32, 64),
-        samples=400,
-        test=600,
-        steps=60,
-        seeds=5,
-        optimizers=("sgd", "adamw"),
-        lrs=dict(
-            sgd=tuple(2.0**k for k in range(-6, 5)), adamw=tuple(2.0**k for k in range(-13, -3))
-        ),
+        width=64, depths=(2, 4, 8, 16, 32, 64), samples=1200, test=500, batch_size=40, seeds=8,
+        lrs=dict(sgd=_SGD, adamw=_ADAMW),
     ),
     "full": dict(
-        width=128,
-        depths=(2, 4, 8, 16, 32, 64),
-        samples=5000,
-        test=5000,
-        steps=500,
-        batch_size=128,
-        seeds=5,
-        optimizers=("sgd", "adamw"),
-        lrs=dict(
-            sgd=tuple(2.0**k for k in range(-6, 5)), adamw=tuple(2.0**k for k in range(-13, -3))
-        ),
+        width=128, depths=(2, 4, 8, 16, 32, 64), samples=20000, test=5000, batch_size=100, seeds=8,
+        lrs=dict(sgd=_SGD, adamw=_ADAMW),
     ),
-}
+}  # fmt: skip
 
 DESIGN = (
     "ResNets in PyTorch's convention with blocks h + W₂ relu(W₁h), all ten classes, "
@@ -129,14 +102,14 @@ def cells(setting: Setting) -> dict[str, Cell]:
     z = SIZES[setting.preset]
     problem = setting.all(samples=z["samples"], test_samples=z["test"])
     out = {}
-    for optimizer in z["optimizers"]:
+    for optimizer in z["lrs"]:
         for scheme in SCHEMES:
             for depth in z["depths"]:
-                how = {k: z[k] for k in ("width", "seeds", "steps")} | {"seed": setting.seed}
+                how = {k: z[k] for k in ("width", "seeds", "batch_size")} | {"seed": setting.seed}
                 how |= dict(
                     depth=depth, base_depth=z["depths"][0], scheme=scheme, optimizer=optimizer
                 )
-                how |= dict(lrs=z["lrs"][optimizer], batch_size=z.get("batch_size"))
+                how |= dict(lrs=z["lrs"][optimizer], steps=z["samples"] // z["batch_size"])
                 out[f"{optimizer} {scheme} {depth}"] = Cell("rates", problem, how)
     return out
 
@@ -152,10 +125,10 @@ def data(setting: Setting, found: Mapping[str, Arrays]) -> dict[str, Any]:
     return {
         "width": z["width"],
         "depths": list(z["depths"]),
-        "optimizers": list(z["optimizers"]),
-        "lrs": {o: list(z["lrs"][o]) for o in z["optimizers"]},
+        "optimizers": list(z["lrs"]),
+        "lrs": {o: list(z["lrs"][o]) for o in z["lrs"]},
         "curves": {
-            o: {s: {m: stacked(o, s, m) for m in METRICS} for s in SCHEMES} for o in z["optimizers"]
+            o: {s: {m: stacked(o, s, m) for m in METRICS} for s in SCHEMES} for o in z["lrs"]
         },
     }
 

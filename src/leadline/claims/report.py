@@ -38,10 +38,10 @@ def verdicts_json(study: Study) -> dict[str, Any]:
             for p in judged.parts
         ]
         row = {"claim": number, "title": c.title, "sentence": c.sentence, **_row(judged.headline)}
-        rows.append({**row, "command": study.command(number), "parts": parts})
-    about = {**made, "command": study.command() if made else ""}
-    if study.seconds is not None:
-        about["seconds"] = round(study.seconds, 1)
+        about_it = {"command": study.command(number), "seconds": study.made[number]["seconds"]}
+        rows.append({**row, **about_it, "parts": parts})
+    about = {k: v for k, v in made.items() if k != "seconds"}
+    about["command"] = study.command() if made else ""
     return {"study": about, "claims": rows}
 
 
@@ -111,6 +111,7 @@ def parts_table(study: Study, number: int) -> Table:
 def page(study: Study) -> Page:
     """The whole report."""
     from leadline.reporting.page import Page
+    from leadline.reporting.progress import duration
 
     first = study.made[next(iter(study.made))]
     made = ", ".join(sorted({str(m["date"]) for m in study.made.values()}))
@@ -121,8 +122,15 @@ def page(study: Study) -> Page:
         ("Versions", ", ".join(f"{k} {v}" for k, v in dict(first["versions"]).items())),
         ("Data", f"{first['problem']}, seed {first['seed']}"),
     ]
+    spent = sum(float(m["seconds"]) for m in study.made.values())
+    facts.append(
+        (
+            "Measuring",
+            f"{duration(spent)} of one-thread processes, cells that claims share counted twice",
+        )
+    )
     if study.seconds is not None:
-        facts.append(("Time of the last call", f"{study.seconds:.0f} s"))
+        facts.append(("Time of the last call", duration(study.seconds)))
     lead = (
         "“Understanding Scaling Laws in Deep Neural Networks via Feature Learning Dynamics” (Yao, "
         "Wu, Gao; "

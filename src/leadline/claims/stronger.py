@@ -13,7 +13,7 @@ from leadline.claims.claim import Claim, Data
 from leadline.claims.intervals import Estimate, jackknife
 from leadline.claims.rate_transfer import NAMES, OPTIMIZERS
 from leadline.claims.setting import Setting
-from leadline.claims.verdict import Judgement, Part, below, every, verdict
+from leadline.claims.verdict import FAILS, Judgement, Part, below, every, verdict
 
 if TYPE_CHECKING:
     from leadline.reporting.page import Drawing
@@ -27,7 +27,8 @@ RULE = (
     "over depth-μP's. The claim "
     "holds if that is below 0 with its whole 95 % interval on training and on test data with "
     "every optimizer measured, "
-    "fails if one interval is above 0, otherwise it is undecided."
+    "fails if one interval is above 0 or the corrected network diverges at that rate (∞), otherwise it "
+    "is undecided."
 )
 
 
@@ -69,7 +70,8 @@ def judge(data: Data) -> Judgement:
         for optimizer in data["optimizers"]:
             for metric, kind in SETS.items():
                 e = advantage(data, optimizer, metric, way)
-                word = below(e, 0.0)
+                # A network that diverges at its rate is no better.
+                word = FAILS if e.value == np.inf else below(e, 0.0)
                 claimed = way == "transferred"
                 if claimed:
                     words.append(word)

@@ -125,11 +125,11 @@ def study(
         everything = [cell for named in cells.values() for cell in named.values()]
         here = engine.choose(device, workers)
         found = engine.measure(everything, store, here, resume=resume, progress=progress)
+        spent = {n: engine.seconds(named, store) for n, named in cells.items()}
     made = _made(setting)
     for number, c in chosen.items():
-        files.write_claim(
-            folder, made, number, c.data(setting, engine.results(cells[number], found))
-        )
+        data = c.data(setting, engine.results(cells[number], found))
+        files.write_claim(folder, made | {"seconds": round(spent[number], 1)}, number, data)
     result = _read(folder, _identity(made), time.perf_counter() - started)
     result.write()
     return result
