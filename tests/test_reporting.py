@@ -7,7 +7,7 @@ import pytest
 
 import leadline as ll
 from leadline.reporting import progress as progresses
-from leadline.reporting.figures import comparison_figure, kernels_figure, result_figure, write_html
+from leadline.reporting.figures import comparison_figure, kernels_figure, result_figure
 from leadline.reporting.progress import Progress, duration, line, size
 from leadline.reporting.series import loss_curves, result_curves
 from leadline.reporting.tables import number, text_table, with_error
@@ -113,15 +113,6 @@ def test_a_curve_with_nan_or_zeros_is_drawn():
         info={"kind": "train", "problem": {"name": "x"}, "seeds": 2},
     )
     assert result_figure(run).layout.yaxis.type == "linear"
-
-
-def test_page_needs_no_network(problem, tmp_path):
-    kernels = ll.initial_kernels(problem, ll.ResNet())
-    path = write_html(kernels_figure(kernels), tmp_path / "deep" / "figure.html")
-    page = path.read_text()
-    assert "<script src=" not in page.replace("'", '"')
-    assert len(page) > 1e6
-    assert [p.name for p in path.parent.iterdir()] == ["figure.html"]
 
 
 def test_text_table_aligns():

@@ -21,6 +21,7 @@ LAYERS = [
     {"planning"},
     {"comparison", "checking", "forecasting", "sweeps"},
     {"transferring"},
+    {"claims"},
     {"cli"},
     {"__main__"},
 ]

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from leadline.architecture import ResNet as ResNet
     from leadline.checking.check import check as check
     from leadline.checking.report import CheckReport as CheckReport
+    from leadline.claims.study import Study as Study
+    from leadline.claims.study import study as study
     from leadline.comparison import Comparison as Comparison
     from leadline.comparison import compare as compare
     from leadline.dynamics.extrapolation import Limit as Limit
@@ -61,6 +63,8 @@ if TYPE_CHECKING:
 _WHERE = {
     "CheckReport": "checking.report",
     "check": "checking.check",
+    "Study": "claims.study",
+    "study": "claims.study",
     "Comparison": "comparison",
     "compare": "comparison",
     "ResNet": "architecture",

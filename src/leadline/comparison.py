@@ -142,13 +142,14 @@ class Comparison:
         return comparison_figure(self)
 
     def save(self, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
-        """Write compare.json and the figure compare.html; returns their paths."""
-        from leadline.reporting.figures import write_html
+        """Write compare.json and the report compare.html; returns their paths."""
+        from leadline.reporting.page import write
+        from leadline.reporting.page_results import comparison_page
 
         root = Path(folder)
         text = json.dumps(self.to_json())
         data = write_atomic(root / "compare.json", text.encode())
-        return data, write_html(self.figure(), root / "compare.html")
+        return data, write(comparison_page(self), root / "compare.html")
 
 
 def compare(

@@ -39,11 +39,12 @@ def curves(report: CheckReport) -> list[Curve]:
     return out
 
 
-_COLOURS = {
-    "ok": "#2a7f62",
-    "inconclusive": "#8a8a8a",
-    "collapsed": "#1f5fbf",
-    "exploding": "#c0392b",
+# Told apart by symbol too.
+_STYLES = {
+    "ok": ("#0b62a8", "circle"),
+    "inconclusive": ("#8a8a8a", "circle-open"),
+    "collapsed": ("#7a3b8f", "triangle-down"),
+    "exploding": ("#c4500a", "triangle-up"),
 }
 
 
@@ -61,7 +62,7 @@ def check_figure(report: CheckReport) -> go.Figure:
     )
     shown = set()
     for c in curves(report):
-        quantity, axis = c.panel
+        (quantity, axis), (colour, symbol) = c.panel, _STYLES[c.verdict]
         where = dict(row=QUANTITIES.index(quantity) + 1, col=axes.index(axis) + 1)
         line = go.Scatter(
             x=c.x,
@@ -72,12 +73,15 @@ def check_figure(report: CheckReport) -> go.Figure:
             showlegend=c.verdict not in shown,
             text=c.name,
             hovertemplate="%{text}<br>size %{x}: %{y:.3g}<extra></extra>",
-            line=dict(color=_COLOURS[c.verdict]),
+            line=dict(color=colour),
+            marker=dict(symbol=symbol, size=8),
         )
         shown.add(c.verdict)
         figure.add_trace(line, **where)
     for i, a in enumerate(axes):
-        figure.update_xaxes(type="log", title_text=a, row=len(QUANTITIES), col=i + 1)
+        sizes = sorted({s for c in curves(report) if c.panel[1] == a for s in c.x})
+        figure.update_xaxes(type="log", tickvals=sizes, ticktext=[str(s) for s in sizes], col=i + 1)
+        figure.update_xaxes(title_text=a, row=len(QUANTITIES), col=i + 1)
     figure.update_yaxes(type="log", title_text="over due, base = 1", col=1)
     head = "passed" if report.ok else "FAILED"
     figure.update_layout(title=f"{report.title}: {head}", template="plotly_white", height=900)

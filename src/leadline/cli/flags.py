@@ -139,6 +139,7 @@ FLAGS = (
     Flag("--checkpoint-every", "checkpoint_every", float, 300.0, "solve",
          "Seconds between checkpoints."),
     Flag("--out", "out", _PATH, None, ALL, "Folder for the results and a figure (HTML)."),
+    Flag("--html", "html", _PATH, None, ALL, "Write the report (one HTML file) to this file."),
     Flag("--json", "as_json", bool, False, ALL, "Print the results as JSON, and nothing else."),
     Flag("--dry-run", "dry_run", bool, False, f"train {SOLVERS}",
          "Predict memory and time, and stop."),

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from leadline.cli.mistakes import one_line
-
-if TYPE_CHECKING:
-    from leadline.forecasting.result import Forecast
+from leadline.cli.pages import HTML, file, keep
 
 
 @click.command("forecast", help="Fit how the loss falls with width and depth, and where it ends.")
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(), default=None, help="Folder: forecast.json, forecast.html."
 )
+@HTML
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def forecast_command(runs: str, **given: Any) -> None:
@@ -47,7 +46,7 @@ def forecast_command(runs: str, **given: Any) -> None:
 
         targets = {text: _size(text) for text in given["target"]}
         limit = None if given["limit"] is None else _pair(given["limit"])
-        out, budget = folder(given), given["budget"]
+        out, html, budget = folder(given), file(given["html"]), given["budget"]
         how = {k: given[k] for k in ("loss", "exponents", "gain", "confidence", "draws", "seed")}
         with Progress(quiet=given["quiet"]) as progress:
             made = forecast(runs, limit=limit, progress=progress, **how)
@@ -56,8 +55,14 @@ def forecast_command(runs: str, **given: Any) -> None:
         data = made.to_json()
         data["target"] = {text: i.to_json() for text, i in predictions.items()}
         data["best"] = None if best is None else {"budget": budget, **best.to_json()}
+        if out is not None or html is not None:
+            from leadline.forecasting.page import forecast_page
+            from leadline.reporting.page_facts import command_line
+
+            page = forecast_page(made, command_line(), predictions, best)
+            keep(page, out, "forecast.html", html)
         if out is not None:
-            _write(out, data, made)
+            _write(out, data)
         lines = [str(made)]
         if predictions or best is not None:
             lines.append("")
@@ -66,12 +71,10 @@ def forecast_command(runs: str, **given: Any) -> None:
         click.echo(json.dumps(data, ensure_ascii=False) if given["as_json"] else "\n".join(lines))
 
 
-def _write(out: Path, data: dict[str, Any], made: Forecast) -> None:
-    from leadline.reporting.figures import write_html
+def _write(out: Path, data: dict[str, Any]) -> None:
     from leadline.trajectory import write_atomic
 
     write_atomic(out / "forecast.json", json.dumps(data, ensure_ascii=False).encode())
-    write_html(made.figure(), out / "forecast.html")
     click.echo(f"wrote {out / 'forecast.json'} and {out / 'forecast.html'}", err=True)
 
 

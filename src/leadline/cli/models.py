@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from leadline.cli.build import folder
 from leadline.cli.mistakes import one_line
+from leadline.cli.pages import HTML, file, keep, write_json
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -150,13 +152,15 @@ def explain_command(scheme: str, optimizer: str, as_json: bool) -> None:
 @click.option("--seeds", default=3, show_default=True, help="Seeds of every size.")
 @click.option("--lr", default=None, type=float, help="Base learning rate; default: small.")
 @click.option("--problem", default=None, help="Data, if FILE.py has no `batch` and `loss`.")
-@click.option("--out", type=click.Path(), default=None, help="Write a figure (HTML) to this file.")
+@click.option("--out", type=click.Path(), default=None, help="Folder: check.json, check.html.")
+@HTML
 @click.option("--quiet", is_flag=True, help="No progress.")
 def check_command(reference: str, out: str | None, **given: Any) -> None:
     """FILE.py may define ``batch``, ``loss(model, batch)``, ``optimizer``, ``scheduler``."""
     with one_line([]):
         from leadline.checking.check import check
 
+        html, where = file(given["html"]), folder({"out": out})
         module, build = load(reference)
         batch, loss = _data(module, given["problem"])
         made = _plan(module, build, given)
@@ -165,11 +169,12 @@ def check_command(reference: str, out: str | None, **given: Any) -> None:
         how = {k: getattr(module, k) for k in ("optimizer", "scheduler") if hasattr(module, k)}
         how |= {k: given[k] for k in ("steps", "seeds", "lr")}
         report = check(made, batch, loss, widths, depths, progress=not given["quiet"], **how)
-        if out is not None:
-            from leadline.reporting.figures import write_html
+        if where is not None or html is not None:
+            from leadline.checking.page import check_page
+            from leadline.reporting.page_facts import command_line
 
-            write_html(report.figure(), Path(out))
-            click.echo(f"wrote {out}", err=True)
+            keep(check_page(report, command_line()), where, "check.html", html)
+        write_json(where, "check", report.to_json())
         click.echo(report.to_json() if given["as_json"] else str(report))
         passed = report.ok
     if not passed:

@@ -10,12 +10,14 @@ from typing import Any
 import click
 
 from leadline._version import __version__
-from leadline.cli import build
+from leadline.cli import build, pages
 from leadline.cli.flags import flags
 from leadline.cli.forecast import forecast_command
 from leadline.cli.mistakes import one_line
 from leadline.cli.models import check_command, explain_command, plan_command
+from leadline.cli.pages import report_command
 from leadline.cli.runs import runs_command
+from leadline.cli.study import study_command
 from leadline.cli.sweeps import sweep_command, transfer_command
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -63,7 +65,9 @@ for _extra in (
     check_command,
     explain_command,
     forecast_command,
+    report_command,
     runs_command,
+    study_command,
     sweep_command,
     transfer_command,
 ):
@@ -110,19 +114,21 @@ def _kernels(given: dict[str, Any], kept: list[str]) -> None:
     from leadline.dynamics.kernels import initial_kernels
 
     out, as_json = build.folder(given), given["as_json"]
+    html = pages.file(given["html"])
     kernels = initial_kernels(build.problem(given), build.network(given), given["depth"])
     data = kernels_json(kernels)
-    if out is not None:
-        from leadline.reporting.figures import kernels_figure
+    if out is not None or html is not None:
+        from leadline.reporting.page_facts import command_line
+        from leadline.reporting.page_results import kernels_page
 
-        _write(out, data, kernels_figure(kernels))
+        _write(out, data, kernels_page(kernels, command_line()), html)
     click.echo(json.dumps(data) if as_json else kernels_table(kernels))
 
 
 def _train_by(command: str, given: dict[str, Any], out: Path | None) -> None:
     """What the training commands share: build, run, save, print."""
     as_json, quiet = given.pop("as_json"), given.pop("quiet")
-    dry = given.pop("dry_run", False)
+    dry, html = given.pop("dry_run", False), pages.file(given.pop("html"))
     network, sgd, problem = build.network(given), build.recipe(given), build.problem(given)
     if dry:
         from leadline.cli.predict import predict
@@ -146,25 +152,27 @@ def _train_by(command: str, given: dict[str, Any], out: Path | None) -> None:
     for warning in warnings(result):
         click.echo(f"Warning: {warning}", err=True)
     data = finite(result.to_json())
-    if isinstance(result, Comparison):
-        if out is not None:
-            click.echo(
-                f"wrote {out / 'compare.json'}, {out / 'compare.html'} and branches", err=True
-            )
-    elif out is not None:
-        from leadline.reporting.figures import result_figure
+    if out is not None or html is not None:
+        from leadline.reporting.page_facts import command_line
+        from leadline.reporting.page_results import comparison_page, result_page
 
-        if isinstance(result, Trajectory):
-            result.save(out / "trajectory.safetensors")
-        _write(out, data, result_figure(result))
+        if isinstance(result, Comparison):
+            pages.keep(comparison_page(result, command_line()), out, "compare.html", html)
+            if out is not None:
+                written = f"{out / 'compare.json'}, {out / 'compare.html'} and branches"
+                click.echo(f"wrote {written}", err=True)
+        else:
+            if out is not None and isinstance(result, Trajectory):
+                result.save(out / "trajectory.safetensors")
+            _write(out, data, result_page(result, command_line()), html)
     click.echo(json.dumps(data) if as_json else repr(result))
 
 
-def _write(out: Path, data: dict[str, Any], figure: Any) -> None:
-    """result.json and figure.html."""
-    from leadline.reporting.figures import write_html
+def _write(out: Path | None, data: dict[str, Any], page: Any, html: Path | None) -> None:
+    """result.json and figure.html, and the file of --html."""
     from leadline.trajectory import write_atomic
 
-    write_atomic(out / "result.json", json.dumps(data).encode())
-    write_html(figure, out / "figure.html")
-    click.echo(f"wrote {out / 'result.json'} and {out / 'figure.html'}", err=True)
+    pages.keep(page, out, "figure.html", html)
+    if out is not None:
+        write_atomic(out / "result.json", json.dumps(data).encode())
+        click.echo(f"wrote {out / 'result.json'} and {out / 'figure.html'}", err=True)

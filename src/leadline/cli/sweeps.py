@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
+from leadline.cli.build import folder
 from leadline.cli.mistakes import one_line
 from leadline.cli.models import load
+from leadline.cli.pages import HTML, file, keep, write_json
 
 _BUILTIN = ("mlp", "resnet", "gpt")
 
@@ -227,7 +228,10 @@ def sweep_command(model: str, problem: str | None, dry_run: bool, **given: Any) 
     help="Times the grid of rates may grow where it does not bracket an optimum.",
 )
 @click.option("--metric", default="loss", show_default=True, help="loss or test_loss.")
-@click.option("--out", type=click.Path(), default=None, help="Write a figure (HTML) to this file.")
+@click.option(
+    "--out", type=click.Path(), default=None, help="Folder: transfer.json, transfer.html."
+)
+@HTML
 def transfer_command(
     model: str, problem: str | None, metric: str, extend: int, out: str | None, **given: Any
 ) -> None:
@@ -236,6 +240,7 @@ def transfer_command(
         from leadline.reporting.progress import Progress
         from leadline.transferring.transfer import transfer
 
+        html, where = file(given["html"]), folder({"out": out})
         build, data = _model(model, problem)
         schemes = given["scheme"].split(",")
         with Progress(quiet=given["quiet"]) as bar:
@@ -248,9 +253,10 @@ def transfer_command(
                 progress=bar,
                 **_settings(model, given),
             )
-        if out is not None:
-            from leadline.reporting.figures import write_html
+        if where is not None or html is not None:
+            from leadline.reporting.page_facts import command_line
+            from leadline.transferring.page import transfer_page
 
-            write_html(found.figure(), Path(out))
-            click.echo(f"wrote {out}", err=True)
+            keep(transfer_page(found, command_line()), where, "transfer.html", html)
+        write_json(where, "transfer", found.to_json())
         click.echo(found.to_json() if given["as_json"] else str(found))

@@ -121,8 +121,7 @@ def forecast_figure(forecast: Forecast) -> go.Figure:
 def _traces(curve: Curve, last: bool) -> list[go.Scatter]:
     r, g, b = (round(a + curve["shade"] * (z - a)) for a, z in zip(_LIGHT, _DARK, strict=True))
     color, group = f"rgb({r},{g},{b})", f"{curve['axis']} {curve['name']}"
-    title = {"text": f"along {curve['axis']}" if curve["shade"] == 0 else None}
-    common = {"legendgroup": group, "legendgrouptitle": title}
+    common = {"legendgroup": group}
     out = [
         go.Scatter(
             x=curve["x"] + curve["x"][::-1],

@@ -40,8 +40,8 @@ def _row(name: str, x: Interval) -> list[str]:
     return [name, *("∞" if v == float("inf") else number(v, 4) for v in (x.value, x.low, x.high))]
 
 
-def _candidates(forecast: Forecast) -> list[str]:
-    """The best candidates and the chosen one."""
+def candidate_cells(forecast: Forecast) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: the chosen law, then the best candidates."""
     order = sorted(forecast.held_out, key=lambda r: (not r.chosen, r.error is None, r.error or 0.0))
     rows = [
         [
@@ -51,8 +51,12 @@ def _candidates(forecast: Forecast) -> list[str]:
             f"{r.rejected:.2g}",
             number(r.floor, 4),
         ]
-        for r in order[:_SHOWN]
+        for r in order
     ]
-    header = ["  law", "parameters", "held-out error", "p of its fit", "floor"]
-    more = len(order) - _SHOWN
-    return [text_table(header, rows)] + ([f"  and {more} more"] if more > 0 else [])
+    return ["  law", "parameters", "held-out error", "p of its fit", "floor"], rows
+
+
+def _candidates(forecast: Forecast) -> list[str]:
+    header, rows = candidate_cells(forecast)
+    more = len(rows) - _SHOWN
+    return [text_table(header, rows[:_SHOWN])] + ([f"  and {more} more"] if more > 0 else [])

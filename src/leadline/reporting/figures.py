@@ -1,18 +1,17 @@
-"""Figures: thin drawing of ``series`` with plotly, and self-contained HTML."""
+"""Figures: thin drawing of ``series`` with plotly."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from leadline.reporting.page_axes import ticks
 from leadline.reporting.series import Series, loss_curves, result_curves
-from leadline.trajectory import Trajectory, write_atomic
+from leadline.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from leadline.comparison import Comparison
@@ -81,10 +80,10 @@ def kernels_figure(kernels: InitialKernels) -> go.Figure:
     fig = make_subplots(
         rows=1, cols=2, subplot_titles=["Features K", "Tangent kernel Θ, units of η"]
     )
-    for col, (matrix, x) in enumerate(((kernels.features, 0.45), (kernels.tangent, 1.0)), 1):
+    for col, (matrix, x) in enumerate(((kernels.features, 0.44), (kernels.tangent, 1.0)), 1):
         bar = {"x": x, "len": 0.9, "thickness": 12}
         fig.add_trace(go.Heatmap(z=matrix, colorscale="RdBu", zmid=0, colorbar=bar), row=1, col=col)
-        fig.update_xaxes(title_text="sample", row=1, col=col, domain=[0.55 * (col - 1), x - 0.02])
+        fig.update_xaxes(title_text="sample", row=1, col=col, domain=[0.58 * (col - 1), x - 0.03])
         fig.update_yaxes(title_text="sample", autorange="reversed", row=1, col=col)
     depth = "∞" if kernels.depth is None else kernels.depth
     fig.update_layout(
@@ -93,12 +92,6 @@ def kernels_figure(kernels: InitialKernels) -> go.Figure:
         height=560,
     )
     return fig
-
-
-def write_html(figure: go.Figure, path: str | os.PathLike[str]) -> Path:
-    """One file that needs no network, whole or not at all."""
-    page = figure.to_html(include_plotlyjs=True, full_html=True)
-    return write_atomic(path, page.encode())
 
 
 def _traces(s: Series, named: set[str]) -> list[go.Scatter]:
@@ -177,23 +170,14 @@ def _axes(
     fig.update_yaxes(title_text=rms, type="log" if log else "linear", **_ticks(y, log), **at)
     if panel in ("size", "gap"):
         n = sorted({v for s in curves for v in s["x"]})
-        ticks = {"tickvals": n, "ticktext": [f"{v:g}" for v in n]}
-        fig.update_xaxes(title_text="width n, neurons", type="log", **ticks, **at)
+        shown = {"tickvals": n, "ticktext": [f"{v:g}" for v in n]}
+        fig.update_xaxes(title_text="width n, neurons", type="log", **shown, **at)
     else:
         fig.update_xaxes(title_text="step", **at)
 
 
 def _ticks(y: np.ndarray, log: bool) -> dict[str, Any]:
-    """Plain numbers, at least three of them, where a log axis spans few decades."""
-    if not log or y.max() / y.min() > 1e4:
-        return {"exponentformat": "power"} if log else {}
-    low, high = int(np.floor(np.log10(y.min()))), int(np.ceil(np.log10(y.max())))
-    values: list[float] = []
-    for digits in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), np.arange(10, 100, 2) / 10):
-        values = [float(m) * 10.0**k for k in range(low - 1, high + 1) for m in digits]
-        if sum(y.min() <= v <= y.max() for v in values) >= 3:
-            break
-    return {"tickvals": values, "ticktext": [f"{v:.3g}" for v in values]}
+    return ticks(float(np.log10(y.max() / y.min()))) if log else {}
 
 
 def _title(result: Trajectory | Limit) -> str:

@@ -48,8 +48,8 @@ def with_error(x: float | None, error: float | None) -> str:
     return f"{x:.{places}f} ± {error:.{places}f}"
 
 
-def comparison_table(comparison: Comparison) -> str:
-    """The rows, and below them what they mean."""
+def comparison_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows."""
     rows = comparison.rows
     has = {k: any(row[k] is not None for row in rows) for k in rows[0]}
     header = ["", "width", "depth", "coupling", "train loss"]
@@ -57,7 +57,12 @@ def comparison_table(comparison: Comparison) -> str:
     header += ["train acc."] if has["train_accuracy"] else []
     header += ["test acc."] if has["test_accuracy"] else []
     header += ["gap to limit", "seconds"]
-    text = text_table(header, [_cells(row, has) for row in rows])
+    return header, [_cells(row, has) for row in rows]
+
+
+def comparison_table(comparison: Comparison) -> str:
+    """The rows, and below them what they mean."""
+    text = text_table(*comparison_cells(comparison))
     samples = comparison.info["problem"]
     return "\n".join(
         [

@@ -59,16 +59,20 @@ def transfer_figure(result: Transfer) -> go.Figure:
         rows=len(schemes),
         cols=len(axes),
         shared_yaxes=True,
+        vertical_spacing=0.4 / len(schemes),
         subplot_titles=[titles.get((s, a), "") for s in schemes for a in axes],
     )
     drawn = curves(result)
     for c in drawn:
         where = dict(row=schemes.index(c.scheme) + 1, col=axes.index(c.axis) + 1)
         sizes = sorted({d.size for d in drawn if d.axis == c.axis})
-        shade = sample_colorscale("Viridis", [sizes.index(c.size) / max(len(sizes) - 1, 1)])[0]
+        shade = sample_colorscale("Viridis", [0.85 * sizes.index(c.size) / max(len(sizes) - 1, 1)])[
+            0
+        ]
         band = go.Scatter(
             x=[*c.lr, *c.lr[::-1]],
             y=[*c.high, *c.low[::-1]],
+            mode="lines",
             fill="toself",
             fillcolor=shade.replace("rgb", "rgba").replace(")", ", 0.15)"),
             line=dict(width=0),

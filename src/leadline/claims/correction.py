@@ -1,0 +1,172 @@
+"""Claim 8: a depth-aware learning rate counteracts the collapse.
+
+The rate of W₁ is multiplied by √L (the factor that undoes L^−½; the paper's formula was not at hand).
+ΔW₁h is then O(1) a block. With reused weights that movement is aligned with W₂ᵀz, so that L blocks
+add O(α) each coherently: L·O(1/√L) = O(√L) in the output. With independent weights the output is
+stable, but ΔW₁ read backwards moves z by Θ(√L).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from leadline.claims import blocks
+from leadline.claims.cell import Arrays, Cell
+from leadline.claims.claim import Claim, Data
+from leadline.claims.setting import Setting
+from leadline.claims.verdict import Judgement, Part, every, inside, verdict
+
+if TYPE_CHECKING:
+    from leadline.reporting.page import Drawing
+
+SCHEMES = ("depth-mup", "depth-mup-corrected", "completep")
+CORRECTED = SCHEMES[1]
+MARGIN = 0.1
+RULE = (
+    "Restored means that the first internal layer's own update no longer depends on depth. The "
+    "claim holds if the "
+    "exponent of RMS(ΔW₁h) in depth is within ±0.1 with its whole 95 % interval after the first "
+    "step, for SGD and for "
+    "AdamW, with true and with independent backward weights; it fails if one interval lies "
+    "outside; otherwise it is "
+    "undecided. What else the correction moves is judged beside it (8b to 8d) and is no part of "
+    "this verdict."
+)
+
+
+def cells(setting: Setting) -> dict[str, Cell]:
+    """The correction, with depth-μP and the rule 1/L beside it."""
+    return blocks.cells(setting, SCHEMES)
+
+
+def data(setting: Setting, found: Mapping[str, Arrays]) -> dict[str, Any]:
+    """Own update, output, stream, backward features."""
+    return blocks.data(setting, found, SCHEMES, ("own_1", "output", "stream", "backward"))
+
+
+def judge(data: Data) -> Judgement:
+    """The rule."""
+
+    def of(scheme: str, quantity: str, couplings: Sequence[str], step: int = 1) -> list[Any]:
+        return [
+            blocks.depth_exponent(data, f"{scheme} {o} {c}", quantity, step)
+            for o in blocks.RATES
+            for c in couplings
+        ]
+
+    def stable(found: Sequence[Any]) -> str:
+        return every(inside(e, -MARGIN, MARGIN) for e in found)
+
+    own = of(CORRECTED, "own_1", blocks.COUPLINGS)
+    number = "exponent of RMS(ΔW₁h) in depth, the farthest from 0"
+    headline = verdict(stable(own), number, blocks.farthest(own, 0), RULE)
+    parts = [
+        Part("8a", "The first internal layer's own update is restored at every depth", headline)
+    ]
+    flat = (
+        "Holds if the exponents in depth (first step, SGD and AdamW) are within ±0.1 with their "
+        "whole intervals, fails if one is outside."
+    )
+    output = of(CORRECTED, "output", ("reused",))
+    text = "Under true backpropagation the output's movement Δf stays independent of depth"
+    v = verdict(stable(output), "exponent of Δf in depth", blocks.farthest(output, 0), flat)
+    parts.append(Part("8b", text, v, claimed=False))
+    back = of(CORRECTED, "backward", ("independent",))
+    text = "With independent backward weights the backward features' movement Δz stays independent of depth"
+    v = verdict(stable(back), "exponent of Δz in depth", blocks.farthest(back, 0), flat)
+    parts.append(Part("8c", text, v, claimed=False))
+    both = [e for q in ("own_1", "output") for e in of("completep", q, ("reused",))]
+    text = "The rule 1/L with SGD rate ×L has both: own update and output independent of depth"
+    v = verdict(stable(both), "exponent, the farthest from 0", blocks.farthest(both, 0), flat)
+    parts.append(Part("8d", text, v, claimed=False))
+    return Judgement(headline, tuple(parts))
+
+
+def figures(data: Data) -> Sequence[Drawing]:
+    """Own update, output and backward features over depth; output over steps."""
+    from leadline.claims.draw import GREY, SCHEME_COLORS, SCHEME_NAMES, SYMBOLS, Panels, power
+    from leadline.reporting.page import Drawing
+
+    depths, steps = data["depths"], data["steps"]
+    deep = depths[-1]
+    p = Panels(
+        [
+            "Own update of W₁, true backpropagation",
+            "Output, true backpropagation",
+            "Backward features, independent weights",
+            f"Output over steps, L = {deep}",
+        ]
+    )
+    panels = (
+        ("own_1", "reused", "RMS(ΔW₁h)"),
+        ("output", "reused", "RMS(Δf)"),
+        ("backward", "independent", "RMS(Δz₀)"),
+    )
+    for i, (quantity, coupling, label) in enumerate(panels):
+        p.panel(i, "depth L, blocks", f"{label}, SGD, step 1", sizes=depths, log_y=True)
+        for symbol, scheme in zip(SYMBOLS, SCHEMES, strict=False):
+            v = blocks.values(data, f"{scheme} sgd {coupling}", quantity, 1)
+            p.line(depths, v, SCHEME_NAMES[scheme], SCHEME_COLORS[scheme], symbol=symbol)
+            if quantity != "own_1" and scheme == CORRECTED:
+                p.theory(*power(depths, v.mean(0)[0], 0.5), "√L", GREY)
+            if quantity == "own_1" and scheme == "depth-mup":
+                p.theory(*power(depths, v.mean(0)[0], -0.5), "1/√L", GREY)
+    p.panel(3, "step", "RMS(Δf), AdamW", log_y=True)
+    x = list(range(1, steps + 1))
+    for symbol, scheme in zip(SYMBOLS, SCHEMES, strict=False):
+        v = [blocks.values(data, f"{scheme} adamw reused", "output", k)[:, -1] for k in x]
+        columns = [list(seed) for seed in zip(*v, strict=True)]
+        p.line(x, columns, SCHEME_NAMES[scheme], SCHEME_COLORS[scheme], symbol=symbol)
+    out = blocks.depth_exponent(data, f"{CORRECTED} sgd reused", "output", 1)
+    back = blocks.depth_exponent(data, f"{CORRECTED} sgd independent", "backward", 1)
+    alt = (
+        "Four panels. With the correction the first internal layer's own update is level over "
+        "depth, while depth-μP's "
+        "falls like 1/√L. But with true backpropagation the output's movement grows with depth "
+        f"(exponent {out}), and "
+        f"with independent weights the backward features' does ({back}); depth-μP and the rule "
+        "1/L stay level. Over "
+        "steps, the corrected output at the largest depth moves several times faster than the "
+        "others."
+    )
+    return (Drawing(p.figure, "What the correction restores, and what grows with depth", alt),)
+
+
+def found(data: Data) -> Sequence[str]:
+    """The numbers in words."""
+
+    def e(o: str, c: str, q: str, step: int = 1) -> Any:
+        return blocks.depth_exponent(data, f"{CORRECTED} {o} {c}", q, step)
+
+    return (
+        "The correction does what it is made for: ΔW₁h no longer depends on depth (exponents "
+        f"{e('sgd', 'reused', 'own_1')} with SGD, {e('adamw', 'reused', 'own_1')} with AdamW, "
+        "true backpropagation).",
+        "Beside it: with true backpropagation that movement is aligned with W₂ᵀz, so the blocks' "
+        "effects on the output "
+        f"add up: Δf grows like L^{e('sgd', 'reused', 'output')} (SGD) and "
+        f"L^{e('adamw', 'reused', 'output')} (AdamW), "
+        "towards √L. With independent backward weights the output is stable "
+        f"(L^{e('sgd', 'independent', 'output')}), but the backward features move like "
+        f"L^{e('sgd', 'independent', 'backward')} after one step and "
+        f"L^{e('sgd', 'independent', 'backward', -1)} after "
+        f"{data['steps']}. So at fixed rate the corrected scheme has no infinite-depth limit in "
+        "either case; it helps at "
+        "moderate depth, where √L is a moderate factor.",
+    )
+
+
+CLAIM = Claim(
+    number=8,
+    title="The depth-aware correction",
+    sentence="A depth-aware learning-rate correction counteracts the collapse.",
+    where="abstract; its formula is inferred: rate of the internal layers × √L",
+    design=(blocks.DESIGN,),
+    rule=RULE,
+    cells=cells,
+    data=data,
+    judge=judge,
+    figures=figures,
+    found=found,
+)

@@ -1,0 +1,272 @@
+"""Claim 5: the limit is one of feature learning, not lazy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leadline.claims.cell import Arrays, Cell
+from leadline.claims.claim import Claim, Data
+from leadline.claims.intervals import Estimate, exponent, jackknife
+from leadline.claims.setting import Setting, stable_rate
+from leadline.claims.verdict import Judgement, Part, above, every, inside, verdict
+
+if TYPE_CHECKING:
+    from leadline.reporting.page import Drawing
+
+SCHEMES = {"depth-mup": "depth-μP", "ntk": "NTK scaling (lazy)"}
+ROLES = ("input", "hidden", "readout")
+TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
+MARGIN = 0.1
+DIFFERENT = 0.05
+
+SIZES: dict[str, dict[str, Any]] = {
+    "toy": dict(widths=(32, 64, 128), depth=2, seeds=3, steps=2, depths=(2, 4, 8), width=32),
+    "quick": dict(
+        widths=(128, 256, 512, 1024, 2048),
+        depth=8,
+        seeds=12,
+        steps=6,
+        depths=(4, 8, 16, 32, 64),
+        width=512,
+    ),
+    "standard": dict(
+        widths=(128, 256, 512, 1024, 2048, 4096),
+        depth=16,
+        seeds=12,
+        steps=9,
+        depths=(4, 8, 16, 32, 64, 128),
+        width=1024,
+    ),
+    "full": dict(
+        widths=(256, 512, 1024, 2048, 4096, 8192),
+        depth=32,
+        seeds=16,
+        steps=50,
+        depths=(4, 8, 16, 32, 64, 128, 256),
+        width=4096,
+    ),
+}
+LAST = 3
+RULE = (
+    "Feature learning in the limit means that features move by an amount that neither width nor "
+    "depth takes away. The "
+    "claim holds if, with whole 95 % intervals: 5a: the exponent of RMS(h_L − h_L(0)) in width "
+    f"under depth-μP is within ±{MARGIN}, "
+    f"while under NTK scaling it is within −½ ± {MARGIN}; 5b: its exponent in depth under "
+    f"depth-μP is within ±{MARGIN}; 5c: the "
+    "features' kernel aligns with the targets in training (alignment grows); 5d: the training "
+    "loss half-way differs from "
+    f"the lazy one by more than {DIFFERENT:.0%}. It fails if one of these does."
+)
+
+
+def cells(setting: Setting) -> dict[str, Cell]:
+    """Training over width in both schemes, over depth in one, and the lazy baseline."""
+    from leadline.architecture import ResNet
+    from leadline.measure.observation import Measure
+    from leadline.recipe import SGD
+
+    z = SIZES[setting.preset]
+    problem = setting.two(samples=8)
+    steps = tuple(sorted({0, z["steps"] // 3, 2 * z["steps"] // 3, z["steps"]}))
+    measure = Measure(("feature_kernel", "movement"), times=TIMES, steps=steps)
+    out = {}
+    for scheme in SCHEMES:
+        network = ResNet("tanh", scheme=scheme)
+        sgd = SGD(
+            stable_rate(problem, ResNet("tanh", scheme="depth-mup"), None, ROLES),
+            z["steps"],
+            center=True,
+        )
+        sizes = {(n, z["depth"]) for n in z["widths"]}
+        if scheme == "depth-mup":
+            sizes |= {(z["width"], d) for d in z["depths"]}
+            out["lazy"] = Cell("lazy", problem, dict(network=network, sgd=sgd, depth=z["depth"]))
+        for n, depth in sorted(sizes):
+            how = dict(network=network, sgd=sgd, width=n, depth=depth, seeds=z["seeds"])
+            how |= dict(seed=setting.seed, measure=measure)
+            keep = ("feature_kernel", "movement", "train_loss", "measured_steps")
+            out[f"{scheme} {n}x{depth}"] = Cell("solve", problem, how, keep, setting.device)
+    return out
+
+
+def data(setting: Setting, found: Mapping[str, Arrays]) -> dict[str, Any]:
+    """Movement (seeds, sizes, steps, times), alignment (seeds, steps), losses."""
+    z = SIZES[setting.preset]
+    y = setting.two(samples=8).y
+
+    def movement(scheme: str, sizes: Sequence[tuple[int, int]]) -> np.ndarray:
+        rows = [found[f"{scheme} {n}x{d}"]["movement"] for n, d in sizes]
+        return np.stack([np.sqrt((m**2).mean(-1)) for m in rows], axis=1)
+
+    largest = f"{z['widths'][-1]}x{z['depth']}"
+    return {
+        "widths": list(z["widths"]),
+        "depth": z["depth"],
+        "times": list(TIMES),
+        "steps": found[f"depth-mup {largest}"]["measured_steps"],
+        "depths": list(z["depths"]),
+        "width": z["width"],
+        "over_width": {s: movement(s, [(n, z["depth"]) for n in z["widths"]]) for s in SCHEMES},
+        "over_depth": movement("depth-mup", [(z["width"], d) for d in z["depths"]]),
+        "alignment": {
+            s: _alignment(found[f"{s} {largest}"]["feature_kernel"][:, :, -1], y) for s in SCHEMES
+        },
+        "loss": {s: found[f"{s} {largest}"]["train_loss"] for s in SCHEMES},
+        "lazy": found["lazy"]["train_loss"][0],
+    }
+
+
+def _alignment(k: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """⟨K, yyᵀ⟩/(‖K‖‖yyᵀ‖) of kernels (..., P, P)."""
+    yy = y @ y.T
+    return (k * yy).sum((-2, -1)) / np.sqrt((k**2).sum((-2, -1)) * (yy**2).sum())
+
+
+def width_exponent(data: Data, scheme: str) -> Estimate:
+    """Of the last features' movement at the end of training."""
+    v = np.asarray(data["over_width"][scheme], float)[:, :, -1, -1]
+    return exponent(data["widths"], v, LAST)
+
+
+def depth_exponent(data: Data) -> Estimate:
+    """The same in depth, under depth-μP."""
+    return exponent(data["depths"], np.asarray(data["over_depth"], float)[:, :, -1, -1], LAST)
+
+
+def aligned(data: Data) -> Estimate:
+    """Alignment at the end minus that at initialization, depth-μP."""
+    a = np.asarray(data["alignment"]["depth-mup"], float)
+    return jackknife(lambda v: float((v[:, -1] - v[:, 0]).mean()), a)
+
+
+def from_lazy(data: Data) -> Estimate:
+    """1 − loss/lazy loss half-way, depth-μP."""
+    v = np.asarray(data["loss"]["depth-mup"], float)
+    half = v.shape[1] // 2
+    return jackknife(lambda x: float(1 - x[:, half].mean() / data["lazy"][half]), v)
+
+
+def judge(data: Data) -> Judgement:
+    """The rule."""
+    mup, ntk, deep = (
+        width_exponent(data, "depth-mup"),
+        width_exponent(data, "ntk"),
+        depth_exponent(data),
+    )
+    grown, away = aligned(data), from_lazy(data)
+    word_a = every((inside(mup, -MARGIN, MARGIN), inside(ntk, -0.5 - MARGIN, -0.5 + MARGIN)))
+    word_b, word_c = inside(deep, -MARGIN, MARGIN), above(grown, 0.0)
+    far = inside(away, -DIFFERENT, DIFFERENT)
+    word_d = {"holds": "fails", "fails": "holds"}.get(far, far)
+    number = "exponent of the features' movement in width, depth-μP"
+    rows = (
+        ("5a", "Features move at any width; under NTK scaling they stop moving", word_a, number, mup),
+        ("5b", "Features move at any depth", word_b, "exponent of the movement in depth", deep),
+        ("5c", "The features' kernel aligns with the targets", word_c, "growth of the alignment", grown),
+        ("5d", "Training differs from lazy training", word_d, "1 − loss/lazy loss, half-way", away),
+    )  # fmt: skip
+    parts = tuple(
+        Part(key, text, verdict(word, name, e, f"as {key} of the claim's"))
+        for key, text, word, name, e in rows
+    )
+    words = (word_a, word_b, word_c, word_d)
+    return Judgement(verdict(every(words), number, mup, RULE), parts)
+
+
+def figures(data: Data) -> Sequence[Drawing]:
+    """Movement over width, depth time and depth; alignment and losses over training."""
+    from leadline.claims.draw import BLUE, GREEN, GREY, ORANGE, PURPLE, SYMBOLS, Panels, power
+    from leadline.reporting.page import Drawing
+
+    colors = {"depth-mup": BLUE, "ntk": ORANGE}
+    p = Panels(
+        [
+            f"Movement over width, L = {data['depth']}",
+            f"Movement over depth, n = {data['width']}",
+            f"Movement inside the network, n = {data['widths'][-1]}",
+            "Loss against lazy training",
+        ]
+    )
+    p.panel(0, "width n, neurons", "RMS(h_L − h_L(0))", sizes=data["widths"], log_y=True)
+    for scheme, name in SCHEMES.items():
+        v = np.asarray(data["over_width"][scheme], float)[:, :, -1, -1]
+        p.line(data["widths"], v, name, colors[scheme])
+        if scheme == "ntk":
+            p.theory(*power(data["widths"], v.mean(0)[0], -0.5), "slope −½")
+    p.panel(1, "depth L, blocks", "RMS(h_L − h_L(0))", sizes=data["depths"])
+    p.line(
+        data["depths"],
+        np.asarray(data["over_depth"], float)[:, :, -1, -1],
+        SCHEMES["depth-mup"],
+        BLUE,
+    )
+    p.figure.update_yaxes(rangemode="tozero", row=1, col=2)
+    p.panel(2, "depth time t = l/L", "RMS(h_t − h_t(0))")
+    v = np.asarray(data["over_width"]["depth-mup"], float)[:, -1]
+    for i, (step, color) in enumerate(
+        zip(data["steps"], (GREY, GREEN, ORANGE, PURPLE), strict=False)
+    ):
+        p.line(data["times"], v[:, i], f"after step {step:g}", color, symbol=SYMBOLS[i])
+    p.panel(3, "training step", "training loss", log_y=True)
+    for scheme, name in SCHEMES.items():
+        loss = np.asarray(data["loss"][scheme], float)
+        p.line(range(loss.shape[1]), loss, name, colors[scheme])
+    p.theory(range(len(data["lazy"])), data["lazy"], "lazy training, n = ∞")
+    alt = (
+        "Four panels. The RMS movement of the last features is level over width under depth-μP "
+        "(exponent "
+        f"{width_exponent(data, 'depth-mup')}) and falls like n^−½ under NTK scaling; it is level "
+        "over depth; it grows "
+        "through depth time and over training; the training loss falls faster than that of lazy "
+        "training, which NTK "
+        "scaling follows."
+    )
+    return (Drawing(p.figure, "Features move at any width and depth", alt),)
+
+
+def found(data: Data) -> Sequence[str]:
+    """The numbers in words."""
+    a = {s: np.asarray(data["alignment"][s], float).mean(0) for s in SCHEMES}
+    v = np.asarray(data["over_width"]["depth-mup"], float)[:, -1, -1, -1]
+    move = jackknife(lambda x: float(x.mean()), v)
+    return (
+        f"Under depth-μP the last features move by {move} (RMS a coordinate) at n = "
+        f"{data['widths'][-1]}; under NTK scaling "
+        f"the movement has exponent {width_exponent(data, 'ntk')} in width.",
+        "Alignment of the last features' kernel with the targets grows from "
+        f"{a['depth-mup'][0]:.3f} to "
+        f"{a['depth-mup'][-1]:.3f} (NTK scaling: {a['ntk'][0]:.3f} to {a['ntk'][-1]:.3f}). "
+        "Half-way the loss is lower than lazy "
+        f"training's by {from_lazy(data)} of it.",
+    )
+
+
+CLAIM = Claim(
+    number=5,
+    title="Feature learning, not lazy",
+    sentence=(
+        "The limit is an analytically tractable regime of end-to-end feature learning: features "
+        "and kernels move at "
+        "infinite width and depth."
+    ),
+    where="abstract",
+    design=(
+        "tanh ResNets with one-layer blocks, 8 samples of two classes, all weights trained by "
+        "full-batch SGD from f = 0 "
+        "at a quarter of 1/λ, true backpropagation, in the exact law of dense networks; depth-μP, "
+        "and NTK scaling with "
+        "the same tangent kernel. Lazy training is gradient descent of the network linearised at "
+        "initialization, at "
+        "infinite width.",
+    ),
+    rule=RULE,
+    cells=cells,
+    data=data,
+    judge=judge,
+    figures=figures,
+    found=found,
+)

@@ -1,0 +1,265 @@
+"""Claim 2: Neural Feature Dynamics is the limit of trained networks.
+
+NFD is the limit under the gradient-independence assumption (coupling "independent"). Networks of
+growing width and depth are trained both ways and their outputs compared with both limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leadline.claims.cell import Arrays, Cell
+from leadline.claims.claim import Claim, Data
+from leadline.claims.intervals import Estimate, jackknife, slope
+from leadline.claims.setting import Setting, stable_rate
+from leadline.claims.verdict import Judgement, Part, below, every, inside, verdict
+
+if TYPE_CHECKING:
+    from leadline.reporting.page import Drawing
+
+COUPLINGS = ("reused", "independent")
+SETS = ("train", "test")
+ROLES = ("input", "hidden", "readout")
+MARGIN = 0.25
+FIRST_ORDER = -0.75
+"""Between −½ and −1, what a mean square at rate 1/√n and at 1/n would give."""
+LAST = 4
+STEPS = 6
+
+SIZES: dict[str, dict[str, Any]] = {
+    "toy": dict(
+        dense=((32, 2), (48, 4)), dense_seeds=4, solved=((64, 4),), seeds=4, test=4, rtol=0.9, steps=2,
+        limit=dict(width=32, depth=2, seeds=2),
+    ),
+    "quick": dict(
+        dense=((32, 2), (64, 4), (128, 8), (256, 16)), dense_seeds=48, solved=((512, 32), (1024, 64)),
+        seeds=10, test=16, rtol=0.006, steps=STEPS,
+    ),
+    "standard": dict(
+        dense=((32, 2), (64, 4), (128, 8), (256, 16), (512, 32)), dense_seeds=48,
+        solved=((1024, 64), (2048, 128)), seeds=10, test=16, rtol=0.004, steps=STEPS,
+    ),
+    "full": dict(
+        dense=((64, 4), (128, 8), (256, 16), (512, 32), (1024, 64)), dense_seeds=64,
+        solved=((2048, 128), (4096, 256), (8192, 512)), seeds=16, test=64, rtol=0.003, steps=2 * STEPS,
+    ),
+}  # fmt: skip
+
+RULE = (
+    "Errors are mean squares over seeds, samples and steps of outputs minus the limit's, relative "
+    "to the limit's mean "
+    "square; width and depth grow together. 2a holds if, for networks trained under the "
+    "assumption, the error's exponent "
+    f"in width over the {LAST} largest sizes is below {FIRST_ORDER} with its whole interval "
+    "(first order: −1), on training "
+    "and on test inputs. 2b: let E be the error of real networks against "
+    "NFD, extrapolated to infinite size by E + A/n, over the mean-square distance between the two "
+    "limits: 0 if real "
+    "networks converge to NFD, 1 if they converge to the other limit. It holds if E is within "
+    f"±{MARGIN}, fails if its "
+    "whole interval is outside. The claim holds if 2a and 2b do and fails if one fails."
+)
+
+
+def cells(setting: Setting) -> dict[str, Cell]:
+    """Networks of growing size with both couplings, and both limits."""
+    from leadline.architecture import ResNet
+    from leadline.recipe import SGD
+
+    z = SIZES[setting.preset]
+    problem = setting.two(samples=8, test_samples=z["test"])
+    network = ResNet("tanh", scheme="depth-mup")
+    lr = stable_rate(problem, network, None, ROLES)
+    sgd = SGD(lr=lr, steps=z["steps"], center=True)
+    keep = ("train_outputs", "test_outputs", "train_loss", "test_loss")
+    every_step = max(1, z["steps"] // 2)
+    out = {}
+    for coupling in COUPLINGS:
+        common = dict(network=network, sgd=sgd, coupling=coupling, seed=setting.seed)
+        for kind, sizes, seeds in (
+            ("train", z["dense"], z["dense_seeds"]),
+            ("solve", z["solved"], z["seeds"]),
+        ):
+            for n, depth in sizes:
+                how = common | dict(width=n, depth=depth, seeds=seeds, record_every=every_step)
+                out[f"{n}x{depth} {coupling}"] = Cell(kind, problem, how, keep, setting.device)
+        how = common | dict(rtol=z["rtol"], record_every=every_step) | z.get("limit", dict(seeds=8))
+        out[f"limit {coupling}"] = Cell("limit", problem, how, (), setting.device)
+    return out
+
+
+def data(setting: Setting, found: Mapping[str, Arrays]) -> dict[str, Any]:
+    """Squared errors of outputs (seeds,) by size: coupling of network and limit, inputs."""
+    z = SIZES[setting.preset]
+    sizes = [*z["dense"], *z["solved"]]
+
+    def outputs(name: str, part: str) -> np.ndarray:
+        """After the first recorded step (at step 0 there is nothing to compare)."""
+        return found[name][f"{part}_outputs"][..., 1:, :, :]
+
+    errors: dict[str, list[np.ndarray]] = {}
+    distance = {}
+    for part in SETS:
+        limits = {c: outputs(f"limit {c}", part) for c in COUPLINGS}
+        scale = {c: float((v**2).mean()) for c, v in limits.items()}
+        gap = (limits["reused"] - limits["independent"]) ** 2
+        distance[part] = float(gap.mean()) / scale["independent"]
+        for c in COUPLINGS:
+            for against in COUPLINGS:
+                errors[f"{c} {against} {part}"] = [
+                    ((outputs(f"{n}x{d} {c}", part) - limits[against]) ** 2).mean((1, 2, 3))
+                    / scale[against]
+                    for n, d in sizes
+                ]
+    return {
+        "sizes": [list(s) for s in sizes],
+        "dense": len(z["dense"]),
+        "errors": errors,
+        "distance": distance,
+        "limit_loss": {c: [found[f"limit {c}"]["train_loss"], found[f"limit {c}"]["train_loss_error"]]
+                       for c in COUPLINGS},
+    }  # fmt: skip
+
+
+def _groups(data: Data, name: str) -> list[np.ndarray]:
+    """Per size, (seeds,)."""
+    return [np.asarray(v, float) for v in data["errors"][name]]
+
+
+def order(data: Data, coupling: str, part: str) -> Estimate:
+    """Exponent in width of a network's error against the limit of its own coupling."""
+    widths = [n for n, _ in data["sizes"]][-LAST:]
+    groups = _groups(data, f"{coupling} {coupling} {part}")[-LAST:]
+    return jackknife(lambda *g: slope(widths, [v.mean() for v in g]), *groups)
+
+
+def left_over(data: Data, against: str, part: str) -> Estimate:
+    """Error of real networks against a limit at infinite size, over the distance of the limits."""
+    widths = np.array([n for n, _ in data["sizes"]], dtype=float)
+    groups = _groups(data, f"reused {against} {part}")
+
+    # The error's spread is proportional to its size, roughly A/n: weights n.
+    def extrapolated(*g: np.ndarray) -> float:
+        y = np.array([v.mean() for v in g])
+        return float(np.polyfit(1 / widths, y, 1, w=widths)[1]) / data["distance"][part]
+
+    return jackknife(extrapolated, *groups)
+
+
+def judge(data: Data) -> Judgement:
+    """The rule."""
+
+    def orders(coupling: str) -> tuple[str, Estimate]:
+        found = [order(data, coupling, part) for part in SETS]
+        return every(below(e, FIRST_ORDER) for e in found), max(found, key=lambda e: e.value)
+
+    word_a, far = orders("independent")
+    number = "exponent of the error in width, the larger of two"
+    text = "Networks trained under the gradient-independence assumption converge to NFD"
+    parts = [Part("2a", text, verdict(word_a, number, far, "as 2a of the claim's"))]
+    rest = [left_over(data, "independent", part) for part in SETS]
+    word_b = every(inside(e, -MARGIN, MARGIN) for e in rest)
+    number = "left-over error against NFD (0: converges, 1: to the other limit)"
+    headline = verdict(every((word_a, word_b)), number, rest[0], RULE)
+    text = "Real networks (true backpropagation) converge to NFD"
+    parts.append(Part("2b", text, verdict(word_b, number, rest[0], "as 2b of the claim's")))
+    word, far = orders("reused")
+    rule = "As 2a, for real networks and the limit that keeps the coupling through Wᵀ."
+    text = "Real networks converge to the limit with the coupling through Wᵀ kept"
+    number = "exponent of the error in width, the larger of two"
+    parts.append(Part("2c", text, verdict(word, number, far, rule), claimed=False))
+    return Judgement(headline, tuple(parts))
+
+
+def figures(data: Data) -> Sequence[Drawing]:
+    """Errors over size, training and test inputs."""
+    from leadline.claims.draw import BLUE, ORANGE, PURPLE, Panels, power
+    from leadline.reporting.page import Drawing
+
+    widths = [n for n, _ in data["sizes"]]
+    p = Panels(["Training inputs", "Test inputs"])
+    lines = (
+        (
+            "independent independent",
+            "networks under the assumption, against NFD",
+            ORANGE,
+            "diamond",
+        ),
+        ("reused reused", "real networks, against the reused-weights limit", BLUE, "circle"),
+        ("reused independent", "real networks, against NFD", PURPLE, "square"),
+    )
+    for i, part in enumerate(SETS):
+        p.panel(
+            i,
+            "width n, neurons (depth L = n/16)",
+            "mean-square error of outputs, relative",
+            sizes=widths,
+            log_y=True,
+        )
+        for name, label, color, symbol in lines:
+            found = [jackknife(lambda v: v.mean(), g) for g in _groups(data, f"{name} {part}")]
+            p.estimates(widths, found, label, color, symbol=symbol)
+        first = _groups(data, f"reused reused {part}")[0].mean()
+        p.theory(*power(widths, float(first), -1), "slope −1")
+        p.theory(
+            widths, [data["distance"][part]] * len(widths), "distance between the limits", "#c0392b"
+        )
+    e, rest = order(data, "reused", "train"), left_over(data, "independent", "train")
+    alt = (
+        "Two panels, training and test inputs. The error of networks against the limit of their "
+        "own coupling falls with "
+        f"size along slope −1 (real networks: exponent {e}); the error of real networks against "
+        "NFD flattens at the "
+        f"distance between the two limits ({rest} of it is left at infinite size)."
+    )
+    return (Drawing(p.figure, "Outputs of trained networks against both limits", alt),)
+
+
+def found(data: Data) -> Sequence[str]:
+    """The numbers in words."""
+    d = data["distance"]
+    orders = {c: order(data, c, "test") for c in COUPLINGS}
+    return (
+        "Both limits are limits of networks, each of its own kind: on test inputs the error falls "
+        "with exponent "
+        f"{orders['independent']} for networks under the assumption and {orders['reused']} for "
+        "real networks.",
+        f"The two limits are {np.sqrt(d['train']):.0%} apart on training outputs and "
+        f"{np.sqrt(d['test']):.0%} on test "
+        "outputs (root mean square, relative), so real networks stop short of NFD: "
+        f"{left_over(data, 'independent', 'train')} "
+        "of that squared distance is left on training inputs, "
+        f"{left_over(data, 'independent', 'test')} on test inputs.",
+    )
+
+
+CLAIM = Claim(
+    number=2,
+    title="NFD as the limit of training",
+    sentence=(
+        "Neural Feature Dynamics characterizes feature learning via a coupled forward-backward "
+        "stochastic system in the "
+        "joint infinite-width and infinite-depth limit."
+    ),
+    where="abstract",
+    design=(
+        "tanh ResNets with one-layer blocks under depth-μP, 8 training samples of two classes, "
+        "all weights trained by "
+        "full-batch SGD from f = 0 at a quarter of 1/λ. Width and depth grow together, L = n/16. "
+        "Dense networks, and "
+        "beyond them solves in the exact law of dense networks, with true backpropagation and "
+        "with independent backward "
+        "weights, against both limits (solved, extrapolated in 1/n and 1/L), on training and on "
+        "test inputs, half-way "
+        "and at the end of training.",
+    ),
+    rule=RULE,
+    cells=cells,
+    data=data,
+    judge=judge,
+    figures=figures,
+    found=found,
+)

@@ -1,0 +1,91 @@
+"""What a rule says of the numbers: holds, fails or undecided."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from leadline.claims.intervals import Estimate
+
+HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
+NOT_DECIDED = "not decided at this size"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A rule's answer.
+
+    Attributes:
+        verdict: "holds", "fails" or "undecided".
+        number: what the value is.
+        value, low, high: the number and its 95 % interval.
+        rule: how they make the verdict, in words, fixed before the data.
+    """
+
+    verdict: str
+    number: str
+    value: float
+    low: float
+    high: float
+    rule: str
+
+    @property
+    def words(self) -> str:
+        """The verdict as a reader sees it."""
+        return NOT_DECIDED if self.verdict == UNDECIDED else self.verdict
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of several statements that a claim consists of, or that were found beside it.
+
+    Attributes:
+        key: such as "3a". statement: what is judged.
+        claimed: whether the paper says it; otherwise it was found beside the claim.
+    """
+
+    key: str
+    statement: str
+    verdict: Verdict
+    claimed: bool = True
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The claim's verdict and those of its parts."""
+
+    headline: Verdict
+    parts: tuple[Part, ...] = ()
+
+
+def inside(e: Estimate, low: float, high: float) -> str:
+    """Holds if the whole interval is within [low, high], fails if none of it is."""
+    if not math.isfinite(e.value):
+        return UNDECIDED
+    if e.low >= low and e.high <= high:
+        return HOLDS
+    return FAILS if e.low > high or e.high < low else UNDECIDED
+
+
+def above(e: Estimate, bound: float) -> str:
+    """Holds if the whole interval is above, fails if all of it is below."""
+    return inside(e, math.nextafter(bound, math.inf), math.inf)
+
+
+def below(e: Estimate, bound: float) -> str:
+    """Holds if the whole interval is below, fails if all of it is above."""
+    return inside(e, -math.inf, math.nextafter(bound, -math.inf))
+
+
+def every(verdicts: Iterable[str]) -> str:
+    """Holds if all do, fails if one does, else undecided."""
+    found = list(verdicts)
+    if FAILS in found:
+        return FAILS
+    return UNDECIDED if UNDECIDED in found else HOLDS
+
+
+def verdict(word: str, number: str, e: Estimate, rule: str) -> Verdict:
+    """A verdict about one estimate."""
+    return Verdict(word, number, e.value, e.low, e.high, rule)

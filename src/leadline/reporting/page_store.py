@@ -1,0 +1,109 @@
+"""A page as JSON beside the results, so that ``leadline report`` can write it again."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from leadline.reporting.page import Drawing, Page, Section, Table
+from leadline.trajectory import write_atomic
+
+FORMAT = 1
+NAME = "page.json"
+
+
+def save(page: Page, folder: str | os.PathLike[str]) -> Path:
+    """Write the page's content into a folder."""
+    content = {"format": FORMAT, "page": _plain(page)}
+    text = json.dumps(content, ensure_ascii=True)
+    return write_atomic(Path(folder) / NAME, text.encode())
+
+
+def load(folder: str | os.PathLike[str]) -> Page:
+    """Read what ``save`` wrote.
+
+    Raises:
+        FileNotFoundError: no such folder, or no page in it.
+        OSError: the page is damaged or of another format.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise FileNotFoundError(f"folder={str(folder)!r} does not exist: give a folder of results")
+    path = root / NAME
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"folder={str(folder)!r} holds no {NAME}: give one that a command wrote with --out"
+        )
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        if content["format"] != FORMAT:
+            raise OSError(
+                f"{str(path)!r} has format {content['format']!r}, not {FORMAT}: run the command again"
+            )
+        return _page(content["page"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OSError(
+            f"{str(path)!r} is damaged ({type(error).__name__}: {error}): run the command again"
+        ) from None
+
+
+def _plain(x: Any) -> Any:
+    if isinstance(x, Drawing):
+        figure = json.loads(x.figure.to_json() or "{}")
+        figure.get("layout", {}).pop("template", None)
+        return {"figure": figure, "title": x.title, "alt": x.alt}
+    if isinstance(x, Table):
+        rows = [[str(c) for c in row] for row in x.rows]
+        return {"head": [str(c) for c in x.head], "rows": rows, "caption": x.caption}
+    if isinstance(x, Page | Section):
+        return {k: _plain(getattr(x, k)) for k in x.__dataclass_fields__}
+    return [_plain(v) for v in x] if isinstance(x, tuple) else x
+
+
+def _page(given: dict[str, Any]) -> Page:
+    return Page(
+        title=_text(given["title"]),
+        lead=tuple(map(_text, given["lead"])),
+        sections=tuple(_section(s) for s in given["sections"]),
+        facts=_pairs(given["facts"]),
+    )
+
+
+def _section(given: dict[str, Any]) -> Section:
+    value, low, high = (
+        None if given[k] is None else float(given[k]) for k in ("value", "low", "high")
+    )
+    return Section(
+        title=_text(given["title"]),
+        anchor=_text(given["anchor"]),
+        sentence=_text(given["sentence"]),
+        number=_text(given["number"]),
+        value=value,
+        low=low,
+        high=high,
+        command=_text(given["command"]),
+        verdict=None if given["verdict"] is None else _text(given["verdict"]),
+        figures=tuple(_drawing(d) for d in given["figures"]),
+        found=tuple(map(_text, given["found"])),
+        paragraphs=tuple(map(_text, given["paragraphs"])),
+        tables=tuple(Table(t["head"], t["rows"], _text(t["caption"])) for t in given["tables"]),
+        downloads=_pairs(given["downloads"]),
+    )
+
+
+def _drawing(given: dict[str, Any]) -> Drawing:
+    import plotly.graph_objects as go
+
+    return Drawing(go.Figure(given["figure"]), _text(given["title"]), _text(given["alt"]))
+
+
+def _pairs(given: Any) -> tuple[tuple[str, str], ...]:
+    return tuple((_text(name), _text(value)) for name, value in given)
+
+
+def _text(x: Any) -> str:
+    if not isinstance(x, str):
+        raise TypeError(f"{x!r} is no text")
+    return x
