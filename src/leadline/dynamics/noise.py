@@ -21,9 +21,13 @@ _PARALLEL = 1 << 17
 class Noise:
     """Draws for one (run, stream, layer, weight): arrays (m, n) of independent N(0, 1)."""
 
-    def __init__(self, seed: int, key: tuple[int, ...], n: int) -> None:
-        self.n = n
+    def __init__(
+        self, seed: int, key: tuple[int, ...], n: int, blocks: range | None = None
+    ) -> None:
         self._seed, self._key = seed, key
+        self.blocks = range(-(-n // BLOCK)) if blocks is None else blocks
+        """The blocks drawn here, of the n neurons'."""
+        self.n = max(min(self.blocks.stop * BLOCK, n) - self.blocks.start * BLOCK, 0)
 
     @cached_property
     def _generators(self) -> list[np.random.Generator]:
@@ -32,7 +36,7 @@ class Noise:
             np.random.Generator(
                 np.random.SFC64(np.random.SeedSequence(self._seed, spawn_key=(*self._key, b)))
             )
-            for b in range(-(-self.n // BLOCK))
+            for b in self.blocks
         ]
 
     def draw(self, m: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
