@@ -17,6 +17,7 @@ Gaussian with the same learned part (the gradient-independence assumption of arX
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -310,7 +311,7 @@ class Operator:
             **({"scratch": torch.from_numpy(self.scratch.state())} if self.scratch else {}),
         }
 
-    def restore(self, state: dict[str, Tensor]) -> None:
+    def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from ``tensors()``."""
         device = self.settings.device
         for rows, name in (

@@ -14,6 +14,7 @@ from leadline.activations import value_and_slope
 from leadline.architecture import ResNet
 from leadline.dynamics.noise import Noise
 from leadline.dynamics.operator import Operator, Settings
+from leadline.dynamics.pieces import State
 from leadline.dynamics.shards import Shards
 from leadline.measure.observation import Measure, Snapshot
 from leadline.recipe import SGD
@@ -307,7 +308,7 @@ class Run:
                 out |= {f"{l}.{j}.{key}": t for key, t in operator.tensors().items()}
         return out
 
-    def restore(self, state: dict[str, Tensor]) -> None:
+    def restore(self, state: State) -> None:
         """Continue from ``tensors()``."""
         # Copies, not views into a file: a product rounds by how its factors are aligned.
         here = {
@@ -320,10 +321,7 @@ class Run:
         self.u_initial = here["u_initial"]
         for l, block in enumerate(self.operators):
             for j, operator in enumerate(block):
-                prefix = f"{l}.{j}."
-                operator.restore(
-                    {k[len(prefix) :]: t for k, t in state.items() if k.startswith(prefix)}
-                )
+                operator.restore(state.under(f"{l}.{j}."))
 
 
 def _first(done: Pass, p: int) -> Pass:
