@@ -51,8 +51,9 @@ def network(name, **how):
 def test_first_step_formula(name, coupling, tol):
     """lr = 1e-3 is where a dropped coupling shows: the two columns differ by 23 to 58 %.
 
-    Against the n→∞ recursion at the same depth; tolerance: four standard errors of the six seeds
-    (each below 2.5 %) and 1 % for the O(1/n) and O(lr) terms.
+    Against the n→∞ recursion at the same depth; tolerance: four standard errors of the seeds (each
+    below 2.5 %; a gain of √2 makes the variance grow, and fluctuate) and 1 % for the O(1/n) and O(lr)
+    terms.
     """
     p, net, depth = one_sample(), network(name), 48
     limit = float(first_step(p, net, coupling)[0, 0])
@@ -66,12 +67,12 @@ def test_first_step_formula(name, coupling, tol):
         width=2048,
         depth=depth,
         coupling=coupling,
-        seeds=6,
+        seeds=12 if name == "sqrt2 relu" else 6,
         tol=tol,
         variance_reduction="balanced",
     )
     slope = s.train_outputs[:, 1, 0, 0] / 1e-3
-    error = slope.std(ddof=1) / math.sqrt(6)
+    error = slope.std(ddof=1) / math.sqrt(len(slope))
     assert abs(slope.mean() - expected) < 0.01 * expected + 4 * error
     assert error < 0.025 * expected
 

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import torch
+from scipy.linalg import lapack
 from torch import Tensor
 
 from leadline.dynamics.shards import Shards
@@ -66,12 +67,9 @@ def choose(gram: np.ndarray, bound: np.ndarray) -> tuple[list[int], np.ndarray |
     Returns:
         The indices, and the Cholesky factor of their Gram matrix if it is at hand.
     """
-    try:
-        factor = np.linalg.cholesky(gram)
-        if (factor.diagonal() ** 2 > bound).all():
-            return list(range(len(gram))), factor
-    except np.linalg.LinAlgError:
-        pass
+    factor, failed = lapack.dpotrf(gram, lower=1)
+    if not failed and (factor.diagonal() ** 2 > bound).all():
+        return list(range(len(gram))), factor
     schur = gram.copy()
     chosen = []
     for j in range(len(gram)):
@@ -134,8 +132,8 @@ def extend(
         every = len(chosen) == len(rows)
         new, first = (rows, sizes) if every else (rows[chosen], sizes[chosen])
         if factor is None or not every:
-            factor = np.linalg.cholesky(gram if every else gram[np.ix_(chosen, chosen)])
-        inverse = np.tril(np.linalg.inv(factor))
+            factor, _ = lapack.dpotrf(gram if every else gram[np.ix_(chosen, chosen)], lower=1)
+        inverse = _inverse(factor)
         new = torch.from_numpy(inverse).to(new) @ new
         if len(k) or e.dtype == torch.float64 or (np.abs(inverse) @ first).max() > safe:
             known = [earlier for earlier in (basis, k) if len(earlier)]
@@ -144,16 +142,22 @@ def extend(
             ):
                 new = torch.addmm(new, c, earlier, alpha=-1)
             # Nearly orthonormal already: its own precision is enough.
-            factor = np.linalg.cholesky(shards.inner((new, new))[0].double().cpu().numpy())
-            new = torch.from_numpy(np.tril(np.linalg.inv(factor))).to(new) @ new
+            factor, _ = lapack.dpotrf(shards.inner((new, new))[0].double().cpu().numpy(), lower=1)
+            new = torch.from_numpy(_inverse(factor)).to(new) @ new
         k = torch.cat([k, new]) if len(k) else new
         if every:
             break
         # What was not chosen may still hold a direction that its larger part hid.
-        left = np.setdiff1d(np.arange(len(rows)), chosen)
+        left = np.delete(np.arange(len(rows)), chosen)
         rows, limits, sizes = rows[left], limits[left], sizes[left]
         rows = torch.addmm(rows, shards.inner((rows, new))[0], new, alpha=-1)
     return k
+
+
+def _inverse(factor: np.ndarray) -> np.ndarray:
+    """Of a lower triangular factor, whose other half is zero. LAPACK directly, as above:
+    numpy's checks take longer than matrices of this size."""
+    return lapack.dtrtri(factor, lower=1)[0]
 
 
 def jittered_cholesky(gram: Tensor) -> Tensor:
