@@ -106,7 +106,9 @@ class State(Mapping[str, Tensor]):
             start, stop = max(first, a), min(last, b)
             if start < stop or (start == stop == a == b and not out):
                 part = f.get_slice(whole)
-                out.append(part[start - a : stop - a] if axis == 0 else part[:, start - a : stop - a])
+                out.append(
+                    part[start - a : stop - a] if axis == 0 else part[:, start - a : stop - a]
+                )
         if not out:  # this process has no neurons
             part = pieces[0][0].get_slice(whole)
             out.append(part[:0] if axis == 0 else part[:, :0])

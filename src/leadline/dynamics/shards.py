@@ -122,6 +122,8 @@ class Shards(Neurons):
             if squares is not None:
                 out.append(torch.linalg.vector_norm(squares, dim=1).square())
             return out
+        if squares is None and not any(len(a) and len(b) for a, b in pairs):
+            return [a.new_zeros((len(a), len(b))) for a, b in pairs]
         local = [self._products(a, b) for a, b in pairs]
         if squares is not None:
             local.append(self._squares(squares))
