@@ -1,7 +1,7 @@
 """Checkpoints of a solve: finished seeds and the state of the one that runs.
 
-One file; where neurons are shared out over processes, each writes its own beside it, and the first process's
-file, written last, names them: whenever the job is killed, the file there is names a whole state.
+One file; where neurons are shared out over processes, each writes its own beside it, and the first
+process's file, written last, names them: whenever the job is killed, that file names a whole state.
 """
 
 from __future__ import annotations

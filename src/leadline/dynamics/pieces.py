@@ -19,9 +19,8 @@ from leadline.dynamics.noise import BLOCK
 
 # Tensors that are cut by neurons, or by blocks of neurons, and along which axis. All others are the
 # same on every process.
-_NEURONS = {"u": 0, "v": 0, "u_initial": 0, "u_buffer": 0, "v_buffer": 0} | {
-    name: 1 for name in ("Q", "M", "R", "Y", "noise.kept", "scratch.kept")
-}
+_NEURONS = dict.fromkeys(("u", "v", "u_initial", "u_buffer", "v_buffer"), 0)
+_NEURONS |= dict.fromkeys(("Q", "M", "R", "Y"), 1)
 _BLOCKS = {"noise": 0, "scratch": 0}
 _NAMES = {
     torch.float64: "F64",

@@ -13,6 +13,7 @@ noise is drawn from then on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,7 +46,7 @@ class Shards(Neurons):
 
     n: int
     group: Any = None
-    device: torch.device = torch.device("cpu")
+    device: torch.device | str = "cpu"
 
     @cached_property
     def rank(self) -> int:
@@ -132,7 +133,7 @@ class Shards(Neurons):
         whole = self._add(flat[0] if len(flat) == 1 else torch.cat(flat, dim=1))
         return [
             x.reshape(shape)
-            for x, shape in zip(whole.split([s.numel() for s in shapes]), shapes, strict=True)
+            for x, shape in zip(whole.split([math.prod(s) for s in shapes]), shapes, strict=True)
         ]
 
     def _cut(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -148,7 +149,9 @@ class Shards(Neurons):
             return (a @ b.mT)[None]
         (a, a_rest), (b, b_rest) = self._cut(a), self._cut(b)
         out = torch.bmm(a, b.mT)
-        return out if a_rest is None else torch.cat([out, (a_rest @ b_rest.mT)[None]])
+        if a_rest is None or b_rest is None:
+            return out
+        return torch.cat([out, (a_rest @ b_rest.mT)[None]])
 
     def _squares(self, x: Tensor) -> Tensor:
         if not self.ordered or self.parts == 1:
