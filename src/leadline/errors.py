@@ -21,6 +21,10 @@ class MemoryBudgetError(MemoryError):
         self.checkpoint = checkpoint
 
 
+class LostProcessError(ConnectionError):
+    """Another process of a sharded computation ended or does not answer."""
+
+
 class CheckpointError(ValueError):
     """A checkpoint is damaged or belongs to another computation."""
 

@@ -8,6 +8,7 @@ from collections.abc import Generator
 
 import click
 
+from leadline.cli import processes
 from leadline.cli.flags import named
 
 MISTAKES = (ValueError, TypeError, OSError, KeyError, MemoryError, ImportError)
@@ -25,8 +26,10 @@ def one_line(kept: list[str]) -> Generator[None]:
     except BrokenPipeError:
         raise
     except MISTAKES as error:
-        text = named(" ".join(message(error).split()))
-        click.echo(f"Error: {text}", err=True)
+        # A mistake in the arguments is every process's: one of them says so.
+        if processes.leads() or not isinstance(error, (ValueError, TypeError)):
+            text = named(" ".join(message(error).split()))
+            click.echo(f"Error: {text}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         rest = "; ".join(kept) or "nothing was written"

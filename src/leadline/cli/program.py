@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from leadline._version import __version__
-from leadline.cli import build, pages
+from leadline.cli import build, pages, processes
 from leadline.cli.flags import flags
 from leadline.cli.forecast import forecast_command
 from leadline.cli.mistakes import one_line
@@ -53,6 +53,7 @@ def _command(name: str) -> Any:
         def run(**given: Any) -> None:
             kept: list[str] = []
             with one_line(kept):
+                processes.check(name)
                 function(given, kept)
 
         return run
@@ -130,6 +131,8 @@ def _train_by(command: str, given: dict[str, Any], out: Path | None) -> None:
     as_json, quiet = given.pop("as_json"), given.pop("quiet")
     dry, html = given.pop("dry_run", False), pages.file(given.pop("html"))
     network, sgd, problem = build.network(given), build.recipe(given), build.problem(given)
+    if dry and not processes.leads():
+        return
     if dry:
         from leadline.cli.predict import predict
 
@@ -143,12 +146,17 @@ def _train_by(command: str, given: dict[str, Any], out: Path | None) -> None:
     from leadline.reporting.progress import Progress
     from leadline.trajectory import Trajectory
 
-    with Progress(given["seeds"], quiet=quiet) as progress:
+    with (
+        processes.group(given),
+        Progress(given["seeds"], quiet=quiet or not processes.leads()) as progress,
+    ):
         if command != "lazy":
             given["progress"] = progress
         if command == "compare":
             given["out"] = out
         result = getattr(leadline, command)(problem, network, sgd, **given)
+    if not processes.leads():
+        return
     for warning in warnings(result):
         click.echo(f"Warning: {warning}", err=True)
     data = finite(result.to_json())

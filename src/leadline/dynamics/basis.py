@@ -9,6 +9,8 @@ import torch
 from scipy.linalg import lapack
 from torch import Tensor
 
+from leadline.dynamics.shards import Shards
+
 # Smallest remainder, relative to the question, that can be told from rounding.
 FLOOR = {torch.float32: 1e-5, torch.float64: 1e-12}
 # A float64 Gram matrix resolves squared remainders down to this fraction of the diagonal; what
@@ -78,8 +80,13 @@ def choose(gram: np.ndarray, bound: np.ndarray) -> tuple[list[int], np.ndarray |
 
 
 def extend(
-    e: Tensor, sizes: np.ndarray, bound: np.ndarray, basis: Tensor, safe: float = 0.0
-) -> tuple[Tensor, Tensor]:
+    e: Tensor,
+    sizes: np.ndarray,
+    bound: np.ndarray,
+    basis: Tensor,
+    safe: float = 0.0,
+    shards: Shards | None = None,
+) -> Tensor:
     """Orthonormal directions of the remainders, in a fixed order, above their bounds.
 
     Gram-Schmidt by Cholesky factors of float64 Gram matrices; each direction is orthogonalised a
@@ -92,19 +99,21 @@ def extend(
         bound: (P,) absolute bounds on the norms: what lies below is not a direction.
         basis: (q, n) orthonormal rows.
         safe: for float32, whose Gram matrices are exact in float64.
+        shards: where the n neurons are; here all of them by default.
 
     Returns:
-        Directions k (m, n), and coefficients of e in them (P, m).
+        Directions k (m, n).
 
     Raises:
         FloatingPointError: if e is not finite.
     """
-    n = e.shape[1]
-    k = e.new_empty((0, n))
+    shards = Shards(e.shape[1]) if shards is None else shards
+    n = shards.n
+    k = e[:0]
     rows, limits = e, bound**2
     while len(k) + len(basis) < n:
         wide = rows.double()
-        gram = (wide @ wide.mT).cpu().numpy()
+        gram = shards.inner((wide, wide))[0].cpu().numpy()
         squares = gram.diagonal()
         if not math.isfinite(squares.sum()):
             raise FloatingPointError("a question to the operator is not finite")
@@ -127,11 +136,13 @@ def extend(
         inverse = _inverse(factor)
         new = torch.from_numpy(inverse).to(new) @ new
         if len(k) or e.dtype == torch.float64 or (np.abs(inverse) @ first).max() > safe:
-            for earlier in (basis, k):
-                if len(earlier):
-                    new = torch.addmm(new, new @ earlier.mT, earlier, alpha=-1)
+            known = [earlier for earlier in (basis, k) if len(earlier)]
+            for c, earlier in zip(
+                shards.inner(*((new, earlier) for earlier in known)), known, strict=True
+            ):
+                new = torch.addmm(new, c, earlier, alpha=-1)
             # Nearly orthonormal already: its own precision is enough.
-            factor, _ = lapack.dpotrf((new @ new.mT).double().cpu().numpy(), lower=1)
+            factor, _ = lapack.dpotrf(shards.inner((new, new))[0].double().cpu().numpy(), lower=1)
             new = torch.from_numpy(_inverse(factor)).to(new) @ new
         k = torch.cat([k, new]) if len(k) else new
         if every:
@@ -139,8 +150,8 @@ def extend(
         # What was not chosen may still hold a direction that its larger part hid.
         left = np.delete(np.arange(len(rows)), chosen)
         rows, limits, sizes = rows[left], limits[left], sizes[left]
-        rows = torch.addmm(rows, rows @ new.mT, new, alpha=-1)
-    return k, e @ k.mT
+        rows = torch.addmm(rows, shards.inner((rows, new))[0], new, alpha=-1)
+    return k
 
 
 def _inverse(factor: np.ndarray) -> np.ndarray:

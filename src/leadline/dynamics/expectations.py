@@ -24,14 +24,19 @@ import numpy as np
 from scipy.special import ndtr
 
 from leadline import activations
+from leadline.dynamics.pairs import Pairs, distinct, every, matrix
 
-Dual = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+Both = tuple[np.ndarray, np.ndarray]
+Dual = Callable[[np.ndarray], Both]
+OnPairs = Callable[[np.ndarray, Pairs], Both]
+HOMOGENEOUS = ("identity", "relu")
+"""φ(sh) = sφ(h) for s > 0, by name."""
 
 _TERMS = 1024
 _TAIL = 1e-10
 _HALF = (0.02, 0.06, 0.14, 0.3, 0.6, *np.arange(1.0, 13.1, 0.5).tolist())
 _EDGES = np.array([-e for e in reversed(_HALF)] + [0.0, *_HALF])
-_CHUNK = 1 << 14
+_CHUNK = 1 << 12
 
 
 def dual(activation: str | activations.Function) -> Dual:
@@ -44,40 +49,41 @@ def dual(activation: str | activations.Function) -> Dual:
         A function of a symmetric positive semidefinite K; zero variances are legal (h = 0).
         It remembers Hermite polynomials between calls.
     """
+    on_pairs = dual_on_pairs(activation)
+
+    def on_matrix(k: np.ndarray) -> Both:
+        pairs = every(len(k))
+        values = np.asarray(k, dtype=np.float64)[pairs.left, pairs.right]
+        phi, slope = on_pairs(values, pairs)
+        return matrix(phi, pairs), matrix(slope, pairs)
+
+    return on_matrix
+
+
+def dual_on_pairs(activation: str | activations.Function) -> OnPairs:
+    """``dual`` as a map of covariances on a list of pairs, (N,) -> two of (N,)."""
     if callable(activation):
         return _Mehler(activation)
     closed = {"identity": _identity, "relu": _relu, "erf": _erf}
     return closed.get(activation) or _Mehler(activation)
 
 
-def _identity(k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _identity(k: np.ndarray, pairs: Pairs) -> Both:
     return k.copy(), np.ones_like(k)
 
 
-def _relu(k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    q, rho = _correlation(k)
-    angle = np.pi - np.arccos(rho)
-    s = np.sqrt(q)
-    phi = np.outer(s, s) * (np.sqrt(1 - rho * rho) + rho * angle) / (2 * np.pi)
+def _relu(k: np.ndarray, pairs: Pairs) -> Both:
+    q, rho = pairs.correlation(k)
+    slope = (np.pi - np.arccos(rho)) / (2 * np.pi)
+    phi = np.sqrt(1 - rho * rho) / (2 * np.pi) + rho * slope
     alive = (q > 0).astype(float)  # relu'(0) = 0
-    return phi, np.outer(alive, alive) * angle / (2 * np.pi)
+    return pairs.outer(np.sqrt(q)) * phi, slope if alive.all() else pairs.outer(alive) * slope
 
 
-def _erf(k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    s = 1 + 2 * np.maximum(np.diagonal(k), 0)
-    product = np.outer(s, s)
+def _erf(k: np.ndarray, pairs: Pairs) -> Both:
+    product = pairs.outer(1 + 2 * np.maximum(k[: pairs.groups], 0))
     phi = (2 / np.pi) * np.arcsin(np.clip(2 * k / np.sqrt(product), -1, 1))
     return phi, (4 / np.pi) / np.sqrt(product - 4 * k * k)
-
-
-def _correlation(k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Variances (P,) and correlations (P, P) in [-1, 1]; 0 where a variance is 0."""
-    q = np.maximum(np.diagonal(k), 0.0)
-    s = np.sqrt(q)
-    inverse = np.divide(1.0, s, out=np.zeros_like(s), where=s > 0)
-    rho = np.clip(k * inverse[:, None] * inverse, -1, 1)
-    np.fill_diagonal(rho, np.where(s > 0, 1.0, 0.0))
-    return q, rho
 
 
 class _Mehler:
@@ -91,10 +97,12 @@ class _Mehler:
         self._terms = 64
         self._kinks, self._jumps = self._find_kinks()
 
-    def __call__(self, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        q, rho = _correlation(np.asarray(k, dtype=np.float64))
-        values, group = _distinct(q)
-        phi, slope = (_sum_series(*part, group, rho) for part in self._coefficients(values))
+    def __call__(self, k: np.ndarray, pairs: Pairs) -> Both:
+        q, rho = pairs.correlation(k)
+        values, group = distinct(q)
+        left, right = group[pairs.left], group[pairs.right]
+        parts = self._coefficients(values)
+        phi, slope = (_sum_series(*part, left, right, rho) for part in parts)
         return phi, slope
 
     def _evaluate(self, h: np.ndarray) -> np.ndarray:
@@ -222,56 +230,51 @@ def _hermite_table(x: np.ndarray, terms: int, start: np.ndarray) -> np.ndarray:
     return out
 
 
-def _distinct(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct variances (m,), equal to a relative 1e-12, and the group of each sample (P,)."""
-    order = np.argsort(q)
-    ordered = q[order]
-    new = np.diff(ordered, prepend=-1.0) > 1e-12 * ordered
-    new[0] = True
-    group = np.empty(len(q), dtype=int)
-    group[order] = np.cumsum(new) - 1
-    return ordered[new], group
-
-
 def _sum_series(
-    a: np.ndarray, rest: np.ndarray, kinked: bool, group: np.ndarray, rho: np.ndarray
+    a: np.ndarray,
+    rest: np.ndarray,
+    kinked: bool,
+    left: np.ndarray,
+    right: np.ndarray,
+    rho: np.ndarray,
 ) -> np.ndarray:
-    """Σ_j a_j(q) a_j(q') ρ^j and the remainder, (P, P)."""
+    """Σ_j a_j(q) a_j(q') ρ^j and the remainder, (N,); a (m, J), rest (2, m), left, right (N,)."""
     energy = np.array([(a[:, p::2] ** 2).sum(1).max() + rest[p].max() for p in (0, 1)])
     alive = energy > 1e-14 * energy.sum()  # an odd φ has no even terms
-    if len(a) == 1:  # one variance: a polynomial of ρ, on half of the symmetric matrix
-        upper = np.triu_indices(len(rho))
-        flat = rho[upper]
-        value = np.concatenate(
-            [
-                _horner(a[0] ** 2, rest[:, 0], alive, kinked, flat[i : i + _CHUNK])
-                for i in range(0, len(flat), _CHUNK)
-            ]
-        )
-        out = np.empty_like(rho)
-        out[upper] = value
-        out.T[upper] = value
-        return out
-    a, root = a[group], np.sqrt(rest[:, group])
-    rows = max(1, _CHUNK // len(rho))
     out = np.empty_like(rho)
-    for i in range(0, len(rho), rows):
-        block = slice(i, i + rows)
-        ends = root[:, block, None] * root[:, None, :]
-        left, right = a[block].T[:, :, None], a.T[:, None, :]
-        out[block] = _horner(left, ends, alive, kinked, rho[block], right)
+    for i in range(0, len(rho), _CHUNK):
+        here = slice(i, i + _CHUNK)
+        l, r, x = left[here], right[here], rho[here]
+        terms = _needed(a.shape[1], float(np.abs(x).max()))
+        if len(a) == 1:  # one variance: a polynomial of ρ
+            c, ends = list(a[0, :terms] ** 2), rest[:, 0]
+            out[here] = _horner(c.__getitem__, terms, ends, alive, kinked, x)
+        else:
+            columns = np.ascontiguousarray(a[:, :terms].T)
+            ends = np.sqrt(rest[:, l] * rest[:, r])
+            out[here] = _horner(
+                lambda j, c=columns, l=l, r=r: c[j].take(l) * c[j].take(r),
+                terms, ends, alive, kinked, x,
+            )  # fmt: skip
     return out
 
 
+def _needed(terms: int, largest: float) -> int:
+    """How many of an even number of terms matter at |ρ| ≤ largest: the rest has |ρ|^j < 1e-16."""
+    if not 0 < largest < 1:
+        return terms
+    return min(terms, 2 * math.ceil(math.log(1e-16) / (2 * math.log(largest))) + 2)
+
+
 def _horner(
-    c: np.ndarray,
+    c: Callable[[int], np.ndarray | float],
+    terms: int,
     rest: np.ndarray,
     alive: np.ndarray,
     kinked: bool,
     rho: np.ndarray,
-    other: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Σ_j c_j·other_j ρ^j plus the even and odd remainders at high powers; c (J, ...), J even.
+    """Σ_{j<terms} c(j) ρ^j plus the even and odd remainders at high powers; terms even.
 
     With kinks Σ_{j>J} c_j ρ^j has c_j ~ j^-3/2: half of the remainder lies in (J, 4J], a quarter in
     (4J, 16J], and so on; each share is put in the geometric middle of its range.
@@ -279,20 +282,19 @@ def _horner(
     square = rho * rho
     out = np.zeros_like(rho)
     for parity in (0, 1):
-        terms = range(len(c) - 2 + parity, -1, -2)
         if not alive[parity]:
             continue
         value = np.zeros_like(rho)
-        for j in terms:
+        for j in range(terms - 2 + parity, -1, -2):
             value *= square
-            value += c[j] if other is None else c[j] * other[j]
+            value += c(j)
         if kinked:
-            power, share = square ** len(c), 1.0
+            power, share = square**terms, 1.0
             for level in range(8):
                 share = share / 2 if level < 7 else share
                 value += rest[parity] * share * power
                 power = power**4
         else:
-            value += rest[parity] * square ** (len(c) // 2)
+            value += rest[parity] * square ** (terms // 2)
         out += value if parity == 0 else rho * value
     return out

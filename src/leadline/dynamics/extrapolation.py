@@ -14,6 +14,7 @@ import torch
 from leadline.architecture import ResNet
 from leadline.describe import describe
 from leadline.dynamics import memory as memories
+from leadline.dynamics.shards import Shards
 from leadline.dynamics.solver import COUPLINGS, DTYPES, Progress, solve
 from leadline.errors import MemoryBudgetError, check_choice, check_int, check_real
 from leadline.recipe import SGD
@@ -111,6 +112,7 @@ def limit(
     record_every: int = 1,
     seconds: float | None = None,
     memory: int | None = None,
+    group: Any = None,
     progress: Progress | None = None,
 ) -> Limit:
     """Extrapolate ``solve`` to infinite width and depth.
@@ -159,6 +161,7 @@ def limit(
             device=device,
             record_every=record_every,
             memory=memory,
+            group=group,
             progress=progress,
         ),
         seeds,
@@ -178,9 +181,12 @@ def limit(
             message = f"error bar {fit.worst:.2g} within rtol={rtol:g} of the initial loss"
             break
         size = ladder.next_size(fit.model, rtol * fit.initial)
-        need = ladder.predict_seconds(*size)
-        left = None if seconds is None else seconds - (time.perf_counter() - started)
-        plan = memories.predict(problem, network, sgd, *size, DTYPES[dtype])
+        shards = Shards(size[0], group, where)
+        # One clock decides for all processes.
+        need = shards.of_first(ladder.predict_seconds(*size))
+        spent = shards.of_first(time.perf_counter() - started)
+        left = None if seconds is None else seconds - spent
+        plan = memories.predict(problem, network, sgd, *size, DTYPES[dtype], shards.widest)
         short = f"error bar {fit.worst:.2g}, rtol asks for {rtol * fit.initial:.2g}"
         if left is not None and need > left:
             message = (
@@ -189,7 +195,7 @@ def limit(
             )
             break
         try:
-            plan.check_first_step(memories.budget(memory, where))
+            plan.check_first_step(memories.budget(memory, where, shards))
             ladder.solve(*size)
         except MemoryError as e:
             if isinstance(e, MemoryBudgetError) and e.checkpoint is not None:

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leadline.dynamics.expectations import Dual, dual
+from leadline.dynamics.expectations import HOMOGENEOUS, dual_on_pairs
+from leadline.dynamics.pairs import Pairs, follow
 from leadline.errors import check_choice, check_int, check_real
 
 if TYPE_CHECKING:
@@ -111,12 +112,19 @@ def input_kernels(
     block = _Block(network)
     if depth is None:
         check_limit(network)
-        k, log_growth, hidden = _solve(block, k0, t)
-        gradients, paths = np.exp(log_growth[-1]), np.exp(log_growth[-1] - log_growth[:-1])
+
+        def work(pairs: Pairs, start: np.ndarray) -> tuple[np.ndarray, ...]:
+            return _solve(block, pairs, start, t)
     else:
-        depth = check_int("depth", depth, 1)
-        with np.errstate(over="ignore", invalid="ignore"):
-            k, (gradients, paths), hidden = _recursion(block, k0, depth, t)
+        layers = check_int("depth", depth, 1)
+
+        def work(pairs: Pairs, start: np.ndarray) -> tuple[np.ndarray, ...]:
+            return _recursion(block, pairs, start, layers, t)
+
+    homogeneous = network.activation in HOMOGENEOUS
+    with np.errstate(over="ignore", invalid="ignore"):
+        k, growth, hidden = follow(k0, work, (1, 0, 1), homogeneous=homogeneous)
+    gradients, paths = growth[-1], growth[:-1]
     if not np.isfinite(hidden).all():
         raise ValueError(
             f"depth={depth!r} with scheme={network.scheme!r}, gain={network.gain!r}: the kernels "
@@ -190,16 +198,18 @@ class _Block:
 
     def __init__(self, network: ResNet) -> None:
         self.network = network
-        self._dual: Dual = dual(network.activation)
+        self._dual = dual_on_pairs(network.activation)
         self._gain = network.gain**2
 
-    def __call__(self, k: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-        """Σ_k, D, and for every weight layer γ²·(kernel of its input)·(growth after it)."""
+    def __call__(
+        self, k: np.ndarray, pairs: Pairs
+    ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+        """Σ_k, D, and for every weight layer γ²·(kernel of its input)·(growth after it); (N,)."""
         gain, layers = self._gain, self.network.block_layers
-        phi, slope = self._dual(k) if layers == 1 else (k, np.ones_like(k))
+        phi, slope = self._dual(k, pairs) if layers == 1 else (k, np.ones_like(k))
         inputs, growths = [phi], [slope]
         for _ in range(1, layers):
-            phi, slope = self._dual(gain * phi)
+            phi, slope = self._dual(gain * phi, pairs)
             inputs.append(phi)
             growths.append(slope)
         parts: list[np.ndarray] = []
@@ -211,35 +221,36 @@ class _Block:
 
 
 def _recursion(
-    block: _Block, k0: np.ndarray, depth: int, times: np.ndarray
-) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """K at times and at the end (D+1, P, P), (G_0, G at times), Θ of W; n→∞ at this depth."""
+    block: _Block, pairs: Pairs, k0: np.ndarray, depth: int, times: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """K at times and at the end, G at times and at 0 (D+1, N), Θ of W (N,); n→∞ at this depth."""
     network = block.network
     a = network.branch(depth) ** 2
     b = [a * network.rate_factor(j, depth) for j in range(network.block_layers)]
     keep = float(network.skip)
-    at = np.rint(times * depth).astype(int)
-    k, hidden, growth = k0, np.zeros_like(k0), np.ones_like(k0)
-    k_path = np.empty((len(at) + 1, *k0.shape))
+    at = np.append(np.rint(times * depth).astype(int), 0)
+    k, hidden = k0, np.zeros_like(k0)
+    k_path = np.empty((len(at), *k0.shape))
     g_path = np.ones((len(at), *k0.shape))
     for layer in range(depth + 1):
-        k_path[:-1][at == layer] = k
+        k_path[:-1][at[:-1] == layer] = k
         if layer == depth:
             break
-        added, d, parts = block(k)
+        added, d, parts = block(k, pairs)
         factor = keep + a * d
-        hidden = factor * hidden + np.tensordot(b, parts, 1)
-        growth = growth * factor
+        hidden = factor * hidden
+        for rate, part in zip(b, parts, strict=True):
+            hidden += rate * part
         g_path[at <= layer] *= factor
         k = keep * k + a * added
     k_path[-1] = k
-    return k_path, (growth, g_path), hidden
+    return k_path, g_path, hidden
 
 
 def _solve(
-    block: _Block, k0: np.ndarray, times: np.ndarray
+    block: _Block, pairs: Pairs, k0: np.ndarray, times: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """K and A at times and at the end (D+1, P, P), Θ of W; the limit L→∞."""
+    """K at times and at the end, G at times and at 0 (D+1, N), Θ of W (N,); the limit L→∞."""
     from scipy.integrate import solve_ivp
 
     network = block.network
@@ -250,22 +261,19 @@ def _solve(
 
     a = limit(table.noise)
     b = [limit(table.drift(j, layers)) for j in range(layers)]
-    upper = np.triu_indices(len(k0))
-
-    def full(flat: np.ndarray) -> np.ndarray:
-        out = np.empty_like(k0)
-        out[upper] = flat
-        out.T[upper] = flat
-        return out
 
     def slope(_: float, state: np.ndarray) -> np.ndarray:
-        k, theta = state.reshape(3, -1)[::2]
-        added, d, parts = block(full(k))
-        d = a * d[upper]
-        w = np.tensordot(b, parts, 1)[upper]
-        return np.concatenate([a * added[upper], d, d * theta + w])
+        k, _growth, theta = state.reshape(3, -1)
+        added, d, parts = block(k, pairs)
+        out = np.empty((3, len(k)))
+        np.multiply(a, added, out=out[0])
+        np.multiply(a, d, out=out[1])
+        np.multiply(out[1], theta, out=out[2])
+        for rate, part in zip(b, parts, strict=True):
+            out[2] += rate * part
+        return out.ravel()
 
-    start = np.concatenate([k0[upper], np.zeros(2 * len(upper[0]))])
+    start = np.concatenate([k0, np.zeros(2 * len(k0))])
     grid, back = np.unique(np.append(times, 1.0), return_inverse=True)
     result = solve_ivp(slope, (0, 1), start, "DOP853", grid, rtol=1e-9, atol=1e-11)
     if not result.success:
@@ -274,5 +282,6 @@ def _solve(
             f"({result.message}); give a smaller horizon or gain, or an integer depth"
         )
     path = result.y.T.reshape(len(grid), 3, -1)
-    k, growth = (np.stack([full(p) for p in path[:, i]])[back] for i in (0, 1))
-    return k, growth, full(path[-1, 2])
+    k, growth = path[back, 0], path[back, 1]
+    whole = growth[-1]
+    return k, np.exp(whole - np.concatenate([growth[:-1], np.zeros((1, len(k0)))])), path[-1, 2]

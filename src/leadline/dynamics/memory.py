@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import psutil
 import torch
 
 from leadline.architecture import ResNet
 from leadline.dynamics.run import Run
+from leadline.dynamics.shards import Shards
 from leadline.errors import check_int
 from leadline.recipe import SGD
 
@@ -17,13 +18,22 @@ if TYPE_CHECKING:
     from leadline.problems import Problem
 
 
-def budget(memory: int | None, device: torch.device) -> int:
-    """The budget in bytes: as given, or 80 % of what the device has available."""
+def budget(memory: int | None, device: torch.device, shards: Shards | None = None) -> int:
+    """The budget of a process in bytes: as given, or 80 % of what the device has available.
+
+    Processes on one machine share what it has; all processes get the smallest of their budgets.
+    """
     if memory is not None:
         return check_int("memory", memory, 1)
     if device.type == "cuda":
-        return int(0.8 * torch.cuda.mem_get_info(device)[0])
-    return int(0.8 * psutil.virtual_memory().available)
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        import psutil
+
+        free = psutil.virtual_memory().available
+        if shards is not None and not shards.alone:
+            free //= int(os.environ.get("LOCAL_WORLD_SIZE", shards.size))
+    return int(0.8 * (free if shards is None else shards.least(free)))
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,7 @@ class Prediction:
     Attributes:
         fixed: U, v, and the rows that a pass holds at once.
         row: one direction in all bases of all layers, both sides, questions and answers.
+        Of a process that holds ``here`` of the neurons.
         batch: rows asked a step. most: the largest rank that all questions together allow.
     """
 
@@ -64,21 +75,32 @@ class Prediction:
 
 
 def predict(
-    problem: Problem, network: ResNet, sgd: SGD, width: int, depth: int, dtype: torch.dtype
+    problem: Problem,
+    network: ResNet,
+    sgd: SGD,
+    width: int,
+    depth: int,
+    dtype: torch.dtype,
+    here: int | None = None,
 ) -> Prediction:
-    """Predict the memory of one seed; seeds run one after the other."""
+    """Predict the memory of one seed; seeds run one after the other.
+
+    Args:
+        here: neurons that a process holds; default: all.
+    """
+    n = width if here is None else here
     size = dtype.itemsize
     batch = problem.samples if sgd.batch_size is None else sgd.batch_size
     weights = depth * network.block_layers
     test = 0 if problem.x_test is None else len(problem.x_test)
-    passes = batch * width * weights + 6 * width * (batch + max(test, problem.samples))
-    ends = width * (problem.dimension + problem.outputs) * (2 if sgd.momentum else 1)
+    passes = batch * n * weights + 6 * n * (batch + max(test, problem.samples))
+    ends = n * (problem.dimension + problem.outputs) * (2 if sgd.momentum else 1)
     most = min(width, batch * max(sgd.steps, 1))
     return Prediction(
         width=width,
         depth=depth,
         fixed=size * (passes + ends),
-        row=4 * size * width * weights,
+        row=4 * size * n * weights,
         batch=batch,
         most=most,
     )
@@ -92,8 +114,9 @@ class Meter:
         self._before = self._rows = self._read()
         self._growth = 0
         size = run.settings.dtype.itemsize
-        self._row = 2 * size * run.n
-        self._other = size * run.n * (run.u.value.shape[1] * 2 + run.v.value.shape[1])
+        # The same on every process: all of them stop at the same step.
+        self._row = 2 * size * run.shards.widest
+        self._other = size * run.shards.widest * (run.u.value.shape[1] * 2 + run.v.value.shape[1])
 
     def _read(self) -> int:
         return int(self._run.ranks.sum())

@@ -21,16 +21,20 @@ BLOCK = 256
 class Noise:
     """Draws for one (run, stream, layer, weight): arrays (m, n) of independent N(0, 1)."""
 
-    def __init__(self, seed: int, key: tuple[int, ...], n: int) -> None:
-        self.n = n
+    def __init__(
+        self, seed: int, key: tuple[int, ...], n: int, blocks: range | None = None
+    ) -> None:
         self._seed, self._key = seed, key
+        self.blocks = range(-(-n // BLOCK)) if blocks is None else blocks
+        """The blocks drawn here, of the n neurons'."""
+        self.n = max(min(self.blocks.stop * BLOCK, n) - self.blocks.start * BLOCK, 0)
 
     @cached_property
     def _generators(self) -> list[np.random.SFC64]:
         """One a block, made when the first number is drawn."""
         return [
             np.random.SFC64(np.random.SeedSequence(self._seed, spawn_key=(*self._key, b)))
-            for b in range(-(-self.n // BLOCK))
+            for b in self.blocks
         ]
 
     def draw(self, m: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -46,7 +50,7 @@ class Noise:
         g = torch.empty((m, blocks, 2, half), dtype=dtype, device=device)
         for k, x in enumerate((a.cos(), a.sin_())):
             g[:, :, k] = x.mul_(r).swapaxes(0, 1)
-        return g.view(m, -1)[:, : self.n]
+        return g.view(m, blocks * BLOCK)[:, : self.n]
 
     def state(self) -> np.ndarray:
         """Everything that later draws depend on: (blocks, 4) uint64."""

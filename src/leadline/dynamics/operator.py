@@ -17,6 +17,7 @@ Gaussian with the same learned part (the gradient-independence assumption of arX
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from leadline.dynamics.basis import FLOOR, Rows, extend, jittered_cholesky
 from leadline.dynamics.noise import Noise
+from leadline.dynamics.shards import Shards
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,12 @@ class Settings:
     """Directions that a buffer is first made for; pages nobody writes take no memory on a CPU."""
     dtype: torch.dtype = torch.float32
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    shards: Shards = field(default=None)  # ty: ignore[invalid-assignment]
+    """Which of the n neurons are here; all by default."""
+
+    def __post_init__(self) -> None:
+        if self.shards is None:
+            object.__setattr__(self, "shards", Shards(self.n, device=self.device))
 
     @property
     def floor(self) -> float:
@@ -56,8 +64,8 @@ class Face:
     """One side of the operator: orthonormal questions and the answers of W̄ (or W̄ᵀ) to them."""
 
     def __init__(self, s: Settings) -> None:
-        self.questions = Rows(s.n, s.dtype, s.device, s.expected)
-        self.answers = Rows(s.n, s.dtype, s.device, s.expected)
+        self.questions = Rows(s.shards.width, s.dtype, s.device, s.expected)
+        self.answers = Rows(s.shards.width, s.dtype, s.device, s.expected)
 
 
 class Table:
@@ -117,15 +125,16 @@ class Operator:
         give the joint law of their answers, which is what makes many test inputs affordable.
         """
         near, far, reused = self.forward, self.transposed, self.settings.reused
+        inner = self.settings.shards.inner
         c, across, _, _, rows = self._coordinates(u, near, far, together=False)
         fresh, every = None, len(rows) == len(u)
         if len(rows):
             v, b = (u, c) if every else (u[rows], c[rows])
             wide = torch.addmm(v, b, near.questions.view, alpha=-1).double()
             g = self._fresh(len(rows), near, far, True, avoid)
-            fresh = jittered_cholesky(wide @ wide.mT).to(g) @ g
+            fresh = jittered_cholesky(inner((wide, wide))[0]).to(g) @ g
             if reused and len(other := far.questions.view):
-                fresh = torch.addmm(fresh, fresh @ other.mT, other, alpha=-1)
+                fresh = torch.addmm(fresh, inner((fresh, other))[0], other, alpha=-1)
         answer, weight = self._combine(c, across, initial, near, far)
         if fresh is not None:
             if isinstance(weight, Tensor) and not every:
@@ -159,9 +168,11 @@ class Operator:
             every = len(rows) == len(u)
             v, b = (u, c) if every else (u[rows], c[rows])
             e = torch.addmm(v, b, basis, alpha=-1) if len(basis) else v
-            k, new = extend(e, sizes[rows], bound[rows], basis, self.settings.safe)
+            s = self.settings
+            k = extend(e, sizes[rows], bound[rows], basis, s.safe, s.shards)
             if len(k):
-                near.answers.append(self._reveal(k, near, far, forget, avoid))
+                answers, new = self._reveal(k, e, near, far, forget, avoid)
+                near.answers.append(answers)
                 near.questions.append(k)
                 if not every:
                     new, part = new.new_zeros((len(u), len(k))), new
@@ -174,9 +185,10 @@ class Operator:
     ) -> tuple[Tensor, Tensor | None, np.ndarray, np.ndarray, np.ndarray]:
         """u's coefficients in both bases, norms, bounds on remainders, and rows above theirs."""
         s = self.settings
-        c = u @ near.questions.view.mT
-        across = u @ far.answers.view.mT if s.reused else None
-        sizes = torch.linalg.vector_norm(u, dim=1).cpu().numpy().astype(np.float64)
+        asked = (near.questions.view, far.answers.view) if s.reused else (near.questions.view,)
+        c, *others, squares = s.shards.inner(*((u, rows) for rows in asked), squares=u)
+        across = others[0] if s.reused else None
+        sizes = squares.sqrt().cpu().numpy().astype(np.float64)
         bound = s.floor * (np.full_like(sizes, sizes.max()) if together else sizes)
         if s.tol**2 < 4 * torch.finfo(s.dtype).eps:
             return c, across, sizes, bound, np.arange(len(u))
@@ -215,23 +227,30 @@ class Operator:
         s = self.settings
         noise = self.scratch if forget and self.scratch is not None else self.noise
         g = noise.draw(m, s.dtype, s.device).mul_(1 / math.sqrt(s.n))
-        return _balance(g, near.answers.view, far.questions.view, avoid) if s.balanced else g
+        if not s.balanced:
+            return g
+        return _balance(g, near.answers.view, far.questions.view, avoid, s.shards)
 
     def _reveal(
-        self, k: Tensor, near: Face, far: Face, forget: bool, avoid: Tensor | None
-    ) -> Tensor:
-        """Answers of W̄ to new orthonormal directions k (m, n), given all earlier answers."""
+        self, k: Tensor, e: Tensor, near: Face, far: Face, forget: bool, avoid: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Answers of W̄ to new orthonormal directions k (m, n), given all earlier answers.
+
+        Returns:
+            The answers (m, n), and the coefficients of remainders e (P, n) in k: (P, m).
+        """
+        inner = self.settings.shards.inner
         g = self._fresh(len(k), near, far, forget, avoid)
         other = far.questions.view
         if not self.settings.reused or len(other) == 0:
-            return g
-        mean = k @ far.answers.view.mT
+            return g, inner((e, k))[0]
+        new, mean, seen = inner((e, k), (k, far.answers.view), (g, other))
         q, r = self.ranks
         if near is self.forward:
             self._cross.view(r, q + len(k))[:, q:] = mean.mT
         else:
             self._cross.view(r + len(k), q)[r:] = mean
-        return torch.addmm(g, mean - g @ other.mT, other)
+        return torch.addmm(g, mean - seen, other), new
 
     def update(
         self,
@@ -292,7 +311,7 @@ class Operator:
             **({"scratch": torch.from_numpy(self.scratch.state())} if self.scratch else {}),
         }
 
-    def restore(self, state: dict[str, Tensor]) -> None:
+    def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from ``tensors()``."""
         device = self.settings.device
         for rows, name in (
@@ -310,7 +329,9 @@ class Operator:
             self.scratch.restore(state["scratch"].numpy())
 
 
-def _balance(g: Tensor, answers: Tensor, other: Tensor, avoid: Tensor | None) -> Tensor:
+def _balance(
+    g: Tensor, answers: Tensor, other: Tensor, avoid: Tensor | None, shards: Shards
+) -> Tensor:
     """Noise made orthogonal to given rows and to itself, with its norm's expectation kept.
 
     This removes fluctuations of relative size 1/√n that are no part of the limit; what is left of
@@ -320,19 +341,19 @@ def _balance(g: Tensor, answers: Tensor, other: Tensor, avoid: Tensor | None) ->
         g: (m, n) fresh noise. answers: (q, n) earlier answers, nearly orthonormal themselves.
         other: (r, n) orthonormal rows. avoid: (p, n) any rows, dependent ones too.
     """
-    n = g.shape[1]
+    n, inner = shards.n, shards.inner
     if len(answers) + len(other) + len(g) + (0 if avoid is None else len(avoid)) > n // 2:
         return g
     if avoid is not None:
         wide = avoid.double()
-        values, vectors = torch.linalg.eigh(wide @ wide.mT)
+        values, vectors = torch.linalg.eigh(inner((wide, wide))[0])
         keep = values > 1e-6 * values[-1]
         avoid = ((vectors[:, keep] * values[keep].rsqrt()).mT @ wide).to(g)
     for _ in range(2):
         for rows in (answers, avoid, other):
             if rows is not None and len(rows):
-                g = torch.addmm(g, g @ rows.mT, rows, alpha=-1)
+                g = torch.addmm(g, inner((g, rows))[0], rows, alpha=-1)
     wide = g.double()
-    factor = torch.linalg.cholesky(wide @ wide.mT)
+    factor = torch.linalg.cholesky(inner((wide, wide))[0])
     norm = math.sqrt((n - len(other)) / n)
     return torch.linalg.solve_triangular(factor, wide, upper=False).to(g) * norm

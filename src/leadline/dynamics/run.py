@@ -14,7 +14,9 @@ from leadline.activations import value_and_slope
 from leadline.architecture import ResNet
 from leadline.dynamics.noise import Noise
 from leadline.dynamics.operator import Operator, Settings
-from leadline.measure.observation import Measure, Snapshot, gram
+from leadline.dynamics.pieces import State
+from leadline.dynamics.shards import Shards
+from leadline.measure.observation import Measure, Snapshot
 from leadline.recipe import SGD
 
 _TRAINING, _SCRATCH, _INPUT, _READOUT = range(4)
@@ -82,15 +84,16 @@ class Run:
         self.alpha = network.branch(depth)
         self.kappa = network.rate(width) * network.readout(width)
         self.balanced = variance_reduction == "balanced"
-        n, k = width, network.block_layers
+        self.shards = settings.shards
+        k = network.block_layers
 
         def noise(*key: int) -> Noise:
-            return Noise(seed, (s, *key), n)
+            return Noise(seed, (s, *key), width, self.shards.blocks)
 
         u = noise(_INPUT).draw(d, settings.dtype, settings.device).mT.contiguous()
         v = noise(_READOUT).draw(outputs, settings.dtype, settings.device).mT.contiguous()
         if variance_reduction != "none":
-            u, v = _orthogonal_ends(u, v)
+            u, v = _orthogonal_ends(u, v, self.shards)
         self.u, self.v = Explicit(u), Explicit(v)
         self.u_initial = u
         self.operators = [
@@ -156,7 +159,7 @@ class Run:
             if l in keep:
                 out.features[l] = h
         out.top = h
-        out.outputs = h @ self.v.value * net.readout(n)
+        out.outputs = self.shards.inner((h, self.v.value.mT))[0] * net.readout(n)
         return out
 
     def avoid(self, h: Tensor) -> Tensor:
@@ -234,14 +237,12 @@ class Run:
 
     def center(self, top: Tensor) -> None:
         """v ← v − H(HᵀH)⁺Hᵀv with the training features at initialization, H = topᵀ (n, P)."""
-        h = top.double()
-        v = self.v.value.double()
-        coefficients = (
-            torch.linalg.lstsq(h.mT, v, driver="gelsd").solution
-            if (h.device.type == "cpu")
-            else torch.linalg.pinv(h @ h.mT, hermitian=True) @ (h @ v)
-        )
-        self.v = Explicit((v - h.mT @ coefficients).to(self.v.value))
+        h, v = top.double(), self.v.value.double()
+        (gram,) = self.shards.inner((h, h))
+        inverse = torch.linalg.pinv(gram, rtol=1e-13, hermitian=True)
+        for _ in range(2):  # a Gram matrix squares the condition: what is left over goes again
+            v = v - h.mT @ (inverse @ self.shards.inner((h, v.mT))[0])
+        self.v = Explicit(v.to(self.v.value))
 
     def evaluate(self, x: Tensor) -> Tensor:
         """Outputs (B, C) on inputs asked together and forgotten."""
@@ -258,7 +259,7 @@ class Run:
             rows = torch.cat([x, x])
             initial = torch.arange(2 * p, device=x.device) >= p
         done = self.forward(rows, forget=True, keep=layers, initial=initial, inner=tangent)
-        shot = Snapshot(h=[done.features[l][:p] for l in layers])
+        shot = Snapshot(h=[done.features[l][:p] for l in layers], neurons=self.shards)
         if request.initial:
             shot.h_initial = [done.features[l][p:] for l in layers]
         if request.backward:
@@ -269,12 +270,12 @@ class Run:
             z0, kept = self.backward(done, z, forget=True, keep=layers, visit=visit)
 
             def by_sample(rows: Tensor) -> Tensor:
-                return rows.reshape(c, p, self.n).transpose(0, 1)
+                return rows.reshape(c, p, self.shards.width).transpose(0, 1)
 
             shot.z = [by_sample(kept[l]) for l in layers]
             if visit is not None:
                 hidden = x.new_zeros((p, p))
-                gain = self.network.gain
+                gain, gram = self.network.gain, self.shards.gram
                 for inputs, gradients in zip(done.inner, visit[::-1], strict=True):
                     for j, (a, b) in enumerate(zip(inputs, gradients, strict=True)):
                         factor = self.network.rate_factor(j, self.depth) * gain**2
@@ -307,7 +308,7 @@ class Run:
                 out |= {f"{l}.{j}.{key}": t for key, t in operator.tensors().items()}
         return out
 
-    def restore(self, state: dict[str, Tensor]) -> None:
+    def restore(self, state: State) -> None:
         """Continue from ``tensors()``."""
         # Copies, not views into a file: a product rounds by how its factors are aligned.
         here = {
@@ -320,10 +321,7 @@ class Run:
         self.u_initial = here["u_initial"]
         for l, block in enumerate(self.operators):
             for j, operator in enumerate(block):
-                prefix = f"{l}.{j}."
-                operator.restore(
-                    {k[len(prefix) :]: t for k, t in state.items() if k.startswith(prefix)}
-                )
+                operator.restore(state.under(f"{l}.{j}."))
 
 
 def _first(done: Pass, p: int) -> Pass:
@@ -338,12 +336,14 @@ def _first(done: Pass, p: int) -> Pass:
     )
 
 
-def _orthogonal_ends(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+def _orthogonal_ends(u: Tensor, v: Tensor, shards: Shards) -> tuple[Tensor, Tensor]:
     """The columns of [U v] made orthogonal, with norm √n; as they are if they do not fit."""
-    n, d = u.shape
-    both = torch.cat([u, v], dim=1).double()
-    if both.shape[1] > n // 2:
+    n, d = shards.n, u.shape[1]
+    q = torch.cat([u, v], dim=1).double().mT
+    if len(q) > n // 2:
         return u, v
-    q, r = torch.linalg.qr(both)
-    q = q * torch.sign(r.diagonal()) * math.sqrt(n)
+    for _ in range(2):
+        factor = torch.linalg.cholesky(shards.inner((q, q))[0])
+        q = torch.linalg.solve_triangular(factor, q, upper=False)
+    q = q.mT * math.sqrt(n)
     return q[:, :d].to(u).contiguous(), q[:, d:].to(v).contiguous()

@@ -16,6 +16,7 @@ from leadline.dynamics import checkpoint as checkpoints
 from leadline.dynamics import memory as memories
 from leadline.dynamics.operator import Settings
 from leadline.dynamics.run import VARIANCE_REDUCTIONS, Run
+from leadline.dynamics.shards import Shards
 from leadline.errors import MemoryBudgetError, check_choice, check_int, check_real
 from leadline.measure.observation import Measure, numbers
 from leadline.measure.record import Record, assemble
@@ -51,6 +52,7 @@ def solve(
     memory: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = 300.0,
+    group: Any = None,
     progress: Progress | None = None,
 ) -> Trajectory:
     """Solve the training of a width-n, depth-L network without its n×n matrices.
@@ -74,6 +76,9 @@ def solve(
         memory: budget in bytes (default: 80 % of what is available now).
         checkpoint: file to write every ``checkpoint_every`` seconds and to resume from; removed by
             nothing: a finished file answers the same call at once.
+        group: a torch.distributed process group over which the neurons are shared out: every
+            process of it calls ``solve`` with the same arguments and gets the same answer. memory=
+            is then each process's; a checkpoint must be the same file for all.
         progress: called as ``progress(seed=, step=, steps=, loss=, rank=, bytes=)``.
 
     Returns:
@@ -83,16 +88,29 @@ def solve(
         ValueError, TypeError: bad arguments, before any work.
         MemoryError: a first step does not fit (before any work), or ``MemoryBudgetError`` when the
             budget ends later; the checkpoint it names resumes with a larger budget.
+        LostProcessError: another process of the group ended, or does not answer.
     """
     where = check_arguments(
-        sgd, problem, width, depth, coupling, seeds, seed, tol, variance_reduction, dtype, device
+        sgd,
+        problem,
+        width,
+        depth,
+        coupling,
+        seeds,
+        seed,
+        tol,
+        variance_reduction,
+        dtype,
+        device,
+        group,
     )
+    shards = where.shards
     check_int("record_every", record_every, 1)
     check_real("checkpoint_every", checkpoint_every, 0.0)
     if measure is not None and not isinstance(measure, Measure):
         raise TypeError(f"measure={measure!r} is not a Measure: give leadline.Measure(...) or None")
-    budget = memories.budget(memory, where.device)
-    plan = memories.predict(problem, network, sgd, width, depth, where.dtype)
+    budget = memories.budget(memory, where.device, shards)
+    plan = memories.predict(problem, network, sgd, width, depth, where.dtype, shards.widest)
     plan.check_first_step(budget)
 
     info: dict[str, Any] = {
@@ -109,7 +127,7 @@ def solve(
         "record_every": record_every,
         "measure": plain(measure),
     }
-    store = checkpoints.Store(checkpoint, info, checkpoint_every)
+    store = checkpoints.Store(checkpoint, info, checkpoint_every, shards)
     started = time.perf_counter()
     seconds = store.seconds
 
@@ -246,6 +264,7 @@ def check_arguments(
     variance_reduction: str,
     dtype: str | torch.dtype,
     device: str | torch.device,
+    group: Any = None,
 ) -> Settings:
     """Refuse bad arguments before any work."""
     check_int("width", width, 1)
@@ -279,4 +298,5 @@ def check_arguments(
         balanced=variance_reduction == "balanced",
         dtype=DTYPES[name],
         device=place,
+        shards=Shards(width, group, place),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -75,6 +75,22 @@ class Measure:
         return "movement" in self.quantities
 
 
+class Neurons:
+    """Sums over neurons, the last axis, where all of them are here."""
+
+    def gram(self, a: Tensor) -> Tensor:
+        """a·a'/n: see ``gram``."""
+        return gram(a)
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Over the last axis."""
+        return x.mean(-1)
+
+    def some(self, x: Tensor, count: int) -> Tensor:
+        """The first ``count``."""
+        return x[..., :count]
+
+
 @dataclass
 class Snapshot:
     """One network at one step: features by depth time, on P inputs.
@@ -84,12 +100,14 @@ class Snapshot:
         h_initial: the same before training, if movement is asked for.
         z: D tensors (P, C, n), backward features z = n·∂f_c/∂h (mup form), if asked for.
         tangent: the parts input, hidden, readout of Θ, each (P, P), a mean over outputs.
+        neurons: how to sum over them.
     """
 
     h: Sequence[Tensor]
     h_initial: Sequence[Tensor] | None = None
     z: Sequence[Tensor] | None = None
     tangent: dict[str, Tensor] | None = None
+    neurons: Neurons = field(default_factory=Neurons)
 
 
 def gram(a: Tensor, b: Tensor | None = None) -> Tensor:
@@ -109,18 +127,18 @@ def numbers(
     import torch
 
     out: dict[str, Tensor] = {}
-    want = request.quantities
+    want, over = request.quantities, snapshot.neurons
     if "feature_kernel" in want:
-        out["feature_kernel"] = torch.stack([gram(h) for h in snapshot.h])
+        out["feature_kernel"] = torch.stack([over.gram(h) for h in snapshot.h])
     if "activation_kernel" in want:
-        out["activation_kernel"] = torch.stack([gram(phi(h)) for h in snapshot.h])
+        out["activation_kernel"] = torch.stack([over.gram(phi(h)) for h in snapshot.h])
     if "gradient_kernel" in want and snapshot.z is not None:
-        out["gradient_kernel"] = torch.stack([gram(z) for z in snapshot.z])
+        out["gradient_kernel"] = torch.stack([over.gram(z) for z in snapshot.z])
     if "tangent_kernel" in want and snapshot.tangent is not None:
         out |= {f"tangent_{role}": part for role, part in snapshot.tangent.items()}
     if "movement" in want and snapshot.h_initial is not None:
         pairs = zip(snapshot.h, snapshot.h_initial, strict=True)
-        out["movement"] = torch.stack([(h - h0).square().mean(-1).sqrt() for h, h0 in pairs])
+        out["movement"] = torch.stack([over.mean((h - h0).square()).sqrt() for h, h0 in pairs])
     if request.particles:
-        out["particles"] = torch.stack([h[:, : request.particles] for h in snapshot.h])
+        out["particles"] = torch.stack([over.some(h, request.particles) for h in snapshot.h])
     return {k: v.detach().cpu().double().numpy() for k, v in out.items()}

@@ -1,0 +1,113 @@
+"""Two gloo processes of one thread against one process of two: speed, and whether a bit differs.
+
+Each measurement is a process (or two) of its own, in turn; times are those inside ``solve``. Also the
+bytes and exchanges of a process, counted, against the formulas in docs/scale.md.
+
+    ./dev bench shards                      n = 16384 and 65536 on two cores, about 3 minutes
+    ./dev bench shards -- --toy
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from history import keep, size, spread
+
+SIZES = size({"n=16384": (16384, 4, 32, 12), "n=65536": (65536, 2, 32, 6)}, {"toy": (512, 2, 4, 2)})
+REPEATS = size(3, 1)
+
+
+def work(path: str, width: int, depth: int, samples: int, steps: int) -> None:
+    """One process: solve, and write what was measured."""
+    import torch
+
+    import leadline as ll
+    from leadline.dynamics import shards
+
+    group, rank = None, 0
+    if os.environ.get("WORLD_SIZE"):
+        import torch.distributed as dist
+
+        dist.init_process_group("gloo")
+        group, rank = dist.group.WORLD, dist.get_rank()
+    counted = {"exchanges": 0, "bytes": 0}
+    gather = shards.Shards._gather
+
+    def count(self: shards.Shards, x: torch.Tensor) -> torch.Tensor:
+        counted["exchanges"] += 1
+        counted["bytes"] += x.numel() * x.element_size()
+        return gather(self, x)
+
+    shards.Shards._gather = count
+    problem = ll.digits(classes=(0, 1), samples=samples, test_samples=0)
+    sgd = ll.SGD(lr=0.3, steps=steps)
+    done = ll.solve(
+        problem, ll.ResNet(activation="tanh"), sgd, width=width, depth=depth, group=group
+    )
+    if rank == 0:
+        info = done.info
+        out = {"seconds": info["seconds"], "rank": info["largest_rank"], **counted}
+        Path(path).write_text(json.dumps(out | {"loss": done.train_loss.tolist()}))
+    if group is not None:
+        dist.destroy_process_group()
+
+
+def measure(processes: int, task: tuple[int, ...]) -> dict:
+    """Run ``work`` on two cores."""
+    start = [sys.executable]
+    if processes > 1:
+        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": str(2 // processes),
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/out.json"
+        command = [*start, __file__, "--work", path, *map(str, task)]
+        subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
+        return json.loads(Path(path).read_text())
+
+
+def main() -> None:
+    for name, task in SIZES.items():
+        one, two = [], []
+        for _ in range(REPEATS):
+            one.append(measure(1, task))
+            two.append(measure(2, task))
+        ratios = [a["seconds"] / b["seconds"] for a, b in zip(one, two, strict=True)]
+        worst = max(
+            abs(x / y - 1)
+            for a, b in zip(one, two, strict=True)
+            for x, y in zip(a["loss"][0], b["loss"][0], strict=True)
+        )
+        n, depth, samples, steps = task
+        print(f"{name}, L={depth}, P={samples}, {steps} steps, largest rank {one[0]['rank']}:")
+        print(f"  one process of two threads   {spread([x['seconds'] for x in one])} s")
+        print(f"  two processes of one thread  {spread([x['seconds'] for x in two])} s")
+        print(f"  speed of two against one     {spread(ratios)}")
+        print(f"  largest relative difference  {worst:.1g}")
+        per = two[0]["exchanges"] / (2 * depth * steps)
+        print(f"  exchanges a question         {per:.2f}, {two[0]['bytes'] / 1e6:.1f} MB a process")
+        keep(
+            "shards",
+            {
+                name: {
+                    "ratio": ratios,
+                    "difference": worst,
+                    "one": [x["seconds"] for x in one],
+                    "two": [x["seconds"] for x in two],
+                    "exchanges": two[0]["exchanges"],
+                    "bytes": two[0]["bytes"],
+                }
+            },
+        )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--work"]:
+        work(sys.argv[2], *map(int, sys.argv[3:]))
+    else:
+        main()
