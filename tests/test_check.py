@@ -134,6 +134,9 @@ def test_the_report_says_what_it_holds(right):
     panels = {a.text for a in figure.layout.annotations}
     assert "own update over depth" in panels
     assert len(figure.data) > 20
+    axes = [a for a in figure.to_dict()["layout"].items() if a[0].startswith(("xaxis", "yaxis"))]
+    assert len(axes) == 12
+    assert all(a["type"] == "log" for _, a in axes)
 
 
 def test_exponents_of_planted_powers():
@@ -176,6 +179,17 @@ def test_a_plan_from_a_file_needs_its_builder(tmp_path):
         loaded, BATCH, mse, widths=(32, 64), depths=(2,), seeds=1, build=Model, progress=False
     )
     assert report.rows
+
+
+def test_widths_below_the_number_of_samples_are_too_small_for_adam():
+    """A right model; the sign of a sum of many outer products is less aligned with each of them."""
+    draw = torch.Generator().manual_seed(0)
+    many = (torch.randn(512, 8, generator=draw), torch.randn(512, 4, generator=draw))
+    sizes = SIZES | dict(widths=(8, 16, 32), depths=(2,), lr=1e-3)
+    for name, said in (("adamw", True), ("sgd", False)):
+        here = ll.plan(Model, dict(width=8, depth=2), optimizer=name)
+        notes = " ".join(ll.check(here, many, mse, **sizes).notes)
+        assert ("number of samples (or tokens)" in notes) == said
 
 
 def test_lion_needs_an_optimizer():

@@ -16,6 +16,7 @@ from leadline.checking.quantities import Measured
 from leadline.checking.report import FAILED, CheckReport, Row
 from leadline.checking.training import Setup, linear_rate, reference, run
 from leadline.errors import check_int, check_real
+from leadline.parametrization.optimizers import Optimizer
 from leadline.planning.plan import Plan
 from leadline.reporting.progress import Progress
 from leadline.tracing.builder import Builder, Size
@@ -103,7 +104,7 @@ def check(
         ]
     lost = {t: m for results in found.values() for r in results for t, m in r.lost.items()}
     losses, warnings = _losses(sizes, found)
-    notes += warnings + _base(rows, sizes)
+    notes += warnings + _base(rows, sizes, plan.optimizer)
     scheme = plan.scheme if isinstance(plan.scheme, str) else plan.scheme.name
     title = f"check of {scheme}, {plan.optimizer.name}"
     return CheckReport(tuple(rows), tuple(lost.values()), losses, tuple(notes), setup.lr, title)
@@ -195,10 +196,10 @@ def _order(quantity: str) -> int:
 
 
 def _lazy(e: Exponent | None) -> str:
-    """A block whose distance from its linearization falls with size."""
+    """A block whose distance from its linearization falls with size, and goes on to."""
     if e is None:
         return "n/a"
-    return "lazy" if e.high < -BAND else "not lazy" if e.low > -BAND else "n/a"
+    return "lazy" if max(e.high, e.ahead) < -BAND else "not lazy" if e.low > -BAND else "n/a"
 
 
 def _place(kind: Kind) -> str:
@@ -229,7 +230,7 @@ def _losses(
     return out, notes
 
 
-def _base(rows: list[Row], sizes: dict[str, list[Size]]) -> list[str]:
+def _base(rows: list[Row], sizes: dict[str, list[Size]], optimizer: Optimizer) -> list[str]:
     """The smallest size from which local slopes of what was learned stay within the band."""
     notes = []
     for axis, members in sizes.items():
@@ -251,5 +252,12 @@ def _base(rows: list[Row], sizes: dict[str, list[Size]]) -> list[str]:
                 "of nine in ten changes stay within the band"
             )
         else:
-            notes.append(f"no {axis} here is large enough as a base: local slopes still drift")
+            note = f"no {axis} here is large enough as a base: local slopes still drift"
+            if axis == "width" and optimizer.update != "gradient":
+                # The sign of a sum of P outer products is aligned with each of P inputs only if n >> P.
+                note += (
+                    "; steps of normalised size need widths above the number of samples (or tokens) in a "
+                    "batch: take larger widths or a smaller batch"
+                )
+            notes.append(note)
     return notes
