@@ -147,7 +147,7 @@ class CheckReport:
         return json.dumps(_finite(data))
 
     def figure(self) -> go.Figure:
-        """Quantities over their due powers against width and depth, one curve a parameter: flat is as due."""
+        """Quantities over their due powers against width and depth: flat curves are as due."""
         from leadline.checking.figure import check_figure
 
         return check_figure(self)
