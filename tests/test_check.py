@@ -9,12 +9,13 @@ import torch
 import leadline as ll
 from check_models import BATCH, IMAGES, TOKENS, Convolutional, Model, gpt2, mse, next_token
 from leadline.checking.fits import exponent, verdict
+from tracing_models import ConvBlock, images
 
 SIZES = dict(widths=(32, 64, 128), depths=(2, 4, 8), seeds=3, progress=False)
 
 
 def plan(build=Model, **how):
-    inputs = {Model: None, Convolutional: IMAGES[0]}.get(build)
+    inputs = IMAGES[0] if build is Convolutional else None
     return ll.plan(build, dict(width=32, depth=2), inputs=inputs, **how)
 
 
@@ -190,6 +191,17 @@ def test_widths_below_the_number_of_samples_are_too_small_for_adam():
         here = ll.plan(Model, dict(width=8, depth=2), optimizer=name)
         notes = " ".join(ll.check(here, many, mse, **sizes).notes)
         assert ("number of samples (or tokens)" in notes) == said
+
+
+def test_branches_that_outweigh_the_stream_want_a_deeper_base():
+    """conv-bn-relu-conv-bn: each branch begins with size 1, and completep takes 1/r of it."""
+    here = plan(images(ConvBlock))
+    report = ll.check(here, (IMAGES[0], IMAGES[1]), mse, **(SIZES | dict(widths=(32,), seeds=2)))
+    assert report.ok, report.failures
+    assert any("take a deeper base" in n for n in report.notes)
+    (stream,) = [r for r in report.rows if r.quantity == "stream"]
+    assert stream.exponent.high < -0.15
+    assert stream.verdict == "inconclusive"
 
 
 def test_lion_needs_an_optimizer():

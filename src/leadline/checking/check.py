@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from leadline.checking.due import QUANTITIES, due, due_stream
+from leadline.checking.due import QUANTITIES, due, due_stream, slack
 from leadline.checking.fits import BAND, Exponent, exponent, verdict
 from leadline.checking.quantities import Measured
 from leadline.checking.report import FAILED, CheckReport, Row
@@ -103,6 +103,12 @@ def check(
             for r in _all_rows(plan, sizes, found)
         ]
     lost = {t: m for results in found.values() for r in results for t, m in r.lost.items()}
+    if any(_shallow(r) for r in rows):
+        notes.append(
+            "the stream shrinks with depth, as far as a base that is too shallow explains: at "
+            "initialization its branches outweigh what it begins with; take a deeper base, or let branches "
+            "begin small (last gain or weight 0)"
+        )
     losses, warnings = _losses(sizes, found)
     notes += warnings + _base(rows, sizes, plan.optimizer)
     scheme = plan.scheme if isinstance(plan.scheme, str) else plan.scheme.name
@@ -182,12 +188,18 @@ def _rows(plan: Plan, axis: str, sizes: list[Size], found: dict[Size, list[Measu
             target = None if quantity == "nonlinear" else getattr(due_stream(plan, quantity), axis)
             place = "block"
         e = exponent(x, values)
-        said = verdict(e, target)
+        judged = kind if place != "block" else None
+        said = verdict(e, target, slack(plan, judged, quantity, axis))
         if quantity == "nonlinear":
             said = _lazy(e)
         shape = (tuple(int(v) for v in x), tuple(float(v) for v in values.mean(1)))
         out.append(Row(template, place, quantity, axis, e, target, said, *shape))
     return out
+
+
+def _shallow(r: Row) -> bool:
+    below = r.exponent is not None and r.due is not None and r.exponent.high < r.due - BAND
+    return r.quantity == "stream" and r.axis == "depth" and r.verdict == "inconclusive" and below
 
 
 def _order(quantity: str) -> int:
