@@ -9,12 +9,13 @@ import torch
 import leadline as ll
 from check_models import BATCH, IMAGES, TOKENS, Convolutional, Model, gpt2, mse, next_token
 from leadline.checking.fits import exponent, verdict
+from tracing_models import ConvBlock, images
 
 SIZES = dict(widths=(32, 64, 128), depths=(2, 4, 8), seeds=3, progress=False)
 
 
 def plan(build=Model, **how):
-    inputs = {Model: None, Convolutional: IMAGES[0]}.get(build)
+    inputs = IMAGES[0] if build is Convolutional else None
     return ll.plan(build, dict(width=32, depth=2), inputs=inputs, **how)
 
 
@@ -134,6 +135,9 @@ def test_the_report_says_what_it_holds(right):
     panels = {a.text for a in figure.layout.annotations}
     assert "own update over depth" in panels
     assert len(figure.data) > 20
+    axes = [a for a in figure.to_dict()["layout"].items() if a[0].startswith(("xaxis", "yaxis"))]
+    assert len(axes) == 12
+    assert all(a["type"] == "log" for _, a in axes)
 
 
 def test_exponents_of_planted_powers():
@@ -176,6 +180,28 @@ def test_a_plan_from_a_file_needs_its_builder(tmp_path):
         loaded, BATCH, mse, widths=(32, 64), depths=(2,), seeds=1, build=Model, progress=False
     )
     assert report.rows
+
+
+def test_widths_below_the_number_of_samples_are_too_small_for_adam():
+    """A right model; the sign of a sum of many outer products is less aligned with each of them."""
+    draw = torch.Generator().manual_seed(0)
+    many = (torch.randn(512, 8, generator=draw), torch.randn(512, 4, generator=draw))
+    sizes = SIZES | dict(widths=(8, 16, 32), depths=(2,), lr=1e-3)
+    for name, said in (("adamw", True), ("sgd", False)):
+        here = ll.plan(Model, dict(width=8, depth=2), optimizer=name)
+        notes = " ".join(ll.check(here, many, mse, **sizes).notes)
+        assert ("number of samples (or tokens)" in notes) == said
+
+
+def test_branches_that_outweigh_the_stream_want_a_deeper_base():
+    """conv-bn-relu-conv-bn: each branch begins with size 1, and completep takes 1/r of it."""
+    here = plan(images(ConvBlock))
+    report = ll.check(here, (IMAGES[0], IMAGES[1]), mse, **(SIZES | dict(widths=(32,), seeds=2)))
+    assert report.ok, report.failures
+    assert any("take a deeper base" in n for n in report.notes)
+    (stream,) = [r for r in report.rows if r.quantity == "stream"]
+    assert stream.exponent.high < -0.15
+    assert stream.verdict == "inconclusive"
 
 
 def test_lion_needs_an_optimizer():

@@ -115,6 +115,17 @@ def test_check_needs_data(model, tmp_path):
     assert "the module defines no batch and no loss" in done.output
 
 
+def test_check_refuses_a_problem_of_another_shape(tmp_path):
+    path = tmp_path / "wide.py"
+    path.write_text(MODEL.replace("nn.Linear(6,", "nn.Linear(64,"))
+    how = ("--base", "16x2", "--widths", "16,32", "--depths", "2", "--seeds", "1", "--quiet")
+    done = run("check", f"{path}:Model", *how, "--problem", "digits:0,1,2?samples=8")
+    assert done.exit_code == 2
+    assert "the model puts out (8, 1), the problem's targets are (8, 3)" in done.output
+    done = run("check", f"{path}:Model", *how, "--problem", "digits:0,1?samples=8")
+    assert done.exit_code in (0, 1), done.output
+
+
 def test_check_passes_and_fails_by_exit_status(model):
     how = ("--base", "16x2", "--widths", "16,32,64", "--depths", "2,4,8", "--seeds", "2", "--quiet")
     good = run("check", model, *how, "--optimizer", "sgd")

@@ -165,6 +165,19 @@ def test_batch_and_duration():
         ll.plan(Model, dict(width=16, depth=2), optimizer="lion", batch_ratio=2)
 
 
+def test_exclusions_from_decay_must_mean_something():
+    plan = ll.plan(Model, dict(width=16, depth=2))
+    decays = [g["weight_decay"] for g in plan.param_groups(
+        Model(16, 2), lr=1.0, weight_decay=0.1, no_decay="vector")]  # fmt: skip
+    assert sorted(decays) == [0.0, 0.1]
+    with pytest.raises(
+        ValueError, match=r"no_decay: 'vectors' is no role and matches no parameter"
+    ):
+        plan.param_groups(Model(16, 2), lr=1.0, no_decay=("vectors",))
+    with pytest.raises(TypeError, match=r"model is int: give a torch.nn.Module"):
+        plan.param_groups(3, lr=1.0)
+
+
 L = torch.optim.lr_scheduler
 MULTIPLICATIVE = {
     "LambdaLR": lambda o: L.LambdaLR(o, lambda k: 1 / (1 + k)),

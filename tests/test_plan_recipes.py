@@ -127,6 +127,23 @@ def test_the_trainer_is_a_plain_loop(trainer):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_clipping_in_the_trainer(trainer):
+    from transformers import TrainerCallback
+
+    plan, run = trainer(max_grad_norm=0.0)
+    norms = []
+
+    class Clip(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+            plan.clip_grad_norm_(model, max_norm=1e-2)
+            norms.append(float(plan.clip_grad_norm_(model, max_norm=1.0)))
+
+    run.add_callback(Clip())
+    run.train()
+    assert norms == pytest.approx([1e-2] * 12, rel=1e-3)
+
+
 def test_clipping_is_that_of_the_network_with_multipliers(plan):
     """Clipped steps train as those of a network whose branches are multiplied in the forward pass."""
 

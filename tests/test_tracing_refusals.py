@@ -304,7 +304,7 @@ def test_inputs_that_cannot_be_guessed():
 @pytest.mark.parametrize(
     ("how", "error", "message"),
     [
-        (dict(build=3), TypeError, "build=3 cannot be called"),
+        (dict(build=3), TypeError, "build is int, which cannot be called"),
         (dict(build=lambda n, depth: 3), TypeError, "returned int: return a torch.nn.Module"),
         (dict(base=(16, 2)), ValueError, r"base=\(16, 2\) is not a size: give dict"),
         (dict(base=dict(width=0, depth=2)), ValueError, r"base\['width'\]=0 is too small"),

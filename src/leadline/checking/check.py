@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from leadline.checking.due import QUANTITIES, due, due_stream
+from leadline.checking.due import QUANTITIES, due, due_stream, slack
 from leadline.checking.fits import BAND, Exponent, exponent, verdict
 from leadline.checking.quantities import Measured
 from leadline.checking.report import FAILED, CheckReport, Row
 from leadline.checking.training import Setup, linear_rate, reference, run
 from leadline.errors import check_int, check_real
+from leadline.parametrization.optimizers import Optimizer
 from leadline.planning.plan import Plan
 from leadline.reporting.progress import Progress
 from leadline.tracing.builder import Builder, Size
@@ -102,8 +103,14 @@ def check(
             for r in _all_rows(plan, sizes, found)
         ]
     lost = {t: m for results in found.values() for r in results for t, m in r.lost.items()}
+    if any(_shallow(r) for r in rows):
+        notes.append(
+            "the stream shrinks with depth, as far as a base that is too shallow explains: at "
+            "initialization its branches outweigh what it begins with; take a deeper base, or let branches "
+            "begin small (last gain or weight 0)"
+        )
     losses, warnings = _losses(sizes, found)
-    notes += warnings + _base(rows, sizes)
+    notes += warnings + _base(rows, sizes, plan.optimizer)
     scheme = plan.scheme if isinstance(plan.scheme, str) else plan.scheme.name
     title = f"check of {scheme}, {plan.optimizer.name}"
     return CheckReport(tuple(rows), tuple(lost.values()), losses, tuple(notes), setup.lr, title)
@@ -181,12 +188,18 @@ def _rows(plan: Plan, axis: str, sizes: list[Size], found: dict[Size, list[Measu
             target = None if quantity == "nonlinear" else getattr(due_stream(plan, quantity), axis)
             place = "block"
         e = exponent(x, values)
-        said = verdict(e, target)
+        judged = kind if place != "block" else None
+        said = verdict(e, target, slack(plan, judged, quantity, axis))
         if quantity == "nonlinear":
             said = _lazy(e)
         shape = (tuple(int(v) for v in x), tuple(float(v) for v in values.mean(1)))
         out.append(Row(template, place, quantity, axis, e, target, said, *shape))
     return out
+
+
+def _shallow(r: Row) -> bool:
+    below = r.exponent is not None and r.due is not None and r.exponent.high < r.due - BAND
+    return r.quantity == "stream" and r.axis == "depth" and r.verdict == "inconclusive" and below
 
 
 def _order(quantity: str) -> int:
@@ -195,10 +208,10 @@ def _order(quantity: str) -> int:
 
 
 def _lazy(e: Exponent | None) -> str:
-    """A block whose distance from its linearization falls with size."""
+    """A block whose distance from its linearization falls with size, and goes on to."""
     if e is None:
         return "n/a"
-    return "lazy" if e.high < -BAND else "not lazy" if e.low > -BAND else "n/a"
+    return "lazy" if max(e.high, e.ahead) < -BAND else "not lazy" if e.low > -BAND else "n/a"
 
 
 def _place(kind: Kind) -> str:
@@ -229,7 +242,7 @@ def _losses(
     return out, notes
 
 
-def _base(rows: list[Row], sizes: dict[str, list[Size]]) -> list[str]:
+def _base(rows: list[Row], sizes: dict[str, list[Size]], optimizer: Optimizer) -> list[str]:
     """The smallest size from which local slopes of what was learned stay within the band."""
     notes = []
     for axis, members in sizes.items():
@@ -251,5 +264,12 @@ def _base(rows: list[Row], sizes: dict[str, list[Size]]) -> list[str]:
                 "of nine in ten changes stay within the band"
             )
         else:
-            notes.append(f"no {axis} here is large enough as a base: local slopes still drift")
+            note = f"no {axis} here is large enough as a base: local slopes still drift"
+            if axis == "width" and optimizer.update != "gradient":
+                # The sign of a sum of P outer products is aligned with each of P inputs only if n >> P.
+                note += (
+                    "; steps of normalised size need widths above the number of samples (or tokens) in a "
+                    "batch: take larger widths or a smaller batch"
+                )
+            notes.append(note)
     return notes

@@ -52,3 +52,18 @@ def due_stream(plan: Plan, quantity: str) -> Power:
     if s is None or quantity == "stream":
         return ONE
     return Power(s.rate_width + s.readout)
+
+
+def slack(plan: Plan, kind: Kind | None, quantity: str, axis: str) -> float:
+    """How far below due an exponent of depth may lie while the base is too shallow.
+
+    At initialization L branches of size L^a add the variance L^(1 + 2a) to the stream, less and less with
+    depth if 1 + 2a < 0. Where they dominate what the stream begins with (norms that end the branches), its
+    size falls as L^(½ + a) at first, and so does what it enters outside the branches, and every effect on
+    the output. What layers inside branches make of their own inputs does not.
+    """
+    s = resolve(plan.scheme, 2)
+    inside = kind is not None and kind.place.inside and quantity != "effect on output"
+    if s is None or axis != "depth" or inside:
+        return 0.0
+    return max(0.0, -s.noise / 2)

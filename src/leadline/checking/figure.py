@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,11 +79,17 @@ def check_figure(report: CheckReport) -> go.Figure:
         )
         shown.add(c.verdict)
         figure.add_trace(line, **where)
+    drawn = curves(report)
     for i, a in enumerate(axes):
-        sizes = sorted({s for c in curves(report) if c.panel[1] == a for s in c.x})
-        figure.update_xaxes(type="log", tickvals=sizes, ticktext=[str(s) for s in sizes], col=i + 1)
+        sizes = sorted({x for c in drawn if c.panel[1] == a for x in c.x})
+        figure.update_xaxes(type="log", tickvals=sizes, ticktext=[str(x) for x in sizes], col=i + 1)
         figure.update_xaxes(title_text=a, row=len(QUANTITIES), col=i + 1)
-    figure.update_yaxes(type="log", title_text="over due, base = 1", col=1)
+    # One scale for all, and no narrower than a factor of two either way: small wiggles look small.
+    heights = [abs(math.log10(y)) for c in drawn for y in c.y if y > 0 and math.isfinite(y)]
+    top = 1.05 * max([*heights, math.log10(2)])
+    figure.update_yaxes(type="log", range=[-top, top])
+    figure.update_yaxes(title_text="over due, base = 1", col=1)
+    figure.add_hline(y=1, line=dict(dash="dash", color="#555555", width=1))
     head = "passed" if report.ok else "FAILED"
     figure.update_layout(title=f"{report.title}: {head}", template="plotly_white", height=900)
     return figure

@@ -62,16 +62,19 @@ def exponent(sizes: np.ndarray, values: np.ndarray) -> Exponent | None:
     return Exponent(value, value - half, value + half, slopes, ahead)
 
 
-def verdict(e: Exponent | None, due: float | None) -> str:
+def verdict(e: Exponent | None, due: float | None, slack: float = 0.0) -> str:
     """ok, collapsed, exploding, inconclusive; n/a where there is nothing to judge.
 
     An exponent whose local slopes lead back into the band has not failed: larger sizes decide.
+
+    Args:
+        slack: how far below due an exponent may lie at sizes too small for it.
     """
     if e is None or due is None:
         return "n/a"
     if due - BAND <= e.low and e.high <= due + BAND:
         return "ok"
-    if max(e.high, e.ahead) < due - BAND:
+    if max(e.high, e.ahead) < due - BAND - slack:
         return "collapsed"
     if min(e.low, e.ahead) > due + BAND:
         return "exploding"

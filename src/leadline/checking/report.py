@@ -147,7 +147,7 @@ class CheckReport:
         return json.dumps(_finite(data))
 
     def figure(self) -> go.Figure:
-        """Every quantity against width and depth, one curve a parameter, due slopes dashed."""
+        """Quantities over their due powers against width and depth: flat curves are as due."""
         from leadline.checking.figure import check_figure
 
         return check_figure(self)

@@ -201,10 +201,16 @@ def _data(module: Any, problem: str | None) -> tuple[Any, Any]:
     from leadline.problems.losses import loss_value
 
     data = parse(problem, None)
-    x = torch.as_tensor(data.x, dtype=torch.float32)
-    y = torch.as_tensor(data.y, dtype=torch.float32)
+    x = torch.tensor(data.x, dtype=torch.float32)
+    y = torch.tensor(data.y, dtype=torch.float32)
 
     def loss(model: Any, batch: Any) -> Any:
-        return loss_value(data.loss, model(batch[0]), batch[1])
+        f = model(batch[0])
+        if getattr(f, "shape", None) != batch[1].shape:
+            shape = tuple(f.shape) if isinstance(f, torch.Tensor) else type(f).__name__
+            raise ValueError(
+                f"the model puts out {shape}, the problem's targets are {tuple(batch[1].shape)}"
+            )
+        return loss_value(data.loss, f, batch[1])
 
     return (x, y), loss

@@ -39,6 +39,12 @@ def param_groups(
     elif part is not None:
         raise ValueError(f"part={part!r} is for Muon: this plan is for {plan.optimizer.name}")
     kinds = plan.kind_of(model)
+    for x in no_decay:
+        if not any(k.role == x or fnmatchcase(name, x) for name, k in kinds.items()):
+            raise ValueError(
+                f"no_decay: {x!r} is no role and matches no parameter: give roles of this model "
+                f"({', '.join(sorted({k.role for k in kinds.values()}))}) or patterns of names"
+            )
     factors = {id(k): plan.kind_factors(k) for k in kinds.values()}
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     for name, p in model.named_parameters():

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from leadline.errors import check_choice, check_int, check_real
 from leadline.parametrization.optimizers import OPTIMIZERS, Optimizer
 from leadline.parametrization.optimizers import optimizer as named_optimizer
@@ -19,7 +21,7 @@ from leadline.tracing.survey import Ambiguous, Kind, assign, growth, survey
 if TYPE_CHECKING:
     import os
 
-    from torch import Tensor, nn
+    from torch import Tensor
     from torch.optim import Optimizer as TorchOptimizer
 
     from leadline.planning.scheduler import PlanScheduler
@@ -148,8 +150,11 @@ class Plan:
         """The kind of every parameter of a model of the target's size, by name.
 
         Raises:
+            TypeError: it is no module.
             ValueError: the model has another size, or parameters that the plan does not know.
         """
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model is {type(model).__name__}: give a torch.nn.Module")
         own = self._own_names(list(shapes(model)))
         found = {own[n]: s for n, s in shapes(model).items()}
         known = {
@@ -218,7 +223,7 @@ class Plan:
         eps: float = 1e-8,
         betas: tuple[float, float] | None = None,
         *,
-        no_decay: Iterable[str] = (),
+        no_decay: str | Iterable[str] = (),
         part: str | None = None,
         **settings: Any,
     ) -> list[dict[str, Any]]:
@@ -235,9 +240,8 @@ class Plan:
         """
         from leadline.planning.groups import param_groups
 
-        return param_groups(
-            self, model, lr, weight_decay, eps, betas, tuple(no_decay), part, settings
-        )
+        without = (no_decay,) if isinstance(no_decay, str) else tuple(no_decay)
+        return param_groups(self, model, lr, weight_decay, eps, betas, without, part, settings)
 
     def scheduler(
         self, factory: Any, optimizer: TorchOptimizer, lr: float, **settings: Any

@@ -68,7 +68,9 @@ def construct(build: Builder, at: Size, seed: int = 0, meta: bool = False) -> nn
         ValueError: the builder failed, or what it returned cannot be parametrized.
     """
     if not callable(build):
-        raise TypeError(f"build={build!r} cannot be called: give a callable (width, depth)")
+        raise TypeError(
+            f"build is {type(build).__name__}, which cannot be called: give a callable (width, depth)"
+        )
     with seeded(seed):
         try:
             if meta:

@@ -136,8 +136,16 @@ def survey(
         names,
         {p["branch"]: p["layers"] for p in places.values()},
         naming,
-        tuple(dict.fromkeys(folds.obstacles)),
+        tuple(_once(folds.obstacles)),
     )
+
+
+def _once(obstacles: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """One line for all the layers that share it."""
+    out: dict[tuple[str, str], tuple[str, str]] = {}
+    for what, line in obstacles:
+        out.setdefault((what, template(line)), (what, line))
+    return list(out.values())
 
 
 def _with_folds(name: str, k: Kind, folds: multipliers.Folds) -> Kind:
