@@ -115,7 +115,8 @@ if __name__ == "__main__":
         loop(int(width), optimizer, 1, 5)
         print(loop(int(width), optimizer, TIMED, STEPS[int(width)])[0])
         sys.exit()
-    results = {}
+    path = RESULTS / "sweeps.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
     for optimizer in sys.argv[1:] or ("sgd", "adamw"):
         for width in STEPS:
             key = f"{optimizer} {width}"
@@ -126,4 +127,4 @@ if __name__ == "__main__":
     results["machine"] = dict(
         cores=os.cpu_count(), machine=platform.machine(), torch=torch.__version__
     )
-    (RESULTS / "sweeps.json").write_text(json.dumps(results, indent=1) + "\n")
+    path.write_text(json.dumps(results, indent=1) + "\n")

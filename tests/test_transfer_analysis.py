@@ -5,7 +5,7 @@ import pytest
 
 from leadline.transferring.analysis import analyse
 from leadline.transferring.landscapes import landscapes
-from leadline.transferring.optimum import Landscape, loss_at, optimum
+from leadline.transferring.optimum import Landscape, loss_at, optimum, stable
 from leadline.transferring.transfer import from_rows
 
 
@@ -65,11 +65,25 @@ def test_drift_intervals_cover(drift):
     assert hits >= 32
 
 
+def test_the_edge_of_stability():
+    """An optimum does not lie beyond the last rate that trains; in between the nearer rate decides."""
+    x, y = np.arange(5.0), np.array([1.0, 0.6, 0.3, np.inf, np.inf])
+    best = optimum(x, y)
+    assert (best.x, best.edge) == (2.0, "")
+    assert loss_at(x, y, 2.4) == 0.3
+    assert loss_at(x, y, 2.6) == np.inf
+    assert loss_at(x, y, 4.5) == np.inf
+    assert stable(x, y) == 2.0
+    assert stable(x, np.zeros(5)) == np.inf
+    assert np.isnan(stable(x, np.full(5, np.inf)))
+
+
 def test_divergence_counts_as_worse():
     scapes = planted(0.0)
     losses = scapes[128].losses.copy()
     losses[4:] = np.inf
     scapes[128] = Landscape(scapes[128].x, losses)
+    assert stable(scapes[128].x, scapes[128].mean()) == scapes[128].x[3]
     found = analyse("sp", "width", scapes)
     assert found.verdict == "does not transfer"
     assert "diverges at the largest size" in found.reason

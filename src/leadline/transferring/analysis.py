@@ -4,6 +4,7 @@
 - drift: slope of log2(best rate) against log2(size), by least squares over the sizes: doublings of the rate
   per doubling of the size, in the base's units (the plan's factors already applied). 0 is transfer.
 - regret of a size: loss at the base's best rate over loss at the size's own best rate, minus 1.
+- stable up to: the largest rate of the grid below the first at which a seed diverges.
 - sharpness: second derivative of log loss by log2 of the rate at the optimum.
 
 Intervals are 95 % of bootstrap replicates that resample the seeds, the same resample at every rate and size
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from leadline.transferring.optimum import Landscape, loss_at, optimum
+from leadline.transferring.optimum import Landscape, loss_at, optimum, stable
 
 REPLICATES = 400
 DRIFT = 0.25
@@ -36,8 +37,10 @@ class Estimate:
     high: float = float("nan")
 
     def __str__(self) -> str:
-        if not np.isfinite(self.value):
-            return "diverged" if self.value > 0 else "–"
+        if np.isnan(self.value):
+            return "–"
+        if np.isinf(self.value):
+            return f"diverged [{self.low:.3g}, ∞]" if np.isfinite(self.low) else "diverged"
         if np.isnan(self.low):
             return f"{self.value:.3g}"
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
@@ -57,6 +60,8 @@ class SizeResult:
     regret: Estimate
     sharpness: Estimate
     edge: str
+    stable: Estimate
+    """Largest rate of the grid before any seed diverges; inf: none did."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ def analyse(scheme: str, axis: str, landscapes: dict[int, Landscape]) -> AxisRes
                 _estimate(point, draws, "regret", i, np.expm1),
                 _estimate(point, draws, "sharpness", i, lambda v: v),
                 "all diverged" if optimal is None else optimal.edge,
+                _estimate(point, draws, "stable", i, np.exp2),
             )
         )
     drift = _estimate(point, draws, "drift", 0, lambda v: v)
@@ -113,7 +119,9 @@ def _once(
         best = optimum(landscapes[size].x, y)
         found.append((y, best))
     base = found[0][1]
-    out: dict[str, list[float]] = {k: [] for k in ("x", "value", "trusted", "regret", "sharpness")}
+    out: dict[str, list[float]] = {
+        k: [] for k in ("x", "value", "trusted", "regret", "sharpness", "stable")
+    }
     for size, (y, best) in zip(sizes, found, strict=True):
         trusted = float("inf") if base is None else loss_at(landscapes[size].x, y, base.x)
         out["x"].append(float("nan") if best is None else best.x)
@@ -121,6 +129,7 @@ def _once(
         # Between grid points two parabolas may disagree by a little: no loss is below the best.
         regret = float("inf") if best is None else max(trusted - best.value, 0.0)
         out["trusted"].append(trusted)
+        out["stable"].append(stable(landscapes[size].x, y))
         out["sharpness"].append(float("nan") if best is None else best.sharpness)
         out["regret"].append(regret)
     x = np.array(out["x"])
@@ -159,6 +168,8 @@ def _verdict(results: list[SizeResult], drift: Estimate) -> tuple[str, str]:
     if edges:
         where = " and ".join({"low": "downwards", "high": "upwards"}[e] for e in sorted(edges))
         return "undecided", f"the grid does not bracket every optimum: extend lrs {where}"
+    if not np.isfinite(regret.value) and np.isfinite(regret.low):
+        return "undecided", "the base's best rate is at the edge of divergence: trust a smaller one"
     if not np.isfinite(regret.value):
         return "does not transfer", "the base's rate diverges at the largest size"
     if np.isnan(drift.low):
@@ -176,6 +187,8 @@ def _verdict(results: list[SizeResult], drift: Estimate) -> tuple[str, str]:
 def _monotone(results: list[SizeResult]) -> str:
     """Is the largest size better than the base at the base's rate?"""
     first, last = results[0].at_base, results[-1].at_base
+    if np.isinf(last.value) and np.isfinite(last.low):
+        return "undecided"
     if not np.isfinite(last.value) or first.high < last.low:
         return "no"
     return "yes" if last.high < first.low else "undecided"

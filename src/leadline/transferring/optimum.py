@@ -2,7 +2,7 @@
 
 Everything is in log2 of the rate. Seeds are averaged in log loss; a rate at which any seed diverges counts
 as diverged. The optimum is that of a parabola through the points around the smallest mean (two on either
-side where they are finite), kept between its neighbours.
+side where they are finite), kept between its neighbours and away from diverged ones.
 """
 
 from __future__ import annotations
@@ -64,18 +64,27 @@ def optimum(x: np.ndarray, y: np.ndarray) -> Optimum | None:
     if len(near) >= 3:
         c2, c1, c0 = np.polyfit(x[near] - at, y[near], 2)
         if c2 > 0:
-            left = x[best - 1] - at if best > 0 else 0.0
-            right = x[best + 1] - at if best < len(x) - 1 else 0.0
+            left = x[best - 1] - at if best > 0 and finite[best - 1] else 0.0
+            right = x[best + 1] - at if best < len(x) - 1 and finite[best + 1] else 0.0
             step = float(np.clip(-c1 / (2 * c2), left, right))
             value = float(c0 + c1 * step + c2 * step**2)
             at, sharpness = at + step, float(2 * c2)
     return Optimum(at, value, sharpness, "low" if not low else "high" if not high else "")
 
 
+def stable(x: np.ndarray, y: np.ndarray) -> float:
+    """The largest rate (log2) below the first that diverged; inf if none did, nan if all did."""
+    finite = np.isfinite(y)
+    if finite.all():
+        return float("inf")
+    first = int(np.argmin(finite))
+    return float(x[first - 1]) if first else float("nan")
+
+
 def loss_at(x: np.ndarray, y: np.ndarray, rate: float) -> float:
     """Log loss at a rate (log2) between grid points, by a parabola through the nearest three.
 
-    inf where a neighbour diverged, or outside the grid.
+    Between a rate that diverged and one that did not, the nearer decides; inf outside the grid.
     """
     if rate < x[0] - 1e-9 or rate > x[-1] + 1e-9:
         return float("inf")
@@ -85,7 +94,7 @@ def loss_at(x: np.ndarray, y: np.ndarray, rate: float) -> float:
     if on:
         return float(y[on[0]])
     if not np.isfinite(y[pair]).all():
-        return float("inf")
+        return float(y[min(pair, key=lambda i: abs(x[i] - rate))])
     third = min(
         (i for i in (right - 2, right + 1) if 0 <= i < len(x) and np.isfinite(y[i])),
         key=lambda i: abs(x[i] - rate),

@@ -36,11 +36,16 @@ class Transfer:
                 f"rate: {a.monotone}"
             )
         header = ["scheme", "axis", "size", "best lr", f"{self.metric} there", "at base's lr", "regret",
-                  "sharpness", "grid"]  # fmt: skip
+                  "sharpness", "stable to", "grid"]  # fmt: skip
         body = [
             [
                 *(a.scheme, a.axis, str(s.size), str(s.lr), str(s.loss), str(s.at_base)),
-                *(str(s.regret), str(s.sharpness), f"ends {s.edge}" if s.edge else ""),
+                *(
+                    str(s.regret),
+                    str(s.sharpness),
+                    _stable(s.stable.value),
+                    f"ends {s.edge}" if s.edge else "",
+                ),
             ]
             for a in self.axes
             for s in a.sizes
@@ -57,6 +62,10 @@ class Transfer:
         from leadline.transferring.figure import transfer_figure
 
         return transfer_figure(self)
+
+
+def _stable(rate: float) -> str:
+    return "all" if rate == math.inf else "none" if math.isnan(rate) else f"{rate:.3g}"
 
 
 def _finite(x: Any) -> Any:
