@@ -56,7 +56,7 @@ def test_sections_say_everything(toy):
         assert s.anchor == f"claim-{number}"
         assert claim(number).sentence in s.sentence
         assert f"--claims {number} " in s.command
-        assert any(p.startswith("Rule, fixed before the data. ") for p in s.paragraphs)
+        assert any(p.startswith("The rule. ") for p in s.paragraphs)
         assert s.figures
         for f in s.figures:
             assert isinstance(f, Drawing)

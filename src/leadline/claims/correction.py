@@ -144,16 +144,14 @@ def found(data: Data) -> Sequence[str]:
         f"{e('sgd', 'reused', 'own_1')} with SGD, {e('adamw', 'reused', 'own_1')} with AdamW, "
         "true backpropagation).",
         "Beside it: with true backpropagation that movement is aligned with W₂ᵀz, so the blocks' "
-        "effects on the output "
-        f"add up: Δf grows like L^{e('sgd', 'reused', 'output')} (SGD) and "
-        f"L^{e('adamw', 'reused', 'output')} (AdamW), "
-        "towards √L. With independent backward weights the output is stable "
-        f"(L^{e('sgd', 'independent', 'output')}), but the backward features move like "
-        f"L^{e('sgd', 'independent', 'backward')} after one step and "
-        f"L^{e('sgd', 'independent', 'backward', -1)} after "
-        f"{data['steps']}. So at fixed rate the corrected scheme has no infinite-depth limit in "
-        "either case; it helps at "
-        "moderate depth, where √L is a moderate factor.",
+        "effects on the output add up: Δf grows with depth, with exponent "
+        f"{e('sgd', 'reused', 'output')} (SGD) and {e('adamw', 'reused', 'output')} (AdamW), towards "
+        "the ½ of √L. With independent backward weights the output is stable (exponent "
+        f"{e('sgd', 'independent', 'output')}), but the backward features are not: Δz has exponent "
+        f"{e('sgd', 'independent', 'backward')} after one step and "
+        f"{e('sgd', 'independent', 'backward', -1)} after {data['steps']}. So at a fixed rate the "
+        "corrected scheme has no infinite-depth limit in either case; it helps at moderate depth, "
+        "where √L is a moderate factor.",
     )
 
 

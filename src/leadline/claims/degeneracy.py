@@ -144,13 +144,13 @@ def figures(data: Data) -> Sequence[Drawing]:
     v, w = (np.asarray(data[k], float) for k in ("over_width", "over_depth"))
     p = Panels(
         [
-            f"Over depth, L = {data['depth']}, n = {data['widths'][-1]}",
-            "Smallest over depth times, over width",
-            f"Smallest over depth times, over depth, n = {data['width']}",
+            f"Over depth time, L = {data['depth']}",
+            f"Over width, L = {data['depth']}",
+            f"Over depth, n = {data['width']}",
         ],
         columns=3,
     )
-    label = "λ_min/λ_mean of Φ"
+    label = "smallest/mean eigenvalue"
     colors = (GREY, GREEN, ORANGE, BLUE, PURPLE)
     p.panel(0, "depth time t = l/L", label, log_y=True)
     for i, step in enumerate(data["steps"]):

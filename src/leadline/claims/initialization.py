@@ -281,9 +281,7 @@ def figures(data: Data) -> Sequence[Drawing]:
 def found(data: Data) -> Sequence[str]:
     """The numbers in words."""
     w, d = width_exponents(data), depth_exponents(data)
-    listed = "; ".join(
-        f"{name} {w[k]} in width, {d[k].value:.3f} in depth" for k, name in KERNELS.items()
-    )
+    listed = "; ".join(f"{name} {w[k]} in width, {d[k]} in depth" for k, name in KERNELS.items())
     return (
         f"Exponents of the errors: {listed}.",
         f"Reusing W in the backward pass changes the mean tangent kernel by {coupling(data)} at n "

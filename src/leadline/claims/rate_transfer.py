@@ -83,7 +83,7 @@ def figures(data: Data) -> Sequence[Drawing]:
                 y = np.where(np.isfinite(y), y, np.nan)
                 p.line(x, y, f"L = {depth}", shade, symbol=SYMBOLS[k % len(SYMBOLS)])
         found = "; ".join(
-            f"{NAMES[s]} {rates.axis(data, optimizer, s).drift}" for s in rates.SCHEMES
+            f"{NAMES[s]} {_short(rates.axis(data, optimizer, s).drift)}" for s in rates.SCHEMES
         )
         alt = (
             f"Three panels, one a scheme, {OPTIMIZERS[optimizer]}: training loss against the "
@@ -145,7 +145,7 @@ def found(data: Data) -> Sequence[str]:
         said = []
         for scheme in rates.SCHEMES:
             a = rates.axis(data, optimizer, scheme)
-            said.append(f"{NAMES[scheme]} {a.drift} ({a.verdict}: {a.reason})")
+            said.append(f"{NAMES[scheme]} {_short(a.drift)} ({a.verdict}: {a.reason})")
         out.append(f"{OPTIMIZERS[optimizer]}, drift over depth: " + "; ".join(said) + ".")
     return out
 
