@@ -1,7 +1,8 @@
-"""The README's section on the paper's claims, from a finished study: ./dev bench readme_study DIR
+"""What README.md and docs/findings.md say of a finished study: ./dev bench readme_study DIR
 
-Writes the table between the README's markers and the main picture, docs/study.svg, drawn by headless
-Chromium (without it the picture stays as it is). Nothing is measured: `leadline study` did that.
+Writes between their markers: verdict tables, the findings with their numbers and commands, and the main
+picture, docs/study.svg, drawn by headless Chromium (without it the picture stays as it is). Nothing is
+measured: `leadline study` did that.
 """
 
 from __future__ import annotations
@@ -38,21 +39,59 @@ def table(study: Study) -> str:
     return "\n".join(lines)
 
 
-def section(study: Study) -> str:
-    """Table, picture, and how they were made."""
+def origin(study: Study) -> str:
+    """How it was made."""
     made = study.made[PICTURED]
     days = sorted({str(m["date"]) for m in study.made.values()})
     versions = ", ".join(f"{k} {v}" for k, v in dict(made["versions"]).items())
-    alt = claim(PICTURED).figures(study.data[PICTURED])[0].alt
-    return "\n\n".join(
-        [
-            BEGIN,
-            table(study),
-            f"![{alt}](docs/{PICTURE.name})",
-            f"`{study.command()}` on {', '.join(days)}; {made['machine']}; {versions}.",
-            END,
-        ]
+    minutes = sum(float(m["seconds"]) for m in study.made.values()) / 60
+    return (
+        f"`{study.command()}` on {', '.join(days)}: {minutes:.0f} minutes of one-thread processes "
+        f"(cells that claims share counted twice); {made['machine']}; {versions}."
     )
+
+
+def picture(study: Study, path: str) -> str:
+    """The main figure with its text alternative."""
+    alt = claim(PICTURED).figures(study.data[PICTURED])[0].alt
+    return f"![{alt}]({path})"
+
+
+def short(study: Study) -> str:
+    """For the README."""
+    return "\n\n".join([table(study), picture(study, f"docs/{PICTURE.name}"), origin(study)])
+
+
+def long(study: Study) -> str:
+    """For docs/findings.md: every statement, the numbers in words, the commands."""
+    out = [origin(study), picture(study, PICTURE.name)]
+    for number, judged in study.verdicts.items():
+        c, v = claim(number), judged.headline
+        value = interval(v.value, v.low, v.high)
+        out.append(f"## {number}. {c.title}: {v.words}")
+        out.append(f"> {c.sentence} ({c.where})")
+        out.append(f"**{MARKS[v.verdict]}**: {v.number} {value}. {c.rule}")
+        out += c.found(study.data[number])
+        if judged.parts:
+            rows = [
+                "| | statement | from | verdict | number | value, 95 % |",
+                "| --- | --- | --- | --- | --- | --- |",
+            ]
+            for p in judged.parts:
+                value = interval(p.verdict.value, p.verdict.low, p.verdict.high)
+                said = "paper" if p.claimed else "beside it"
+                cells = (
+                    p.key,
+                    p.statement,
+                    said,
+                    MARKS[p.verdict.verdict],
+                    p.verdict.number,
+                    value,
+                )
+                rows.append("| " + " | ".join(x.replace("|", "\\|") for x in cells) + " |")
+            out.append("\n".join(rows))
+        out.append(f"`{study.command(number)}`")
+    return "\n\n".join(out)
 
 
 def draw(study: Study) -> bool:
@@ -84,16 +123,19 @@ def draw(study: Study) -> bool:
 
 
 def main(folder: str) -> None:
-    """Rewrite the README's section."""
+    """Rewrite what stands between the markers."""
     study = load(folder)
-    readme = ROOT / "README.md"
-    text = readme.read_text("utf-8")
-    if BEGIN not in text or END not in text:
-        sys.exit(f"README.md has no line {BEGIN!r} before {END!r}: add both")
-    pattern = re.escape(BEGIN) + ".*?" + re.escape(END)
-    readme.write_text(re.sub(pattern, lambda _: section(study), text, flags=re.S), "utf-8")
-    drawn = draw(study)
-    print(json.dumps({"claims": list(study.verdicts), "picture": drawn}))
+    for path, text in (
+        (ROOT / "README.md", short(study)),
+        (ROOT / "docs" / "findings.md", long(study)),
+    ):
+        old = path.read_text("utf-8")
+        if BEGIN not in old or END not in old:
+            sys.exit(f"{path.name} has no line {BEGIN!r} before {END!r}: add both")
+        pattern = re.escape(BEGIN) + ".*?" + re.escape(END)
+        new = f"{BEGIN}\n\n{text}\n\n{END}"
+        path.write_text(re.sub(pattern, lambda _, new=new: new, old, flags=re.S), "utf-8")
+    print(json.dumps({"claims": list(study.verdicts), "picture": draw(study)}))
 
 
 if __name__ == "__main__":
