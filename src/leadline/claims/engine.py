@@ -51,8 +51,8 @@ def measure(
             progress(step=done, steps=len(wanted), branch=cell.label)
     if failed:
         raise RuntimeError(
-            f"{len(failed)} of {len(todo)} cells failed, the first: {failed[0]}; the others are in "
-            f"{str(store.path)!r}: the same call measures what is missing"
+            f"{len(failed)} of {len(todo)} cells failed, the first: {failed[0]}; the others are "
+            f"in {str(store.path)!r}: the same call measures what is missing"
         )
     return {i: dict(store.get(i).curves) for i in wanted}
 

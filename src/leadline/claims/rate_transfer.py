@@ -26,14 +26,11 @@ NAMES = {
 OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
 RULE = (
     "leadline transfer's verdict on the training loss: a rate transfers over depth if its drift "
-    "(doublings of the best "
-    "rate per doubling of depth) is within ±0.25 and trusting the shallowest network's best rate "
-    "costs the deepest at "
-    "most 5 % of loss, both with whole 95 % intervals; it does not if the drift is beyond, the "
-    "cost is above, or the rate "
-    "diverges. The claim holds if rates transfer under the correction with every optimizer "
-    "measured, fails if they do "
-    "not with one, otherwise it is undecided."
+    "(doublings of the best rate per doubling of depth) is within ±0.25 and trusting the "
+    "shallowest network's best rate costs the deepest at most 5 % of loss, both with whole 95 % "
+    "intervals; it does not if the drift is beyond, the cost is above, or the rate diverges. The "
+    "claim holds if rates transfer under the correction with every optimizer measured, fails if "
+    "they do not with one, otherwise it is undecided."
 )
 
 
@@ -87,9 +84,8 @@ def figures(data: Data) -> Sequence[Drawing]:
         )
         alt = (
             f"Three panels, one a scheme, {OPTIMIZERS[optimizer]}: training loss against the "
-            "learning rate of the "
-            "shallowest network, one curve a depth. Drift of the best rate, doublings per "
-            f"doubling of depth: {found}."
+            "learning rate of the shallowest network, one curve a depth. Drift of the best rate, "
+            f"doublings per doubling of depth: {found}."
         )
         out.append(
             Drawing(

@@ -161,8 +161,7 @@ def check_arguments(
     if preset == "full" and source == "digits":
         raise ValueError(
             "preset='full' needs more samples than problem='digits' has: give "
-            "problem='cifar10:PATH', or "
-            "preset='standard'"
+            "problem='cifar10:PATH', or preset='standard'"
         )
     return wanted, Setting(preset, source, seed, device)
 
