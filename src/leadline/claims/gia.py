@@ -266,14 +266,11 @@ def _followed(data: Data) -> Part:
 
 def _first_step(data: Data) -> Part:
     """The closed forms of the identity network."""
-    deepest = data["identity_depths"][-1]
-    ratios = [
-        jackknife(
-            lambda v, due=identity_limit(c, deepest): float(v.mean()) / due,
-            np.asarray(data["identity"][c][-1], float),
-        )
-        for c in COUPLINGS
-    ]
+    ratios = []
+    for c in COUPLINGS:
+        due = identity_limit(c, data["identity_depths"][-1])
+        measured = np.asarray(data["identity"][c][-1], float)
+        ratios.append(jackknife(lambda v, due=due: float(v.mean()) / due, measured))
     rule = (
         "First step of the identity network, one sample: measured over the closed form "
         "T(1+T/L)^(L−1) (true backpropagation) and (1+T/L)^L − 1 (independent). Holds if both "
