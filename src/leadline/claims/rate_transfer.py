@@ -70,15 +70,23 @@ def figures(data: Data) -> Sequence[Drawing]:
     for optimizer in data["optimizers"]:
         p = Panels([NAMES[s] for s in rates.SCHEMES], columns=3)
         x = data["lrs"][optimizer]
+        curves = {s: _means(rates.losses(data, optimizer, s, "loss")) for s in rates.SCHEMES}
+        every = np.stack(list(curves.values()))
+        low, high = np.nanmin(every), np.nanmin(every) * 8
+        last = int(np.isfinite(every).any((0, 1)).nonzero()[0].max())
         for i, scheme in enumerate(rates.SCHEMES):
-            v = rates.losses(data, optimizer, scheme, "loss")
-            p.panel(i, "rate of the shallowest network", "training loss", log_x=True, log_y=True)
-            p.figure.update_xaxes(range=[np.log10(x[0]), np.log10(x[-1])])
+            ticks = [float(f"{r:.1g}") for r in x[:: max(len(x) // 3, 1)]]
+            p.panel(i, "rate of the shallowest network", "training loss", sizes=ticks, log_y=True)
+            edges = [np.log10(x[0]) - 0.05, np.log10(x[last]) + 0.05]
+            p.figure.update_xaxes(range=edges, row=1, col=i + 1)
+            top = min(high, float(np.nanmax(every)))
+            span = [np.log10(low) - 0.03, np.log10(top) + 0.03]
+            p.figure.update_yaxes(range=span, row=1, col=i + 1)
             for k, depth in enumerate(depths):
                 shade = sample_colorscale("Viridis", [0.85 * k / max(len(depths) - 1, 1)])[0]
-                y = np.exp(np.log(v[k]).mean(1))
-                y = np.where(np.isfinite(y), y, np.nan)
-                p.line(x, y, f"L = {depth}", shade, symbol=SYMBOLS[k % len(SYMBOLS)])
+                p.line(
+                    x, curves[scheme][k], f"L = {depth}", shade, symbol=SYMBOLS[k % len(SYMBOLS)]
+                )
         found = "; ".join(
             f"{NAMES[s]} {_short(rates.axis(data, optimizer, s).drift)}" for s in rates.SCHEMES
         )
@@ -93,6 +101,12 @@ def figures(data: Data) -> Sequence[Drawing]:
             )
         )
     return out
+
+
+def _means(v: np.ndarray) -> np.ndarray:
+    """Geometric means over seeds, nan where one diverged: (depths, lrs)."""
+    y = np.exp(np.log(v).mean(-1))
+    return np.where(np.isfinite(y), y, np.nan)
 
 
 def tables(data: Data) -> Sequence[Table]:
