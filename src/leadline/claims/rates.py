@@ -43,9 +43,10 @@ SIZES: dict[str, dict[str, Any]] = {
 
 DESIGN = (
     "ResNets in PyTorch's convention with blocks h + W₂ relu(W₁h), all ten classes, "
-    "cross-entropy. Every scheme trains every depth at every learning rate of a grid of "
-    "doublings; rates are those of the shallowest network, carried to depth by the scheme, so "
-    "that a scheme transfers if its best rate does not drift. A parabola through the losses "
+    "cross-entropy, one pass over the data in small batches, so that no sample is seen twice and "
+    "training and test loss mean the same. Every scheme trains every depth at every learning "
+    "rate of a grid; rates are those of the shallowest network, carried to depth by the scheme, "
+    "so that a scheme transfers if its best rate does not drift. A parabola through the losses "
     "around the best rate gives the optimum; intervals are of a bootstrap over seeds, as in "
     "leadline transfer."
 )
