@@ -26,16 +26,22 @@ FLAGS = "--headless --no-sandbox --disable-gpu --disable-background-networking -
 
 
 def table(study: Study) -> str:
-    """Claims, and below each the parts that are judged apart from it."""
-    lines = ["| | claim | verdict | number | value, 95 % |", "| --- | --- | --- | --- | --- |"]
+    """One row a claim; what was found beside it by key and mark."""
+    lines = ["| | claim | verdict | number | value, 95 % | beside it |"]
+    lines += ["| --- | --- | --- | --- | --- | --- |"]
     for number, judged in study.verdicts.items():
-        rows = [(f"**{number}**", f"**{claim(number).title}**", judged.headline)]
-        rows += [
-            (p.key, f"beside it: {p.statement}", p.verdict) for p in judged.parts if not p.claimed
-        ]
-        for key, words, v in rows:
-            value = interval(v.value, v.low, v.high)
-            lines.append(f"| {key} | {words} | {MARKS[v.verdict]} | {v.number} | {value} |")
+        v = judged.headline
+        beside = [f"{p.key} {MARKS[p.verdict.verdict][0]}" for p in judged.parts if not p.claimed]
+        value = interval(v.value, v.low, v.high)
+        cells = (
+            str(number),
+            claim(number).title,
+            MARKS[v.verdict],
+            v.number,
+            value,
+            ", ".join(beside),
+        )
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -59,7 +65,12 @@ def picture(study: Study, path: str) -> str:
 
 def short(study: Study) -> str:
     """For the README."""
-    return "\n\n".join([table(study), picture(study, f"docs/{PICTURE.name}"), origin(study)])
+    note = (
+        "Beside it: statements found on the way, by their number in the findings; they never enter a "
+        "claim's verdict."
+    )
+    shown = picture(study, f"docs/{PICTURE.name}")
+    return "\n\n".join([table(study), note, shown, origin(study)])
 
 
 def long(study: Study) -> str:
@@ -106,6 +117,13 @@ def draw(study: Study) -> bool:
         template="plotly_white", width=1000, height=800, title=None, font={"size": 13},
         legend={"orientation": "h", "y": -0.1, "yanchor": "top"}, margin={"t": 40, "b": 120},
     )  # fmt: skip
+    # 1, 2, 5 on logarithmic axes, in plain numbers.
+    plain = [m * 10.0**k for k in range(-6, 3) for m in (1, 2, 5)]
+    figure.for_each_yaxis(
+        lambda y: (
+            y.update(tickvals=plain, ticktext=[f"{v:g}" for v in plain]) if y.type == "log" else y
+        )
+    )
     with tempfile.TemporaryDirectory() as folder, sync_api.sync_playwright() as p:
         page = Path(folder) / "figure.html"
         figure.write_html(page, include_plotlyjs=True)

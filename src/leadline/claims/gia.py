@@ -316,7 +316,7 @@ def figures(data: Data) -> Sequence[Drawing]:
     name = f"dense depth-μP networks, n = {data['dense_width']}"
     p.estimates(data["dense_depths"], found, name, BLUE, symbol="circle-open", mode="markers")
     first = gap_at(data["curves"]["depth-mup"], 0, step).value
-    p.theory(*power(depths, abs(first), -0.5), "as claimed: vanishing like L^−½", GREY)
+    p.theory(*power(depths, abs(first), -0.5), "as claimed: vanishing like 1/√L", GREY)
 
     p.panel(1, "training step", "training loss", log_y=True)
     curves = stacked(data["curves"]["depth-mup"])[:, :, -1]
