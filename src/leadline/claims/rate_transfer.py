@@ -73,7 +73,7 @@ def figures(data: Data) -> Sequence[Drawing]:
         curves = {s: _means(rates.losses(data, optimizer, s, "loss")) for s in rates.SCHEMES}
         every = np.stack(list(curves.values()))
         low, high = np.nanmin(every), np.nanmin(every) * 8
-        last = int(np.isfinite(every).any((0, 1)).nonzero()[0].max())
+        last = int(np.flatnonzero(np.isfinite(every).any(axis=(0, 1)))[-1])
         for i, scheme in enumerate(rates.SCHEMES):
             ticks = [float(f"{r:.1g}") for r in x[:: max(len(x) // 3, 1)]]
             p.panel(i, "rate of the shallowest network", "training loss", sizes=ticks, log_y=True)

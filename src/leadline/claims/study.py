@@ -123,8 +123,7 @@ def study(
     cells = {number: c.cells(setting) for number, c in chosen.items()}
     with Store(folder / "store") as store:
         everything = [cell for named in cells.values() for cell in named.values()]
-        here = engine.choose(device, workers)
-        found = engine.measure(everything, store, here, resume=resume, progress=progress)
+        found = engine.measure(everything, store, workers=workers, resume=resume, progress=progress)
         spent = {n: engine.seconds(named, store) for n, named in cells.items()}
     made = _made(setting)
     for number, c in chosen.items():
