@@ -2,6 +2,9 @@
 
 import json
 import pickle
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -56,7 +59,7 @@ def test_sections_say_everything(toy):
         assert s.anchor == f"claim-{number}"
         assert claim(number).sentence in s.sentence
         assert f"--claims {number} " in s.command
-        assert any(p.startswith("Rule, fixed before the data. ") for p in s.paragraphs)
+        assert any(p.startswith("The rule. ") for p in s.paragraphs)
         assert s.figures
         for f in s.figures:
             assert isinstance(f, Drawing)
@@ -114,6 +117,27 @@ def test_resumes_after_a_kill(tmp_path, monkeypatch):
     assert second.verdicts == first.verdicts
     study(**how, resume=False)
     assert len(ran) == 2 * total
+
+
+def test_resumes_after_sigkill(tmp_path):
+    """Killed without a word after its third cell; what was stored is not measured again."""
+    command = [sys.executable, "-m", "leadline", "study", "--claims", "3", "--preset", TOY]
+    command += ["--out", str(tmp_path), "--workers", "1", "--quiet"]
+    victim = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    lines = tmp_path / "store"
+    deadline = time.monotonic() + 60
+    while sum(f.read_bytes().count(b"\n") for f in lines.glob("runs-*.jsonl")) < 3:
+        assert victim.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    victim.kill()
+    victim.wait()
+    before = outline([3], preset=TOY, out=tmp_path)
+    assert 3 <= before.stored < before.cells
+    seen = []
+    done = study([3], preset=TOY, out=tmp_path, workers=1, progress=lambda **kw: seen.append(kw))
+    assert seen[0]["step"] == before.stored
+    assert done.verdicts[3].headline.verdict in VERDICTS
 
 
 def test_a_failed_cell_keeps_the_others(tmp_path, monkeypatch):

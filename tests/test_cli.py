@@ -111,16 +111,30 @@ def test_every_flag_arrives():
 def test_out_holds_the_results_and_a_figure(tmp_path):
     out = tmp_path / "new" / "folder"
     result = call("solve", *SMALL, *SIZE, "--out", out, "--json")
-    names = {"trajectory.safetensors", "result.json", "figure.html", "page.json", "checkpoint.safetensors"}
+    names = {
+        "trajectory.safetensors",
+        "result.json",
+        "figure.html",
+        "page.json",
+        "checkpoint.safetensors",
+    }
     assert {p.name for p in out.iterdir()} == names
     assert json.loads((out / "result.json").read_text()) == json.loads(result.stdout)
     loaded = ll.Trajectory.load(out / "trajectory.safetensors")
     assert loaded.train_loss.tolist() == json.loads(result.stdout)["train_loss"]
     assert "wrote" in result.stderr
     call("limit", *SMALL, *SIZE, "--rtol", 0.9, "--seeds", 2, "--out", tmp_path / "l")
-    assert {p.name for p in (tmp_path / "l").iterdir()} == {"result.json", "figure.html", "page.json"}
+    assert {p.name for p in (tmp_path / "l").iterdir()} == {
+        "result.json",
+        "figure.html",
+        "page.json",
+    }
     call("kernels", "--problem", PROBLEM, "--out", tmp_path / "k")
-    assert {p.name for p in (tmp_path / "k").iterdir()} == {"result.json", "figure.html", "page.json"}
+    assert {p.name for p in (tmp_path / "k").iterdir()} == {
+        "result.json",
+        "figure.html",
+        "page.json",
+    }
     call("compare", *SMALL, "--sizes", "16x1", "--scheme", "ntk", "--out", tmp_path / "c")
     assert {p.name for p in (tmp_path / "c").iterdir()} == {
         "compare.json",

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leadline.reporting.page import Page, Section, render, write
+from leadline.reporting.page import Page, Section, Table, render, write
 from leadline.reporting.page_axes import log_ticks, ticks
 from leadline.reporting.page_colours import contrast, dark, dark_scale, lab, parse
 from leadline.reporting.page_figures import drawable, text_only
@@ -147,6 +147,24 @@ def test_any_name_is_shown_as_it_is(name):
     )
 
 
+def test_no_end_of_a_script_is_in_the_figures():
+    for page in (ordinary(), hostile()):
+        held = re.findall(
+            r'<script type="application/json" data-for="[^"]*">(.*?)</script>', render(page)
+        )
+        assert len(held) == sum(len(s.figures) for s in page.sections)
+        for text in held:
+            assert "<" not in text
+            json.loads(text)
+
+
+def test_verdicts_in_tables_are_marked():
+    rows = (("a", "holds"), ("b", "<fails>"))
+    text = render(Page("t", (), (Section("x", "x", tables=(Table(("", "verdict"), rows),)),)))
+    assert text.count('class="verdict holds"') == 1
+    assert "&lt;fails&gt;</td>" in text
+
+
 def test_figures_show_tags_as_text():
     assert text_only({"name": "<b>x</b> & <a href='y'>"}) == {
         "name": "&lt;b&gt;x&lt;/b&gt; &amp; &lt;a href='y'&gt;"
@@ -252,6 +270,18 @@ def test_stacked_panels_all_have_axis_titles_and_numbers():
             assert layout[k + i]["showticklabels"] is True
 
 
+def test_titles_of_panels_side_by_side_wrap():
+    from plotly.subplots import make_subplots
+
+    title = "a title that is far too long for a third, n = 64"
+    made = make_subplots(rows=1, cols=3, subplot_titles=[title, "b", "c"])
+    wide = drawable(made)["wide"]
+    lines = wide["annotations"][0]["text"].split("<br>")
+    assert len(lines) > 1
+    assert " ".join(lines).replace("\N{NO-BREAK SPACE}", " ") == title
+    assert "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}64" in lines[-1]
+
+
 def test_colour_bars_follow_their_panels():
     from plotly.subplots import make_subplots
 
@@ -275,6 +305,10 @@ def test_ticks_of_log_axes():
     log_ticks(made, layout)
     assert layout["yaxis"]["dtick"] == "D2"  # 1/32 … 2/4: 1.2 decades
     assert layout["xaxis"]["dtick"] == "D2"  # 4 … 32
+    made.data[0].error_y = {"type": "data", "array": [0.2499, 0, 0, 0]}
+    layout = json.loads(made.to_json())["layout"]
+    log_ticks(made, layout)
+    assert layout["yaxis"]["dtick"] == 1  # the bar ends at 0.0001
     layout["xaxis"] = {"type": "log", "tickvals": [4, 32]}
     log_ticks(made, layout)
     assert "dtick" not in layout["xaxis"]

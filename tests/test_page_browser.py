@@ -3,41 +3,14 @@
 Needs Chromium and playwright's Python package; `./dev test` installs Chromium where it can.
 """
 
-import shutil
 import sys
-import time
 
 import pytest
 
 from leadline.reporting.page import write
 from leadline.reporting.page_colours import contrast
+from page_browser import SIZES, Opened, opens_well
 from page_samples import ATTACKS, hostile, ordinary
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="pip install 'leadline[dev]'")
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM, reason="NO BROWSER: reports were not opened; apt-get install chromium"
-)
-
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-).split()
-SIZES = ((360, 740), (820, 1180), (1400, 900))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """With a new, empty profile."""
-    with sync_api.sync_playwright() as p:
-        try:
-            made = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        except sync_api.Error as error:
-            pytest.skip(f"NO BROWSER: {CHROMIUM} does not start: {str(error).splitlines()[0]}")
-        yield made
-        made.close()
 
 
 @pytest.fixture(scope="module")
@@ -47,27 +20,6 @@ def files(tmp_path_factory):
     return {k: write(page, folder / f"{k}.html").as_uri() for k, page in made.items()}
 
 
-class Opened:
-    """A page with what it said and asked for."""
-
-    def __init__(self, context, address, size=SIZES[2], scheme="light"):
-        self.page = context.new_page()
-        self.said, self.asked = [], []
-        self.page.on("console", lambda m: self.said.append(f"{m.type}: {m.text}"))
-        self.page.on("pageerror", lambda e: self.said.append(str(e)))
-        self.page.on("request", lambda r: self.asked.append(r.url))
-        self.page.emulate_media(color_scheme=scheme)
-        self.page.set_viewport_size({"width": size[0], "height": size[1]})
-        started = time.perf_counter()
-        self.page.goto(address)
-        self.loaded = time.perf_counter() - started
-        self.page.wait_for_selector("html[data-drawn=all]", state="attached")
-        self.drawn = time.perf_counter() - started
-
-    def all(self, selector, script):
-        return self.page.eval_on_selector_all(selector, f"all => all.map(e => {script})")
-
-
 @pytest.fixture
 def opened(browser, files):
     context = browser.new_context()
@@ -75,42 +27,12 @@ def opened(browser, files):
     context.close()
 
 
-# Text with its colour and that of the ground below it, as "rgb(…)".
-COLOURS = """() => [...document.querySelectorAll("body *")].filter(e =>
-  [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) &&
-  !e.closest("script, noscript, style, svg") && e.checkVisibility()
-).map(e => {
-  let ground = e;
-  const of = (x) => getComputedStyle(x).backgroundColor;
-  while (ground.parentElement && of(ground) === "rgba(0, 0, 0, 0)") ground = ground.parentElement;
-  return [e.tagName + "." + e.className, getComputedStyle(e).color, of(ground)];
-})"""
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("name", ["ordinary", "hostile"])
-def test_a_page_is_drawn_quietly_and_fits(opened, files, name, size, scheme):
-    one = opened(name, size=size, scheme=scheme)
-    print(f"{name} {size} {scheme}: open {one.loaded:.2f} s, all drawn {one.drawn:.2f} s",
-          file=sys.stderr)  # fmt: skip
-    assert one.said == []
-    assert [u for u in one.asked if not u.startswith("data:")] == [files[name]]
-    # Every figure has its marks, inside the window.
-    plots = one.page.locator(".plot")
-    marks = one.all(".plot", "e.querySelectorAll('.point, .heatmaplayer image').length")
-    assert plots.count() == len(marks)
-    assert min(marks) >= 1
-    assert one.page.evaluate("document.documentElement.scrollWidth") <= size[0]
-    for left, right in one.all(".plot, .plot svg", "[e.getBoundingClientRect().left, "
-                               "e.getBoundingClientRect().right]"):  # fmt: skip
-        assert left >= 0
-        assert right <= size[0]
-    # Every link leads somewhere.
-    for href in one.all("a", "e.getAttribute('href')"):
-        assert href.startswith("data:") or one.page.locator(f"[id='{href[1:]}']").count() == 1
-    for text, colour, ground in one.page.evaluate(COLOURS):
-        assert contrast(colour, ground) >= 4.5, (text, colour, ground)
+def test_a_page_is_drawn_quietly_and_fits(browser, files, name, size, scheme):
+    loaded, drawn = opens_well(browser, files[name], size, scheme)
+    print(f"{name} {size} {scheme}: open {loaded:.2f} s, drawn {drawn:.2f} s", file=sys.stderr)
 
 
 def test_hostile_names_do_nothing_and_are_shown(opened):

@@ -7,7 +7,7 @@ import pytest
 
 import leadline as ll
 from leadline.reporting import progress as progresses
-from leadline.reporting.figures import comparison_figure, kernels_figure, result_figure
+from leadline.reporting.figures import comparison_figure, result_figure
 from leadline.reporting.progress import Progress, duration, line, size
 from leadline.reporting.series import loss_curves, result_curves
 from leadline.reporting.tables import number, text_table, with_error

@@ -27,13 +27,10 @@ LAST = 3
 
 DESIGN = (
     "ResNets with blocks h + α·W₂ tanh(W₁h), 4 samples of two classes, squared error, hidden "
-    "weights trained by "
-    "full-batch SGD or AdamW from f = 0 for a few steps at a rate fixed over depth (each scheme's "
-    "own depth factors "
-    "apart). After each step: the movement that W₁'s update alone makes in its output, RMS(ΔW₁h), "
-    "over all blocks; the "
-    "movement of the output f, of the stream h_L and of the backward features z₀ = n·∂f/∂h₀. True "
-    "backpropagation and "
+    "weights trained by full-batch SGD or AdamW from f = 0 for a few steps at a rate fixed over "
+    "depth (each scheme's own depth factors apart). After each step: the movement that W₁'s "
+    "update alone makes in its output, RMS(ΔW₁h), over all blocks; the movement of the output f, "
+    "of the stream h_L and of the backward features z₀ = n·∂f/∂h₀. True backpropagation and "
     "independent backward weights. Exponents in depth are fitted over the three largest depths."
 )
 

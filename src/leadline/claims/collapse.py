@@ -22,11 +22,9 @@ SCHEME = "depth-mup"
 DUE, MARGIN = -0.5, 0.1
 RULE = (
     "Collapse at L^−½ is a definite exponent. The claim holds if the exponent of RMS(ΔW₁h) in "
-    "depth is within −½ ± 0.1 "
-    "with its whole 95 % interval after the first and after the last step, for SGD and for AdamW, "
-    "with true and with "
-    "independent backward weights; it fails if one interval lies outside; otherwise it is "
-    "undecided."
+    "depth is within −½ ± 0.1 with its whole 95 % interval after the first and after the last "
+    "step, for SGD and for AdamW, with true and with independent backward weights; it fails if "
+    "one interval lies outside; otherwise it is undecided."
 )
 
 
@@ -93,10 +91,9 @@ def figures(data: Data) -> Sequence[Drawing]:
     e = blocks.depth_exponent(data, _names("sgd")[0], "own_1", 1)
     alt = (
         f"Four panels, SGD and AdamW, after one and after {steps} steps: the RMS movement of the "
-        "first internal "
-        "layer's output by its own update falls with depth along a line of slope −½ (SGD, first "
-        f"step: {e}) for both "
-        "kinds of backward weights, while the output's movement stays level."
+        "first internal layer's output by its own update falls with depth along a line of slope "
+        f"−½ (SGD, first step: {e}) for both kinds of backward weights, while the output's "
+        "movement stays level."
     )
     return (Drawing(p.figure, "The first internal layer's own update over depth, depth-μP", alt),)
 
@@ -108,13 +105,11 @@ def found(data: Data) -> Sequence[str]:
     u = blocks.values(data, _names("sgd")[0], "own_2", 1).mean(0)
     return (
         f"SGD, first step: RMS(ΔW₁h) falls from {v[0]:.3f} at L = {depths[0]} to {v[-1]:.3f} at L "
-        f"= {depths[-1]}. W₂'s "
-        f"own update falls from {u[0]:.3f} to {u[-1]:.3f}: for the last layer of a branch this is "
-        "by design, since α times "
-        "it is O(1/L) a block, which adds up to O(1).",
+        f"= {depths[-1]}. W₂'s own update falls from {u[0]:.3f} to {u[-1]:.3f}: for the last "
+        "layer of a branch this is by design, since α times it is O(1/L) a block, which adds up "
+        "to O(1).",
         "The collapse is W₁'s alone: its features u₁ = W₁h still move with the stream, and the "
-        "network as a whole "
-        "learns at every depth (7c).",
+        "network as a whole learns at every depth (7c).",
     )
 
 
@@ -123,8 +118,8 @@ CLAIM = Claim(
     title="Collapse in two-layer blocks",
     sentence=(
         "In two-layer residual blocks the same mechanism causes feature-learning collapse in the "
-        "first internal layer "
-        "at large depth, a structural explanation for the empirical failure of depth-μP."
+        "first internal layer at large depth, a structural explanation for the empirical failure "
+        "of depth-μP."
     ),
     where="abstract",
     design=(f"Scheme depth-μP. {blocks.DESIGN}",),

@@ -25,13 +25,10 @@ CORRECTED = SCHEMES[1]
 MARGIN = 0.1
 RULE = (
     "Restored means that the first internal layer's own update no longer depends on depth. The "
-    "claim holds if the "
-    "exponent of RMS(ΔW₁h) in depth is within ±0.1 with its whole 95 % interval after the first "
-    "step, for SGD and for "
-    "AdamW, with true and with independent backward weights; it fails if one interval lies "
-    "outside; otherwise it is "
-    "undecided. What else the correction moves is judged beside it (8b to 8d) and is no part of "
-    "this verdict."
+    "claim holds if the exponent of RMS(ΔW₁h) in depth is within ±0.1 with its whole 95 % "
+    "interval after the first step, for SGD and for AdamW, with true and with independent "
+    "backward weights; it fails if one interval lies outside; otherwise it is undecided. What "
+    "else the correction moves is judged beside it (8b to 8d) and is no part of this verdict."
 )
 
 
@@ -122,13 +119,10 @@ def figures(data: Data) -> Sequence[Drawing]:
     back = blocks.depth_exponent(data, f"{CORRECTED} sgd independent", "backward", 1)
     alt = (
         "Four panels. With the correction the first internal layer's own update is level over "
-        "depth, while depth-μP's "
-        "falls like 1/√L. But with true backpropagation the output's movement grows with depth "
-        f"(exponent {out}), and "
-        f"with independent weights the backward features' does ({back}); depth-μP and the rule "
-        "1/L stay level. Over "
-        "steps, the corrected output at the largest depth moves several times faster than the "
-        "others."
+        "depth, while depth-μP's falls like 1/√L. But with true backpropagation the output's "
+        f"movement grows with depth (exponent {out}), and with independent weights the backward "
+        f"features' does ({back}); depth-μP and the rule 1/L stay level. Over steps, the "
+        "corrected output at the largest depth moves several times faster than the others."
     )
     return (Drawing(p.figure, "What the correction restores, and what grows with depth", alt),)
 
@@ -144,16 +138,14 @@ def found(data: Data) -> Sequence[str]:
         f"{e('sgd', 'reused', 'own_1')} with SGD, {e('adamw', 'reused', 'own_1')} with AdamW, "
         "true backpropagation).",
         "Beside it: with true backpropagation that movement is aligned with W₂ᵀz, so the blocks' "
-        "effects on the output "
-        f"add up: Δf grows like L^{e('sgd', 'reused', 'output')} (SGD) and "
-        f"L^{e('adamw', 'reused', 'output')} (AdamW), "
-        "towards √L. With independent backward weights the output is stable "
-        f"(L^{e('sgd', 'independent', 'output')}), but the backward features move like "
-        f"L^{e('sgd', 'independent', 'backward')} after one step and "
-        f"L^{e('sgd', 'independent', 'backward', -1)} after "
-        f"{data['steps']}. So at fixed rate the corrected scheme has no infinite-depth limit in "
-        "either case; it helps at "
-        "moderate depth, where √L is a moderate factor.",
+        "effects on the output add up: Δf grows with depth, with exponent "
+        f"{e('sgd', 'reused', 'output')} (SGD) and {e('adamw', 'reused', 'output')} (AdamW), "
+        "towards the ½ of √L. With independent backward weights the output is stable (exponent "
+        f"{e('sgd', 'independent', 'output')}), but the backward features are not: Δz has "
+        f"exponent {e('sgd', 'independent', 'backward')} after one step and "
+        f"{e('sgd', 'independent', 'backward', -1)} after {data['steps']}. So at a fixed rate the "
+        "corrected scheme has no infinite-depth limit in either case; it helps at moderate "
+        "depth, where √L is a moderate factor.",
     )
 
 

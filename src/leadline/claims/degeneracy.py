@@ -57,10 +57,9 @@ SIZES: dict[str, dict[str, Any]] = {
 
 RULE = (
     "At every depth time and step measured, the smallest eigenvalue of Φ over the mean one is "
-    "extrapolated to infinite "
-    "width by λ + A/n; the smallest of these is the number. The claim holds if its whole 95 % "
-    f"interval is above {FLOOR}, "
-    "fails if the whole interval is below, otherwise it is undecided."
+    "extrapolated to infinite width by λ + A/n; the smallest of these is the number. The claim "
+    f"holds if its whole 95 % interval is above {FLOOR}, fails if the whole interval is below, "
+    "otherwise it is undecided."
 )
 
 
@@ -144,13 +143,13 @@ def figures(data: Data) -> Sequence[Drawing]:
     v, w = (np.asarray(data[k], float) for k in ("over_width", "over_depth"))
     p = Panels(
         [
-            f"Over depth, L = {data['depth']}, n = {data['widths'][-1]}",
-            "Smallest over depth times, over width",
-            f"Smallest over depth times, over depth, n = {data['width']}",
+            f"Over depth time, L = {data['depth']}",
+            f"Over width, L = {data['depth']}",
+            f"Over depth, n = {data['width']}",
         ],
         columns=3,
     )
-    label = "λ_min/λ_mean of Φ"
+    label = "smallest/mean eigenvalue"
     colors = (GREY, GREEN, ORANGE, BLUE, PURPLE)
     p.panel(0, "depth time t = l/L", label, log_y=True)
     for i, step in enumerate(data["steps"]):
@@ -165,9 +164,8 @@ def figures(data: Data) -> Sequence[Drawing]:
         p.theory(sizes, [FLOOR] * len(sizes), "the rule's floor")
     alt = (
         "Three panels: the smallest eigenvalue of the activation kernel over the mean one, over "
-        "depth time for several "
-        f"training steps, over width and over depth. All stay above {FLOOR}; at infinite width "
-        f"the smallest is {smallest(data)}."
+        "depth time for several training steps, over width and over depth. All stay above "
+        f"{FLOOR}; at infinite width the smallest is {smallest(data)}."
     )
     return (Drawing(p.figure, "Non-degeneracy through depth and training", alt),)
 
@@ -181,11 +179,10 @@ def found(data: Data) -> Sequence[str]:
     ]
     return (
         f"{data['samples']} samples, L = {data['depth']}: the smallest eigenvalue over the mean "
-        "one, at infinite width, is "
-        f"{ends[0]} at initialization and {ends[1]} after {data['steps'][-1]} steps.",
+        f"one, at infinite width, is {ends[0]} at initialization and {ends[1]} after "
+        f"{data['steps'][-1]} steps.",
         "Non-degenerate means positive, not well conditioned: similar samples give a small "
-        "eigenvalue from the start. "
-        "Depth and training hardly change it.",
+        "eigenvalue from the start. Depth and training hardly change it.",
     )
 
 
@@ -194,18 +191,15 @@ CLAIM = Claim(
     title="Non-degeneracy",
     sentence=(
         "The covariance of the features over samples stays non-degenerate through depth and "
-        "training, which the limit's "
-        "Gaussian noises need."
+        "training, which the limit's Gaussian noises need."
     ),
     where="not in the abstract; a condition under which such limits are proved",
     design=(
         "tanh ResNets with one-layer blocks under depth-μP, two classes, all weights trained by "
-        "full-batch SGD at a "
-        "quarter of 1/λ, true backpropagation, five seeds of each width, in the exact law of "
-        "dense networks. The kernel "
-        "Φ_t = φ(h_t)·φ(h_t)ᵀ/n over the training samples at five depth times, at the beginning, "
-        "a quarter, half-way and "
-        "at the end of training.",
+        "full-batch SGD at a quarter of 1/λ, true backpropagation, five seeds of each width, in "
+        "the exact law of dense networks. The kernel Φ_t = φ(h_t)·φ(h_t)ᵀ/n over the training "
+        "samples at five depth times, at the beginning, a quarter, half-way and at the end of "
+        "training.",
     ),
     rule=RULE,
     cells=cells,

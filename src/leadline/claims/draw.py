@@ -37,7 +37,7 @@ class Panels:
             rows=rows,
             cols=self.columns,
             subplot_titles=list(titles),
-            vertical_spacing=0.0 if rows == 1 else 0.2 / (rows - 1) if rows > 2 else 0.22,
+            vertical_spacing=0.0 if rows == 1 else 0.17,
             horizontal_spacing=0.12,
         )
         self.figure.update_layout(

@@ -20,14 +20,15 @@ def choose(device: str, workers: int | None) -> Executor:
 def measure(
     cells: Sequence[Cell],
     store: Store,
-    here: Executor,
     *,
+    workers: int | None = None,
     resume: bool = True,
     progress: Callable[..., None] | None = None,
 ) -> dict[str, Arrays]:
     """The arrays of all cells, by id.
 
     Args:
+        workers: processes for what runs on the CPU; a GPU's cells follow each other in this process.
         resume: take what the store has; otherwise measure everything again.
 
     Raises:
@@ -39,20 +40,22 @@ def measure(
     done, failed = len(wanted) - len(todo), []
     if progress is not None and todo:
         progress(step=done, steps=len(wanted), branch="cells")
-    for outcome in here.run(_alone, todo) if todo else ():
-        cell = todo[outcome.index]
-        if outcome.error is not None:
-            failed.append(f"{cell.label}: {outcome.error}")
-            continue
-        result, arrays = outcome.value
-        store.put(cell.spec(), result, arrays)
-        done += 1
-        if progress is not None:
-            progress(step=done, steps=len(wanted), branch=cell.label)
+    for device in sorted({c.device for c in todo}):
+        here = [c for c in todo if c.device == device]
+        for outcome in choose(device, workers).run(_alone, here):
+            cell = here[outcome.index]
+            if outcome.error is not None:
+                failed.append(f"{cell.label}: {outcome.error}")
+                continue
+            result, arrays = outcome.value
+            store.put(cell.spec(), result, arrays)
+            done += 1
+            if progress is not None:
+                progress(step=done, steps=len(wanted), branch=cell.label)
     if failed:
         raise RuntimeError(
-            f"{len(failed)} of {len(todo)} cells failed, the first: {failed[0]}; the others are in "
-            f"{str(store.path)!r}: the same call measures what is missing"
+            f"{len(failed)} of {len(todo)} cells failed, the first: {failed[0]}; the others are "
+            f"in {str(store.path)!r}: the same call measures what is missing"
         )
     return {i: dict(store.get(i).curves) for i in wanted}
 

@@ -52,14 +52,12 @@ SIZES: dict[str, dict[str, Any]] = {
 LAST = 3
 RULE = (
     "Feature learning in the limit means that features move by an amount that neither width nor "
-    "depth takes away. The "
-    "claim holds if, with whole 95 % intervals: 5a: the exponent of RMS(h_L − h_L(0)) in width "
-    f"under depth-μP is within ±{MARGIN}, "
-    f"while under NTK scaling it is within −½ ± {MARGIN}; 5b: its exponent in depth under "
-    f"depth-μP is within ±{MARGIN}; 5c: the "
-    "features' kernel aligns with the targets in training (alignment grows); 5d: the training "
-    "loss half-way differs from "
-    f"the lazy one by more than {DIFFERENT:.0%}. It fails if one of these does."
+    "depth takes away. The claim holds if, with whole 95 % intervals: 5a: the exponent of "
+    f"RMS(h_L − h_L(0)) in width under depth-μP is within ±{MARGIN}, while under NTK scaling it "
+    f"is within −½ ± {MARGIN}; 5b: its exponent in depth under depth-μP is within ±{MARGIN}; 5c: "
+    "the features' kernel aligns with the targets in training (alignment grows); 5d: the "
+    f"training loss half-way differs from the lazy one by more than {DIFFERENT:.0%}. It fails if "
+    "one of these does."
 )
 
 
@@ -218,12 +216,9 @@ def figures(data: Data) -> Sequence[Drawing]:
     p.theory(range(len(data["lazy"])), data["lazy"], "lazy training, n = ∞")
     alt = (
         "Four panels. The RMS movement of the last features is level over width under depth-μP "
-        "(exponent "
-        f"{width_exponent(data, 'depth-mup')}) and falls like n^−½ under NTK scaling; it is level "
-        "over depth; it grows "
-        "through depth time and over training; the training loss falls faster than that of lazy "
-        "training, which NTK "
-        "scaling follows."
+        f"(exponent {width_exponent(data, 'depth-mup')}) and falls like n^−½ under NTK scaling; "
+        "it is level over depth; it grows through depth time and over training; the training "
+        "loss falls faster than that of lazy training, which NTK scaling follows."
     )
     return (Drawing(p.figure, "Features move at any width and depth", alt),)
 
@@ -235,13 +230,12 @@ def found(data: Data) -> Sequence[str]:
     move = jackknife(lambda x: float(x.mean()), v)
     return (
         f"Under depth-μP the last features move by {move} (RMS a coordinate) at n = "
-        f"{data['widths'][-1]}; under NTK scaling "
-        f"the movement has exponent {width_exponent(data, 'ntk')} in width.",
+        f"{data['widths'][-1]}; under NTK scaling the movement has exponent "
+        f"{width_exponent(data, 'ntk')} in width.",
         "Alignment of the last features' kernel with the targets grows from "
-        f"{a['depth-mup'][0]:.3f} to "
-        f"{a['depth-mup'][-1]:.3f} (NTK scaling: {a['ntk'][0]:.3f} to {a['ntk'][-1]:.3f}). "
-        "Half-way the loss is lower than lazy "
-        f"training's by {from_lazy(data)} of it.",
+        f"{a['depth-mup'][0]:.3f} to {a['depth-mup'][-1]:.3f} (NTK scaling: {a['ntk'][0]:.3f} to "
+        f"{a['ntk'][-1]:.3f}). Half-way the loss is lower than lazy training's by "
+        f"{from_lazy(data)} of it.",
     )
 
 
@@ -250,18 +244,15 @@ CLAIM = Claim(
     title="Feature learning, not lazy",
     sentence=(
         "The limit is an analytically tractable regime of end-to-end feature learning: features "
-        "and kernels move at "
-        "infinite width and depth."
+        "and kernels move at infinite width and depth."
     ),
     where="abstract",
     design=(
         "tanh ResNets with one-layer blocks, 8 samples of two classes, all weights trained by "
-        "full-batch SGD from f = 0 "
-        "at a quarter of 1/λ, true backpropagation, in the exact law of dense networks; depth-μP, "
-        "and NTK scaling with "
-        "the same tangent kernel. Lazy training is gradient descent of the network linearised at "
-        "initialization, at "
-        "infinite width.",
+        "full-batch SGD from f = 0 at a quarter of 1/λ, true backpropagation, in the exact law "
+        "of dense networks; depth-μP, and NTK scaling with the same tangent kernel. Lazy "
+        "training is gradient descent of the network linearised at initialization, at infinite "
+        "width.",
     ),
     rule=RULE,
     cells=cells,

@@ -214,13 +214,10 @@ def place(data: Data) -> Estimate:
 
 RULE = (
     "The claim makes the relative gap between the two losses (half-way through training) vanish "
-    "as depth grows, "
-    "by a mechanism that is 1/√L. It holds if the gap's exponent in depth (L ≥ 8) is below "
-    f"{SLOW} with its whole "
-    f"95 % interval and the gap extrapolated to L = ∞ (in 1/√L) is not above {NOTHING:.0%}. It "
-    "fails if the exponent's whole "
-    f"interval is above {SLOW} and that of the gap at L = ∞ is above {NOTHING:.0%}. Otherwise it "
-    "is undecided."
+    "as depth grows, by a mechanism that is 1/√L. It holds if the gap's exponent in depth (L ≥ "
+    f"8) is below {SLOW} with its whole 95 % interval and the gap extrapolated to L = ∞ (in 1/√L) "
+    f"is not above {NOTHING:.0%}. It fails if the exponent's whole interval is above {SLOW} and "
+    f"that of the gap at L = ∞ is above {NOTHING:.0%}. Otherwise it is undecided."
 )
 
 
@@ -234,62 +231,55 @@ def judge(data: Data) -> Judgement:
     else:
         word = UNDECIDED
     headline = verdict(word, "relative gap in the loss at infinite depth", infinite, RULE)
-    parts = []
-    for key, kind in (("3a", "plain"), ("3b", "mup")):
-        e = gap_at(data["curves"][kind], -1, data["step"])
-        depth = data["depths"][kind][-1]
-        rule = (
-            f"Holds if the relative gap at L = {depth} differs from 0 by more than {NOTHING:.0%} "
-            "with its "
-            f"whole interval; fails if it is within ±{NOTHING:.0%}."
-        )
-        inner = inside(e, -NOTHING, NOTHING)
-        said = {HOLDS: FAILS, FAILS: HOLDS}.get(inner, UNDECIDED)
-        text = f"In a {KINDS[kind]}, the assumption fails during training"
-        parts.append(Part(key, text, verdict(said, f"relative gap at L = {depth}", e, rule)))
     text = f"In a {KINDS['depth-mup']}, it becomes valid again as depth grows"
-    parts.append(Part("3c", text, verdict(word, "exponent of the gap in depth", exponent, RULE)))
-    at = place(data)
+    number = "exponent of the gap in depth"
+    deep = Part("3c", text, verdict(word, number, exponent, "as the claim's"))
+    finite = (_at_finite_depth(data, "3a", "plain"), _at_finite_depth(data, "3b", "mup"))
+    return Judgement(headline, (*finite, deep, _followed(data), _first_step(data)))
+
+
+def _at_finite_depth(data: Data, key: str, kind: str) -> Part:
+    """What the paper says of finite depth, in the architectures without its depth factor."""
+    e = gap_at(data["curves"][kind], -1, data["step"])
+    depth = data["depths"][kind][-1]
+    rule = (
+        f"Holds if the relative gap at L = {depth} differs from 0 by more than {NOTHING:.0%} with "
+        f"its whole interval; fails if it is within ±{NOTHING:.0%}."
+    )
+    inner = inside(e, -NOTHING, NOTHING)
+    word = {HOLDS: FAILS, FAILS: HOLDS}.get(inner, UNDECIDED)
+    text = f"In a {KINDS[kind]}, the assumption fails during training"
+    return Part(key, text, verdict(word, f"relative gap at L = {depth}", e, rule))
+
+
+def _followed(data: Data) -> Part:
+    """Which limit real networks follow."""
+    e = place(data)
     rule = (
         "0 is the limit of true backpropagation, 1 is NFD, the limit under the assumption. Holds "
-        "if the whole "
-        "interval is within ±¼ of 0; fails if none of it is."
+        "if the whole interval is within ±¼ of 0; fails if none of it is."
     )
     text = "Real depth-μP networks follow the limit with the coupling through Wᵀ kept"
-    parts.append(
-        Part(
-            "3d",
-            text,
-            verdict(inside(at, -0.25, 0.25), "place between the limits", at, rule),
-            claimed=False,
-        )
-    )
-    ratios = [
-        jackknife(
-            lambda v, c=c: float(v.mean()) / identity_limit(c, data["identity_depths"][-1]),
-            np.asarray(data["identity"][c][-1], float),
-        )
-        for c in COUPLINGS
-    ]
-    worst = max(ratios, key=lambda e: abs(e.value - 1))
+    v = verdict(inside(e, -0.25, 0.25), "place between the limits", e, rule)
+    return Part("3d", text, v, claimed=False)
+
+
+def _first_step(data: Data) -> Part:
+    """The closed forms of the identity network."""
+    ratios = []
+    for c in COUPLINGS:
+        due = identity_limit(c, data["identity_depths"][-1])
+        measured = np.asarray(data["identity"][c][-1], float)
+        ratios.append(jackknife(lambda v, due=due: float(v.mean()) / due, measured))
     rule = (
         "First step of the identity network, one sample: measured over the closed form "
-        "T(1+T/L)^(L−1) (true "
-        "backpropagation) and (1+T/L)^L − 1 (independent). Holds if both intervals are within 3 % "
-        "of 1."
+        "T(1+T/L)^(L−1) (true backpropagation) and (1+T/L)^L − 1 (independent). Holds if both "
+        "intervals are within 3 % of 1."
     )
     text = "The first step follows the closed forms, e against e − 1 at infinite depth"
-    parts.append(
-        Part(
-            "3e",
-            text,
-            verdict(
-                every(inside(e, 0.97, 1.03) for e in ratios), "measured/closed form", worst, rule
-            ),
-            claimed=False,
-        )
-    )
-    return Judgement(headline, tuple(parts))
+    word = every(inside(e, 0.97, 1.03) for e in ratios)
+    worst = max(ratios, key=lambda e: abs(e.value - 1))
+    return Part("3e", text, verdict(word, "measured/closed form", worst, rule), claimed=False)
 
 
 def figures(data: Data) -> Sequence[Drawing]:
@@ -326,7 +316,7 @@ def figures(data: Data) -> Sequence[Drawing]:
     name = f"dense depth-μP networks, n = {data['dense_width']}"
     p.estimates(data["dense_depths"], found, name, BLUE, symbol="circle-open", mode="markers")
     first = gap_at(data["curves"]["depth-mup"], 0, step).value
-    p.theory(*power(depths, abs(first), -0.5), "as claimed: vanishing like L^−½", GREY)
+    p.theory(*power(depths, abs(first), -0.5), "as claimed: vanishing like 1/√L", GREY)
 
     p.panel(1, "training step", "training loss", log_y=True)
     curves = stacked(data["curves"]["depth-mup"])[:, :, -1]
@@ -347,14 +337,11 @@ def figures(data: Data) -> Sequence[Drawing]:
     last, exponent, _ = over_depth(data)
     alt = (
         "Four panels. The relative gap between the training losses of true backpropagation and "
-        "of independent "
-        f"backward weights, after {step} steps: in a depth-μP network it stays near "
-        f"{last.value:.2f} up to depth "
-        f"{depths[-1]} (exponent {exponent}), while a line of slope −½, as the claim would have "
-        "it, falls away; in "
-        "networks without skip connections or depth factor it is larger. The two losses over "
-        "training. The gap grows "
-        f"with the horizon T. The first step of the identity network lies on two closed forms."
+        f"of independent backward weights, after {step} steps: in a depth-μP network it stays "
+        f"near {last.value:.2f} up to depth {depths[-1]} (exponent {exponent}), while a line of "
+        "slope −½, as the claim would have it, falls away; in networks without skip connections "
+        "or depth factor it is larger. The two losses over training. The gap grows with the "
+        "horizon T. The first step of the identity network lies on two closed forms."
     )
     title = "What the gradient-independence assumption gets wrong, over depth, training and horizon"
     return (Drawing(p.figure, title, alt),)
@@ -369,17 +356,14 @@ def found(data: Data) -> Sequence[str]:
     low, high = (gap_at(data["horizon"], i, step) for i in (0, -1))
     return (
         f"In the depth-μP ResNet true backpropagation's loss after {step} steps is lower than "
-        f"NFD's by {last} of it at "
-        f"L = {depths[-1]}; the gap's exponent in depth is {exponent}, and extrapolated to "
-        "infinite depth it is "
-        f"{infinite}. At the end of training it is {end}.",
+        f"NFD's by {last} of it at L = {depths[-1]}; the gap's exponent in depth is {exponent}, "
+        f"and extrapolated to infinite depth it is {infinite}. At the end of training it is "
+        f"{end}.",
         f"It grows with the horizon: {low} at T = {data['horizons'][0]:g}, {high} at T = "
         f"{data['horizons'][-1]:g}.",
         "Why: conditioning W on the earlier backward questions Wᵀz leaves a mean R·z in Wφ(h) "
-        "that is O(1/L) a layer. "
-        "There are L layers, so it adds up to O(1). The limit that keeps it (coupling “reused” "
-        "everywhere in leadline) "
-        "is the one that real networks follow.",
+        "that is O(1/L) a layer. There are L layers, so it adds up to O(1). The limit that keeps "
+        "it (coupling “reused” everywhere in leadline) is the one that real networks follow.",
     )
 
 
@@ -388,24 +372,21 @@ CLAIM = Claim(
     title="Gradient independence during training",
     sentence=(
         "The gradient-independence assumption, known to fail during training at finite depth, "
-        "becomes valid again at "
-        "infinite depth, through a vanishing mechanism induced by the 1/√depth residual scaling."
+        "becomes valid again at infinite depth, through a vanishing mechanism induced by the "
+        "1/√depth residual scaling."
     ),
     where="abstract",
     design=(
         "Two classes of the data, 8 samples, squared error, tanh, one-layer blocks, all weights "
-        "trained by full-batch "
-        "SGD from f = 0. Every network is trained twice from the same W(0): with true "
-        "backpropagation, and with a "
-        "backward pass through an independent copy of W(0) that gets the same updates, which "
-        "makes the assumption "
-        "true. Three architectures: a plain network, a ResNet without a depth factor (μP), a "
-        "depth-μP ResNet.",
-        "The learning rate is a quarter of 1/λ, λ the largest eigenvalue of the tangent kernel at "
-        "initialization over "
-        "P, so that rates mean the same in all three. Depths beyond the reach of dense networks "
-        "are solved without "
-        "n×n matrices, with the same law; dense networks stand beside them.",
+        "trained by full-batch SGD from f = 0. Every network is trained twice from the same "
+        "W(0): with true backpropagation, and with a backward pass through an independent copy "
+        "of W(0) that gets the same updates, which makes the assumption true. Three "
+        "architectures: a plain network, a ResNet without a depth factor (μP), a depth-μP "
+        "ResNet.",
+        "The learning rate is a quarter of 1/λ, λ the largest eigenvalue of the tangent kernel "
+        "at initialization over P, so that rates mean the same in all three. Depths beyond the "
+        "reach of dense networks are solved without n×n matrices, with the same law; dense "
+        "networks stand beside them.",
     ),
     rule=RULE,
     cells=cells,

@@ -49,15 +49,12 @@ SIZES: dict[str, dict[str, Any]] = {
 
 RULE = (
     "Holds if all of this does, with whole 95 % intervals. 1a: the mean-square errors of the "
-    "feature, gradient and "
-    "tangent kernels, the largest over depth times, fall with width with exponents −1 ± "
-    f"{MARGIN}. 1b: at infinite width "
-    f"the kernels' errors fall with depth with exponents −1 ± {MARGIN}. 1c: at fixed width the "
-    "mean-square errors do not "
-    f"grow with depth (exponents over the largest depths below {MARGIN}). 1d: reusing W in the "
-    "backward pass changes the "
-    f"mean tangent kernel at the largest width by less than {COUPLED:.0%}. Fails if one of them "
-    "does."
+    "feature, gradient and tangent kernels, the largest over depth times, fall with width with "
+    f"exponents −1 ± {MARGIN}. 1b: at infinite width the kernels' errors fall with depth with "
+    f"exponents −1 ± {MARGIN}. 1c: at fixed width the mean-square errors do not grow with depth "
+    f"(exponents over the largest depths below {MARGIN}). 1d: reusing W in the backward pass "
+    f"changes the mean tangent kernel at the largest width by less than {COUPLED:.0%}. Fails if "
+    "one of them does."
 )
 
 
@@ -269,11 +266,9 @@ def figures(data: Data) -> Sequence[Drawing]:
     e = width_exponents(data)["tangent_kernel"]
     alt = (
         "Four panels. Mean-square errors of feature, gradient and tangent kernels fall with "
-        "width like 1/n (tangent "
-        f"kernel: exponent {e}); errors at infinite width fall with depth like 1/L; at fixed "
-        "width they do not grow with "
-        "depth; the change of the mean tangent kernel by reusing W in the backward pass goes to "
-        "zero with width."
+        f"width like 1/n (tangent kernel: exponent {e}); errors at infinite width fall with depth "
+        "like 1/L; at fixed width they do not grow with depth; the change of the mean tangent "
+        "kernel by reusing W in the backward pass goes to zero with width."
     )
     return (Drawing(p.figure, "Kernels at initialization against their infinite limit", alt),)
 
@@ -281,15 +276,12 @@ def figures(data: Data) -> Sequence[Drawing]:
 def found(data: Data) -> Sequence[str]:
     """The numbers in words."""
     w, d = width_exponents(data), depth_exponents(data)
-    listed = "; ".join(
-        f"{name} {w[k]} in width, {d[k].value:.3f} in depth" for k, name in KERNELS.items()
-    )
+    listed = "; ".join(f"{name} {w[k]} in width, {d[k]} in depth" for k, name in KERNELS.items())
     return (
         f"Exponents of the errors: {listed}.",
         f"Reusing W in the backward pass changes the mean tangent kernel by {coupling(data)} at n "
-        f"= {data['widths'][-1]}: "
-        "at initialization the gradient-independence assumption is right. Claim 3 asks what "
-        "becomes of it in training.",
+        f"= {data['widths'][-1]}: at initialization the gradient-independence assumption is "
+        "right. Claim 3 asks what becomes of it in training.",
     )
 
 
@@ -298,18 +290,16 @@ CLAIM = Claim(
     title="Initialization",
     sentence=(
         "At initialization, networks reach the coupled forward-backward limit of infinite width "
-        "and depth at rate "
-        "O(1/n + 1/L), uniformly over depth, and the coupling through Wᵀ is O(1/n)."
+        "and depth at rate O(1/n + 1/L), uniformly over depth, and the coupling through Wᵀ is "
+        "O(1/n)."
     ),
     where="the limit: abstract; the rates are not in the abstract",
     design=(
         "tanh ResNets with one-layer blocks under depth-μP, 8 samples of two classes, untrained. "
-        "Feature kernel K_t, "
-        "gradient kernel G_t at five depth times, and the tangent kernel, of networks drawn "
-        "without n×n matrices in the "
-        "exact law of dense ones, against the kernels' recursion at n = ∞ and its ordinary "
-        "differential equation at "
-        "n = L = ∞. Errors are relative, in the Frobenius norm over pairs of samples.",
+        "Feature kernel K_t, gradient kernel G_t at five depth times, and the tangent kernel, of "
+        "networks drawn without n×n matrices in the exact law of dense ones, against the "
+        "kernels' recursion at n = ∞ and its ordinary differential equation at n = L = ∞. Errors "
+        "are relative, in the Frobenius norm over pairs of samples.",
     ),
     rule=RULE,
     cells=cells,

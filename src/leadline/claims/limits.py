@@ -49,18 +49,15 @@ SIZES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 RULE = (
-    "Errors are mean squares over seeds, samples and steps of outputs minus the limit's, relative "
-    "to the limit's mean "
-    "square; width and depth grow together. 2a holds if, for networks trained under the "
-    "assumption, the error's exponent "
-    f"in width over the {LAST} largest sizes is below {FIRST_ORDER} with its whole interval "
-    "(first order: −1), on training "
-    "and on test inputs. 2b: let E be the error of real networks against "
-    "NFD, extrapolated to infinite size by E + A/n, over the mean-square distance between the two "
-    "limits: 0 if real "
+    "Errors are mean squares over seeds, samples and steps of outputs minus the limit's, "
+    "relative to the limit's mean square; width and depth grow together. 2a holds if, for "
+    f"networks trained under the assumption, the error's exponent in width over the {LAST} "
+    f"largest sizes is below {FIRST_ORDER} with its whole interval (first order: −1), on training "
+    "and on test inputs. 2b: let E be the error of real networks against NFD, extrapolated to "
+    "infinite size by E + A/n, over the mean-square distance between the two limits: 0 if real "
     "networks converge to NFD, 1 if they converge to the other limit. It holds if E is within "
-    f"±{MARGIN}, fails if its "
-    "whole interval is outside. The claim holds if 2a and 2b do and fails if one fails."
+    f"±{MARGIN}, fails if its whole interval is outside. The claim holds if 2a and 2b do and "
+    "fails if one fails."
 )
 
 
@@ -210,10 +207,9 @@ def figures(data: Data) -> Sequence[Drawing]:
     e, rest = order(data, "reused", "train"), left_over(data, "independent", "train")
     alt = (
         "Two panels, training and test inputs. The error of networks against the limit of their "
-        "own coupling falls with "
-        f"size along slope −1 (real networks: exponent {e}); the error of real networks against "
-        "NFD flattens at the "
-        f"distance between the two limits ({rest} of it is left at infinite size)."
+        f"own coupling falls with size along slope −1 (real networks: exponent {e}); the error of "
+        f"real networks against NFD flattens at the distance between the two limits ({rest} of it "
+        "is left at infinite size)."
     )
     return (Drawing(p.figure, "Outputs of trained networks against both limits", alt),)
 
@@ -223,16 +219,13 @@ def found(data: Data) -> Sequence[str]:
     d = data["distance"]
     orders = {c: order(data, c, "test") for c in COUPLINGS}
     return (
-        "Both limits are limits of networks, each of its own kind: on test inputs the error falls "
-        "with exponent "
-        f"{orders['independent']} for networks under the assumption and {orders['reused']} for "
-        "real networks.",
+        "Both limits are limits of networks, each of its own kind: on test inputs the error "
+        f"falls with exponent {orders['independent']} for networks under the assumption and "
+        f"{orders['reused']} for real networks.",
         f"The two limits are {np.sqrt(d['train']):.0%} apart on training outputs and "
-        f"{np.sqrt(d['test']):.0%} on test "
-        "outputs (root mean square, relative), so real networks stop short of NFD: "
-        f"{left_over(data, 'independent', 'train')} "
-        "of that squared distance is left on training inputs, "
-        f"{left_over(data, 'independent', 'test')} on test inputs.",
+        f"{np.sqrt(d['test']):.0%} on test outputs (root mean square, relative), so real networks "
+        f"stop short of NFD: {left_over(data, 'independent', 'train')} of that squared distance "
+        f"is left on training inputs, {left_over(data, 'independent', 'test')} on test inputs.",
     )
 
 
@@ -241,20 +234,16 @@ CLAIM = Claim(
     title="NFD as the limit of training",
     sentence=(
         "Neural Feature Dynamics characterizes feature learning via a coupled forward-backward "
-        "stochastic system in the "
-        "joint infinite-width and infinite-depth limit."
+        "stochastic system in the joint infinite-width and infinite-depth limit."
     ),
     where="abstract",
     design=(
         "tanh ResNets with one-layer blocks under depth-μP, 8 training samples of two classes, "
-        "all weights trained by "
-        "full-batch SGD from f = 0 at a quarter of 1/λ. Width and depth grow together, L = n/16. "
-        "Dense networks, and "
-        "beyond them solves in the exact law of dense networks, with true backpropagation and "
-        "with independent backward "
-        "weights, against both limits (solved, extrapolated in 1/n and 1/L), on training and on "
-        "test inputs, half-way "
-        "and at the end of training.",
+        "all weights trained by full-batch SGD from f = 0 at a quarter of 1/λ. Width and depth "
+        "grow together, L = n/16. Dense networks, and beyond them solves in the exact law of "
+        "dense networks, with true backpropagation and with independent backward weights, "
+        "against both limits (solved, extrapolated in 1/n and 1/L), on training and on test "
+        "inputs, half-way and at the end of training.",
     ),
     rule=RULE,
     cells=cells,

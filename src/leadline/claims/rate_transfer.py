@@ -26,14 +26,11 @@ NAMES = {
 OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
 RULE = (
     "leadline transfer's verdict on the training loss: a rate transfers over depth if its drift "
-    "(doublings of the best "
-    "rate per doubling of depth) is within ±0.25 and trusting the shallowest network's best rate "
-    "costs the deepest at "
-    "most 5 % of loss, both with whole 95 % intervals; it does not if the drift is beyond, the "
-    "cost is above, or the rate "
-    "diverges. The claim holds if rates transfer under the correction with every optimizer "
-    "measured, fails if they do "
-    "not with one, otherwise it is undecided."
+    "(doublings of the best rate per doubling of depth) is within ±0.25 and trusting the "
+    "shallowest network's best rate costs the deepest at most 5 % of loss, both with whole 95 % "
+    "intervals; it does not if the drift is beyond, the cost is above, or the rate diverges. The "
+    "claim holds if rates transfer under the correction with every optimizer measured, fails if "
+    "they do not with one, otherwise it is undecided."
 )
 
 
@@ -73,23 +70,30 @@ def figures(data: Data) -> Sequence[Drawing]:
     for optimizer in data["optimizers"]:
         p = Panels([NAMES[s] for s in rates.SCHEMES], columns=3)
         x = data["lrs"][optimizer]
+        curves = {s: _means(rates.losses(data, optimizer, s, "loss")) for s in rates.SCHEMES}
+        every = np.stack(list(curves.values()))
+        low, high = np.nanmin(every), np.nanmin(every) * 8
+        last = int(np.flatnonzero(np.isfinite(every).any(axis=(0, 1)))[-1])
         for i, scheme in enumerate(rates.SCHEMES):
-            v = rates.losses(data, optimizer, scheme, "loss")
-            p.panel(i, "rate of the shallowest network", "training loss", log_x=True, log_y=True)
-            p.figure.update_xaxes(range=[np.log10(x[0]), np.log10(x[-1])])
+            ticks = [float(f"{r:.1g}") for r in x[:: max(len(x) // 3, 1)]]
+            p.panel(i, "rate of the shallowest network", "training loss", sizes=ticks, log_y=True)
+            edges = [np.log10(x[0]) - 0.05, np.log10(x[last]) + 0.05]
+            p.figure.update_xaxes(range=edges, row=1, col=i + 1)
+            top = min(high, float(np.nanmax(every)))
+            span = [np.log10(low) - 0.03, np.log10(top) + 0.03]
+            p.figure.update_yaxes(range=span, row=1, col=i + 1)
             for k, depth in enumerate(depths):
                 shade = sample_colorscale("Viridis", [0.85 * k / max(len(depths) - 1, 1)])[0]
-                y = np.exp(np.log(v[k]).mean(1))
-                y = np.where(np.isfinite(y), y, np.nan)
-                p.line(x, y, f"L = {depth}", shade, symbol=SYMBOLS[k % len(SYMBOLS)])
+                p.line(
+                    x, curves[scheme][k], f"L = {depth}", shade, symbol=SYMBOLS[k % len(SYMBOLS)]
+                )
         found = "; ".join(
-            f"{NAMES[s]} {rates.axis(data, optimizer, s).drift}" for s in rates.SCHEMES
+            f"{NAMES[s]} {_short(rates.axis(data, optimizer, s).drift)}" for s in rates.SCHEMES
         )
         alt = (
             f"Three panels, one a scheme, {OPTIMIZERS[optimizer]}: training loss against the "
-            "learning rate of the "
-            "shallowest network, one curve a depth. Drift of the best rate, doublings per "
-            f"doubling of depth: {found}."
+            "learning rate of the shallowest network, one curve a depth. Drift of the best rate, "
+            f"doublings per doubling of depth: {found}."
         )
         out.append(
             Drawing(
@@ -97,6 +101,12 @@ def figures(data: Data) -> Sequence[Drawing]:
             )
         )
     return out
+
+
+def _means(v: np.ndarray) -> np.ndarray:
+    """Geometric means over seeds, nan where one diverged: (depths, lrs)."""
+    y = np.exp(np.log(v).mean(-1))
+    return np.where(np.isfinite(y), y, np.nan)
 
 
 def tables(data: Data) -> Sequence[Table]:
@@ -145,7 +155,7 @@ def found(data: Data) -> Sequence[str]:
         said = []
         for scheme in rates.SCHEMES:
             a = rates.axis(data, optimizer, scheme)
-            said.append(f"{NAMES[scheme]} {a.drift} ({a.verdict}: {a.reason})")
+            said.append(f"{NAMES[scheme]} {_short(a.drift)} ({a.verdict}: {a.reason})")
         out.append(f"{OPTIMIZERS[optimizer]}, drift over depth: " + "; ".join(said) + ".")
     return out
 

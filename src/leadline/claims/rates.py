@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,11 +43,10 @@ SIZES: dict[str, dict[str, Any]] = {
 
 DESIGN = (
     "ResNets in PyTorch's convention with blocks h + W₂ relu(W₁h), all ten classes, "
-    "cross-entropy. Every scheme trains "
-    "every depth at every learning rate of a grid of doublings; rates are those of the shallowest "
-    "network, carried to "
-    "depth by the scheme, so that a scheme transfers if its best rate does not drift. A parabola "
-    "through the losses "
+    "cross-entropy, one pass over the data in small batches, so that no sample is seen twice and "
+    "training and test loss mean the same. Every scheme trains every depth at every learning "
+    "rate of a grid; rates are those of the shallowest network, carried to depth by the scheme, "
+    "so that a scheme transfers if its best rate does not drift. A parabola through the losses "
     "around the best rate gives the optimum; intervals are of a bootstrap over seeds, as in "
     "leadline transfer."
 )
@@ -141,13 +141,24 @@ def losses(data: Data, optimizer: str, scheme: str, metric: str) -> np.ndarray:
 
 def axis(data: Data, optimizer: str, scheme: str, metric: str = "loss") -> AxisResult:
     """Drift, regret and verdict over depth, by leadline's own analysis of transfer."""
+    v = losses(data, optimizer, scheme, metric)
+    return _axis(
+        scheme, tuple(data["depths"]), tuple(data["lrs"][optimizer]), v.shape[2], v.tobytes()
+    )
+
+
+@lru_cache(maxsize=64)
+def _axis(
+    scheme: str, depths: tuple[int, ...], lrs: tuple[float, ...], seeds: int, values: bytes
+) -> AxisResult:
+    """The analysis of losses (depths, lrs, seeds): its bootstrap is asked for again and again."""
     from leadline.transferring.transfer import from_rows
 
-    v = losses(data, optimizer, scheme, metric)
+    v = np.frombuffer(values).reshape(len(depths), len(lrs), seeds)
     rows = [
-        dict(scheme=scheme, width=data["width"], depth=d, lr=lr, seed=s, loss=float(v[i, j, s]))
-        for i, d in enumerate(data["depths"])
-        for j, lr in enumerate(data["lrs"][optimizer])
-        for s in range(v.shape[2])
+        dict(scheme=scheme, width=1, depth=d, lr=lr, seed=s, loss=float(v[i, j, s]))
+        for i, d in enumerate(depths)
+        for j, lr in enumerate(lrs)
+        for s in range(seeds)
     ]
     return from_rows(rows, [scheme], "loss", ("depth",)).axes[0]

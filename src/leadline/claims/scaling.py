@@ -52,11 +52,12 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 RULE = (
-    "Losses are those of real networks half-way through training, width and depth growing together "
-    "(L = n/16). Returns diminish towards a floor if the last two doublings of the size together gain "
-    f"less than {LEFT:g} of what the first two gained: the claim holds if the whole 95 % interval of "
-    "that ratio is below, fails if it is above. (A loss that fell like a power of the size without a "
-    "floor would pass only with an exponent above ⅓ for the sizes of the quick study.)"
+    "Losses are those of real networks half-way through training, width and depth growing "
+    "together (L = n/16). Returns diminish towards a floor if the last two doublings of the size "
+    f"together gain less than {LEFT:g} of what the first two gained: the claim holds if the whole "
+    "95 % interval of that ratio is below, fails if it is above. (A loss that fell like a power "
+    "of the size without a floor would pass only with an exponent above ⅓ for the sizes of the "
+    "quick study.)"
 )
 
 
@@ -165,8 +166,8 @@ def judge(data: Data) -> Judgement:
         e = against(data, coupling)
         rule = (
             "The networks' losses extrapolated to infinite size by E + A/n, against the solved "
-            "limit. Holds if they "
-            f"agree within {CLOSE:.0%} with the whole interval, fails if none of it does."
+            f"limit. Holds if they agree within {CLOSE:.0%} with the whole interval, fails if "
+            "none of it does."
         )
         v = verdict(inside(e, -CLOSE, CLOSE), f"E/loss of {FLOORS[coupling]} − 1", e, rule)
         parts.append(Part(key, text, v, claimed=False))
@@ -211,10 +212,9 @@ def figures(data: Data) -> Sequence[Drawing]:
     b, c = against(data, "reused"), against(data, "independent")
     alt = (
         "Four panels. Training and test losses of real networks fall with size and level off at "
-        "the loss of the limit of "
-        f"true backpropagation (relative difference {b}), below NFD's ({c}). Over depth alone at "
-        "large width the loss "
-        "levels off too. Over the horizon T the level itself moves."
+        f"the loss of the limit of true backpropagation (relative difference {b}), below NFD's "
+        f"({c}). Over depth alone at large width the loss levels off too. Over the horizon T the "
+        "level itself moves."
     )
     return (Drawing(p.figure, "Loss over size, with the limits as floors", alt),)
 
@@ -227,17 +227,16 @@ def found(data: Data) -> Sequence[str]:
     x = np.asarray(data["over_horizon"]["train"], float).mean(0)
     return (
         f"Half-way through training the loss falls from {first} at n = {n0}, L = {d0} to {last} "
-        f"at n = {n1}, L = {d1}. "
-        f"Extrapolated it ends at {end(data, 'train')}; the limit of true backpropagation has "
-        f"{data['floor']['train']['reused']:.4f}, NFD {data['floor']['train']['independent']:.4f}.",
+        f"at n = {n1}, L = {d1}. Extrapolated it ends at {end(data, 'train')}; the limit of true "
+        f"backpropagation has {data['floor']['train']['reused']:.4f}, NFD "
+        f"{data['floor']['train']['independent']:.4f}.",
         "So a limit explains why returns diminish: once A/n + B/L is small against E, size alone "
-        "gains nothing more. "
-        "NFD has the mechanism right and the floor's height wrong, by the gap of claim 3.",
+        "gains nothing more. NFD has the mechanism right and the floor's height wrong, by the "
+        "gap of claim 3.",
         "The trend persists where the limit itself moves. At one learning rate, the horizon T = "
-        f"{data['horizons'][0]:g} … "
-        f"{data['horizons'][-1]:g} changes the training loss from {x[0]:.4f} to {x[-1]:.4f} and "
-        f"the test loss from {t[0]:.4f} to "
-        f"{t[-1]:.4f} at the largest size solved.",
+        f"{data['horizons'][0]:g} … {data['horizons'][-1]:g} changes the training loss from "
+        f"{x[0]:.4f} to {x[-1]:.4f} and the test loss from {t[0]:.4f} to {t[-1]:.4f} at the "
+        "largest size solved.",
     )
 
 
@@ -248,12 +247,10 @@ CLAIM = Claim(
     where="abstract; qualitative there",
     design=(
         "The networks of claim 2: tanh ResNets with one-layer blocks under depth-μP, trained by "
-        "full-batch SGD at one "
-        "learning rate, width and depth growing together, real networks only. The floors are the "
-        "solved limits, "
-        "extrapolated in 1/n and 1/L, with an error bar of their own. Depth alone and the horizon "
-        "T are solved at large "
-        "width with balanced noise.",
+        "full-batch SGD at one learning rate, width and depth growing together, real networks "
+        "only. The floors are the solved limits, extrapolated in 1/n and 1/L, with an error bar "
+        "of their own. Depth alone and the horizon T are solved at large width with balanced "
+        "noise.",
     ),
     rule=RULE,
     cells=cells,

@@ -21,14 +21,12 @@ if TYPE_CHECKING:
 WAYS = {"transferred": "at the shallowest network's best rate", "best": "each at its own best rate"}
 SETS = {"loss": "training", "test_loss": "test"}
 RULE = (
-    "Performance is the loss of the deepest network, at the rate that was best (in training loss) "
-    "for the shallowest of "
-    "its own scheme, which is how rates are used; the number is the log of the corrected loss "
-    "over depth-μP's. The claim "
-    "holds if that is below 0 with its whole 95 % interval on training and on test data with "
-    "every optimizer measured, "
-    "fails if one interval is above 0 or the corrected network diverges at that rate (∞), otherwise it "
-    "is undecided."
+    "Performance is the loss of the deepest network, at the rate that was best (in training "
+    "loss) for the shallowest of its own scheme, which is how rates are used; the number is the "
+    "log of the corrected loss over depth-μP's. The claim holds if that is below 0 with its "
+    "whole 95 % interval on training and on test data with every optimizer measured, fails if "
+    "one interval is above 0 or the corrected network diverges at that rate (∞), otherwise it is "
+    "undecided."
 )
 
 
@@ -113,10 +111,9 @@ def figures(data: Data) -> Sequence[Drawing]:
         e = advantage(data, optimizer, "test_loss", "transferred")
         alt = (
             f"Four panels, {OPTIMIZERS[optimizer]}: training and test loss over depth, at the "
-            "shallowest network's best "
-            "rate and at each depth's own best rate, for depth-μP, the correction and the rule "
-            "1/L. Log ratio of corrected "
-            f"to depth-μP test loss of the deepest network at the transferred rate: {e}."
+            "shallowest network's best rate and at each depth's own best rate, for depth-μP, the "
+            "correction and the rule 1/L. Log ratio of corrected to depth-μP test loss of the "
+            f"deepest network at the transferred rate: {e}."
         )
         out.append(Drawing(p.figure, f"Loss over depth, {OPTIMIZERS[optimizer]}", alt))
     return out

@@ -123,8 +123,7 @@ def study(
     cells = {number: c.cells(setting) for number, c in chosen.items()}
     with Store(folder / "store") as store:
         everything = [cell for named in cells.values() for cell in named.values()]
-        here = engine.choose(device, workers)
-        found = engine.measure(everything, store, here, resume=resume, progress=progress)
+        found = engine.measure(everything, store, workers=workers, resume=resume, progress=progress)
         spent = {n: engine.seconds(named, store) for n, named in cells.items()}
     made = _made(setting)
     for number, c in chosen.items():
@@ -161,8 +160,7 @@ def check_arguments(
     if preset == "full" and source == "digits":
         raise ValueError(
             "preset='full' needs more samples than problem='digits' has: give "
-            "problem='cifar10:PATH', or "
-            "preset='standard'"
+            "problem='cifar10:PATH', or preset='standard'"
         )
     return wanted, Setting(preset, source, seed, device)
 
