@@ -274,14 +274,15 @@ class Operator:
         learned = self._learned.view(r, q)
         if momentum:
             buffer = self._momentum.view(r, q).mul_(momentum)
-            buffer[: z.shape[1], : u.shape[1]].addmm_(z.mT, u)
+            buffer[: z.shape[1], : u.shape[1]].add_(z.mT @ u)
             if decay:
                 buffer.add_(learned, alpha=decay)
             learned.add_(buffer, alpha=-rate)
         else:
             if decay:
                 learned.mul_(1 - rate * decay)
-            learned[: z.shape[1], : u.shape[1]].addmm_(z.mT, u, alpha=-rate)
+            # Not addmm: a product of its own has the same bits at any number of threads.
+            learned[: z.shape[1], : u.shape[1]].add_(z.mT @ u, alpha=-rate)
         self.scale_momentum = momentum * self.scale_momentum + decay * self.scale
         self.scale -= rate * self.scale_momentum
 
