@@ -1,7 +1,8 @@
-"""The theory's tables, recomputed: ./dev bench theory [first loss blocks rates]
+"""The theory's tables, recomputed: ./dev bench theory [first loss limits blocks rates]
 
 first   first step of hidden weights: formulas, solver, dense networks (both couplings)
 loss    loss after 4 steps, tanh, both couplings, three depths: the gap does not close
+limits  the same loss at infinite width and depth, with error bars
 blocks  two-layer blocks: collapse of the first internal layer, correction, explosion
 rates   exponents in depth of each layer's own update, per scheme
 Every mean comes with its standard error over seeds.
@@ -43,20 +44,25 @@ def first() -> None:
             limit = first_step(p, net, coupling)[0, 0]
             finite = first_step(p, net, coupling, 64)[0, 0]
             s = ll.solve(
-                p, net, sgd, width=4096, depth=64, seeds=6, variance_reduction="balanced", **how
+                p, net, sgd, width=4096, depth=64, seeds=24, variance_reduction="balanced", **how
             )
             t = ll.train(p, net, sgd, width=512, depth=32, seeds=10, **how)
             a, b = (r.train_outputs[:, 1, 0, 0] / sgd.lr for r in (s, t))
             print(f"{name:12s} {coupling:12s} {limit:.4f}  {finite:.4f}  {pm(a)}  {pm(b)}")
 
 
-def loss() -> None:
-    """Loss after 4 steps, four random inputs, tanh, T = 1, η = 0.5, only W trained, f_0 = 0."""
+def four_samples() -> tuple[ll.Problem, ll.ResNet, ll.SGD]:
+    """Four random inputs of norm √6, tanh, T = 1, η = 0.5, only W trained, f_0 = 0."""
     x = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
     x = x / x.norm(dim=1, keepdim=True) * math.sqrt(6)
     p = ll.arrays(x, np.array([1.0, -1.0, 1.0, -1.0]), standardize=False)
     net = ll.ResNet("tanh", scheme="depth-mup")
-    sgd = ll.SGD(lr=0.5, steps=4, train="hidden", center=True)
+    return p, net, ll.SGD(lr=0.5, steps=4, train="hidden", center=True)
+
+
+def loss() -> None:
+    """Loss after 4 steps, four random inputs, tanh, T = 1, η = 0.5, only W trained, f_0 = 0."""
+    p, net, sgd = four_samples()
     print("coupling      L=8             L=32            L=128           dense n=800, L=32")
     for coupling in ("reused", "independent"):
         row = [
@@ -115,6 +121,14 @@ def blocks() -> None:
         print(f"{activation} {scheme:20s} {coupling:12s} {'   '.join(cells)}")
 
 
+def limits() -> None:
+    """The same problem at infinite width and depth, rtol = 0.003, with the limit's own error bars."""
+    for coupling in ("reused", "independent"):
+        found = ll.limit(*four_samples(), coupling=coupling, rtol=0.003)
+        loss, error = found.train_loss[-1], found.train_loss_error[-1]
+        print(f"{coupling:12s} {loss:.4f} ± {error:.4f}  {found.message}")
+
+
 def rates() -> None:
     """Slopes of log RMS(ΔW_1 h) against log L over L = 4, 16, 64, with standard errors."""
     depths = (4, 16, 64)
@@ -128,7 +142,7 @@ def rates() -> None:
 
 
 if __name__ == "__main__":
-    tables = {f.__name__: f for f in (first, loss, blocks, rates)}
+    tables = {f.__name__: f for f in (first, loss, limits, blocks, rates)}
     for name in sys.argv[1:] or list(tables):
         print(f"\n{name}: {tables[name].__doc__}", flush=True)
         tables[name]()
