@@ -1,8 +1,8 @@
 """What a machine can do, and what a program asked of it.
 
 ``peaks()`` measures in this process and now: the rate of matrix products (sgemm, dgemm) and the bandwidth
-of memory (copy, triad and a pure read; the best of them). ``Noted`` sees every torch operation and keeps the
-shapes of the products: flops, and bytes where every operand is read once and every result written once.
+of memory (copy, triad and a pure read; the best of them). ``Noted`` sees every torch operation and keeps
+the shapes of the products: flops, and bytes where every operand is read once and every result written once.
 The floor of the products is Σ max(flops/peak, bytes/bandwidth): no order of the same products can be
 faster, unless what one product read is still in a cache for the next.
 """

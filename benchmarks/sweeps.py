@@ -8,16 +8,14 @@ of the first ten steps, and writes benchmarks/results/sweeps.json.
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
+from history import keep, size
 
 import leadline as ll
 from leadline.sweeps.data import Samples
@@ -25,10 +23,9 @@ from leadline.sweeps.program import Program, train
 from leadline.sweeps.specification import Run
 from leadline.tracing.builder import Size, construct
 
-RESULTS = Path(__file__).parent / "results"
-STEPS = {32: 1000, 64: 600, 128: 300, 256: 100}
+STEPS = size({32: 1000, 64: 600, 128: 300, 256: 100}, {32: 10})
 RATES = tuple(2.0**-k for k in range(6, 14))
-TIMED = 8
+TIMED = size(8, 2)
 
 
 def setting(width: int, optimizer: str):
@@ -121,8 +118,4 @@ if __name__ == "__main__":
             results[key] = measure(width, optimizer)
             shown = (f"{k} {v:.4g}" for k, v in results[key].items())
             print(f"{key:10s} {'; '.join(shown)}", flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    results["machine"] = dict(
-        cores=os.cpu_count(), machine=platform.machine(), torch=torch.__version__
-    )
-    (RESULTS / "sweeps.json").write_text(json.dumps(results, indent=1) + "\n")
+    keep("sweeps", results)
