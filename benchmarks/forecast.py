@@ -13,7 +13,7 @@ from history import keep_printed, size
 
 import leadline as ll
 
-REPLICATES, DRAWS = size(100, 1), size(400, 8)
+REPLICATES, DRAWS = size(100, 1), size(400, 50)
 WIDTHS, DEPTHS = (32, 64, 128, 256, 512), (2, 4, 8, 16)
 # E, width's term at 32 and exponent, depth's term at 2 and exponent.
 LAWS = {"1, 1": (0.2, 0.5, 1.0, 0.4, 1.0), "0.7, 0.5": (0.2, 0.5, 0.7, 0.4, 0.5)}

@@ -137,23 +137,24 @@ def best(call, seconds: float = 0.6) -> float:
     return smallest
 
 
-def peaks(n: int = 2048, values: int = 1 << 26) -> Peaks:
+def peaks(n: int = 2048, values: int = 1 << 26, seconds: float = 0.6) -> Peaks:
     """Of this process, now, with its number of threads.
 
     Args:
         n: products are n×n by n×n.
         values: float32 numbers of each array that the bandwidth is measured on (256 MiB: far
             beyond any cache).
+        seconds: that each measurement takes.
     """
     flops = {}
     for dtype in (torch.float32, torch.float64):
         a, b, c = (torch.randn(n, n, dtype=dtype) for _ in range(3))
-        flops[dtype] = 2 * n**3 / best(lambda a=a, b=b, c=c: torch.mm(a, b, out=c))
+        flops[dtype] = 2 * n**3 / best(lambda a=a, b=b, c=c: torch.mm(a, b, out=c), seconds)
     x, y, z = (torch.ones(values) for _ in range(3))
     size = 4 * values
     bandwidth = {
-        "copy": 2 * size / best(lambda: y.copy_(x)),
-        "triad": 3 * size / best(lambda: torch.add(x, y, alpha=0.5, out=z)),
-        "read": 2 * size / best(lambda: torch.dot(x, y)),
+        "copy": 2 * size / best(lambda: y.copy_(x), seconds),
+        "triad": 3 * size / best(lambda: torch.add(x, y, alpha=0.5, out=z), seconds),
+        "read": 2 * size / best(lambda: torch.dot(x, y), seconds),
     }
     return Peaks(flops, bandwidth)
