@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import tempfile
 
 import numpy as np
 import torch
@@ -19,17 +21,41 @@ _RESOLVED = 1e-10
 
 
 class Rows:
-    """Rows (q, n) in a buffer that grows; a row is contiguous, so appending copies nothing else."""
+    """Rows (q, n) in a buffer that grows; a row is contiguous, so appending copies nothing else.
 
-    def __init__(self, n: int, dtype: torch.dtype, device: torch.device, expected: int = 0) -> None:
+    Args:
+        dtype: of the rows that are given and of ``view``.
+        storage: of the buffer; None is dtype.
+        spill: folder for a file that holds the buffer, mapped into memory; None is memory.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        expected: int = 0,
+        storage: torch.dtype | None = None,
+        spill: str | None = None,
+    ) -> None:
         self.count = 0
+        self.dtype, self._spill = dtype, spill
         self._expected = expected if device.type == "cpu" else 0
-        self._buffer = torch.empty((0, n), dtype=dtype, device=device)
+        self._buffer = torch.empty((0, n), dtype=storage or dtype, device=device)
+
+    @property
+    def stored(self) -> Tensor:
+        """(q, n) as they are kept, no copy."""
+        return self._buffer[: self.count]
 
     @property
     def view(self) -> Tensor:
-        """(q, n), no copy."""
-        return self._buffer[: self.count]
+        """(q, n): no copy unless they are stored with fewer digits."""
+        return self.stored.to(self.dtype)
+
+    def rounded(self, rows: Tensor) -> Tensor:
+        """Rows as they will be after ``append``: what is kept of them is then exact."""
+        return rows.to(self._buffer.dtype).to(self.dtype)
 
     def append(self, rows: Tensor) -> None:
         """Add (m, n) rows."""
@@ -37,16 +63,25 @@ class Rows:
         if need > len(self._buffer):
             # On a CPU pages that nobody has written take no memory, so doubling is free there.
             grown = 2 if self._buffer.device.type == "cpu" else 1.25
-            capacity = max(need, int(grown * len(self._buffer)), self._expected)
-            buffer = torch.empty(
-                (capacity, self._buffer.shape[1]),
-                dtype=self._buffer.dtype,
-                device=self._buffer.device,
-            )
-            buffer[: self.count] = self.view
+            buffer = self._empty(max(need, int(grown * len(self._buffer)), self._expected))
+            buffer[: self.count] = self.stored
             self._buffer = buffer
         self._buffer[self.count : need] = rows
         self.count = need
+
+    def _empty(self, capacity: int) -> Tensor:
+        old = self._buffer
+        if self._spill is None or old.shape[1] == 0:
+            return old.new_empty((capacity, old.shape[1]))
+        # The file has no name any more: it goes with the process, however that ends.
+        handle, path = tempfile.mkstemp(prefix="leadline-", dir=self._spill)
+        os.close(handle)
+        try:
+            size = capacity * old.shape[1]
+            flat = torch.from_file(path, shared=True, size=size, dtype=old.dtype)
+        finally:
+            os.unlink(path)
+        return flat.view(capacity, old.shape[1])
 
     def mark(self) -> tuple[int, Tensor]:
         """A point to return to; rows before it are never overwritten."""

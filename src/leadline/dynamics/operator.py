@@ -42,6 +42,10 @@ class Settings:
     """Directions that a buffer is first made for; pages nobody writes take no memory on a CPU."""
     dtype: torch.dtype = torch.float32
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    storage: torch.dtype | None = None
+    """Of the bases: fewer digits than ``dtype``, or None."""
+    spill: str | None = None
+    """Folder for files that hold the bases, or None."""
     shards: Shards = field(default=None)  # ty: ignore[invalid-assignment]
     """Which of the n neurons are here; all by default."""
 
@@ -64,8 +68,8 @@ class Face:
     """One side of the operator: orthonormal questions and the answers of W̄ (or W̄ᵀ) to them."""
 
     def __init__(self, s: Settings) -> None:
-        self.questions = Rows(s.shards.width, s.dtype, s.device, s.expected)
-        self.answers = Rows(s.shards.width, s.dtype, s.device, s.expected)
+        how = (s.shards.width, s.dtype, s.device, s.expected, s.storage, s.spill)
+        self.questions, self.answers = Rows(*how), Rows(*how)
 
 
 class Table:
@@ -171,6 +175,7 @@ class Operator:
             s = self.settings
             k = extend(e, sizes[rows], bound[rows], basis, s.safe, s.shards)
             if len(k):
+                k = near.questions.rounded(k)
                 answers, new = self._reveal(k, e, near, far, forget, avoid)
                 near.answers.append(answers)
                 near.questions.append(k)
@@ -300,10 +305,10 @@ class Operator:
     def tensors(self) -> dict[str, Tensor]:
         """The state for a checkpoint."""
         return {
-            "Q": self.forward.questions.view,
-            "M": self.forward.answers.view,
-            "R": self.transposed.questions.view,
-            "Y": self.transposed.answers.view,
+            "Q": self.forward.questions.stored,
+            "M": self.forward.answers.stored,
+            "R": self.transposed.questions.stored,
+            "Y": self.transposed.answers.stored,
             "C": self._learned.buffer,
             "D": self._momentum.buffer,
             "X": self._cross.buffer,
