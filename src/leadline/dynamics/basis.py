@@ -8,10 +8,10 @@ import tempfile
 
 import numpy as np
 import torch
-from scipy.linalg import lapack
 from torch import Tensor
 
 from leadline.dynamics.shards import Shards
+from leadline.dynamics.small import cholesky, inverted
 
 # Smallest remainder, relative to the question, that can be told from rounding.
 FLOOR = {torch.float32: 1e-5, torch.float64: 1e-12}
@@ -102,7 +102,7 @@ def choose(gram: np.ndarray, bound: np.ndarray) -> tuple[list[int], np.ndarray |
     Returns:
         The indices, and the Cholesky factor of their Gram matrix if it is at hand.
     """
-    factor, failed = lapack.dpotrf(gram, lower=1)
+    factor, failed = cholesky(gram)
     if not failed and (factor.diagonal() ** 2 > bound).all():
         return list(range(len(gram))), factor
     schur = gram.copy()
@@ -121,6 +121,8 @@ def extend(
     basis: Tensor,
     safe: float = 0.0,
     shards: Shards | None = None,
+    gram: np.ndarray | None = None,
+    lean: bool = False,
 ) -> Tensor:
     """Orthonormal directions of the remainders, in a fixed order, above their bounds.
 
@@ -135,6 +137,8 @@ def extend(
         basis: (q, n) orthonormal rows.
         safe: for float32, whose Gram matrices are exact in float64.
         shards: where the n neurons are; here all of them by default.
+        gram: the remainders' Gram matrix (P, P) in float64, if it is at hand.
+        lean: orthogonalise twice in any case, and without looking: nothing waits for the device.
 
     Returns:
         Directions k (m, n).
@@ -147,8 +151,9 @@ def extend(
     k = e[:0]
     rows, limits = e, bound**2
     while len(k) + len(basis) < n:
-        wide = rows.double()
-        gram = shards.inner((wide, wide))[0].cpu().numpy()
+        if gram is None:
+            wide = rows.double()
+            gram = shards.inner((wide, wide))[0].cpu().numpy()
         squares = gram.diagonal()
         if not math.isfinite(squares.sum()):
             raise FloatingPointError("a question to the operator is not finite")
@@ -157,7 +162,7 @@ def extend(
             if not above.any():
                 break
             index = above.nonzero()[0]
-            rows, limits, sizes = rows[index], limits[index], sizes[index]
+            rows, limits, sizes = rows[_there(index, rows)], limits[index], sizes[index]
             gram = gram[np.ix_(index, index)]
             squares = gram.diagonal()
         chosen, factor = choose(gram, np.maximum(limits, _RESOLVED * squares))
@@ -165,34 +170,43 @@ def extend(
         if not chosen:
             break
         every = len(chosen) == len(rows)
-        new, first = (rows, sizes) if every else (rows[chosen], sizes[chosen])
+        new, first = rows, sizes
+        if not every:
+            new, first = rows[_there(np.array(chosen), rows)], sizes[chosen]
         if factor is None or not every:
-            factor, _ = lapack.dpotrf(gram if every else gram[np.ix_(chosen, chosen)], lower=1)
-        inverse = _inverse(factor)
-        new = torch.from_numpy(inverse).to(new) @ new
-        if len(k) or e.dtype == torch.float64 or (np.abs(inverse) @ first).max() > safe:
+            factor, _ = cholesky(gram if every else gram[np.ix_(chosen, chosen)])
+        inverse = inverted(factor)
+        new = _there(inverse, new).to(new.dtype) @ new
+        if lean or len(k) or e.dtype == torch.float64 or (np.abs(inverse) @ first).max() > safe:
             known = [earlier for earlier in (basis, k) if len(earlier)]
             for c, earlier in zip(
                 shards.inner(*((new, earlier) for earlier in known)), known, strict=True
             ):
                 new = torch.addmm(new, c, earlier, alpha=-1)
             # Nearly orthonormal already: its own precision is enough.
-            factor, _ = lapack.dpotrf(shards.inner((new, new))[0].double().cpu().numpy(), lower=1)
-            new = torch.from_numpy(_inverse(factor)).to(new) @ new
+            (again,) = shards.inner((new, new))
+            if lean:
+                factor, _ = torch.linalg.cholesky_ex(again.double())
+                new = torch.linalg.solve_triangular(factor.to(new.dtype), new, upper=False)
+            else:
+                factor, _ = cholesky(again.double().cpu().numpy())
+                new = torch.from_numpy(inverted(factor)).to(new) @ new
         k = torch.cat([k, new]) if len(k) else new
         if every:
             break
         # What was not chosen may still hold a direction that its larger part hid.
         left = np.delete(np.arange(len(rows)), chosen)
-        rows, limits, sizes = rows[left], limits[left], sizes[left]
+        left = left[_RESOLVED * squares[left] > limits[left]]
+        if not len(left):
+            break
+        rows, limits, sizes, gram = rows[_there(left, rows)], limits[left], sizes[left], None
         rows = torch.addmm(rows, shards.inner((rows, new))[0], new, alpha=-1)
     return k
 
 
-def _inverse(factor: np.ndarray) -> np.ndarray:
-    """Of a lower triangular factor, whose other half is zero. LAPACK directly, as above:
-    numpy's checks take longer than matrices of this size."""
-    return lapack.dtrtri(factor, lower=1)[0]
+def _there(x: np.ndarray, like: Tensor) -> Tensor:
+    """On the device of ``like``, without waiting for it."""
+    return torch.from_numpy(x).to(like.device, non_blocking=True)
 
 
 def jittered_cholesky(gram: Tensor) -> Tensor:
