@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from leadline.dynamics.operator import Operator, Settings
 from leadline.dynamics.solver import check_arguments
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -130,10 +132,11 @@ def test_the_script_for_a_gpu_runs_small_and_needs_only_torch_and_numpy():
     blocked = "scipy sklearn psutil safetensors rich click plotly pandas".split()
     code = (
         "import sys, runpy\n"
+        "sys.path.insert(0, 'benchmarks')\n"
         f"sys.modules.update(dict.fromkeys({blocked!r}))\n"
         "sys.argv = ['gpu.py', '--device', 'cpu', '--toy']\n"
         "runpy.run_path('benchmarks/gpu.py', run_name='__main__')\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "matmul" in done.stdout
