@@ -11,7 +11,7 @@ import leadline
 
 ROOT = Path(leadline.__file__).parent
 LAYERS = [
-    {"errors", "_version"},
+    {"errors", "_version", "available"},
     {"problems", "activations", "parametrization"},
     {"architecture", "recipe", "tracing"},
     {"describe", "trajectory"},

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from leadline import available
 from leadline.architecture import ResNet
 from leadline.dynamics.run import Run
 from leadline.dynamics.shards import Shards
@@ -28,18 +29,10 @@ def budget(memory: int | None, device: torch.device, shards: Shards | None = Non
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     else:
-        free = _available()
+        free = available.memory()
         if shards is not None and not shards.alone:
             free //= int(os.environ.get("LOCAL_WORLD_SIZE", shards.size))
     return int(0.8 * (free if shards is None else shards.least(free)))
-
-
-def _available() -> int:
-    try:
-        import psutil
-    except ImportError:  # a GPU's machine may have torch and numpy alone
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return psutil.virtual_memory().available
 
 
 @dataclass(frozen=True)
