@@ -18,15 +18,12 @@ Results go to benchmarks/results/exponents.json.
 
 from __future__ import annotations
 
-import json
 import math
-import platform
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import torch
+from history import keep, size
 from scipy import stats
 from torch import Tensor, nn
 
@@ -34,13 +31,12 @@ import leadline as ll
 from leadline.parametrization.schemes import SCHEMES
 from leadline.planning.plan import Plan
 
-RESULTS = Path(__file__).parent / "results" / "exponents.json"
-NAMES = ("sp", "ntk", "mup", "depth-mup", "depth-mup-corrected", "completep")
+NAMES = size(("sp", "ntk", "mup", "depth-mup", "depth-mup-corrected", "completep"), ("completep",))
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
-DEPTHS, WIDTHS = (4, 8, 16, 32, 64), (64, 128, 256, 512)
-DEEP = 256
+DEPTHS, WIDTHS = size(((4, 8, 16, 32, 64), (64, 128, 256, 512)), ((2, 4, 8), (64, 96, 128)))
+DEEP = size(256, 64)
 """Width of the depths."""
-BASE, STEPS, SEEDS, INPUTS, SAMPLES = dict(width=64, depth=4), 4, 12, 16, 4
+BASE, STEPS, SEEDS, INPUTS, SAMPLES = dict(width=64, depth=4), 4, size(12, 2), 16, 4
 
 
 class Block(nn.Module):
@@ -120,8 +116,8 @@ def bent(plan: Plan, width: int, depth: int, lr: float) -> float:
 def linear_rate(plan: Plan) -> float:
     """The largest rate, by factors of 2, with a response linear within 5 % at the extreme sizes."""
     lr = 0.1
-    for size in ((64, 4), (DEEP, DEPTHS[-1]), (WIDTHS[-1], 4)):
-        while not bent(plan, *size, lr) < 0.05:
+    for at in ((64, 4), (DEEP, DEPTHS[-1]), (WIDTHS[-1], 4)):
+        while not bent(plan, *at, lr) < 0.05:
             lr /= 2
     return lr
 
@@ -206,20 +202,9 @@ def main(names: list[str]) -> None:
                     )
     if names:
         return
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(
-        json.dumps(
-            dict(
-                date=time.strftime("%Y-%m-%d"),
-                torch=torch.__version__,
-                machine=platform.processor() or platform.machine(),
-                setting=dict(base=BASE, depths=DEPTHS, widths=WIDTHS, width_of_depths=DEEP,
-                             depth_of_widths=4, steps=STEPS, seeds=SEEDS, samples=SAMPLES),
-                rows=lines,
-            ),
-            indent=1,
-        )
-    )  # fmt: skip
+    setting = dict(base=BASE, depths=DEPTHS, widths=WIDTHS, width_of_depths=DEEP)
+    setting |= dict(depth_of_widths=4, steps=STEPS, seeds=SEEDS, samples=SAMPLES)
+    keep("exponents", {"exponents": {"setting": setting, "rows": lines}})
 
 
 if __name__ == "__main__":

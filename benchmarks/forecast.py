@@ -6,14 +6,14 @@ resnet   digits 0/1: the floor fitted to finite ResNets against leadline.limit
 
 from __future__ import annotations
 
-import sys
 import time
 
 import numpy as np
+from history import keep_printed, size
 
 import leadline as ll
 
-REPLICATES = 100
+REPLICATES, DRAWS = size(100, 1), size(400, 50)
 WIDTHS, DEPTHS = (32, 64, 128, 256, 512), (2, 4, 8, 16)
 # E, width's term at 32 and exponent, depth's term at 2 and exponent.
 LAWS = {"1, 1": (0.2, 0.5, 1.0, 0.4, 1.0), "0.7, 0.5": (0.2, 0.5, 0.7, 0.4, 0.5)}
@@ -56,7 +56,7 @@ def _coverage(name, planted_law, setting, how, exponents) -> None:
     far = {"2n, 2L": (1024, 32), "8n, 8L": (4096, 128)}
     for i in range(REPLICATES):
         rows = runs(planted_law, rng=np.random.default_rng((i, len(setting))), **how)
-        f = ll.forecast(rows, exponents=exponents, draws=400, seed=i)
+        f = ll.forecast(rows, exponents=exponents, draws=DRAWS, seed=i)
         truth = {"floor": (f.floor, planted_law[0])}
         truth |= {"2n, 2L": (f.predict(*far["2n, 2L"]), law(planted_law, *far["2n, 2L"]))}
         truth |= {"8n, 8L": (f.predict(*far["8n, 8L"]), law(planted_law, *far["8n, 8L"]))}
@@ -80,26 +80,27 @@ def _coverage(name, planted_law, setting, how, exponents) -> None:
 def resnet() -> None:
     problem = ll.digits(classes=(0, 1), samples=16, test_samples=0)
     network = ll.ResNet("tanh", scheme="depth-mup")
-    for lr, steps in ((0.3, 6), (0.1, 10)):
+    seeds = size(8, 2)
+    for lr, steps in size(((0.3, 6), (0.1, 10)), ((0.3, 2),)):
         sgd = ll.SGD(lr=lr, steps=steps)
-        limit = ll.limit(problem, network, sgd, rtol=0.003, seeds=8, seed=12345)
+        limit = ll.limit(problem, network, sgd, rtol=size(0.003, 0.3), seeds=seeds, seed=12345)
         print(f"  lr={lr}, steps={steps}: limit {limit.train_loss[-1]:.5f} ± "
               f"{limit.train_loss_error[-1]:.5f} ({limit.message})", flush=True)  # fmt: skip
         sources = {
             "solve, balanced": (
                 ll.solve,
                 dict(variance_reduction="balanced"),
-                (128, 256, 512, 1024),
+                size((128, 256, 512, 1024), (32, 64, 128)),
             ),
-            "train": (ll.train, {}, (64, 128, 256, 512)),
+            "train": (ll.train, {}, size((64, 128, 256, 512), (32, 64, 128))),
         }
         for source, (verb, how, widths) in sources.items():
             rows = []
             for n in widths:
-                for l in (2, 4, 8, 16):
+                for l in size((2, 4, 8, 16), (2, 4, 8)):
                     # Every size its own seeds.
                     t = verb(
-                        problem, network, sgd, width=n, depth=l, seeds=8, seed=97 * n + l, **how
+                        problem, network, sgd, width=n, depth=l, seeds=seeds, seed=97 * n + l, **how
                     )
                     rows += [
                         dict(width=n, depth=l, seed=s, loss=x)
@@ -110,11 +111,7 @@ def resnet() -> None:
                 print(f"  {source}, exponents={exponents}: {f.law}, floor {f.floor}, {f.limit}")
                 for note in f.notes:
                     print(f"    {note}")
-                sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    parts = {f.__name__: f for f in (planted, resnet)}
-    for part in sys.argv[1:] or list(parts):
-        print(part, flush=True)
-        parts[part]()
+    keep_printed("forecast", {f.__name__: f for f in (planted, resnet)})

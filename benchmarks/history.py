@@ -11,13 +11,16 @@ seconds; ``size(usual, toy)`` picks. Toy numbers mean nothing and are not kept.
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import os
 import platform
 import sys
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("leadline", "torch", "numpy", "scipy", "jax", "neural-tangents", "mup")
@@ -53,16 +56,11 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of what is loaded."""
+    """Of Python and of what is installed."""
     out = {"python": platform.python_version()}
     for name in PACKAGES:
-        module = sys.modules.get(name.replace("-", "_"))
-        if module is None:
-            continue
-        try:
-            out[name] = getattr(module, "__version__", None) or metadata.version(name)
-        except metadata.PackageNotFoundError:
-            out[name] = "unknown"
+        with suppress(metadata.PackageNotFoundError):
+            out[name] = metadata.version(name)
     return out
 
 
@@ -95,6 +93,29 @@ def keep(name: str, numbers: dict[str, Any], *, results: Path | None = None) -> 
     path.write_text(json.dumps(before | described, indent=1) + "\n")
     with (results / "history.jsonl").open("a") as f:
         f.write(json.dumps(now) + "\n")
+
+
+class _Both(io.StringIO):
+    """Shown and remembered."""
+
+    def __init__(self, shown: TextIO) -> None:
+        super().__init__()
+        self._shown = shown
+
+    def write(self, text: str) -> int:
+        self._shown.write(text)
+        self._shown.flush()
+        return super().write(text)
+
+
+def keep_printed(name: str, parts: Mapping[str, Callable[[], None]]) -> None:
+    """Run the parts that the command line names (default: all), and keep the lines they print."""
+    for part in sys.argv[1:] or parts:
+        print(f"{part}: {(parts[part].__doc__ or '').strip()}".removesuffix(": "))
+        shown = _Both(sys.stdout)
+        with redirect_stdout(shown):
+            parts[part]()
+        keep(name, {part: {"lines": shown.getvalue().splitlines()}})
 
 
 def spread(values: list[float]) -> str:

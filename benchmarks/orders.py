@@ -9,10 +9,10 @@ reduction   standard deviation and bias of each variance reduction
 from __future__ import annotations
 
 import math
-import sys
 from itertools import pairwise
 
 import numpy as np
+from history import keep_printed, size
 from scipy.stats import linregress
 
 import leadline as ll
@@ -40,13 +40,19 @@ def final(**how) -> np.ndarray:
 
 
 def depth() -> None:
-    p, depths = problem(), np.array([4, 8, 16, 32, 64])
+    p, depths = problem(), np.array(size([4, 8, 16, 32, 64], [2, 4, 8, 16]))
     k = ll.initial_kernels(p, NET)
     errors = [np.abs(ll.initial_kernels(p, NET, int(l)).tangent - k.tangent).max() for l in depths]
     print(f"  tangent kernel, L = {depths.tolist()}: {slope(depths, errors)} (due -1)")
     # Differences between depths L and 2L have the error's order and need no limit.
     losses = [
-        final(width=16384, depth=int(l), seeds=6, variance_reduction="balanced", seed=int(l))
+        final(
+            width=size(16384, 64),
+            depth=int(l),
+            seeds=size(6, 2),
+            variance_reduction="balanced",
+            seed=int(l),
+        )
         for l in depths[:4]
     ]
     for l, x in zip(depths, losses, strict=False):
@@ -61,19 +67,20 @@ def depth() -> None:
 
 
 def width() -> None:
-    widths = np.array([64, 128, 256, 512])
+    widths = np.array(size([64, 128, 256, 512], [32, 64, 128]))
+    wide, deep, total = size((8192, 16, 40960), (256, 2, 256))
     target = np.concatenate(
         [
-            final(width=8192, depth=16, seeds=12, variance_reduction=v, seed=9)
+            final(width=wide, depth=deep, seeds=size(12, 2), variance_reduction=v, seed=9)
             for v in ("ends", "balanced")
         ]
     )
-    print(f"  n=8192: {target.mean():.5f} ± {target.std(ddof=1) / math.sqrt(len(target)):.5f}")
+    print(f"  n={wide}: {target.mean():.5f} ± {target.std(ddof=1) / math.sqrt(len(target)):.5f}")
     for reduction in ("none", "balanced"):
         bias, spread = [], []
         for n in widths:
-            seeds = int(40960 / n)
-            x = final(width=int(n), depth=16, seeds=seeds, variance_reduction=reduction)
+            seeds = int(total / n)
+            x = final(width=int(n), depth=deep, seeds=seeds, variance_reduction=reduction)
             bias.append(x.mean() - target.mean())
             spread.append(x.std(ddof=1))
             print(
@@ -88,8 +95,9 @@ def width() -> None:
 
 
 def truncation() -> None:
-    p = ll.digits(classes=(0, 1), samples=32, test_samples=0)
-    sgd, how = ll.SGD(lr=0.3, steps=40), dict(width=2048, depth=8, seeds=3)
+    p = ll.digits(classes=(0, 1), samples=size(32, 4), test_samples=0)
+    n, depth, steps = size((2048, 8, 40), (64, 2, 5))
+    sgd, how = ll.SGD(lr=0.3, steps=steps), dict(width=n, depth=depth, seeds=size(3, 2))
     exact = ll.solve(p, NET, sgd, tol=1e-5, **how)
     for tol in (3e-2, 1e-2, 3e-3, 1e-3, 1e-4):
         t = ll.solve(p, NET, sgd, tol=tol, **how)
@@ -106,20 +114,20 @@ def truncation() -> None:
 
 
 def reduction() -> None:
-    for n in (512, 2048):
+    depth, seeds = size((16, 40), (2, 2))
+    for n in size((512, 2048), (64,)):
         for center in (False, True):
             for v in ("none", "ends", "balanced"):
                 sgd = ll.SGD(lr=0.5, steps=4, train="hidden", center=center)
-                t = ll.solve(problem(), NET, sgd, width=n, depth=16, seeds=40, variance_reduction=v)
+                t = ll.solve(
+                    problem(), NET, sgd, width=n, depth=depth, seeds=seeds, variance_reduction=v
+                )
                 x = t.train_loss[:, -1]
                 print(
                     f"  n={n} center={center!s:5} {v:9s} mean {x.mean():.4f} ± "
-                    f"{x.std(ddof=1) / math.sqrt(40):.4f}, standard deviation {x.std(ddof=1):.4f}"
+                    f"{x.std(ddof=1) / math.sqrt(seeds):.4f}, standard deviation {x.std(ddof=1):.4f}"
                 )
 
 
 if __name__ == "__main__":
-    parts = {f.__name__: f for f in (depth, width, truncation, reduction)}
-    for name in sys.argv[1:] or list(parts):
-        print(name, flush=True)
-        parts[name]()
+    keep_printed("orders", {f.__name__: f for f in (depth, width, truncation, reduction)})

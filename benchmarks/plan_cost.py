@@ -8,22 +8,20 @@ builder's own, and peak memory, each in a process of its own. Writes benchmarks/
 from __future__ import annotations
 
 import json
-import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import torch
+from history import keep, size
 from torch import nn
 
 import leadline as ll
 
-RESULTS = Path(__file__).parent / "results"
-PAIRS = 100
+PAIRS = size(100, 2)
+LARGE = size((1024, 48), (256, 4))
 
 
 def gpt2(width: int, depth: int) -> nn.Module:
@@ -86,16 +84,16 @@ def child(what: str) -> None:
         from functools import partial
 
         build = gpt2
-        plan = ll.plan(build, dict(width=256, depth=4), dict(width=1024, depth=48))
+        plan = ll.plan(build, dict(width=256, depth=4), dict(width=LARGE[0], depth=LARGE[1]))
         planned = time.perf_counter() - started
         started = time.perf_counter()
-        model = build(1024, 48)
+        model = build(*LARGE)
         built = time.perf_counter() - started
         started = time.perf_counter()
         partial(plan.apply, model)()
         applied = time.perf_counter() - started
     else:
-        model = gpt2(1024, 48)
+        model = gpt2(*LARGE)
         planned, built, applied = 0.0, time.perf_counter() - started, 0.0
     size = sum(p.numel() for p in model.parameters()) * 4
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -125,12 +123,8 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         child(sys.argv[2])
         sys.exit()
-    path = RESULTS / "plan_cost.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
+    results = {}
     for name in sys.argv[1:] or ("step", "plan"):
         results[name] = {"step": step, "plan": plan}[name]()
         print(name, json.dumps(results[name], indent=1), flush=True)
-    results["machine"] = dict(
-        cores=os.cpu_count(), machine=platform.machine(), torch=torch.__version__
-    )
-    path.write_text(json.dumps(results, indent=1) + "\n")
+    keep("plan_cost", results)

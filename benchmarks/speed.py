@@ -6,21 +6,17 @@ writes them with the machine's description to benchmarks/results/speed.json.
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import time
 from functools import partial
-from pathlib import Path
 
 import torch
+from history import keep, size
 
 import leadline as ll
 
-RESULTS = Path(__file__).parent / "results"
 NET = ll.ResNet("tanh", scheme="depth-mup")
 
 
@@ -40,7 +36,11 @@ def problem(samples: int) -> ll.Problem:
 
 def dense() -> dict:
     """solve against train at n=4096, L=16, P=8, 5 full-batch steps."""
-    p, sgd, how = problem(8), ll.SGD(lr=0.3, steps=5), dict(width=4096, depth=16)
+    p, sgd, how = (
+        problem(8),
+        ll.SGD(lr=0.3, steps=5),
+        dict(width=size(4096, 128), depth=size(16, 2)),
+    )
     ll.solve(p, NET, sgd, **how)
     solved = seconds(lambda: ll.solve(p, NET, sgd, **how), 5)
     runs = []
@@ -51,32 +51,33 @@ def dense() -> dict:
         runs.append((total - t.info["draw_seconds"], t.info["draw_seconds"]))
     trained, drawing = min(runs)
     s = ll.solve(p, NET, sgd, **how)
-    weights = 4 * 4096 * 4096 * 16
-    bases = 4 * 4 * 4096 * s.info["largest_rank"] * 16
     return {
         "train_seconds": trained,
         "draw_seconds": drawing,
         "solve_seconds": solved,
         "speedup (>= 30)": trained / solved,
         "speedup with drawing": (trained + drawing) / solved,
-        "weights_over_bases (>= 20)": weights / bases,
+        # n·n·L against four bases of n·rank·L.
+        "weights_over_bases (>= 20)": how["width"] / (4 * s.info["largest_rank"]),
     }
 
 
 def width() -> dict:
     """Time is linear in n: n=4096 to 65536 takes at most 20 times as long."""
     p, sgd = problem(8), ll.SGD(lr=0.3, steps=5)
-    t = {n: seconds(lambda n=n: ll.solve(p, NET, sgd, width=n, depth=8)) for n in (4096, 65536)}
-    return {"seconds_4096": t[4096], "seconds_65536": t[65536], "ratio (<= 20)": t[65536] / t[4096]}
+    few, many = size((4096, 65536), (128, 256))
+    t = {n: seconds(lambda n=n: ll.solve(p, NET, sgd, width=n, depth=8)) for n in (few, many)}
+    return {f"seconds_{n}": t[n] for n in t} | {"ratio (<= 20)": t[many] / t[few]}
 
 
 def memory() -> dict:
     """n=131072, L=32, P=16, 10 steps within 16 GiB, in a process of its own."""
+    width, depth = size((131072, 32), (512, 2))
     code = (
         "import leadline as ll, time; s=time.perf_counter();"
         "p=ll.digits(classes=(0,1),samples=16,test_samples=0);"
         "t=ll.solve(p,ll.ResNet('tanh',scheme='depth-mup'),ll.SGD(lr=0.3,steps=10),"
-        "width=131072,depth=32);"
+        f"width={width},depth={depth});"
         "print(time.perf_counter()-s, t.info['largest_rank'], t.train_loss[0,-1])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -92,18 +93,19 @@ def memory() -> dict:
 
 def steps() -> dict:
     """1,000 full-batch steps take at most 13 times as long as 100: the rank saturates."""
-    p, how = problem(32), dict(width=2048, depth=8)
+    p, how = problem(32), dict(width=size(2048, 128), depth=size(8, 2))
     out, ranks = {}, {}
-    for k in (100, 1000):
+    few, many = size((100, 1000), (2, 4))
+    for k in (few, many):
         start = time.perf_counter()
         t = ll.solve(p, NET, ll.SGD(lr=0.3, steps=k), **how)
         out[k], ranks[k] = time.perf_counter() - start, t.info["largest_rank"]
     return {
-        "seconds_100": out[100],
-        "seconds_1000": out[1000],
-        "ratio (<= 13)": out[1000] / out[100],
-        "largest_rank_100": ranks[100],
-        "largest_rank_1000": ranks[1000],
+        f"seconds_{few}": out[few],
+        f"seconds_{many}": out[many],
+        "ratio (<= 13)": out[many] / out[few],
+        f"largest_rank_{few}": ranks[few],
+        f"largest_rank_{many}": ranks[many],
     }
 
 
@@ -113,7 +115,8 @@ def products() -> dict:
     A first solve notes the shapes of every product with the neurons; each distinct shape is then
     timed alone (rounded up to ranks of 16, so that a few hundred shapes stand for all).
     """
-    p, sgd, how = problem(32), ll.SGD(lr=0.3, steps=40), dict(width=16384, depth=8)
+    n, samples, steps = size((16384, 32, 40), (256, 4, 2))
+    p, sgd, how = problem(samples), ll.SGD(lr=0.3, steps=steps), dict(width=n, depth=size(8, 2))
     shapes: dict[tuple, int] = {}
 
     class Noted(torch.utils._python_dispatch.TorchDispatchMode):
@@ -121,7 +124,7 @@ def products() -> dict:
             name = func.overloadpacket.__name__
             if name in ("mm", "addmm", "addmm_"):
                 a, b = args[-2:]
-                if 16384 in (*a.shape, *b.shape) and a.numel() and b.numel():
+                if how["width"] in (*a.shape, *b.shape) and a.numel() and b.numel():
                     transposed = (a.stride(0) == 1 < a.shape[0], b.stride(0) == 1 < b.shape[0])
                     key = (name != "mm", *a.shape, b.shape[1], *transposed, a.dtype)
                     shapes[key] = shapes.get(key, 0) + 1
@@ -153,26 +156,10 @@ def products() -> dict:
     }
 
 
-def machine() -> dict:
-    return {
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "leadline": ll.__version__,
-    }
-
-
 if __name__ == "__main__":
     benchmarks = {f.__name__: f for f in (dense, width, memory, steps, products)}
-    chosen = sys.argv[1:] or list(benchmarks)
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / "speed.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
-    for name in chosen:
-        results[name] = benchmarks[name]() | {"machine": machine()}
-        row = {k: v for k, v in results[name].items() if k != "machine"}
+    for name in sys.argv[1:] or list(benchmarks):
+        row = benchmarks[name]()
         shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
         print(f"{name:9s} {'; '.join(shown)}", flush=True)
-        path.write_text(json.dumps(results, indent=1) + "\n")
+        keep("speed", {name: row})

@@ -8,16 +8,14 @@ of the first ten steps, and writes benchmarks/results/sweeps.json.
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
+from history import keep, size
 
 import leadline as ll
 from leadline.sweeps.data import Samples
@@ -26,10 +24,9 @@ from leadline.sweeps.rates import Planned
 from leadline.sweeps.specification import Run
 from leadline.tracing.builder import Size, construct
 
-RESULTS = Path(__file__).parent / "results"
-STEPS = {32: 1000, 64: 600, 128: 300, 256: 100}
+STEPS = size({32: 1000, 64: 600, 128: 300, 256: 100}, {32: 10})
 RATES = tuple(2.0**-k for k in range(6, 14))
-TIMED = 8
+TIMED = size(8, 2)
 
 
 def setting(width: int, optimizer: str):
@@ -115,16 +112,11 @@ if __name__ == "__main__":
         loop(int(width), optimizer, 1, 5)
         print(loop(int(width), optimizer, TIMED, STEPS[int(width)])[0])
         sys.exit()
-    path = RESULTS / "sweeps.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
+    results = {}
     for optimizer in sys.argv[1:] or ("sgd", "adamw"):
         for width in STEPS:
             key = f"{optimizer} {width}"
             results[key] = measure(width, optimizer)
             shown = (f"{k} {v:.4g}" for k, v in results[key].items())
             print(f"{key:10s} {'; '.join(shown)}", flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    results["machine"] = dict(
-        cores=os.cpu_count(), machine=platform.machine(), torch=torch.__version__
-    )
-    path.write_text(json.dumps(results, indent=1) + "\n")
+    keep("sweeps", results)

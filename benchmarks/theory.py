@@ -11,10 +11,10 @@ Every mean comes with its standard error over seeds.
 from __future__ import annotations
 
 import math
-import sys
 
 import numpy as np
 import torch
+from history import keep_printed, size
 
 import leadline as ll
 from leadline.dynamics.kernels import first_step
@@ -36,17 +36,18 @@ def first() -> None:
     """−Δf/(ηχ), one sample, T = 1: formula, solver (n=4096, L=64), dense (n=512, L=32)."""
     p, sgd = one_sample(), ll.SGD(lr=0.02, steps=1, train="hidden", center=True)
     print("activation   coupling     limit   L=64    solve n=4096     dense n=512, L=32")
-    for name in ("identity", "tanh", "sqrt2 relu", "relu", "gelu", "erf"):
+    names = ("identity", "tanh", "sqrt2 relu", "relu", "gelu", "erf")
+    solved = size(dict(width=4096, depth=64, seeds=24), dict(width=64, depth=4, seeds=2))
+    dense = size(dict(width=512, depth=32, seeds=10), dict(width=32, depth=4, seeds=2))
+    for name in size(names, names[:2]):
         gain = math.sqrt(2) if name == "sqrt2 relu" else 1.0
         net = ll.ResNet(name.split()[-1], gain=gain, scheme="depth-mup")
         for coupling in ("reused", "independent"):
             how = dict(coupling=coupling, seed=0)
             limit = first_step(p, net, coupling)[0, 0]
             finite = first_step(p, net, coupling, 64)[0, 0]
-            s = ll.solve(
-                p, net, sgd, width=4096, depth=64, seeds=24, variance_reduction="balanced", **how
-            )
-            t = ll.train(p, net, sgd, width=512, depth=32, seeds=10, **how)
+            s = ll.solve(p, net, sgd, variance_reduction="balanced", **solved, **how)
+            t = ll.train(p, net, sgd, **dense, **how)
             a, b = (r.train_outputs[:, 1, 0, 0] / sgd.lr for r in (s, t))
             print(f"{name:12s} {coupling:12s} {limit:.4f}  {finite:.4f}  {pm(a)}  {pm(b)}")
 
@@ -70,21 +71,22 @@ def loss() -> None:
                 p,
                 net,
                 sgd,
-                width=16384,
+                width=size(16384, 64),
                 depth=depth,
                 coupling=coupling,
-                seeds=4,
+                seeds=size(4, 2),
                 variance_reduction="ends",
             ).train_loss[:, -1]
-            for depth in (8, 32, 128)
+            for depth in size((8, 32, 128), (2, 4))
         ]
-        t = ll.train(p, net, sgd, width=800, depth=32, coupling=coupling, seeds=10)
+        dense = size(dict(width=800, depth=32, seeds=10), dict(width=32, depth=4, seeds=2))
+        t = ll.train(p, net, sgd, coupling=coupling, **dense)
         print(f"{coupling:12s} {'  '.join(pm(r) for r in row)}  {pm(t.train_loss[:, -1])}")
 
 
 def internal_movement(net: ll.ResNet, coupling: str, depth: int, s: int) -> tuple[float, float]:
     """Δf, and mean over blocks of RMS(ΔW_1 h), of one step at n = 512 (one sample, target 1)."""
-    n = 512
+    n = size(512, 64)
     p, sgd = one_sample(), ll.SGD(lr=0.5, steps=1, train="hidden", center=True)
     settings = Settings(n=n, reused=coupling == "reused", dtype=torch.float64)
     run = Run(net, sgd, d=4, outputs=1, width=n, depth=depth, settings=settings, seed=0, s=s)
@@ -115,8 +117,8 @@ def blocks() -> None:
     ):
         net = ll.ResNet(activation, block_layers=2, scheme=scheme)
         cells = []
-        for depth in (4, 16, 64):
-            both = np.array([internal_movement(net, coupling, depth, s) for s in range(6)])
+        for depth in size((4, 16, 64), (2, 4)):
+            both = np.array([internal_movement(net, coupling, depth, s) for s in range(size(6, 2))])
             cells.append(f"{pm(both[:, 0], 3)}; {pm(both[:, 1], 3)}")
         print(f"{activation} {scheme:20s} {coupling:12s} {'   '.join(cells)}")
 
@@ -124,25 +126,22 @@ def blocks() -> None:
 def limits() -> None:
     """The same problem at infinite width and depth, rtol = 0.003, with the limit's own error bars."""
     for coupling in ("reused", "independent"):
-        found = ll.limit(*four_samples(), coupling=coupling, rtol=0.003)
+        found = ll.limit(*four_samples(), coupling=coupling, rtol=size(0.003, 0.2))
         loss, error = found.train_loss[-1], found.train_loss_error[-1]
         print(f"{coupling:12s} {loss:.4f} ± {error:.4f}  {found.message}")
 
 
 def rates() -> None:
     """Slopes of log RMS(ΔW_1 h) against log L over L = 4, 16, 64, with standard errors."""
-    depths = (4, 16, 64)
+    depths = size((4, 16, 64), (2, 4))
     for scheme, due in (("depth-mup", -0.5), ("depth-mup-corrected", 0.0), ("completep", 0.0)):
         net = ll.ResNet("tanh", block_layers=2, scheme=scheme)
         slopes = []
-        for s in range(6):
+        for s in range(size(6, 2)):
             moves = [internal_movement(net, "reused", depth, s)[1] for depth in depths]
             slopes.append(np.polyfit(np.log(depths), np.log(moves), 1)[0])
         print(f"{scheme:20s} RMS(ΔW_1 h) ~ L^{pm(np.array(slopes), 3)} (due {due:+.1f})")
 
 
 if __name__ == "__main__":
-    tables = {f.__name__: f for f in (first, loss, limits, blocks, rates)}
-    for name in sys.argv[1:] or list(tables):
-        print(f"\n{name}: {tables[name].__doc__}", flush=True)
-        tables[name]()
+    keep_printed("theory", {f.__name__: f for f in (first, loss, limits, blocks, rates)})

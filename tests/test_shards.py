@@ -1,5 +1,6 @@
 """Neurons shared out over processes: the answer of one process."""
 
+import itertools
 import json
 import os
 import signal
@@ -61,7 +62,7 @@ def test_every_neuron_has_one_process_and_blocks_stay_together(n, size):
     bounds = [shards.bounds(r) for r in range(size)]
     assert bounds[0][0] == 0
     assert bounds[-1][1] == n
-    assert all(b == c for (_, b), (c, _) in zip(bounds, bounds[1:], strict=False))
+    assert all(b == c for (_, b), (c, _) in itertools.pairwise(bounds))
     assert all(a % BLOCK == 0 or a == n for a, _ in bounds)
     assert shards.widest <= max(2 * n / size, n / size + shards.unit)
 

@@ -11,7 +11,7 @@ import leadline
 
 ROOT = Path(leadline.__file__).parent
 LAYERS = [
-    {"errors", "_version"},
+    {"errors", "_version", "available"},
     {"problems", "activations", "parametrization"},
     {"architecture", "recipe", "tracing"},
     {"describe", "trajectory"},
@@ -70,6 +70,21 @@ def test_imports_go_in_one_direction():
 def test_import_is_light(heavy):
     code = f"import sys, leadline; sys.exit({heavy!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_starting_takes_no_time(monkeypatch):
+    """Processor time, the best of a few: import leadline 0.15 s, leadline --help 0.3 s."""
+    monkeypatch.syspath_prepend(str(ROOT.parents[1] / "benchmarks"))
+    monkeypatch.setenv("LEADLINE_TOY", "1")
+    for name in ("history", "start"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    import start
+
+    used = {name: row["processor seconds"] for name, row in start.measure().items()}
+    sys.modules.pop("history", None)
+    sys.modules.pop("start", None)
+    assert used["import leadline (<= 0.15)"] <= 0.15
+    assert used["leadline --help (<= 0.3)"] <= 0.3
 
 
 def test_verbs_are_functions_whatever_was_imported_before():

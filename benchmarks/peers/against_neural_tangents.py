@@ -1,4 +1,4 @@
-"""Kernels at initialization against neural-tangents: ./dev peers neural-tangents
+"""Kernels at initialization against neural-tangents: ./dev peers neural-tangents [relu erf tanh]
 
 200 digits; a residual MLP of one-layer blocks h + √(1/L) W φ(h) in NTK parametrization, whose tangent
 kernel is ``initial_kernels(...).tangent`` at the same depth, entry by entry. Depths 8 to 256:
@@ -167,8 +167,10 @@ def main() -> None:
         f"{SAMPLES} digits{' (toy)' if TOY else ''}"
     )
     problem = ll.digits(samples=SAMPLES, test_samples=0)
-    rows = {name: closed_form(problem, name) for name in PEERS}
-    rows["tanh"] = numerical(problem)
+    rows = {
+        name: numerical(problem) if name == "tanh" else closed_form(problem, name)
+        for name in sys.argv[1:] or (*PEERS, "tanh")
+    }
     print()
     for name, row in rows.items():
         for key, value in row.items():

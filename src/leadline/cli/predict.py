@@ -14,7 +14,7 @@ import torch
 
 from leadline.dynamics import memory as memories
 from leadline.dynamics.extrapolation import check_has_limit
-from leadline.dynamics.solver import COUPLINGS, DTYPES, solve
+from leadline.dynamics.solver import COUPLINGS, DTYPES, STORAGE, solve
 from leadline.errors import check_choice, check_int
 from leadline.networks.draw import count_entries
 from leadline.networks.train import train
@@ -78,8 +78,20 @@ def predict(
         check_int("depth", depth, 1)
     budget = memories.budget(given["memory"], torch.device(given["device"]))
     first = most = 0
+    storage = given.get("storage")
     for n, depth in solved:
-        plan = memories.predict(problem, network, sgd, n, depth, dtype)
+        plan = memories.predict(
+            problem,
+            network,
+            sgd,
+            n,
+            depth,
+            dtype,
+            storage=None
+            if storage is None
+            else STORAGE[check_choice("storage", storage, STORAGE)][0],
+            spilled=given.get("spill") is not None,
+        )
         plan.check_first_step(budget)
         first, most = max(first, plan.first_step), max(most, plan.at_most)
     for n, depth in trained:

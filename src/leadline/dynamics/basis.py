@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
+import tempfile
 
 import numpy as np
 import torch
-from scipy.linalg import lapack
 from torch import Tensor
 
 from leadline.dynamics.shards import Shards
+from leadline.dynamics.small import cholesky, inverted
 
 # Smallest remainder, relative to the question, that can be told from rounding.
 FLOOR = {torch.float32: 1e-5, torch.float64: 1e-12}
@@ -19,17 +21,41 @@ _RESOLVED = 1e-10
 
 
 class Rows:
-    """Rows (q, n) in a buffer that grows; a row is contiguous, so appending copies nothing else."""
+    """Rows (q, n) in a buffer that grows; a row is contiguous, so appending copies nothing else.
 
-    def __init__(self, n: int, dtype: torch.dtype, device: torch.device, expected: int = 0) -> None:
+    Args:
+        dtype: of the rows that are given and of ``view``.
+        storage: of the buffer; None is dtype.
+        spill: folder for a file that holds the buffer, mapped into memory; None is memory.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        expected: int = 0,
+        storage: torch.dtype | None = None,
+        spill: str | None = None,
+    ) -> None:
         self.count = 0
+        self.dtype, self._spill = dtype, spill
         self._expected = expected if device.type == "cpu" else 0
-        self._buffer = torch.empty((0, n), dtype=dtype, device=device)
+        self._buffer = torch.empty((0, n), dtype=storage or dtype, device=device)
+
+    @property
+    def stored(self) -> Tensor:
+        """(q, n) as they are kept, no copy."""
+        return self._buffer[: self.count]
 
     @property
     def view(self) -> Tensor:
-        """(q, n), no copy."""
-        return self._buffer[: self.count]
+        """(q, n): no copy unless they are stored with fewer digits."""
+        return self.stored.to(self.dtype)
+
+    def rounded(self, rows: Tensor) -> Tensor:
+        """Rows as they will be after ``append``: what is kept of them is then exact."""
+        return rows.to(self._buffer.dtype).to(self.dtype)
 
     def append(self, rows: Tensor) -> None:
         """Add (m, n) rows."""
@@ -37,16 +63,25 @@ class Rows:
         if need > len(self._buffer):
             # On a CPU pages that nobody has written take no memory, so doubling is free there.
             grown = 2 if self._buffer.device.type == "cpu" else 1.25
-            capacity = max(need, int(grown * len(self._buffer)), self._expected)
-            buffer = torch.empty(
-                (capacity, self._buffer.shape[1]),
-                dtype=self._buffer.dtype,
-                device=self._buffer.device,
-            )
-            buffer[: self.count] = self.view
+            buffer = self._empty(max(need, int(grown * len(self._buffer)), self._expected))
+            buffer[: self.count] = self.stored
             self._buffer = buffer
         self._buffer[self.count : need] = rows
         self.count = need
+
+    def _empty(self, capacity: int) -> Tensor:
+        old = self._buffer
+        if self._spill is None or old.shape[1] == 0:
+            return old.new_empty((capacity, old.shape[1]))
+        # The file has no name any more: it goes with the process, however that ends.
+        handle, path = tempfile.mkstemp(prefix="leadline-", dir=self._spill)
+        os.close(handle)
+        try:
+            size = capacity * old.shape[1]
+            flat = torch.from_file(path, shared=True, size=size, dtype=old.dtype)
+        finally:
+            os.unlink(path)
+        return flat.view(capacity, old.shape[1])
 
     def mark(self) -> tuple[int, Tensor]:
         """A point to return to; rows before it are never overwritten."""
@@ -67,7 +102,7 @@ def choose(gram: np.ndarray, bound: np.ndarray) -> tuple[list[int], np.ndarray |
     Returns:
         The indices, and the Cholesky factor of their Gram matrix if it is at hand.
     """
-    factor, failed = lapack.dpotrf(gram, lower=1)
+    factor, failed = cholesky(gram)
     if not failed and (factor.diagonal() ** 2 > bound).all():
         return list(range(len(gram))), factor
     schur = gram.copy()
@@ -86,6 +121,8 @@ def extend(
     basis: Tensor,
     safe: float = 0.0,
     shards: Shards | None = None,
+    gram: np.ndarray | None = None,
+    lean: bool = False,
 ) -> Tensor:
     """Orthonormal directions of the remainders, in a fixed order, above their bounds.
 
@@ -100,6 +137,8 @@ def extend(
         basis: (q, n) orthonormal rows.
         safe: for float32, whose Gram matrices are exact in float64.
         shards: where the n neurons are; here all of them by default.
+        gram: the remainders' Gram matrix (P, P) in float64, if it is at hand.
+        lean: orthogonalise twice in any case, and without looking: nothing waits for the device.
 
     Returns:
         Directions k (m, n).
@@ -112,8 +151,9 @@ def extend(
     k = e[:0]
     rows, limits = e, bound**2
     while len(k) + len(basis) < n:
-        wide = rows.double()
-        gram = shards.inner((wide, wide))[0].cpu().numpy()
+        if gram is None:
+            wide = rows.double()
+            gram = shards.inner((wide, wide))[0].cpu().numpy()
         squares = gram.diagonal()
         if not math.isfinite(squares.sum()):
             raise FloatingPointError("a question to the operator is not finite")
@@ -122,7 +162,7 @@ def extend(
             if not above.any():
                 break
             index = above.nonzero()[0]
-            rows, limits, sizes = rows[index], limits[index], sizes[index]
+            rows, limits, sizes = rows[_there(index, rows)], limits[index], sizes[index]
             gram = gram[np.ix_(index, index)]
             squares = gram.diagonal()
         chosen, factor = choose(gram, np.maximum(limits, _RESOLVED * squares))
@@ -130,34 +170,43 @@ def extend(
         if not chosen:
             break
         every = len(chosen) == len(rows)
-        new, first = (rows, sizes) if every else (rows[chosen], sizes[chosen])
+        new, first = rows, sizes
+        if not every:
+            new, first = rows[_there(np.array(chosen), rows)], sizes[chosen]
         if factor is None or not every:
-            factor, _ = lapack.dpotrf(gram if every else gram[np.ix_(chosen, chosen)], lower=1)
-        inverse = _inverse(factor)
-        new = torch.from_numpy(inverse).to(new) @ new
-        if len(k) or e.dtype == torch.float64 or (np.abs(inverse) @ first).max() > safe:
+            factor, _ = cholesky(gram if every else gram[np.ix_(chosen, chosen)])
+        inverse = inverted(factor)
+        new = _there(inverse, new).to(new.dtype) @ new
+        if lean or len(k) or e.dtype == torch.float64 or (np.abs(inverse) @ first).max() > safe:
             known = [earlier for earlier in (basis, k) if len(earlier)]
             for c, earlier in zip(
                 shards.inner(*((new, earlier) for earlier in known)), known, strict=True
             ):
                 new = torch.addmm(new, c, earlier, alpha=-1)
             # Nearly orthonormal already: its own precision is enough.
-            factor, _ = lapack.dpotrf(shards.inner((new, new))[0].double().cpu().numpy(), lower=1)
-            new = torch.from_numpy(_inverse(factor)).to(new) @ new
+            (again,) = shards.inner((new, new))
+            if lean:
+                factor, _ = torch.linalg.cholesky_ex(again.double())
+                new = torch.linalg.solve_triangular(factor.to(new.dtype), new, upper=False)
+            else:
+                factor, _ = cholesky(again.double().cpu().numpy())
+                new = torch.from_numpy(inverted(factor)).to(new) @ new
         k = torch.cat([k, new]) if len(k) else new
         if every:
             break
         # What was not chosen may still hold a direction that its larger part hid.
         left = np.delete(np.arange(len(rows)), chosen)
-        rows, limits, sizes = rows[left], limits[left], sizes[left]
+        left = left[_RESOLVED * squares[left] > limits[left]]
+        if not len(left):
+            break
+        rows, limits, sizes, gram = rows[_there(left, rows)], limits[left], sizes[left], None
         rows = torch.addmm(rows, shards.inner((rows, new))[0], new, alpha=-1)
     return k
 
 
-def _inverse(factor: np.ndarray) -> np.ndarray:
-    """Of a lower triangular factor, whose other half is zero. LAPACK directly, as above:
-    numpy's checks take longer than matrices of this size."""
-    return lapack.dtrtri(factor, lower=1)[0]
+def _there(x: np.ndarray, like: Tensor) -> Tensor:
+    """On the device of ``like``, without waiting for it."""
+    return torch.from_numpy(x).to(like.device, non_blocking=True)
 
 
 def jittered_cholesky(gram: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from leadline import available
 from leadline.architecture import ResNet
 from leadline.dynamics.run import Run
 from leadline.dynamics.shards import Shards
@@ -28,9 +29,7 @@ def budget(memory: int | None, device: torch.device, shards: Shards | None = Non
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     else:
-        import psutil
-
-        free = psutil.virtual_memory().available
+        free = available.memory()
         if shards is not None and not shards.alone:
             free //= int(os.environ.get("LOCAL_WORLD_SIZE", shards.size))
     return int(0.8 * (free if shards is None else shards.least(free)))
@@ -82,11 +81,14 @@ def predict(
     depth: int,
     dtype: torch.dtype,
     here: int | None = None,
+    storage: torch.dtype | None = None,
+    spilled: bool = False,
 ) -> Prediction:
     """Predict the memory of one seed; seeds run one after the other.
 
     Args:
         here: neurons that a process holds; default: all.
+        storage: of the bases; None is dtype. spilled: the bases are in files and count for nothing.
     """
     n = width if here is None else here
     size = dtype.itemsize
@@ -100,7 +102,7 @@ def predict(
         width=width,
         depth=depth,
         fixed=size * (passes + ends),
-        row=4 * size * n * weights,
+        row=0 if spilled else 4 * (storage or dtype).itemsize * n * weights,
         batch=batch,
         most=most,
     )
@@ -113,9 +115,10 @@ class Meter:
         self._budget, self._run = budget, run
         self._before = self._rows = self._read()
         self._growth = 0
-        size = run.settings.dtype.itemsize
+        settings = run.settings
+        size, stored = settings.dtype.itemsize, (settings.storage or settings.dtype).itemsize
         # The same on every process: all of them stop at the same step.
-        self._row = 2 * size * run.shards.widest
+        self._row = 0 if settings.spill is not None else 2 * stored * run.shards.widest
         self._other = size * run.shards.widest * (run.u.value.shape[1] * 2 + run.v.value.shape[1])
 
     def _read(self) -> int:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from leadline.dynamics.basis import FLOOR, Rows, extend, jittered_cholesky
+from leadline.dynamics.counter import Counter
 from leadline.dynamics.noise import Noise
 from leadline.dynamics.shards import Shards
 
@@ -42,12 +43,23 @@ class Settings:
     """Directions that a buffer is first made for; pages nobody writes take no memory on a CPU."""
     dtype: torch.dtype = torch.float32
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    lean: bool = False
+    """Look at the device once a question, at the price of a product (on by itself on a GPU)."""
+    counter: bool = False
+    """Draw on the device, from a hash (on by itself on a GPU)."""
+    storage: torch.dtype | None = None
+    """Of the bases: fewer digits than ``dtype``, or None."""
+    spill: str | None = None
+    """Folder for files that hold the bases, or None."""
     shards: Shards = field(default=None)  # ty: ignore[invalid-assignment]
     """Which of the n neurons are here; all by default."""
 
     def __post_init__(self) -> None:
         if self.shards is None:
             object.__setattr__(self, "shards", Shards(self.n, device=self.device))
+        if self.device.type == "cuda":
+            object.__setattr__(self, "lean", True)
+            object.__setattr__(self, "counter", True)
 
     @property
     def floor(self) -> float:
@@ -64,8 +76,8 @@ class Face:
     """One side of the operator: orthonormal questions and the answers of W̄ (or W̄ᵀ) to them."""
 
     def __init__(self, s: Settings) -> None:
-        self.questions = Rows(s.shards.width, s.dtype, s.device, s.expected)
-        self.answers = Rows(s.shards.width, s.dtype, s.device, s.expected)
+        how = (s.shards.width, s.dtype, s.device, s.expected, s.storage, s.spill)
+        self.questions, self.answers = Rows(*how), Rows(*how)
 
 
 class Table:
@@ -88,7 +100,9 @@ class Table:
 class Operator:
     """W/√n of one layer through its questions and answers."""
 
-    def __init__(self, settings: Settings, noise: Noise, scratch: Noise | None = None) -> None:
+    def __init__(
+        self, settings: Settings, noise: Noise | Counter, scratch: Noise | Counter | None = None
+    ) -> None:
         self.settings = settings
         self.noise = noise
         self.scratch = scratch
@@ -126,7 +140,10 @@ class Operator:
         """
         near, far, reused = self.forward, self.transposed, self.settings.reused
         inner = self.settings.shards.inner
-        c, across, _, _, rows = self._coordinates(u, near, far, together=False)
+        c, across, squares = self._coordinates(u, near, far)
+        rows = np.arange(len(u))
+        if not self.settings.lean:
+            rows = self._above(c, *self._bounds(squares.cpu().numpy(), together=False))
         fresh, every = None, len(rows) == len(u)
         if len(rows):
             v, b = (u, c) if every else (u[rows], c[rows])
@@ -162,15 +179,25 @@ class Operator:
                 relative to the largest of them.
             avoid: rows that balanced noise is made orthogonal to.
         """
-        c, across, sizes, bound, rows = self._coordinates(u, near, far, together)
+        s, basis = self.settings, near.questions.view
+        c, across, squares = self._coordinates(u, near, far)
+        rows, gram = np.arange(len(u)), None
+        if not s.lean:
+            sizes, bound = self._bounds(squares.cpu().numpy(), together)
+            rows = self._above(c, sizes, bound)
+        every = len(rows) == len(u)
         if len(rows):
-            basis = near.questions.view
-            every = len(rows) == len(u)
             v, b = (u, c) if every else (u[rows], c[rows])
             e = torch.addmm(v, b, basis, alpha=-1) if len(basis) else v
-            s = self.settings
-            k = extend(e, sizes[rows], bound[rows], basis, s.safe, s.shards)
+            if s.lean:
+                wide = e.double()
+                (gram,) = s.shards.inner((wide, wide))
+                seen = torch.cat([gram, squares.double()[:, None]], dim=1).cpu().numpy()
+                gram = np.ascontiguousarray(seen[:, :-1])
+                sizes, bound = self._bounds(seen[:, -1], together)
+            k = extend(e, sizes[rows], bound[rows], basis, s.safe, s.shards, gram, s.lean)
             if len(k):
+                k = near.questions.rounded(k)
                 answers, new = self._reveal(k, e, near, far, forget, avoid)
                 near.answers.append(answers)
                 near.questions.append(k)
@@ -181,22 +208,31 @@ class Operator:
         return self._combine(c, across, initial, near, far)[0], c
 
     def _coordinates(
-        self, u: Tensor, near: Face, far: Face, together: bool
-    ) -> tuple[Tensor, Tensor | None, np.ndarray, np.ndarray, np.ndarray]:
-        """u's coefficients in both bases, norms, bounds on remainders, and rows above theirs."""
+        self, u: Tensor, near: Face, far: Face
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """u's coefficients in both bases, and squared norms."""
         s = self.settings
         asked = (near.questions.view, far.answers.view) if s.reused else (near.questions.view,)
         c, *others, squares = s.shards.inner(*((u, rows) for rows in asked), squares=u)
-        across = others[0] if s.reused else None
-        sizes = squares.sqrt().cpu().numpy().astype(np.float64)
-        bound = s.floor * (np.full_like(sizes, sizes.max()) if together else sizes)
+        return c, others[0] if s.reused else None, squares
+
+    def _bounds(self, squares: np.ndarray, together: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Norms, and bounds on remainders."""
+        sizes = np.sqrt(squares.astype(np.float64))
+        return sizes, self.settings.floor * (
+            np.full_like(sizes, sizes.max()) if together else sizes
+        )
+
+    def _above(self, c: Tensor, sizes: np.ndarray, bound: np.ndarray) -> np.ndarray:
+        """Rows whose remainders may be above their bounds."""
+        s = self.settings
         if s.tol**2 < 4 * torch.finfo(s.dtype).eps:
-            return c, across, sizes, bound, np.arange(len(u))
+            return np.arange(len(c))
         # Where rounding allows, |u⊥|² = |u|² − |c|² tells which rows hold anything new; only
         # their remainders are formed. Its rounding blurs tol, by less than a half.
         small = c.cpu().numpy()
         rest = sizes**2 - np.einsum("ij,ij->i", small, small, dtype=np.float64)
-        return c, across, sizes, bound, (~(rest <= bound**2)).nonzero()[0]
+        return (~(rest <= bound**2)).nonzero()[0]
 
     def _combine(
         self, c: Tensor, across: Tensor | None, initial: Tensor | None, near: Face, far: Face
@@ -274,14 +310,15 @@ class Operator:
         learned = self._learned.view(r, q)
         if momentum:
             buffer = self._momentum.view(r, q).mul_(momentum)
-            buffer[: z.shape[1], : u.shape[1]].addmm_(z.mT, u)
+            buffer[: z.shape[1], : u.shape[1]].add_(z.mT @ u)
             if decay:
                 buffer.add_(learned, alpha=decay)
             learned.add_(buffer, alpha=-rate)
         else:
             if decay:
                 learned.mul_(1 - rate * decay)
-            learned[: z.shape[1], : u.shape[1]].addmm_(z.mT, u, alpha=-rate)
+            # Not addmm: a product of its own has the same bits at any number of threads.
+            learned[: z.shape[1], : u.shape[1]].add_(z.mT @ u, alpha=-rate)
         self.scale_momentum = momentum * self.scale_momentum + decay * self.scale
         self.scale -= rate * self.scale_momentum
 
@@ -299,10 +336,10 @@ class Operator:
     def tensors(self) -> dict[str, Tensor]:
         """The state for a checkpoint."""
         return {
-            "Q": self.forward.questions.view,
-            "M": self.forward.answers.view,
-            "R": self.transposed.questions.view,
-            "Y": self.transposed.answers.view,
+            "Q": self.forward.questions.stored,
+            "M": self.forward.answers.stored,
+            "R": self.transposed.questions.stored,
+            "Y": self.transposed.answers.stored,
             "C": self._learned.buffer,
             "D": self._momentum.buffer,
             "X": self._cross.buffer,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from leadline.activations import value_and_slope
 from leadline.architecture import ResNet
+from leadline.dynamics.counter import Counter
 from leadline.dynamics.noise import Noise
 from leadline.dynamics.operator import Operator, Settings
 from leadline.dynamics.pieces import State
@@ -87,8 +88,9 @@ class Run:
         self.shards = settings.shards
         k = network.block_layers
 
-        def noise(*key: int) -> Noise:
-            return Noise(seed, (s, *key), width, self.shards.blocks)
+        def noise(*key: int) -> Noise | Counter:
+            kind = Counter if settings.counter else Noise
+            return kind(seed, (s, *key), width, self.shards.blocks)
 
         u = noise(_INPUT).draw(d, settings.dtype, settings.device).mT.contiguous()
         v = noise(_READOUT).draw(outputs, settings.dtype, settings.device).mT.contiguous()

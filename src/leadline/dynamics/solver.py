@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 COUPLINGS = ("reused", "independent")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
+# Kinds of storage, and the smallest tol that rounding leaves alone: a direction is off by 2⁻⁹/√3.
+STORAGE = {"bfloat16": (torch.bfloat16, 0.004)}
+
 Progress = Callable[..., None]
 
 
@@ -50,6 +53,8 @@ def solve(
     record_every: int = 1,
     measure: Measure | None = None,
     memory: int | None = None,
+    storage: str | None = None,
+    spill: str | os.PathLike[str] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = 300.0,
     group: Any = None,
@@ -74,6 +79,10 @@ def solve(
         record_every: record every so many steps (the first and the last are always recorded).
         measure: kernels and other measures of the training inputs, at chosen times and steps.
         memory: budget in bytes (default: 80 % of what is available now).
+        storage: "bfloat16" keeps the bases in half the memory; for tol ≥ 0.004, below which rounding
+            would pass for new directions. None keeps all digits of dtype.
+        spill: folder for files (nameless, gone with the process) that hold the bases, mapped into
+            memory: for bases larger than memory, on a CPU.
         checkpoint: file to write every ``checkpoint_every`` seconds and to resume from; removed by
             nothing: a finished file answers the same call at once.
         group: a torch.distributed process group over which the neurons are shared out: every
@@ -103,6 +112,8 @@ def solve(
         dtype,
         device,
         group,
+        storage,
+        spill,
     )
     shards = where.shards
     check_int("record_every", record_every, 1)
@@ -110,7 +121,17 @@ def solve(
     if measure is not None and not isinstance(measure, Measure):
         raise TypeError(f"measure={measure!r} is not a Measure: give leadline.Measure(...) or None")
     budget = memories.budget(memory, where.device, shards)
-    plan = memories.predict(problem, network, sgd, width, depth, where.dtype, shards.widest)
+    plan = memories.predict(
+        problem,
+        network,
+        sgd,
+        width,
+        depth,
+        where.dtype,
+        shards.widest,
+        storage=where.storage,
+        spilled=where.spill is not None,
+    )
     plan.check_first_step(budget)
 
     info: dict[str, Any] = {
@@ -124,6 +145,7 @@ def solve(
         "tol": tol,
         "variance_reduction": variance_reduction,
         "dtype": str(where.dtype).removeprefix("torch."),
+        "storage": storage,
         "record_every": record_every,
         "measure": plain(measure),
     }
@@ -265,6 +287,8 @@ def check_arguments(
     dtype: str | torch.dtype,
     device: str | torch.device,
     group: Any = None,
+    storage: str | None = None,
+    spill: str | os.PathLike[str] | None = None,
 ) -> Settings:
     """Refuse bad arguments before any work."""
     check_int("width", width, 1)
@@ -289,6 +313,17 @@ def check_arguments(
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as e:
         raise ValueError(f"device={str(device)!r} cannot be used: {e}; give 'cpu'") from None
+    if storage is not None:
+        check_choice("storage", storage, STORAGE)
+        if tol < STORAGE[storage][1]:
+            raise ValueError(
+                f"storage={storage!r} rounds directions to about 0.001: tol={tol:g} would take that "
+                f"for new ones; give tol >= {STORAGE[storage][1]:g}, or no storage"
+            )
+    if spill is not None and place.type != "cpu":
+        raise ValueError(f"spill={str(spill)!r} works on a CPU, not on device={str(device)!r}")
+    if spill is not None and not os.path.isdir(spill):
+        raise NotADirectoryError(f"spill={str(spill)!r} is not a folder: make it, or give another")
     batch = problem.samples if sgd.batch_size is None else sgd.batch_size
     return Settings(
         n=width,
@@ -298,5 +333,7 @@ def check_arguments(
         balanced=variance_reduction == "balanced",
         dtype=DTYPES[name],
         device=place,
+        storage=None if storage is None else STORAGE[storage][0],
+        spill=None if spill is None else os.fspath(spill),
         shards=Shards(width, group, place),
     )

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 import torch
 
+from leadline import available
 from leadline.architecture import ResNet
 from leadline.describe import describe
 from leadline.errors import MemoryBudgetError, check_choice, check_int, check_real
@@ -181,7 +181,7 @@ def _together(per_run: int, n: int, L: int, device: torch.device, memory: float 
     elif device.type == "cuda":
         budget = 0.6 * torch.cuda.mem_get_info(device)[0]
     else:
-        budget = 0.6 * psutil.virtual_memory().available
+        budget = 0.6 * available.memory()
     if per_run > budget:
         raise MemoryBudgetError(
             f"one network of width={n} and depth={L} needs {per_run} bytes ({per_run / 2**30:.3g} "

@@ -1,0 +1,82 @@
+"""What the bases take: fewer digits, files, and a budget that is kept."""
+
+import numpy as np
+import pytest
+import torch
+
+import leadline as ll
+from leadline.dynamics.basis import Rows
+from leadline.dynamics.memory import predict
+
+PROBLEM = ll.digits(classes=(0, 1), samples=16, test_samples=20)
+SGD = ll.SGD(lr=0.3, steps=8)
+SIZE = dict(width=1024, depth=4, tol=0.005, variance_reduction="balanced")
+
+
+def test_bases_in_files_change_nothing(tmp_path):
+    inside = ll.solve(PROBLEM, ll.ResNet(), SGD, **SIZE)
+    filed = ll.solve(PROBLEM, ll.ResNet(), SGD, **SIZE, spill=tmp_path)
+    assert np.array_equal(inside.train_loss, filed.train_loss)
+    assert np.array_equal(inside.test_outputs, filed.test_outputs)
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_in_a_file_are_the_rows(tmp_path):
+    rng = torch.Generator().manual_seed(0)
+    rows = torch.randn(40, 300, generator=rng)
+    spilled = Rows(300, torch.float32, torch.device("cpu"), spill=str(tmp_path))
+    for part in rows.split(7):
+        spilled.append(part)
+    assert torch.equal(spilled.view, rows)
+
+
+def test_half_the_digits_cost_less_than_seeds_do():
+    """Rounding to 8 bits is far below what other seeds change; ranks stay what they are."""
+    full = ll.solve(PROBLEM, ll.ResNet(), SGD, **SIZE, seeds=4)
+    half = ll.solve(PROBLEM, ll.ResNet(), SGD, **SIZE, seeds=4, storage="bfloat16")
+    spread = full.train_loss.std(0, ddof=1)[1:]
+    assert (np.abs(half.train_loss - full.train_loss)[:, 1:] < spread / 3).all()
+    ranks = [t.info["largest_rank"] for t in (half, full)]
+    assert abs(ranks[0] / ranks[1] - 1) < 0.15
+    bytes_ = [
+        predict(PROBLEM, ll.ResNet(), SGD, 1024, 4, torch.float32, storage=s).row
+        for s in (torch.bfloat16, None)
+    ]
+    assert 2 * bytes_[0] == bytes_[1]
+
+
+def test_half_the_digits_resume_from_a_checkpoint(tmp_path):
+    path = tmp_path / "saved"
+    how = SIZE | dict(storage="bfloat16")
+    whole = ll.solve(PROBLEM, ll.ResNet(), SGD, **how)
+
+    def stop(step, **_):
+        if step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ll.solve(
+            PROBLEM, ll.ResNet(), SGD, **how, checkpoint=path, checkpoint_every=0.0, progress=stop
+        )
+    again = ll.solve(PROBLEM, ll.ResNet(), SGD, **how, checkpoint=path)
+    assert np.array_equal(whole.train_loss, again.train_loss)
+
+
+def test_files_let_a_small_budget_do(tmp_path):
+    budget = predict(PROBLEM, ll.ResNet(), SGD, 1024, 4, torch.float32).first_step
+    with pytest.raises(ll.MemoryBudgetError):
+        ll.solve(PROBLEM, ll.ResNet(), SGD, **SIZE, memory=budget, checkpoint=tmp_path / "c")
+    ll.solve(PROBLEM, ll.ResNet(), SGD, **SIZE, memory=budget, spill=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(storage="int4"), "storage='int4' is unknown"),
+        (dict(storage="bfloat16", tol=1e-3), "give tol >= 0.004"),
+        (dict(spill="/nowhere/at/all"), "is not a folder"),
+    ],
+)
+def test_mistakes_are_refused_before_work(wrong, message):
+    with pytest.raises((ValueError, OSError), match=message):
+        ll.solve(PROBLEM, ll.ResNet(), SGD, **(SIZE | wrong))
