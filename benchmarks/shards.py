@@ -83,7 +83,7 @@ def main() -> None:
             for a, b in zip(one, two, strict=True)
             for x, y in zip(a["loss"][0], b["loss"][0], strict=True)
         )
-        n, depth, samples, steps = task
+        _, depth, samples, steps = task
         print(f"{name}, L={depth}, P={samples}, {steps} steps, largest rank {one[0]['rank']}:")
         print(f"  one process of two threads   {spread([x['seconds'] for x in one])} s")
         print(f"  two processes of one thread  {spread([x['seconds'] for x in two])} s")

@@ -9,7 +9,7 @@ from leadline.reporting.page_facts import facts
 from leadline.reporting.page_results import table_csv
 from leadline.transferring.analysis import AxisResult
 from leadline.transferring.figure import transfer_figure
-from leadline.transferring.result import Transfer
+from leadline.transferring.result import Transfer, stable_rate
 
 
 def transfer_page(result: Transfer, command: str = "") -> Page:
@@ -48,10 +48,11 @@ def _axis(a: AxisResult, metric: str, i: int) -> Section:
         "at the base’s rate",
         "regret",
         "sharpness",
+        "stable to",
         "grid",
     )
     rows = [
-        (s.size, s.lr, s.loss, s.at_base, s.regret, f"{s.sharpness:.2g}",
+        (s.size, s.lr, s.loss, s.at_base, s.regret, s.sharpness, stable_rate(s.stable.value),
          f"ends {s.edge}" if s.edge else "–")
         for s in a.sizes
     ]  # fmt: skip

@@ -43,7 +43,7 @@ class Transfer:
                 *(
                     str(s.regret),
                     str(s.sharpness),
-                    _stable(s.stable.value),
+                    stable_rate(s.stable.value),
                     f"ends {s.edge}" if s.edge else "",
                 ),
             ]
@@ -64,7 +64,8 @@ class Transfer:
         return transfer_figure(self)
 
 
-def _stable(rate: float) -> str:
+def stable_rate(rate: float) -> str:
+    """The largest rate of a grid that trains, in words where that is every one or none."""
     return "all" if rate == math.inf else "none" if math.isnan(rate) else f"{rate:.3g}"
 
 
