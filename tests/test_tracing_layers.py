@@ -407,7 +407,7 @@ def test_half_precision_and_checkpointing_change_nothing():
 
 
 def test_dimensions_that_happen_to_equal_the_width():
-    """16 inputs and 64 outputs stay inputs and outputs at widths 16 and 64; base = target changes nothing."""
+    """16 inputs and 64 outputs stay what they are at widths 16 and 64, and where base = target."""
     build = dense(TwoLayers, d=16, c=64)
     found, plan = lines(build)
     assert found["stem.weight"] == ("input", "-", "-")
