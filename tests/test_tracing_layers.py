@@ -404,3 +404,19 @@ def test_half_precision_and_checkpointing_change_nothing():
     plain = lines(two)[0]
     assert lines(lambda n, depth: two(n, depth).bfloat16())[0] == plain
     assert lines(dense(Saved))[0] == plain
+
+
+def test_dimensions_that_happen_to_equal_the_width():
+    """16 inputs and 64 outputs stay what they are at widths 16 and 64, and where base = target."""
+    build = dense(TwoLayers, d=16, c=64)
+    found, plan = lines(build)
+    assert found["stem.weight"] == ("input", "-", "-")
+    assert found["head.weight"] == ("readout", "-", "-")
+    same = ll.plan(build, BASE)
+    assert [(k.template, line(k)) for k in same.kinds] == [
+        (k.template, line(k)) for k in plan.kinds
+    ]
+    for width in (16, 64):
+        roles = {n: k.role for n, k in plan.at(width, 2).kind_of(build(width, 2)).items()}
+        assert (roles["stem.weight"], roles["head.weight"]) == ("input", "readout")
+        assert roles["blocks.1.a.weight"] == "hidden"
