@@ -17,7 +17,7 @@ def report(browser, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("size", "scheme"), zip(SIZES, ("dark", "light", "dark"), strict=True), ids=str
+    ("size", "scheme"), list(zip(SIZES, ("dark", "light", "dark"), strict=True)), ids=str
 )
 def test_a_study_opens_well(browser, report, size, scheme):
     opens_well(browser, report, size, scheme)

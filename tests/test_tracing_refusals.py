@@ -317,7 +317,6 @@ def test_inputs_that_cannot_be_guessed():
         (dict(roles={"head.*": "out"}), ValueError, "did you mean 'readout'"),
         (dict(roles={"head.*": dict(branch=False)}), ValueError, "is no role"),
     ],
-    ids=str,
 )
 def test_bad_arguments(how, error, message):
     given = dict(build=two, base=BASE, target=TARGET) | how
