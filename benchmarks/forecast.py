@@ -2,17 +2,22 @@
 
 planted  coverage of the 95 % intervals over planted laws and noise levels, 100 replicates each
 resnet   digits 0/1: the floor fitted to finite ResNets against leadline.limit
+
+Writes benchmarks/results/forecast_PART.json after every line that it prints.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
 import leadline as ll
 
+RESULTS = Path(__file__).parent / "results"
 REPLICATES = 100
 WIDTHS, DEPTHS = (32, 64, 128, 256, 512), (2, 4, 8, 16)
 # E, width's term at 32 and exponent, depth's term at 2 and exponent.
@@ -22,6 +27,12 @@ LAWS = {"1, 1": (0.2, 0.5, 1.0, 0.4, 1.0), "0.7, 0.5": (0.2, 0.5, 0.7, 0.4, 0.5)
 def law(planted, n, l) -> float:
     e, a, p, b, q = planted
     return e + a * (n / WIDTHS[0]) ** -p + b * (l / DEPTHS[0]) ** -q
+
+
+def note(part: str, found: list[dict]) -> None:
+    """What is known so far."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"forecast_{part}.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 def runs(planted, noise, seeds, rng, *, falling=0.0, outliers=0.0) -> list[dict]:
@@ -43,13 +54,14 @@ def planted() -> None:
         ("noise 0.05·√(32/n), 3 seeds", dict(noise=0.05, seeds=3, falling=0.5)),
         ("noise 0.02, 5 % outliers ×2", dict(noise=0.02, seeds=3, outliers=0.05)),
     ]
-    for name, planted_law in LAWS.items():
-        for setting, how in settings:
-            _coverage(name, planted_law, setting, how, "auto")
-    _coverage("1, 1", LAWS["1, 1"], *settings[1], "theory")
+    found = []
+    work = [(name, law, *s, "auto") for name, law in LAWS.items() for s in settings]
+    for each in [*work, ("1, 1", LAWS["1, 1"], *settings[1], "theory")]:
+        found.append(_coverage(*each))
+        note("planted", found)
 
 
-def _coverage(name, planted_law, setting, how, exponents) -> None:
+def _coverage(name, planted_law, setting, how, exponents) -> dict:
     started = time.perf_counter()
     hits: dict[str, list[bool]] = {}
     spans, values, right = [], [], 0
@@ -75,11 +87,22 @@ def _coverage(name, planted_law, setting, how, exponents) -> None:
         f"{time.perf_counter() - started:.0f} s",
         flush=True,
     )
+    return {
+        "exponents": name,
+        "setting": setting,
+        "fitted": exponents,
+        "replicates": REPLICATES,
+        "coverage": {k: float(np.mean(v)) for k, v in hits.items()},
+        "floor_median": float(np.median(values)),
+        "floor_interval_median": float(np.median(spans)),
+        "law_recovered": right / REPLICATES,
+    }
 
 
 def resnet() -> None:
     problem = ll.digits(classes=(0, 1), samples=16, test_samples=0)
     network = ll.ResNet("tanh", scheme="depth-mup")
+    found = []
     for lr, steps in ((0.3, 6), (0.1, 10)):
         sgd = ll.SGD(lr=lr, steps=steps)
         limit = ll.limit(problem, network, sgd, rtol=0.003, seeds=8, seed=12345)
@@ -107,9 +130,15 @@ def resnet() -> None:
                     ]
             for exponents in ("auto", "theory"):
                 f = ll.forecast(rows, limit=limit, exponents=exponents)
+                found.append(
+                    dict(lr=lr, steps=steps, source=source, exponents=exponents, law=f.law,
+                         floor=f.floor.to_json(), limit=float(limit.train_loss[-1]),
+                         limit_error=float(limit.train_loss_error[-1]))
+                )  # fmt: skip
+                note("resnet", found)
                 print(f"  {source}, exponents={exponents}: {f.law}, floor {f.floor}, {f.limit}")
-                for note in f.notes:
-                    print(f"    {note}")
+                for said in f.notes:
+                    print(f"    {said}")
                 sys.stdout.flush()
 
 
