@@ -1,4 +1,4 @@
-"""Does the best learning rate of a narrow network stay the best of wider ones? Few seeds: see the intervals."""
+"""Does the best learning rate of a narrow network stay the best? Few seeds: see the intervals."""
 
 import leadline as ll
 

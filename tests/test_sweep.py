@@ -10,9 +10,11 @@ from multiprocessing import forkserver
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 import leadline as ll
 from leadline.checking.training import torch_optimizers
+from leadline.cli import main
 from leadline.sweeps.data import Samples
 from leadline.sweeps.program import Program, _Batch, train
 from leadline.sweeps.rates import Planned
@@ -397,3 +399,40 @@ def test_two_sweeps_at_once_on_one_store(tmp_path):
     with Store(store) as s:
         assert s.problems == ()
         assert len(s.table()) == 36
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sweep", "mlp", "--lrs", ""], "lrs='' is not a list of numbers"),
+        (["sweep", "mlpx"], "model='mlpx' is unknown"),
+        (["sweep", "mlp", "--arg", "gain"], "arg='gain' is not NAME=VALUE"),
+        (["sweep", "gpt", "--problem", "text:nowhere"], "does not exist"),
+        (["sweep", "resnet", "--optimizer", "adamw"], "has no rates for a ResNet"),
+        (["transfer", "mlp", "--widths", "16", "--depths", "2"], "hold one size"),
+        (["transfer", "mlp", "--extend", "-1"], "extend=-1 is too small"),
+    ],
+)
+def test_mistakes_on_the_command_line(arguments, message):
+    done = CliRunner().invoke(main, [*arguments, "--quiet", "--executor", "inline"])
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("lrs", "message"),
+    [("1e6:4e6:2", "every rate diverged"), ("1e-7:4e-7:2", "extend lrs upwards")],
+)
+def test_grids_without_an_optimum_on_the_command_line(lrs, message):
+    sizes = ["--widths", "16,32", "--depths", "2", "--steps", "10", "--lrs", lrs]
+    how = ["--optimizer", "sgd", "--executor", "inline", "--quiet"]
+    done = CliRunner().invoke(main, ["transfer", "mlp", *sizes, *how])
+    assert done.exit_code == 0
+    assert message in done.stdout
+
+
+def test_a_grid_extends_where_asked(digits):
+    how = dict(widths=[16, 32], depths=[2], seeds=1, steps=5, optimizer="sgd", executor="inline")
+    found = ll.transfer(Model, digits, lrs=[1e-7, 2e-7, 4e-7], extend=1, **how)
+    rates = sorted({r["lr"] for r in found.rows})
+    assert rates == pytest.approx([1e-7, 2e-7, 4e-7, 8e-7, 16e-7])
