@@ -2,14 +2,17 @@
 
 planted  coverage of the 95 % intervals over planted laws and noise levels, 100 replicates each
 resnet   digits 0/1: the floor fitted to finite ResNets against leadline.limit
+
+Keeps each part's numbers in benchmarks/results/forecast.json.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 
 import numpy as np
-from history import keep_printed, size
+from history import keep, size
 
 import leadline as ll
 
@@ -43,13 +46,14 @@ def planted() -> None:
         ("noise 0.05·√(32/n), 3 seeds", dict(noise=0.05, seeds=3, falling=0.5)),
         ("noise 0.02, 5 % outliers ×2", dict(noise=0.02, seeds=3, outliers=0.05)),
     ]
-    for name, planted_law in LAWS.items():
-        for setting, how in settings:
-            _coverage(name, planted_law, setting, how, "auto")
-    _coverage("1, 1", LAWS["1, 1"], *settings[1], "theory")
+    found = []
+    work = [(name, law, *s, "auto") for name, law in LAWS.items() for s in settings]
+    for each in [*work, ("1, 1", LAWS["1, 1"], *settings[1], "theory")]:
+        found.append(_coverage(*each))
+    keep("forecast", {"planted": {"rows": found}})
 
 
-def _coverage(name, planted_law, setting, how, exponents) -> None:
+def _coverage(name, planted_law, setting, how, exponents) -> dict:
     started = time.perf_counter()
     hits: dict[str, list[bool]] = {}
     spans, values, right = [], [], 0
@@ -75,12 +79,22 @@ def _coverage(name, planted_law, setting, how, exponents) -> None:
         f"{time.perf_counter() - started:.0f} s",
         flush=True,
     )
+    return {
+        "exponents": name,
+        "setting": setting,
+        "fitted": exponents,
+        "replicates": REPLICATES,
+        "coverage": {k: float(np.mean(v)) for k, v in hits.items()},
+        "floor_median": float(np.median(values)),
+        "floor_interval_median": float(np.median(spans)),
+        "law_recovered": right / REPLICATES,
+    }
 
 
 def resnet() -> None:
     problem = ll.digits(classes=(0, 1), samples=16, test_samples=0)
     network = ll.ResNet("tanh", scheme="depth-mup")
-    seeds = size(8, 2)
+    found, seeds = [], size(8, 2)
     for lr, steps in size(((0.3, 6), (0.1, 10)), ((0.3, 2),)):
         sgd = ll.SGD(lr=lr, steps=steps)
         limit = ll.limit(problem, network, sgd, rtol=size(0.003, 0.3), seeds=seeds, seed=12345)
@@ -108,10 +122,20 @@ def resnet() -> None:
                     ]
             for exponents in ("auto", "theory"):
                 f = ll.forecast(rows, limit=limit, exponents=exponents)
+                found.append(
+                    dict(lr=lr, steps=steps, source=source, exponents=exponents, law=f.law,
+                         floor=f.floor.to_json(), limit=float(limit.train_loss[-1]),
+                         limit_error=float(limit.train_loss_error[-1]))
+                )  # fmt: skip
                 print(f"  {source}, exponents={exponents}: {f.law}, floor {f.floor}, {f.limit}")
-                for note in f.notes:
-                    print(f"    {note}")
+                for said in f.notes:
+                    print(f"    {said}")
+                sys.stdout.flush()
+    keep("forecast", {"resnet": {"rows": found}})
 
 
 if __name__ == "__main__":
-    keep_printed("forecast", {f.__name__: f for f in (planted, resnet)})
+    parts = {f.__name__: f for f in (planted, resnet)}
+    for part in sys.argv[1:] or list(parts):
+        print(part, flush=True)
+        parts[part]()

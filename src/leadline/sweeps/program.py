@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,10 +51,16 @@ class Result:
 
 
 def train(program: Program) -> list[Result]:
-    """Train every run of a program; the results are those of separate runs, to float rounding."""
-    if program.batched and len(program.runs) > 1:
+    """Train every run of a program; the results are those of separate runs, to float rounding.
+
+    Those of a batched program do not depend on which runs are in it, to the last bit, so that a sweep
+    that was interrupted ends as one that was not: a run left alone trains beside itself, because plain
+    products of matrices round otherwise than stacked ones.
+    """
+    if program.batched:
+        twice = program.runs if len(program.runs) > 1 else program.runs * 2
         try:
-            return _Batch(program).train()
+            return _Batch(replace(program, runs=twice)).train()[: len(program.runs)]
         except NotBatched:
             # Control flow on values, or random numbers in the forward pass: one run at a time.
             pass
@@ -178,9 +184,11 @@ class _Batch:
             over |= late
         self.alive[self.alive] = ~over
         count = int(self.alive.sum())
-        if 0 < count <= _SHRINK * len(self.alive):
-            rows = torch.from_numpy(np.flatnonzero(self.alive))
-            self.members, self.alive = self.members[self.alive], np.ones(count, dtype=bool)
+        if 0 < count <= _SHRINK * len(self.alive) and len(self.alive) > 2:
+            # At least two, as in ``train``.
+            kept = np.sort(np.argsort(~self.alive, kind="stable")[: max(count, 2)])
+            rows = torch.from_numpy(kept)
+            self.members, self.alive = self.members[kept], self.alive[kept]
             self.parameters = [p[rows] for p in self.parameters]
             self.fixed = {n: b[rows] for n, b in self.fixed.items()}
             self.optimizer.keep(rows)

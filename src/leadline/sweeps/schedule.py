@@ -56,7 +56,7 @@ def programs(
         entries = own.entries
         x, _ = data.batch(0, members[0].batch_size, 0)
         rows = x.shape[0] * (x.shape[1] if isinstance(data, Tokens) else 1)
-        batched = entries * rows <= _BATCHED
+        batched = entries * rows <= _BATCHED and 2 * entries <= _ENTRIES
         most = max(int(_ENTRIES / entries), 1) if batched else 1
         # Enough programs for every worker, of equal size.
         count = max(-(-len(members) // most), min(workers, len(members)))

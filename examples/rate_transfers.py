@@ -1,0 +1,17 @@
+"""Does the best learning rate of a narrow network stay the best? Few seeds: see the intervals."""
+
+import leadline as ll
+
+problem = ll.digits(classes=(0, 1), samples=32, test_samples=0)
+found = ll.transfer(
+    ll.residual_mlp(problem.dimension, problem.outputs),
+    problem,
+    widths=[16, 32, 64],
+    depths=[2],
+    lrs=[2.0**k for k in range(-12, -2)],
+    schemes=("sp", "mup"),
+    seeds=3,
+    steps=20,
+    executor="inline",
+)
+print(found)
