@@ -16,7 +16,9 @@ from pathlib import Path
 
 from history import keep, size, spread
 
-SIZES = size({"n=16384": (16384, 4, 32, 12), "n=65536": (65536, 2, 32, 6)}, {"toy": (8192, 1, 4, 2)})
+SIZES = size(
+    {"n=16384": (16384, 4, 32, 12), "n=65536": (65536, 2, 32, 6)}, {"toy": (8192, 1, 4, 2)}
+)
 REPEATS = size(3, 1)
 
 

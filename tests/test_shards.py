@@ -42,7 +42,7 @@ def test_every_process_has_the_answer_of_one(name, alone, together):
             # Every process the same to the last bit: they decide by it.
             assert torch.equal(value, together[0][name][key]), key
             # Test inputs are answered by a factor of a Gram matrix: rounding enters by its root, 1e-8.
-            wide = value.dtype == torch.float64
+            wide = value.dtype == torch.float64 and name != "ordered"  # computed in float32
             close = dict(rtol=1e-7, atol=1e-8) if wide else dict(rtol=1e-5, atol=1e-5)
             torch.testing.assert_close(value, alone[name][key], **close)
 
