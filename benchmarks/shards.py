@@ -16,7 +16,9 @@ from pathlib import Path
 
 from history import keep, size, spread
 
-SIZES = size({"n=16384": (16384, 4, 32, 12), "n=65536": (65536, 2, 32, 6)}, {"toy": (512, 2, 4, 2)})
+SIZES = size(
+    {"n=16384": (16384, 4, 32, 12), "n=65536": (65536, 2, 32, 6)}, {"toy": (8192, 1, 4, 2)}
+)
 REPEATS = size(3, 1)
 
 
@@ -25,7 +27,7 @@ def work(path: str, width: int, depth: int, samples: int, steps: int) -> None:
     import torch
 
     import leadline as ll
-    from leadline.dynamics import shards
+    from leadline.dynamics import operator, shards
 
     group, rank = None, 0
     if os.environ.get("WORLD_SIZE"):
@@ -33,7 +35,7 @@ def work(path: str, width: int, depth: int, samples: int, steps: int) -> None:
 
         dist.init_process_group("gloo")
         group, rank = dist.group.WORLD, dist.get_rank()
-    counted = {"exchanges": 0, "bytes": 0}
+    counted = {"exchanges": 0, "bytes": 0, "formula": 0}
     gather = shards.Shards._gather
 
     def count(self: shards.Shards, x: torch.Tensor) -> torch.Tensor:
@@ -42,6 +44,7 @@ def work(path: str, width: int, depth: int, samples: int, steps: int) -> None:
         return gather(self, x)
 
     shards.Shards._gather = count
+    expect_bytes(operator, counted)
     problem = ll.digits(classes=(0, 1), samples=samples, test_samples=0)
     sgd = ll.SGD(lr=0.3, steps=steps)
     done = ll.solve(
@@ -53,6 +56,27 @@ def work(path: str, width: int, depth: int, samples: int, steps: int) -> None:
         Path(path).write_text(json.dumps(out | {"loss": done.train_loss.tolist()}))
     if group is not None:
         dist.destroy_process_group()
+
+
+def expect_bytes(operator, counted: dict[str, int]) -> None:
+    """Add up the formula of docs/scale.md over the questions of a float32 run."""
+    ask, extend = operator.Operator._ask, operator.extend
+    formed = []
+
+    def extended(e, *given):
+        formed.append(len(e))
+        return extend(e, *given)
+
+    def asked(self, u, near, far, **how):
+        q, r = near.questions.count, far.questions.count
+        formed.clear()
+        out = ask(self, u, near, far, **how)
+        m, e = near.questions.count - q, sum(formed)
+        sums = 4 * len(u) * (q + r + 1) + 8 * e**2
+        counted["formula"] += sums + 4 * m * (q + m + e + 2 * r)
+        return out
+
+    operator.Operator._ask, operator.extend = asked, extended
 
 
 def measure(processes: int, task: tuple[int, ...]) -> dict:
@@ -90,7 +114,11 @@ def main() -> None:
         print(f"  speed of two against one     {spread(ratios)}")
         print(f"  largest relative difference  {worst:.1g}")
         per = two[0]["exchanges"] / (2 * depth * steps)
-        print(f"  exchanges a question         {per:.2f}, {two[0]['bytes'] / 1e6:.1f} MB a process")
+        sent, formula = two[0]["bytes"], two[0]["formula"]
+        print(f"  exchanges a question         {per:.2f}")
+        print(
+            f"  sent by a process            {sent / 1e6:.2f} MB, {sent / formula:.3f} of the formula"
+        )
         keep(
             "shards",
             {
@@ -100,7 +128,8 @@ def main() -> None:
                     "one": [x["seconds"] for x in one],
                     "two": [x["seconds"] for x in two],
                     "exchanges": two[0]["exchanges"],
-                    "bytes": two[0]["bytes"],
+                    "bytes": sent,
+                    "formula": formula,
                 }
             },
         )

@@ -1,6 +1,6 @@
 """Bases with fewer digits, and in files: what each costs in time and changes in the loss.
 
-./dev bench storage                     digits 0/1, n = 8192, L = 8, P = 32, 20 steps, tol = 0.004
+./dev bench storage                     digits 0/1, n = 4096, L = 4, P = 32, 12 steps, tol = 0.004
 """
 
 import tempfile
@@ -10,7 +10,7 @@ from history import keep, size, spread
 
 import leadline as ll
 
-WIDTH, DEPTH, STEPS = size((8192, 8, 20), (512, 2, 3))
+WIDTH, DEPTH, STEPS = size((4096, 4, 12), (512, 2, 3))
 REPEATS = size(3, 1)
 SEEDS = size(3, 2)
 

@@ -42,16 +42,14 @@ def test_every_process_has_the_answer_of_one(name, alone, together):
             # Every process the same to the last bit: they decide by it.
             assert torch.equal(value, together[0][name][key]), key
             # Test inputs are answered by a factor of a Gram matrix: rounding enters by its root, 1e-8.
-            wide = value.dtype == torch.float64
+            wide = value.dtype == torch.float64 and name != "ordered"  # computed in float32
             close = dict(rtol=1e-7, atol=1e-8) if wide else dict(rtol=1e-5, atol=1e-5)
             torch.testing.assert_close(value, alone[name][key], **close)
 
 
-@pytest.mark.parametrize("name", ["ordered", "products 8192", "products 8500", "products 20000"])
+@pytest.mark.parametrize("name", ["products 8192", "products 8500", "products 20000"])
 def test_where_sums_have_an_order_no_bit_differs(name, alone, together):
     for key, value in together[0][name].items():
-        if name == "ordered" and key == "movement":
-            continue  # a mean that nothing is decided by, added in any order
         assert torch.equal(value, alone[name][key]), key
 
 
@@ -73,7 +71,7 @@ def solve(processes, *options):
         start = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         start += [f"--nproc-per-node={processes}", "-m", "leadline"]
     problem = ["--problem", "teacher?samples=8,dimension=6", "--width", "640", "--depth", "3"]
-    return [*start, "solve", *problem, "--tol", "0", "--dtype", "float64", "--json", *options]
+    return [*start, "solve", *problem, "--tol", "1e-3", "--dtype", "float64", "--json", *options]
 
 
 def run(command, **how):
@@ -110,7 +108,7 @@ def test_a_killed_process_ends_the_job_and_another_number_resumes(tmp_path):
     whole = run(solve(1, "--steps", "60"))
     one, other = (json.loads(r.stdout) for r in (resumed, whole))
     # Where parts follow processes, sums differ by rounding, which small remainders amplify.
-    np.testing.assert_allclose(one["train_loss"], other["train_loss"], rtol=1e-6)
+    np.testing.assert_allclose(one["train_loss"], other["train_loss"], rtol=1e-7)
     assert {p.name for p in tmp_path.iterdir()} == {
         "checkpoint.safetensors",
         "trajectory.safetensors",

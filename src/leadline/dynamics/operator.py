@@ -148,7 +148,9 @@ class Operator:
         if len(rows):
             v, b = (u, c) if every else (u[rows], c[rows])
             wide = torch.addmm(v, b, near.questions.view, alpha=-1).double()
-            g = self._fresh(len(rows), near, far, True, avoid)
+            # Drawn for all rows: whether one is near its bound then changes nothing for the others.
+            g = self._fresh(len(u), near, far, True, avoid)
+            g = g if every else g[rows]
             fresh = jittered_cholesky(inner((wide, wide))[0]).to(g) @ g
             if reused and len(other := far.questions.view):
                 fresh = torch.addmm(fresh, inner((fresh, other))[0], other, alpha=-1)
