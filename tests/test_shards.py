@@ -114,6 +114,7 @@ def test_a_killed_process_ends_the_job_and_another_number_resumes(tmp_path):
         "trajectory.safetensors",
         "result.json",
         "figure.html",
+        "page.json",
     }
 
 
