@@ -15,17 +15,14 @@ seeds), and the loss at the base's best rate over the best. Writes benchmarks/re
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import torch
+from history import keep, size
 from sklearn.datasets import load_digits
 
 import leadline as ll
 
-RESULTS = Path(__file__).parent / "results" / "batch_duration.json"
-SETTINGS = ((1, 1), (2, 1), (4, 1), (1, 2), (1, 4), (4, 4))
+SETTINGS = size(((1, 1), (2, 1), (4, 1), (1, 2), (1, 4), (4, 4)), ((1, 1), (2, 1)))
 BETAS = (0.9, 0.98)
 BASE = dict(width=64, depth=2)
 build = ll.residual_mlp(64, 10)
@@ -48,7 +45,7 @@ def quadratic(b: int, d: int, rule: bool, lr: float, seeds: int = 48) -> np.ndar
     (setting,) = groups(b, d, rule, lr, build(64, 2), 0.0, 1.0)
     optimizer = torch.optim.AdamW([{**setting, "params": [w]}])
     losses = []
-    steps = 512 * d // b
+    steps = size(512, 64) * d // b
     for step in range(steps):
         w.grad = h * w + 3.0 * torch.randn(w.shape, generator=g) / b**0.5
         optimizer.step()
@@ -57,7 +54,7 @@ def quadratic(b: int, d: int, rule: bool, lr: float, seeds: int = 48) -> np.ndar
     return torch.stack(losses).mean(0).double().numpy()
 
 
-def digits(b: int, d: int, rule: bool, lr: float, seeds: int = 8) -> np.ndarray:
+def digits(b: int, d: int, rule: bool, lr: float, seeds: int = size(8, 3)) -> np.ndarray:
     """Held-out cross-entropy after training, by seed."""
     data = load_digits()
     x = torch.tensor(data.data / 16.0, dtype=torch.float32)
@@ -69,7 +66,7 @@ def digits(b: int, d: int, rule: bool, lr: float, seeds: int = 8) -> np.ndarray:
         torch.manual_seed(seed)
         model = build(64, 2)
         optimizer = torch.optim.AdamW(groups(b, d, rule, lr, model, 0.1, 1e-8))
-        for _ in range(200 * d // b):
+        for _ in range(size(200, 4) * d // b):
             rows = train[torch.randint(len(train), (8 * b,))]
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(model(x[rows]), y[rows]).backward()
@@ -126,7 +123,7 @@ def main() -> None:
                     f"   (best loss {row['best_loss']:.4f})",
                     flush=True,
                 )
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+    keep("batch_duration", {"shifts": {"rows": rows}})
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ resnet  two-layer ReLU residual blocks, ten digits, SGD: depths 4 to 64 and widt
 gpt     a small pre-norm GPT, AdamW, bytes of Python's standard library: widths 32 to 128, depths 2 to 8,
         for sp, mup and auto
 
-Prints the tables of ``ll.transfer`` and writes benchmarks/results/transfer_PART.json. Runs are kept in
+Prints the tables of ``ll.transfer`` and keeps them in benchmarks/results/transfer.json. Runs are kept in
 benchmarks/stores (or --stores DIR): an interrupted benchmark goes on where it was.
 """
 
@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from history import TOY, keep, size
 
 import leadline as ll
 from leadline.reporting.progress import Progress
@@ -35,14 +38,14 @@ def resnet(store: Path) -> list[ll.Transfer]:
         schemes=("depth-mup", "depth-mup-corrected", "completep"),
         optimizer="sgd",
         batch_size=64,
-        steps=100,
-        seeds=5,
-        lrs=rates(-7, 0, 2),
+        steps=size(100, 3),
+        seeds=size(5, 2),
+        lrs=rates(-7, size(0, -6), 2),
         store=store,
         metric="test_loss",
     )
-    over_depth = dict(widths=[64], depths=[4, 8, 16, 32, 64])
-    over_width = dict(widths=[64, 128, 256], depths=[4])
+    over_depth = dict(widths=[64], depths=size([4, 8, 16, 32, 64], [4, 8]))
+    over_width = dict(widths=size([64, 128, 256], [64, 128]), depths=[4])
     return [run(build, problem, **axis, **how) for axis in (over_depth, over_width)]
 
 
@@ -53,25 +56,26 @@ def gpt(store: Path) -> list[ll.Transfer]:
         schemes=("sp", "mup", "auto"),
         optimizer="adamw",
         batch_size=8,
-        steps=200,
-        seeds=4,
+        steps=size(200, 2),
+        seeds=size(4, 2),
         store=store,
         metric="test_loss",
     )
-    lrs = rates(-12, -4)
-    over_width = dict(widths=[32, 64, 128], depths=[2], lrs=lrs)
-    over_depth = dict(widths=[32], depths=[2, 4, 8], lrs=lrs)
+    lrs = rates(-12, size(-4, -10))
+    over_width = dict(widths=size([32, 64, 128], [32, 64]), depths=[2], lrs=lrs)
+    over_depth = dict(widths=[32], depths=size([2, 4, 8], [2, 4]), lrs=lrs)
     return [run(build, data, **axis, **how) for axis in (over_width, over_depth)]
 
 
 def run(build: Any, data: Any, **how: Any) -> ll.Transfer:
     with Progress() as bar:
-        return ll.transfer(build, data, progress=bar, **how)
+        executor = size("processes", "inline")
+        return ll.transfer(build, data, progress=bar, executor=executor, **how)
 
 
 if __name__ == "__main__":
     given = sys.argv[1:]
-    stores = HERE / "stores"
+    stores = Path(tempfile.mkdtemp()) if TOY else HERE / "stores"
     if "--stores" in given:
         at = given.index("--stores")
         stores = Path(given[at + 1])
@@ -85,6 +89,4 @@ if __name__ == "__main__":
         for transfer in found:
             print(transfer, flush=True)
             out.append({k: v for k, v in json.loads(transfer.to_json()).items() if k != "runs"})
-        path = HERE / "results" / f"transfer_{name}.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(out, indent=1) + "\n")
+        keep("transfer", {name: {"tables": out}})

@@ -17,9 +17,11 @@ ARGUMENTS = {
     "speed": ["dense", "width", "steps", "products"],
     "plan_cost": ["step"],
     "exponents": ["completep"],
+    "transfer": ["resnet"],
 }
-# sweeps and shards start processes of their own, which is most of their time; gpu needs a GPU.
-SLOW = ("sweeps", "shards", "gpu")
+# sweeps and shards start processes of their own, which is most of their time; gpu needs a GPU;
+# readme_study measures nothing, it writes what a finished study says.
+SLOW = ("sweeps", "shards", "gpu", "readme_study")
 HELPERS = ("history", "roofline")
 SCRIPTS = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in HELPERS)
 
