@@ -24,7 +24,7 @@ from leadline.sweeps.rates import Planned
 from leadline.sweeps.specification import Run
 from leadline.tracing.builder import Size, construct
 
-STEPS = size({32: 1000, 64: 600, 128: 300, 256: 100}, {32: 10})
+STEPS = size({32: 2000, 64: 600, 128: 300, 256: 100}, {32: 10})
 RATES = tuple(2.0**-k for k in range(6, 14))
 TIMED = size(8, 2)
 
