@@ -24,7 +24,7 @@ class Claim:
     Attributes:
         sentence: what is claimed. where: where the paper says it.
         design: how it is measured, in words.
-        rule: how the verdict follows from the data, fixed before them.
+        rule: how the verdict follows from the data; docs/findings.md lists what pilot runs changed.
         cells: what has to be measured, by name.
         data: the cells' arrays -> what is stored, judged and drawn.
         judge: the rule. figures: thin drawing of the data. tables: beside them.

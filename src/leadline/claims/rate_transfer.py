@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from leadline.claims import rates
-from leadline.claims.cell import Arrays, Cell
 from leadline.claims.claim import Claim, Data
 from leadline.claims.intervals import Estimate
-from leadline.claims.setting import Setting
 from leadline.claims.verdict import FAILS, HOLDS, UNDECIDED, Judgement, Part, every, verdict
 
 if TYPE_CHECKING:
@@ -160,16 +158,6 @@ def found(data: Data) -> Sequence[str]:
     return out
 
 
-def cells(setting: Setting) -> dict[str, Cell]:
-    """Sweeps of learning rates."""
-    return rates.cells(setting)
-
-
-def data(setting: Setting, found: Mapping[str, Arrays]) -> dict[str, Any]:
-    """Losses on the grids."""
-    return rates.data(setting, found)
-
-
 CLAIM = Claim(
     number=9,
     title="Transfer of learning rates over depth",
@@ -177,8 +165,8 @@ CLAIM = Claim(
     where="abstract",
     design=(rates.DESIGN,),
     rule=RULE,
-    cells=cells,
-    data=data,
+    cells=rates.cells,
+    data=rates.data,
     judge=judge,
     figures=figures,
     found=found,

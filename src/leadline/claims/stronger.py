@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from leadline.claims import rates
-from leadline.claims.cell import Arrays, Cell
 from leadline.claims.claim import Claim, Data
 from leadline.claims.intervals import Estimate, jackknife
 from leadline.claims.rate_transfer import NAMES, OPTIMIZERS
-from leadline.claims.setting import Setting
 from leadline.claims.verdict import FAILS, Judgement, Part, below, every, verdict
 
 if TYPE_CHECKING:
@@ -136,16 +134,6 @@ def found(data: Data) -> Sequence[str]:
     return out
 
 
-def cells(setting: Setting) -> dict[str, Cell]:
-    """Claim 9's sweeps."""
-    return rates.cells(setting)
-
-
-def data(setting: Setting, found: Mapping[str, Arrays]) -> dict[str, Any]:
-    """Losses on the grids."""
-    return rates.data(setting, found)
-
-
 CLAIM = Claim(
     number=10,
     title="Stronger deep networks",
@@ -153,8 +141,8 @@ CLAIM = Claim(
     where="abstract",
     design=(rates.DESIGN, "Rates are chosen by training loss; test samples choose nothing."),
     rule=RULE,
-    cells=cells,
-    data=data,
+    cells=rates.cells,
+    data=rates.data,
     judge=judge,
     figures=figures,
     found=found,
