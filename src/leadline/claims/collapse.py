@@ -91,9 +91,9 @@ def figures(data: Data) -> Sequence[Drawing]:
     e = blocks.depth_exponent(data, _names("sgd")[0], "own_1", 1)
     alt = (
         f"Four panels, SGD and AdamW, after one and after {steps} steps: the RMS movement of the "
-        "first internal layer's output by its own update falls with depth along a line of slope "
-        f"−½ (SGD, first step: {e}) for both kinds of backward weights, while the output's "
-        "movement stays level."
+        "first internal layer's output by its own update over depth, for both kinds of backward "
+        f"weights, beside a line of slope −½ (fitted, SGD, first step: {e}), and the output's "
+        "movement."
     )
     return (Drawing(p.figure, "The first internal layer's own update over depth, depth-μP", alt),)
 
@@ -104,12 +104,12 @@ def found(data: Data) -> Sequence[str]:
     v = blocks.values(data, _names("sgd")[0], "own_1", 1).mean(0)
     u = blocks.values(data, _names("sgd")[0], "own_2", 1).mean(0)
     return (
-        f"SGD, first step: RMS(ΔW₁h) falls from {v[0]:.3f} at L = {depths[0]} to {v[-1]:.3f} at L "
-        f"= {depths[-1]}. W₂'s own update falls from {u[0]:.3f} to {u[-1]:.3f}: for the last "
-        "layer of a branch this is by design, since α times it is O(1/L) a block, which adds up "
+        f"SGD, first step: RMS(ΔW₁h) goes from {v[0]:.3f} at L = {depths[0]} to {v[-1]:.3f} at L "
+        f"= {depths[-1]}. W₂'s own update goes from {u[0]:.3f} to {u[-1]:.3f}: for the last "
+        "layer of a branch L^−½ is by design, since α times it is O(1/L) a block, which adds up "
         "to O(1).",
-        "The collapse is W₁'s alone: its features u₁ = W₁h still move with the stream, and the "
-        "network as a whole learns at every depth (7c).",
+        "A collapse of W₁'s own update is no stop of learning: its features u₁ = W₁h move with "
+        "the stream too. Statement 7c says what the network as a whole does.",
     )
 
 

@@ -118,11 +118,10 @@ def figures(data: Data) -> Sequence[Drawing]:
     out = blocks.depth_exponent(data, f"{CORRECTED} sgd reused", "output", 1)
     back = blocks.depth_exponent(data, f"{CORRECTED} sgd independent", "backward", 1)
     alt = (
-        "Four panels. With the correction the first internal layer's own update is level over "
-        "depth, while depth-μP's falls like 1/√L. But with true backpropagation the output's "
-        f"movement grows with depth (exponent {out}), and with independent weights the backward "
-        f"features' does ({back}); depth-μP and the rule 1/L stay level. Over steps, the "
-        "corrected output at the largest depth moves several times faster than the others."
+        "Four panels, for depth-μP, the correction and the rule 1/L. Over depth: the first internal "
+        "layer's own update; the output's movement with true backpropagation (exponent with the "
+        f"correction {out}); the backward features' with independent weights ({back}). Over steps: "
+        "the output's movement at the largest depth."
     )
     return (Drawing(p.figure, "What the correction restores, and what grows with depth", alt),)
 
@@ -134,18 +133,17 @@ def found(data: Data) -> Sequence[str]:
         return blocks.depth_exponent(data, f"{CORRECTED} {o} {c}", q, step)
 
     return (
-        "The correction does what it is made for: ΔW₁h no longer depends on depth (exponents "
-        f"{e('sgd', 'reused', 'own_1')} with SGD, {e('adamw', 'reused', 'own_1')} with AdamW, "
-        "true backpropagation).",
-        "Beside it: with true backpropagation that movement is aligned with W₂ᵀz, so the blocks' "
-        "effects on the output add up: Δf grows with depth, with exponent "
-        f"{e('sgd', 'reused', 'output')} (SGD) and {e('adamw', 'reused', 'output')} (AdamW), "
-        "towards the ½ of √L. With independent backward weights the output is stable (exponent "
-        f"{e('sgd', 'independent', 'output')}), but the backward features are not: Δz has "
-        f"exponent {e('sgd', 'independent', 'backward')} after one step and "
-        f"{e('sgd', 'independent', 'backward', -1)} after {data['steps']}. So at a fixed rate the "
-        "corrected scheme has no infinite-depth limit in either case; it helps at moderate "
-        "depth, where √L is a moderate factor.",
+        "What the correction is made for is an exponent 0 of ΔW₁h in depth: it is "
+        f"{e('sgd', 'reused', 'own_1')} with SGD and {e('adamw', 'reused', 'own_1')} with AdamW, "
+        "true backpropagation.",
+        "Beside it: with true backpropagation that movement is aligned with W₂ᵀz, so in theory "
+        "the blocks' effects on the output add up to √L. Measured, Δf has exponent "
+        f"{e('sgd', 'reused', 'output')} (SGD) and {e('adamw', 'reused', 'output')} (AdamW). With "
+        "independent backward weights the theory has a stable output and backward features that "
+        f"grow: Δf has exponent {e('sgd', 'independent', 'output')}, Δz "
+        f"{e('sgd', 'independent', 'backward')} after one step and "
+        f"{e('sgd', 'independent', 'backward', -1)} after {data['steps']}. A scheme whose output or "
+        "backward features grow with depth at a fixed rate has no infinite-depth limit.",
     )
 
 

@@ -164,7 +164,7 @@ def figures(data: Data) -> Sequence[Drawing]:
         p.theory(sizes, [FLOOR] * len(sizes), "the rule's floor")
     alt = (
         "Three panels: the smallest eigenvalue of the activation kernel over the mean one, over "
-        "depth time for several training steps, over width and over depth. All stay above "
+        "depth time for several training steps, over width and over depth, with the threshold "
         f"{FLOOR}; at infinite width the smallest is {smallest(data)}."
     )
     return (Drawing(p.figure, "Non-degeneracy through depth and training", alt),)
@@ -182,7 +182,7 @@ def found(data: Data) -> Sequence[str]:
         f"one, at infinite width, is {ends[0]} at initialization and {ends[1]} after "
         f"{data['steps'][-1]} steps.",
         "Non-degenerate means positive, not well conditioned: similar samples give a small "
-        "eigenvalue from the start. Depth and training hardly change it.",
+        "eigenvalue from the start.",
     )
 
 

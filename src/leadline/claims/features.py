@@ -215,10 +215,10 @@ def figures(data: Data) -> Sequence[Drawing]:
         p.line(range(loss.shape[1]), loss, name, colors[scheme])
     p.theory(range(len(data["lazy"])), data["lazy"], "lazy training, n = ∞")
     alt = (
-        "Four panels. The RMS movement of the last features is level over width under depth-μP "
-        f"(exponent {width_exponent(data, 'depth-mup')}) and falls like n^−½ under NTK scaling; "
-        "it is level over depth; it grows through depth time and over training; the training "
-        "loss falls faster than that of lazy training, which NTK scaling follows."
+        "Four panels. The RMS movement of the last features over width under depth-μP (exponent "
+        f"{width_exponent(data, 'depth-mup')}) and NTK scaling ({width_exponent(data, 'ntk')}); "
+        "over depth; through depth time and over training; the training losses beside that of "
+        "lazy training."
     )
     return (Drawing(p.figure, "Features move at any width and depth", alt),)
 
@@ -232,10 +232,10 @@ def found(data: Data) -> Sequence[str]:
         f"Under depth-μP the last features move by {move} (RMS a coordinate) at n = "
         f"{data['widths'][-1]}; under NTK scaling the movement has exponent "
         f"{width_exponent(data, 'ntk')} in width.",
-        "Alignment of the last features' kernel with the targets grows from "
+        "Alignment of the last features' kernel with the targets goes from "
         f"{a['depth-mup'][0]:.3f} to {a['depth-mup'][-1]:.3f} (NTK scaling: {a['ntk'][0]:.3f} to "
-        f"{a['ntk'][-1]:.3f}). Half-way the loss is lower than lazy training's by "
-        f"{from_lazy(data)} of it.",
+        f"{a['ntk'][-1]:.3f}). One minus the loss over lazy training's, half-way: "
+        f"{from_lazy(data)}.",
     )
 
 

@@ -337,11 +337,11 @@ def figures(data: Data) -> Sequence[Drawing]:
     last, exponent, _ = over_depth(data)
     alt = (
         "Four panels. The relative gap between the training losses of true backpropagation and "
-        f"of independent backward weights, after {step} steps: in a depth-μP network it stays "
-        f"near {last.value:.2f} up to depth {depths[-1]} (exponent {exponent}), while a line of "
-        "slope −½, as the claim would have it, falls away; in networks without skip connections "
-        "or depth factor it is larger. The two losses over training. The gap grows with the "
-        "horizon T. The first step of the identity network lies on two closed forms."
+        f"of independent backward weights, after {step} steps: in a depth-μP network "
+        f"({last.value:.2f} at depth {depths[-1]}, exponent in depth {exponent}), beside a line of "
+        "slope −½ as the claim would have it, and in networks without skip connections or depth "
+        "factor. The two losses over training. The gap over the horizon T. The first step of the "
+        "identity network beside two closed forms."
     )
     title = "What the gradient-independence assumption gets wrong, over depth, training and horizon"
     return (Drawing(p.figure, title, alt),)
@@ -355,15 +355,15 @@ def found(data: Data) -> Sequence[str]:
     end = gap_at(curves, -1, len(np.asarray(curves["reused"][0], float)[0]) - 1)
     low, high = (gap_at(data["horizon"], i, step) for i in (0, -1))
     return (
-        f"In the depth-μP ResNet true backpropagation's loss after {step} steps is lower than "
-        f"NFD's by {last} of it at L = {depths[-1]}; the gap's exponent in depth is {exponent}, "
+        f"In the depth-μP ResNet one minus true backpropagation's loss over NFD's after "
+        f"{step} steps is {last} at L = {depths[-1]}; the gap's exponent in depth is {exponent}, "
         f"and extrapolated to infinite depth it is {infinite}. At the end of training it is "
         f"{end}.",
-        f"It grows with the horizon: {low} at T = {data['horizons'][0]:g}, {high} at T = "
+        f"Over the horizon: {low} at T = {data['horizons'][0]:g}, {high} at T = "
         f"{data['horizons'][-1]:g}.",
-        "Why: conditioning W on the earlier backward questions Wᵀz leaves a mean R·z in Wφ(h) "
-        "that is O(1/L) a layer. There are L layers, so it adds up to O(1). The limit that keeps "
-        "it (coupling “reused” everywhere in leadline) is the one that real networks follow.",
+        "Why there is a gap: conditioning W on the earlier backward questions Wᵀz leaves a mean R·z in Wφ(h) "
+        "that is O(1/L) a layer. There are L layers, so it adds up to O(1). Coupling “reused” keeps it; "
+        "statement 3d says where real networks lie between the two limits.",
     )
 
 

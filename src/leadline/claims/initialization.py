@@ -265,10 +265,10 @@ def figures(data: Data) -> Sequence[Drawing]:
     p.theory(data["widths"], [0.0] * len(data["widths"]), "no effect")
     e = width_exponents(data)["tangent_kernel"]
     alt = (
-        "Four panels. Mean-square errors of feature, gradient and tangent kernels fall with "
-        f"width like 1/n (tangent kernel: exponent {e}); errors at infinite width fall with depth "
-        "like 1/L; at fixed width they do not grow with depth; the change of the mean tangent "
-        "kernel by reusing W in the backward pass goes to zero with width."
+        "Four panels. Mean-square errors of feature, gradient and tangent kernels over width "
+        f"(tangent kernel: exponent {e}); errors at infinite width over depth; errors at fixed "
+        "width over depth; the change of the mean tangent kernel by reusing W in the backward "
+        "pass, over width."
     )
     return (Drawing(p.figure, "Kernels at initialization against their infinite limit", alt),)
 
@@ -280,8 +280,8 @@ def found(data: Data) -> Sequence[str]:
     return (
         f"Exponents of the errors: {listed}.",
         f"Reusing W in the backward pass changes the mean tangent kernel by {coupling(data)} at n "
-        f"= {data['widths'][-1]}: at initialization the gradient-independence assumption is "
-        "right. Claim 3 asks what becomes of it in training.",
+        f"= {data['widths'][-1]}; the gradient-independence assumption says 0. Claim 3 asks what "
+        "becomes of it in training.",
     )
 
 

@@ -207,9 +207,9 @@ def figures(data: Data) -> Sequence[Drawing]:
     e, rest = order(data, "reused", "train"), left_over(data, "independent", "train")
     alt = (
         "Two panels, training and test inputs. The error of networks against the limit of their "
-        f"own coupling falls with size along slope −1 (real networks: exponent {e}); the error of "
-        f"real networks against NFD flattens at the distance between the two limits ({rest} of it "
-        "is left at infinite size)."
+        f"own coupling over size, beside slope −1 (real networks: exponent {e}); the error of real "
+        f"networks against NFD beside the distance between the two limits ({rest} of it is left at "
+        "infinite size)."
     )
     return (Drawing(p.figure, "Outputs of trained networks against both limits", alt),)
 
@@ -219,12 +219,12 @@ def found(data: Data) -> Sequence[str]:
     d = data["distance"]
     orders = {c: order(data, c, "test") for c in COUPLINGS}
     return (
-        "Both limits are limits of networks, each of its own kind: on test inputs the error "
-        f"falls with exponent {orders['independent']} for networks under the assumption and "
+        "Networks against the limit of their own kind: on test inputs the error has "
+        f"exponent {orders['independent']} for networks under the assumption and "
         f"{orders['reused']} for real networks.",
         f"The two limits are {np.sqrt(d['train']):.0%} apart on training outputs and "
-        f"{np.sqrt(d['test']):.0%} on test outputs (root mean square, relative), so real networks "
-        f"stop short of NFD: {left_over(data, 'independent', 'train')} of that squared distance "
+        f"{np.sqrt(d['test']):.0%} on test outputs (root mean square, relative). Of real networks' "
+        f"distance to NFD, {left_over(data, 'independent', 'train')} of that squared distance "
         f"is left on training inputs, {left_over(data, 'independent', 'test')} on test inputs.",
     )
 

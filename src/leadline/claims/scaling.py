@@ -211,10 +211,9 @@ def figures(data: Data) -> Sequence[Drawing]:
             )
     b, c = against(data, "reused"), against(data, "independent")
     alt = (
-        "Four panels. Training and test losses of real networks fall with size and level off at "
-        f"the loss of the limit of true backpropagation (relative difference {b}), below NFD's "
-        f"({c}). Over depth alone at large width the loss levels off too. Over the horizon T the "
-        "level itself moves."
+        "Four panels. Training and test losses of real networks over size, beside the losses of "
+        f"the limit of true backpropagation (relative difference of the floor {b}) and of NFD "
+        f"({c}); the loss over depth alone at large width; the loss over the horizon T."
     )
     return (Drawing(p.figure, "Loss over size, with the limits as floors", alt),)
 
@@ -226,14 +225,13 @@ def found(data: Data) -> Sequence[str]:
     t = np.asarray(data["over_horizon"]["test"], float).mean(0)
     x = np.asarray(data["over_horizon"]["train"], float).mean(0)
     return (
-        f"Half-way through training the loss falls from {first} at n = {n0}, L = {d0} to {last} "
+        f"Half-way through training the loss goes from {first} at n = {n0}, L = {d0} to {last} "
         f"at n = {n1}, L = {d1}. Extrapolated it ends at {end(data, 'train')}; the limit of true "
         f"backpropagation has {data['floor']['train']['reused']:.4f}, NFD "
         f"{data['floor']['train']['independent']:.4f}.",
-        "So a limit explains why returns diminish: once A/n + B/L is small against E, size alone "
-        "gains nothing more. NFD has the mechanism right and the floor's height wrong, by the "
-        "gap of claim 3.",
-        "The trend persists where the limit itself moves. At one learning rate, the horizon T = "
+        "A limit explains why returns diminish: once A/n + B/L is small against E, size alone "
+        "gains nothing more. Statements 6b and 6c say which limit's loss the floor is.",
+        "A trend can persist where the limit itself moves: at one learning rate, the horizon T = "
         f"{data['horizons'][0]:g} … {data['horizons'][-1]:g} changes the training loss from "
         f"{x[0]:.4f} to {x[-1]:.4f} and the test loss from {t[0]:.4f} to {t[-1]:.4f} at the "
         "largest size solved.",

@@ -96,7 +96,7 @@ def study(
     progress: Callable[..., None] | None = None,
     workers: int | None = None,
 ) -> Study:
-    """Measure claims of arXiv 2512.21075v1 and judge each by a rule fixed beforehand.
+    """Measure claims of arXiv 2512.21075v1 and judge each by its stated rule.
 
     Every cell (one call of solve, train, …) is in ``out``/store, durably, when it is done: the same
     call after an interrupt measures only what is missing. Claims measured in the same folder before

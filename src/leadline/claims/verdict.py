@@ -20,7 +20,7 @@ class Verdict:
         verdict: "holds", "fails" or "undecided".
         number: what the value is.
         value, low, high: the number and its 95 % interval.
-        rule: how they make the verdict, in words, fixed before the data.
+        rule: how they make the verdict, in words.
     """
 
     verdict: str
