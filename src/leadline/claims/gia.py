@@ -361,7 +361,8 @@ def found(data: Data) -> Sequence[str]:
         f"{end}.",
         f"Over the horizon: {low} at T = {data['horizons'][0]:g}, {high} at T = "
         f"{data['horizons'][-1]:g}.",
-        "Why there is a gap: conditioning W on the earlier backward questions Wᵀz leaves a mean R·z in Wφ(h) "
+        "Why there is a gap: conditioning W on the earlier backward questions Wᵀz leaves a mean R·z "
+        "in Wφ(h) "
         "that is O(1/L) a layer. There are L layers, so it adds up to O(1). Coupling “reused” keeps it; "
         "statement 3d says where real networks lie between the two limits.",
     )
