@@ -2,10 +2,37 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import random
+
+import hypothesis
+import numpy as np
 import pytest
 import torch
 
 torch.set_num_threads(1)
+
+# Where nobody looks at a failure and runs again, the same examples are tried every time; and a
+# busy machine is no failure.
+hypothesis.settings.register_profile("leadline", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("leadline")
+
+
+def seed_all():
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Before the fixtures that a module shares, whichever test needs them first."""
+    seed_all()
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test starts from the same global seeds: what it measures is the same every time."""
+    seed_all()
 
 
 @pytest.fixture(scope="module")

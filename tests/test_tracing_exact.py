@@ -141,28 +141,43 @@ def test_depth_multiplies_branches_of_gpt2(scheme, s):
     )
 
 
+def normal(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def tokens(most, *shape):
+    return torch.randint(0, most, shape, generator=torch.Generator().manual_seed(0))
+
+
 @pytest.mark.parametrize(
     ("build", "inputs"),
     [
-        (two, torch.randn(64, 10)),
-        (gpt2, torch.randint(0, 100, (4, 16))),
-        (llama, torch.randint(0, 100, (4, 16))),
-        (images(ConvBlock), torch.randn(8, 3, 8, 8)),
-        (mixer, torch.randn(8, 3, 32, 32)),
+        (two, normal(64, 10)),
+        (gpt2, tokens(100, 4, 16)),
+        (llama, tokens(100, 4, 16)),
+        (images(ConvBlock), normal(8, 3, 8, 8)),
+        (mixer, normal(8, 3, 32, 32)),
         (
             sequence(lambda n: nn.Sequential(Attention(n, n // 16), TwoLayers(n))),
-            torch.randint(0, 50, (4, 8)),
+            tokens(50, 4, 8),
         ),
     ],
     ids=["two", "gpt2", "llama", "convolutions", "mixer", "attention"],
 )
 def test_activations_keep_their_size_over_width(build, inputs):
-    """Outputs of every layer but the readout, at the base and at eight times its width."""
+    """Outputs of every layer but the readout, at the base and at eight times its width.
+
+    One draw at width 32 scatters by up to 12 % (the output of an attention); the mean of
+    squares over twelve of them is known to 3.5 %, and differs by O(1/32) besides.
+    """
     seen = []
     for width in (32, 256):
         plan = ll.plan(build, dict(width=32, depth=2), dict(width=width, depth=2))
-        torch.manual_seed(0)
-        seen.append(rms_of_layers(plan.apply(build(width, 2)), inputs))
+        draws = []
+        for seed in range(12):
+            torch.manual_seed(seed)
+            draws.append(rms_of_layers(plan.apply(build(width, 2)), inputs))
+        seen.append({k: (sum(d[k] ** 2 for d in draws) / 12) ** 0.5 for k in draws[0]})
     assert len(seen[0]) > 4
     for name, here in seen[0].items():
-        assert seen[1][name] / here == pytest.approx(1, abs=0.3), name
+        assert seen[1][name] / here == pytest.approx(1, abs=0.15), name
