@@ -36,8 +36,15 @@ def test_half_the_digits_cost_less_than_seeds_do():
     half = ll.solve(PROBLEM, ll.ResNet(), SGD, **SIZE, seeds=4, storage="bfloat16")
     spread = full.train_loss.std(0, ddof=1)[1:]
     assert (np.abs(half.train_loss - full.train_loss)[:, 1:] < spread / 3).all()
-    ranks = [t.info["largest_rank"] for t in (half, full)]
-    assert abs(ranks[0] / ranks[1] - 1) < 0.15
+    # Rounded, the rank of one seed scatters by an eighth: the mean over eight seeds by 5 %.
+    half_rank, full_rank = (
+        sum(
+            ll.solve(PROBLEM, ll.ResNet(), SGD, **SIZE, seed=s, storage=how).info["largest_rank"]
+            for s in range(8)
+        )
+        for how in ("bfloat16", None)
+    )
+    assert abs(half_rank / full_rank - 1) < 0.15
     bytes_ = [
         predict(PROBLEM, ll.ResNet(), SGD, 1024, 4, torch.float32, storage=s).row
         for s in (torch.bfloat16, None)

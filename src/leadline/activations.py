@@ -39,8 +39,8 @@ def value_and_slope(phi: str | Function) -> Callable[[Tensor], tuple[Tensor, Ten
     import torch
 
     def by_autograd(h: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            h = h.detach().requires_grad_(True)
+        with torch.inference_mode(False), torch.enable_grad():
+            h = h.clone().detach().requires_grad_(True)
             y = activation(phi)(h)
             (slope,) = torch.autograd.grad(y.sum(), h)
         return y.detach(), slope

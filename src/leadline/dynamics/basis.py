@@ -42,32 +42,32 @@ class Rows:
         self.dtype, self._spill = dtype, spill
         self._expected = expected if device.type == "cpu" else 0
         self._buffer = torch.empty((0, n), dtype=storage or dtype, device=device)
-
-    @property
-    def stored(self) -> Tensor:
+        self._whole = self._buffer.dtype == dtype
+        self.stored = self._buffer
         """(q, n) as they are kept, no copy."""
-        return self._buffer[: self.count]
 
     @property
     def view(self) -> Tensor:
         """(q, n): no copy unless they are stored with fewer digits."""
-        return self.stored.to(self.dtype)
+        return self.stored if self._whole else self.stored.to(self.dtype)
 
     def rounded(self, rows: Tensor) -> Tensor:
         """Rows as they will be after ``append``: what is kept of them is then exact."""
-        return rows.to(self._buffer.dtype).to(self.dtype)
+        return rows if self._whole else rows.to(self._buffer.dtype).to(self.dtype)
 
     def append(self, rows: Tensor) -> None:
         """Add (m, n) rows."""
-        need = self.count + len(rows)
-        if need > len(self._buffer):
+        m, capacity = rows.shape[0], self._buffer.shape[0]
+        need = self.count + m
+        if need > capacity:
             # On a CPU pages that nobody has written take no memory, so doubling is free there.
             grown = 2 if self._buffer.device.type == "cpu" else 1.25
-            buffer = self._empty(max(need, int(grown * len(self._buffer)), self._expected))
+            buffer = self._empty(max(need, int(grown * capacity), self._expected))
             buffer[: self.count] = self.stored
             self._buffer = buffer
-        self._buffer[self.count : need] = rows
+        self._buffer.narrow(0, self.count, m).copy_(rows)
         self.count = need
+        self.stored = self._buffer.narrow(0, 0, need)
 
     def _empty(self, capacity: int) -> Tensor:
         old = self._buffer
@@ -90,33 +90,39 @@ class Rows:
     def rollback(self, mark: tuple[int, Tensor]) -> None:
         """Forget every row appended since ``mark`` and free what the growth took."""
         self.count, self._buffer = mark
+        self.stored = self._buffer[: self.count]
 
 
-def choose(gram: np.ndarray, bound: np.ndarray) -> tuple[list[int], np.ndarray | None]:
+def choose(
+    gram: np.ndarray, bound: np.ndarray, room: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Indices, in order, whose squared remainder after the chosen ones before exceeds the bound.
 
     Args:
         gram: (m, m) float64, inner products of the candidates.
         bound: (m,) absolute bounds on the squared remainders.
+        room: most indices to choose.
 
     Returns:
-        The indices, and the Cholesky factor of their Gram matrix if it is at hand.
+        The indices, and the lower Cholesky factor of their Gram matrix.
     """
+    m = len(gram)
     factor, failed = cholesky(gram)
-    if not failed and (factor.diagonal() ** 2 > bound).all():
-        return list(range(len(gram))), factor
+    if not failed and (factor.diagonal() ** 2 > bound).all() and (room is None or m <= room):
+        return np.arange(m), factor
     schur = gram.copy()
-    chosen = []
-    for j in range(len(gram)):
-        if schur[j, j] > bound[j]:
+    chosen: list[int] = []
+    for j in range(m):
+        if schur[j, j] > bound[j] and (room is None or len(chosen) < room):
             chosen.append(j)
             schur -= np.outer(schur[:, j] / schur[j, j], schur[j])
-    return chosen, None
+    index = np.array(chosen, dtype=np.intp)
+    return index, cholesky(gram[np.ix_(index, index)])[0] if chosen else gram[:0, :0]
 
 
 def extend(
     e: Tensor,
-    sizes: np.ndarray,
+    squares: np.ndarray,
     bound: np.ndarray,
     basis: Tensor,
     safe: float = 0.0,
@@ -132,8 +138,8 @@ def extend(
 
     Args:
         e: (P, n) remainders, already projected off ``basis``.
-        sizes: (P,) norms that the rows had before they were projected.
-        bound: (P,) absolute bounds on the norms: what lies below is not a direction.
+        squares: (P,) squared norms that the rows had before they were projected, in float64.
+        bound: (P,) absolute bounds on the squared norms: what lies below is not a direction.
         basis: (q, n) orthonormal rows.
         safe: for float32, whose Gram matrices are exact in float64.
         shards: where the n neurons are; here all of them by default.
@@ -147,61 +153,52 @@ def extend(
         FloatingPointError: if e is not finite.
     """
     shards = Shards(e.shape[1]) if shards is None else shards
-    n = shards.n
-    k = e[:0]
-    rows, limits = e, bound**2
-    while len(k) + len(basis) < n:
+    room = shards.n - basis.shape[0]
+    twice = lean or e.dtype == torch.float64
+    k, found, rows = e[:0], 0, e
+    while found < room:
         if gram is None:
             wide = rows.double()
             gram = shards.inner((wide, wide))[0].cpu().numpy()
-        squares = gram.diagonal()
-        if not math.isfinite(squares.sum()):
+        remain = gram.diagonal()
+        if not math.isfinite(remain.sum()):
             raise FloatingPointError("a question to the operator is not finite")
-        above = squares > limits
-        if not above.all():
-            if not above.any():
-                break
-            index = above.nonzero()[0]
-            rows, limits, sizes = rows[_there(index, rows)], limits[index], sizes[index]
-            gram = gram[np.ix_(index, index)]
-            squares = gram.diagonal()
-        chosen, factor = choose(gram, np.maximum(limits, _RESOLVED * squares))
-        chosen = chosen[: n - len(k) - len(basis)]
-        if not chosen:
+        chosen, factor = choose(gram, np.maximum(bound, _RESOLVED * remain), room - found)
+        if not len(chosen):
             break
-        every = len(chosen) == len(rows)
-        new, first = rows, sizes
+        every = len(chosen) == len(gram)
+        new, first = rows, squares
         if not every:
-            new, first = rows[_there(np.array(chosen), rows)], sizes[chosen]
-        if factor is None or not every:
-            factor, _ = cholesky(gram if every else gram[np.ix_(chosen, chosen)])
+            new, first = rows[_there(chosen, rows)], squares[chosen]
         inverse = inverted(factor)
         new = _there(inverse, new).to(new.dtype) @ new
-        if lean or len(k) or e.dtype == torch.float64 or (np.abs(inverse) @ first).max() > safe:
-            known = [earlier for earlier in (basis, k) if len(earlier)]
-            for c, earlier in zip(
-                shards.inner(*((new, earlier) for earlier in known)), known, strict=True
-            ):
-                new = torch.addmm(new, c, earlier, alpha=-1)
-            # Nearly orthonormal already: its own precision is enough.
-            (again,) = shards.inner((new, new))
-            if lean:
-                factor, _ = torch.linalg.cholesky_ex(again.double())
-                new = torch.linalg.solve_triangular(factor.to(new.dtype), new, upper=False)
-            else:
-                factor, _ = cholesky(again.double().cpu().numpy())
-                new = torch.from_numpy(inverted(factor)).to(new) @ new
-        k = torch.cat([k, new]) if len(k) else new
+        if twice or found or (np.abs(inverse) @ np.sqrt(first)).max() > safe:
+            new = _again(new, [earlier for earlier in (basis, k) if len(earlier)], shards, lean)
+        k, found = torch.cat([k, new]) if found else new, found + len(chosen)
         if every:
             break
         # What was not chosen may still hold a direction that its larger part hid.
-        left = np.delete(np.arange(len(rows)), chosen)
-        left = left[_RESOLVED * squares[left] > limits[left]]
+        left = np.delete(np.arange(len(gram)), chosen)
+        left = left[_RESOLVED * remain[left] > bound[left]]
         if not len(left):
             break
-        rows, limits, sizes, gram = rows[_there(left, rows)], limits[left], sizes[left], None
+        rows, bound, squares, gram = rows[_there(left, rows)], bound[left], squares[left], None
         rows = torch.addmm(rows, shards.inner((rows, new))[0], new, alpha=-1)
     return k
+
+
+def _again(new: Tensor, known: list[Tensor], shards: Shards, lean: bool) -> Tensor:
+    """Orthonormal rows, from rows (m, n) that nearly are, off what is known."""
+    coefficients = shards.inner(*((new, earlier) for earlier in known))
+    for c, earlier in zip(coefficients, known, strict=True):
+        new = torch.addmm(new, c, earlier, alpha=-1)
+    # Nearly orthonormal already: its own precision is enough.
+    (gram,) = shards.inner((new, new))
+    if lean:
+        factor, _ = torch.linalg.cholesky_ex(gram.double())
+        return torch.linalg.solve_triangular(factor.to(new.dtype), new, upper=False)
+    factor, _ = cholesky(gram.double().cpu().numpy())
+    return _there(inverted(factor), new).to(new.dtype) @ new
 
 
 def _there(x: np.ndarray, like: Tensor) -> Tensor:

@@ -2,20 +2,26 @@
 
 Run s takes child s of ``SeedSequence(seed)``. A block of 256 neurons always draws from its own
 generator, so that which process holds the block changes no number: row after row, 128 words of 64 bits
-are 128 radii and 128 angles, and those two normals each (Box and Muller, 1958). Vectorised that takes a
-third of the time of numpy's rejection sampler. Draws are made in float32 and cast, so that float32 and
-float64 runs see the same noise.
+are 128 radii and 128 angles, and those two normals each (Box and Muller, 1958). Vectorised and some rows
+ahead, that takes a fifth of the time of numpy's rejection sampler. Draws are made in float32 and cast,
+so that float32 and float64 runs see the same noise.
 """
 
 from __future__ import annotations
 
 import math
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.random.bit_generator import ISeedSequence
+from torch import Tensor
 
 BLOCK = 256
+_HALF = BLOCK // 2
+# Numbers made at once: enough to make the price of a call small beside them.
+_AHEAD = 1 << 17
 
 
 class Noise:
@@ -28,40 +34,84 @@ class Noise:
         self.blocks = range(-(-n // BLOCK)) if blocks is None else blocks
         """The blocks drawn here, of the n neurons'."""
         self.n = max(min(self.blocks.stop * BLOCK, n) - self.blocks.start * BLOCK, 0)
+        self._most = max(_AHEAD // n, 1)
+        """Rows ahead: as many as were drawn before, and no more than that; the same everywhere."""
+        self._drawn = 0
+        self._rows, self._used = torch.empty((0, self.n)), 0
+        self._before: np.ndarray | None = None
+        """The generators' states before ``_rows`` were made, where some are left."""
 
     @cached_property
     def _generators(self) -> list[np.random.SFC64]:
         """One a block, made when the first number is drawn."""
-        return [
-            np.random.SFC64(np.random.SeedSequence(self._seed, spawn_key=(*self._key, b)))
-            for b in self.blocks
-        ]
+        sequence = np.random.SeedSequence(self._seed, spawn_key=self._key)
+        words = sequence.generate_state(3 * self.blocks.stop, np.uint64).reshape(-1, 3)
+        return [np.random.SFC64(_Words(words[b])) for b in self.blocks]
 
-    def draw(self, m: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        """The next m vectors: (m, n)."""
-        blocks, half = len(self._generators), BLOCK // 2
-        bits = np.empty((2, blocks, m, half // 2), dtype=np.uint64)
+    def draw(self, m: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """The next m vectors: (m, n), the caller's to overwrite."""
+        start, have = self._used, self._rows.shape[0]
+        missing, left = start + m - have, None
+        if missing > 0:
+            left = self._rows[start:] if start < have else None
+            make = max(missing, min(self._drawn, self._most))
+            self._before = self._states() if make > missing else None
+            self._rows = self._make(make, device)
+            start, self._used = 0, missing
+        else:
+            self._used += m
+        self._drawn += m
+        out = self._rows[start : self._used]
+        if left is not None:
+            out = torch.cat([left, out])
+        return out if dtype == torch.float32 else out.to(dtype)
+
+    def _make(self, m: int, device: torch.device) -> Tensor:
+        """The generators' next m rows, in float32."""
+        blocks = len(self._generators)
+        bits = np.empty((blocks, m, _HALF), dtype=np.uint64)
         for b, generator in enumerate(self._generators):
-            bits[:, b] = generator.random_raw(m * half).reshape(m, 2, half // 2).swapaxes(0, 1)
-        radii, angles = torch.from_numpy(bits.view(np.int32)).to(device)
+            bits[b] = generator.random_raw(m * _HALF).reshape(m, _HALF)
+        words = torch.from_numpy(bits.view(np.int32)).to(device).view(blocks, m, 2, _HALF)
         # |word| keeps its precision where it is small: the largest draw is √(2·32·log 2) = 6.7.
-        r = radii.float().abs_().add_(0.5).mul_(2.0**-31).log_().mul_(-2.0).sqrt_()
-        a = angles.float().mul_(math.pi * 2.0**-31)
-        g = torch.empty((m, blocks, 2, half), dtype=dtype, device=device)
-        for k, x in enumerate((a.cos(), a.sin_())):
-            g[:, :, k] = x.mul_(r).swapaxes(0, 1)
+        r = words[:, :, 0].float().abs_().add_(0.5).mul_(2.0**-31).log_().mul_(-2.0).sqrt_()
+        a = words[:, :, 1].float().mul_(math.pi * 2.0**-31)
+        g = torch.empty((m, blocks, 2, _HALF), device=device)
+        halves = g.transpose(0, 1)
+        torch.mul(a.cos(), r, out=halves[:, :, 0])
+        torch.mul(a.sin_(), r, out=halves[:, :, 1])
         return g.view(m, blocks * BLOCK)[:, : self.n]
 
-    def state(self) -> np.ndarray:
-        """Everything that later draws depend on: (blocks, 4) uint64."""
+    def _states(self) -> np.ndarray:
+        """(blocks, 4) uint64."""
         return np.array([g.state["state"]["state"] for g in self._generators], dtype=np.uint64)
+
+    def state(self) -> np.ndarray:
+        """Everything that later draws depend on: (blocks, 5) uint64, the last the rows since then."""
+        left = self._used < self._rows.shape[0]
+        before = self._before if left and self._before is not None else self._states()
+        used = self._used if left else 0
+        return np.column_stack([before, np.full(len(before), used, dtype=np.uint64)])
 
     def restore(self, state: np.ndarray) -> None:
         """Continue from ``state()``."""
-        for g, row in zip(self._generators, state, strict=True):
+        for g, row in zip(self._generators, state.astype(np.uint64), strict=True):
             g.state = {
                 "bit_generator": "SFC64",
-                "state": {"state": row.astype(np.uint64)},
+                "state": {"state": row[:4]},
                 "has_uint32": 0,
                 "uinteger": 0,
             }
+        self._rows, self._used, self._drawn = self._rows[:0], 0, 0
+        if used := int(state[:, 4].max(initial=0)):
+            self.draw(used, torch.float32, self._rows.device)
+
+
+class _Words(ISeedSequence):
+    """A generator's words, of a sequence that was asked once for those of all blocks."""
+
+    def __init__(self, words: np.ndarray) -> None:
+        self._words = words
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint64) -> np.ndarray:
+        return self._words

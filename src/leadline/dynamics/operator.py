@@ -84,17 +84,24 @@ class Table:
     """A small matrix (r, q) of coefficients that grows with both ranks; new entries are zero."""
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
-        self.buffer = torch.zeros((0, 0), dtype=dtype, device=device)
+        self.replace(torch.zeros((0, 0), dtype=dtype, device=device))
+
+    def replace(self, buffer: Tensor) -> None:
+        """Take these entries instead."""
+        self.buffer = buffer
         """Saved whole: a product's rounding depends on how far apart its rows lie."""
+        self._shape, self._corner = tuple(buffer.shape), buffer
 
     def view(self, r: int, q: int) -> Tensor:
         """The (r, q) corner, no copy."""
-        rows, columns = self.buffer.shape
-        if r > rows or q > columns:
-            buffer = self.buffer.new_zeros((max(r, 2 * rows), max(q, 2 * columns)))
-            buffer[:rows, :columns] = self.buffer
-            self.buffer = buffer
-        return self.buffer[:r, :q]
+        if self._shape != (r, q):
+            rows, columns = self.buffer.shape
+            if r > rows or q > columns:
+                buffer = self.buffer.new_zeros((max(r, 2 * rows), max(q, 2 * columns)))
+                buffer[:rows, :columns] = self.buffer
+                self.buffer = buffer
+            self._shape, self._corner = (r, q), self.buffer[:r, :q]
+        return self._corner
 
 
 class Operator:
@@ -141,24 +148,32 @@ class Operator:
         near, far, reused = self.forward, self.transposed, self.settings.reused
         inner = self.settings.shards.inner
         c, across, squares = self._coordinates(u, near, far)
-        rows = np.arange(len(u))
+        every, fresh = True, None
+        rows = None
         if not self.settings.lean:
-            rows = self._above(c, *self._bounds(squares.cpu().numpy(), together=False))
-        fresh, every = None, len(rows) == len(u)
-        if len(rows):
+            sizes = squares.cpu().numpy().astype(np.float64)
+            rows = self._above(c, sizes, self._bounds(sizes, together=False))
+            every = rows is None
+        if rows is None or len(rows):
             v, b = (u, c) if every else (u[rows], c[rows])
-            wide = torch.addmm(v, b, near.questions.view, alpha=-1).double()
+            wide = ((-b) @ near.questions.view).add_(v).double()
             # Drawn for all rows: whether one is near its bound then changes nothing for the others.
-            g = self._fresh(len(u), near, far, True, avoid)
+            g = self._fresh(u.shape[0], near, far, True, avoid)
             g = g if every else g[rows]
             fresh = jittered_cholesky(inner((wide, wide))[0]).to(g) @ g
-            if reused and len(other := far.questions.view):
-                fresh = torch.addmm(fresh, inner((fresh, other))[0], other, alpha=-1)
+            if reused and far.questions.count:
+                other = far.questions.view
+                fresh.addmm_(inner((fresh, other))[0], other, alpha=-1)
         answer, weight = self._combine(c, across, initial, near, far)
         if fresh is not None:
-            if isinstance(weight, Tensor) and not every:
-                weight = weight[rows]
-            answer[rows] += weight * fresh
+            if isinstance(weight, Tensor):
+                fresh = (weight if every else weight[rows]) * fresh
+            elif weight != 1.0:
+                fresh = weight * fresh
+            if every:
+                answer += fresh
+            else:
+                answer[rows] += fresh
         return answer
 
     def _ask(
@@ -183,28 +198,31 @@ class Operator:
         """
         s, basis = self.settings, near.questions.view
         c, across, squares = self._coordinates(u, near, far)
-        rows, gram = np.arange(len(u)), None
+        p, gram, rows = u.shape[0], None, None
         if not s.lean:
-            sizes, bound = self._bounds(squares.cpu().numpy(), together)
+            sizes = squares.cpu().numpy().astype(np.float64)
+            bound = self._bounds(sizes, together)
             rows = self._above(c, sizes, bound)
-        every = len(rows) == len(u)
-        if len(rows):
+        every = rows is None
+        if rows is None or len(rows):
             v, b = (u, c) if every else (u[rows], c[rows])
-            e = torch.addmm(v, b, basis, alpha=-1) if len(basis) else v
+            e = ((-b) @ basis).add_(v) if basis.shape[0] else v
             if s.lean:
                 wide = e.double()
                 (gram,) = s.shards.inner((wide, wide))
                 seen = torch.cat([gram, squares.double()[:, None]], dim=1).cpu().numpy()
-                gram = np.ascontiguousarray(seen[:, :-1])
-                sizes, bound = self._bounds(seen[:, -1], together)
-            k = extend(e, sizes[rows], bound[rows], basis, s.safe, s.shards, gram, s.lean)
-            if len(k):
+                gram, sizes = np.ascontiguousarray(seen[:, :-1]), seen[:, -1]
+                bound = self._bounds(sizes, together)
+            elif not every:
+                sizes, bound = sizes[rows], bound[rows]
+            k = extend(e, sizes, bound, basis, s.safe, s.shards, gram, s.lean)
+            if m := k.shape[0]:
                 k = near.questions.rounded(k)
                 answers, new = self._reveal(k, e, near, far, forget, avoid)
                 near.answers.append(answers)
                 near.questions.append(k)
                 if not every:
-                    new, part = new.new_zeros((len(u), len(k))), new
+                    new, part = new.new_zeros((p, m)), new
                     new[rows] = part
                 c = torch.cat([c, new], dim=1)
         return self._combine(c, across, initial, near, far)[0], c
@@ -213,28 +231,28 @@ class Operator:
         self, u: Tensor, near: Face, far: Face
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """u's coefficients in both bases, and squared norms."""
-        s = self.settings
-        asked = (near.questions.view, far.answers.view) if s.reused else (near.questions.view,)
-        c, *others, squares = s.shards.inner(*((u, rows) for rows in asked), squares=u)
-        return c, others[0] if s.reused else None, squares
+        inner = self.settings.shards.inner
+        if self.settings.reused:
+            c, across, squares = inner((u, near.questions.view), (u, far.answers.view), squares=u)
+            return c, across, squares
+        c, squares = inner((u, near.questions.view), squares=u)
+        return c, None, squares
 
-    def _bounds(self, squares: np.ndarray, together: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Norms, and bounds on remainders."""
-        sizes = np.sqrt(squares.astype(np.float64))
-        return sizes, self.settings.floor * (
-            np.full_like(sizes, sizes.max()) if together else sizes
-        )
+    def _bounds(self, squares: np.ndarray, together: bool) -> np.ndarray:
+        """Bounds on squared remainders."""
+        bound = self.settings.floor**2 * squares
+        return np.full_like(bound, bound.max()) if together else bound
 
-    def _above(self, c: Tensor, sizes: np.ndarray, bound: np.ndarray) -> np.ndarray:
-        """Rows whose remainders may be above their bounds."""
+    def _above(self, c: Tensor, squares: np.ndarray, bound: np.ndarray) -> np.ndarray | None:
+        """Rows whose remainders may be above their bounds; None for all."""
         s = self.settings
         if s.tol**2 < 4 * torch.finfo(s.dtype).eps:
-            return np.arange(len(c))
+            return None
         # Where rounding allows, |u⊥|² = |u|² − |c|² tells which rows hold anything new; only
         # their remainders are formed. Its rounding blurs tol, by less than a half.
         small = c.cpu().numpy()
-        rest = sizes**2 - np.einsum("ij,ij->i", small, small, dtype=np.float64)
-        return (~(rest <= bound**2)).nonzero()[0]
+        below = squares - np.einsum("ij,ij->i", small, small, dtype=np.float64) <= bound
+        return (~below).nonzero()[0] if below.any() else None
 
     def _combine(
         self, c: Tensor, across: Tensor | None, initial: Tensor | None, near: Face, far: Face
@@ -253,7 +271,7 @@ class Operator:
             drift = torch.where(before, c.new_tensor(0.0), drift)
         plain = isinstance(weight, float) and weight == 1.0
         if across is not None:
-            mean = torch.addmm(across, c, cross, alpha=-1)
+            mean = across.addmm_(c, cross, alpha=-1)
             drift += mean if plain else weight * mean
         answer = (c if plain else weight * c) @ near.answers.view
         if drift.shape[1]:
@@ -278,17 +296,18 @@ class Operator:
             The answers (m, n), and the coefficients of remainders e (P, n) in k: (P, m).
         """
         inner = self.settings.shards.inner
-        g = self._fresh(len(k), near, far, forget, avoid)
+        m = k.shape[0]
+        g = self._fresh(m, near, far, forget, avoid)
         other = far.questions.view
-        if not self.settings.reused or len(other) == 0:
+        if not self.settings.reused or other.shape[0] == 0:
             return g, inner((e, k))[0]
         new, mean, seen = inner((e, k), (k, far.answers.view), (g, other))
         q, r = self.ranks
         if near is self.forward:
-            self._cross.view(r, q + len(k))[:, q:] = mean.mT
+            self._cross.view(r, q + m)[:, q:] = mean.mT
         else:
-            self._cross.view(r + len(k), q)[r:] = mean
-        return torch.addmm(g, mean - seen, other), new
+            self._cross.view(r + m, q)[r:] = mean
+        return g.addmm_(mean.sub_(seen), other), new
 
     def update(
         self,
@@ -361,7 +380,7 @@ class Operator:
         ):
             rows.append(state[name].to(device))
         for table, name in ((self._learned, "C"), (self._momentum, "D"), (self._cross, "X")):
-            table.buffer = state[name].to(device).clone()
+            table.replace(state[name].to(device).clone())
         self.scale, self.scale_momentum = state["s"].tolist()
         self.noise.restore(state["noise"].numpy())
         if self.scratch is not None:

@@ -232,7 +232,8 @@ class Training:
     def advance(self) -> None:
         """Record step k if due, then take the step from k to k+1."""
         try:
-            self._advance()
+            with torch.inference_mode():
+                self._advance()
         except FloatingPointError:
             self.record.diverge(self.k)
             self.done = True
