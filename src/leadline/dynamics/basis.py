@@ -125,36 +125,39 @@ def extend(
     squares: np.ndarray,
     bound: np.ndarray,
     basis: Tensor,
-    safe: float = 0.0,
+    defect: float = 0.0,
+    most: float = 0.0,
     shards: Shards | None = None,
     gram: np.ndarray | None = None,
     lean: bool = False,
-) -> Tensor:
+) -> tuple[Tensor, float]:
     """Orthonormal directions of the remainders, in a fixed order, above their bounds.
 
-    Gram-Schmidt by Cholesky factors of float64 Gram matrices; each direction is orthogonalised a
-    second time unless rounding was amplified by less than ``safe``. A fixed order, not eigenvectors:
-    rounding rotates degenerate ones, and answers would stop being reproducible.
+    Gram-Schmidt by Cholesky factors of float64 Gram matrices. A remainder that is a small part of its row
+    amplifies rounding, and what the basis lacks of being orthonormal: directions are orthogonalised a
+    second time unless both stay below ``most``, so that defects do not grow on one another. A fixed
+    order, not eigenvectors: rounding rotates degenerate ones, and answers would stop being reproducible.
 
     Args:
         e: (P, n) remainders, already projected off ``basis``.
         squares: (P,) squared norms that the rows had before they were projected, in float64.
         bound: (P,) absolute bounds on the squared norms: what lies below is not a direction.
         basis: (q, n) orthonormal rows.
-        safe: for float32, whose Gram matrices are exact in float64.
+        defect: bound on overlaps within ``basis``.
+        most: that they may grow to, for float32, whose Gram matrices are exact in float64.
         shards: where the n neurons are; here all of them by default.
         gram: the remainders' Gram matrix (P, P) in float64, if it is at hand.
         lean: orthogonalise twice in any case, and without looking: nothing waits for the device.
 
     Returns:
-        Directions k (m, n).
+        Directions k (m, n), and the bound on overlaps once they belong to the basis.
 
     Raises:
         FloatingPointError: if e is not finite.
     """
     shards = Shards(e.shape[1]) if shards is None else shards
     room = shards.n - basis.shape[0]
-    twice = lean or e.dtype == torch.float64
+    twice, eps = lean or e.dtype == torch.float64, torch.finfo(e.dtype).eps
     k, found, rows = e[:0], 0, e
     while found < room:
         if gram is None:
@@ -172,7 +175,10 @@ def extend(
             new, first = rows[_there(chosen, rows)], squares[chosen]
         inverse = inverted(factor)
         new = _there(inverse, new).to(new.dtype) @ new
-        if twice or found or (np.abs(inverse) @ np.sqrt(first)).max() > safe:
+        grown = float((np.abs(inverse) @ np.sqrt(first)).max()) * (eps + defect)
+        if not (twice or found) and grown <= most:
+            defect = max(defect, grown)
+        else:
             new = _again(new, [earlier for earlier in (basis, k) if len(earlier)], shards, lean)
         k, found = torch.cat([k, new]) if found else new, found + len(chosen)
         if every:
@@ -184,7 +190,7 @@ def extend(
             break
         rows, bound, squares, gram = rows[_there(left, rows)], bound[left], squares[left], None
         rows = torch.addmm(rows, shards.inner((rows, new))[0], new, alpha=-1)
-    return k
+    return k, defect
 
 
 def _again(new: Tensor, known: list[Tensor], shards: Shards, lean: bool) -> Tensor:

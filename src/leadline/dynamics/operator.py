@@ -67,9 +67,9 @@ class Settings:
         return max(self.tol, FLOOR[self.dtype])
 
     @property
-    def safe(self) -> float:
-        """Amplification of rounding that leaves a basis orthonormal to a hundredth of ``floor``."""
-        return min(100.0, 0.01 * self.floor / torch.finfo(self.dtype).eps)
+    def defect(self) -> float:
+        """Overlaps within a basis that do no harm: a hundredth of ``floor``."""
+        return 0.01 * self.floor
 
 
 class Face:
@@ -78,6 +78,8 @@ class Face:
     def __init__(self, s: Settings) -> None:
         how = (s.shards.width, s.dtype, s.device, s.expected, s.storage, s.spill)
         self.questions, self.answers = Rows(*how), Rows(*how)
+        self.defect = 0.0
+        """Bound on overlaps within the questions."""
 
 
 class Table:
@@ -215,7 +217,9 @@ class Operator:
                 bound = self._bounds(sizes, together)
             elif not every:
                 sizes, bound = sizes[rows], bound[rows]
-            k = extend(e, sizes, bound, basis, s.safe, s.shards, gram, s.lean)
+            k, near.defect = extend(
+                e, sizes, bound, basis, near.defect, s.defect, s.shards, gram, s.lean
+            )
             if m := k.shape[0]:
                 k = near.questions.rounded(k)
                 answers, new = self._reveal(k, e, near, far, forget, avoid)
@@ -364,7 +368,15 @@ class Operator:
             "C": self._learned.buffer,
             "D": self._momentum.buffer,
             "X": self._cross.buffer,
-            "s": torch.tensor([self.scale, self.scale_momentum], dtype=torch.float64),
+            "s": torch.tensor(
+                [
+                    self.scale,
+                    self.scale_momentum,
+                    self.forward.defect,
+                    self.transposed.defect,
+                ],
+                dtype=torch.float64,
+            ),
             "noise": torch.from_numpy(self.noise.state()),
             **({"scratch": torch.from_numpy(self.scratch.state())} if self.scratch else {}),
         }
@@ -381,7 +393,8 @@ class Operator:
             rows.append(state[name].to(device))
         for table, name in ((self._learned, "C"), (self._momentum, "D"), (self._cross, "X")):
             table.replace(state[name].to(device).clone())
-        self.scale, self.scale_momentum = state["s"].tolist()
+        self.scale, self.scale_momentum, *defects = state["s"].tolist()
+        self.forward.defect, self.transposed.defect = defects
         self.noise.restore(state["noise"].numpy())
         if self.scratch is not None:
             self.scratch.restore(state["scratch"].numpy())
