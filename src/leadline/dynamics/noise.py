@@ -46,7 +46,8 @@ class Noise:
         """One a block, made when the first number is drawn."""
         sequence = np.random.SeedSequence(self._seed, spawn_key=self._key)
         words = sequence.generate_state(3 * self.blocks.stop, np.uint64).reshape(-1, 3)
-        return [np.random.SFC64(_Words(words[b])) for b in self.blocks]
+        starts: list[Any] = [_Words(words[b]) for b in self.blocks]
+        return [np.random.SFC64(start) for start in starts]
 
     def draw(self, m: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         """The next m vectors: (m, n), the caller's to overwrite."""
