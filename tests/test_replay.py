@@ -120,11 +120,17 @@ def test_solver_is_autograd_on_the_revealed_weights(case, coupling, before):
     while not work.done:
         work.advance()
 
-    hidden = [(o.ask(eye, initial=all_rows)[0].mT * n**0.5).clone() for o in operators]
     back = None
+    # What the solver computes belongs to inference: autograd takes copies.
+    with torch.inference_mode():
+        asked = [o.ask(eye, initial=all_rows)[0].mT * n**0.5 for o in operators]
+        if coupling == "independent":
+            # The law of both matrices is tested in test_operator; here they only have to be used.
+            other = [o.ask_transposed(eye, initial=all_rows)[0] * n**0.5 for o in operators]
+    hidden = [w.clone() for w in asked]
+    starts = [v.clone() for v in starts]
     if coupling == "independent":
-        # The law of both matrices is tested in test_operator; here they only have to be used.
-        back = [(o.ask_transposed(eye, initial=all_rows)[0] * n**0.5).clone() for o in operators]
+        back = [w.clone() for w in other]
         assert not torch.allclose(back[0], hidden[0])
     weights = Weights(u0, hidden, starts[-1], back)
     for w in weights.tensors:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,13 +126,16 @@ class Store:
             "shards": self._beside(path, own, f"{len(finished)}.{0 if work is None else work.k}"),
         }
         metadata = {"leadline": json.dumps(header)}
-        if self.shards.leads:
-            write_atomic(path, lambda part: pieces.write(part, tensors, metadata))
-        self.shards.wait()
         now = [path.with_name(name) for name, _, _ in header["shards"]]
         if self.shards.leads:
-            for old in set(self._named) - set(now):
+            write_atomic(path, lambda part: pieces.write(part, tensors, metadata))
+            # What the file named before, and what a job wrote that ended before its file named it;
+            # while the others wait, for they write the next ones.
+            piece = re.compile(re.escape(path.name) + r"\.\d+\.\d+\.\d+of\d+")
+            strays = [p for p in path.parent.iterdir() if piece.match(p.name)]
+            for old in {*self._named, *strays} - set(now):
                 old.unlink(missing_ok=True)
+        self.shards.wait()
         self._named = now
         self._last = time.monotonic()
         return path
