@@ -6,6 +6,7 @@ from torch import nn
 
 import leadline as ll
 from check_models import BATCH, TOKENS, Model, gpt2, mse, next_token
+from leadline.checking.members import Members
 from leadline.checking.quantities import Probe
 
 SIZES = dict(widths=(16, 32, 64), depths=(2, 4, 8), seeds=2, progress=False, lr=1e-3)
@@ -80,7 +81,7 @@ def test_functional_dropout_is_off():
         return model
 
     here = plan(build)
-    probe = Probe(here, here.apply(build(16, 2)), TOKENS, next_token)
+    probe = Probe(here, Members([here.apply(build(16, 2))], TOKENS, next_token, (0,)))
     assert float(probe.moved().abs().max()) == 0
 
 

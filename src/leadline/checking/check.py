@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import numpy as np
@@ -48,8 +48,9 @@ def check(
     from its linearization in its own weights (reported; layers whose distance falls with size train
     lazily). Each is fitted as a power of width and of depth.
 
-    Seeds run one after the other, each a model of the builder's own draw. What fails has to fail in as many
-    new seeds too.
+    Each seed is a model of the builder's own draw. The seeds of a size run as one program where the model
+    can be mapped over a stack of parameters, one after the other where it cannot. What fails has to fail
+    in as many new seeds too.
 
     Args:
         batch: given to loss_fn as it is; the same at every step.
@@ -121,11 +122,17 @@ def _measure(
 ) -> dict[Size, list[Measured]]:
     """Train every size with these seeds."""
     found: dict[Size, list[Measured]] = {}
-    todo = [(s, k) for s in dict.fromkeys(s for v in sizes.values() for s in v) for k in seeds]
+    todo = list(dict.fromkeys(s for v in sizes.values() for s in v))
+    each = setup.steps + 1
     with Progress(quiet=not progress) as bar:
-        for i, (size, seed) in enumerate(todo):
-            bar(step=i, steps=len(todo), branch=f"{size}")
-            found.setdefault(size, []).append(run(setup, size, seed))
+        for i, size in enumerate(todo):
+            at = count(i * each)
+
+            def done(at: Iterator[int] = at, size: Size = size) -> None:
+                bar(step=next(at), steps=len(todo) * each, branch=f"{size}")
+
+            done()
+            found[size] = run(setup, size, seeds, done)
     return found
 
 

@@ -1,8 +1,8 @@
-"""A few training steps of one size, as the user would take them."""
+"""A few training steps of one size, as the user would take them, with all seeds at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from leadline.checking.quantities import Measured, Probe, scalar_loss
+from leadline.checking.members import Members
+from leadline.checking.quantities import Measured, Probe
 from leadline.checking.ratios import Settings, lost_ratios, settings
 from leadline.planning.plan import Plan
 from leadline.tracing.builder import Builder, Size, construct
@@ -62,65 +63,78 @@ def torch_optimizers(model: nn.Module, plan: Plan, lr: float) -> list[Optimizer]
     return [classes[name](groups, lr=lr)]
 
 
-def run(setup: Setup, size: Size, seed: int) -> Measured:
-    """Build, apply, train and compare one size.
+def run(
+    setup: Setup, size: Size, seeds: Sequence[int], done: Callable[[], None] = lambda: None
+) -> list[Measured]:
+    """Build, apply, train and compare one size, with every seed.
+
+    Args:
+        done: called after every step, and when all is compared.
 
     Raises:
         ValueError: the loss is no scalar, or the optimizer is none.
     """
-    plan, model = start(setup, size, seed)
-    probe = Probe(plan, model, setup.batch, setup.loss_fn)
-    losses, lost = train(setup, plan, model, seed)
-    return Measured(probe.measure(), losses, lost)
+    plan, members = start(setup, size, seeds)
+    probe = Probe(plan, members)
+    losses, lost = train(setup, plan, members, done)
+    values = probe.measure()
+    done()
+    return [Measured(v, losses[i], lost) for i, v in enumerate(values)]
 
 
-def start(setup: Setup, size: Size, seed: int) -> tuple[Plan, nn.Module]:
-    """The plan of a size, and its model at initialization."""
+def start(setup: Setup, size: Size, seeds: Sequence[int]) -> tuple[Plan, Members]:
+    """The plan of a size, and its models at initialization."""
     plan = setup.plan.at(size.width, size.depth)
-    model = construct(setup.build, size, seed)
-    return plan, plan.apply(model) if setup.apply is None else setup.apply(model, plan)
+    models = []
+    for seed in seeds:
+        model = construct(setup.build, size, seed)
+        models.append(plan.apply(model) if setup.apply is None else setup.apply(model, plan))
+    return plan, Members(models, setup.batch, setup.loss_fn, seeds)
 
 
 def train(
-    setup: Setup, plan: Plan, model: nn.Module, seed: int
-) -> tuple[list[float], dict[str, str]]:
-    """Losses before each step and after the last, and what lost the plan's ratios."""
-    optimizers = _optimizers(setup, plan, model)
+    setup: Setup, plan: Plan, members: Members, done: Callable[[], None] = lambda: None
+) -> tuple[list[list[float]], dict[str, str]]:
+    """Losses of every member before each step and after the last, and what lost the plan's ratios.
+
+    Every member has optimizers and schedulers of its own, so that any of them will do; their gradients
+    come from one program where the models allow it.
+    """
+    all_optimizers = [_optimizers(setup, plan, model) for model in members.models]
     lost: dict[str, str] = {}
 
     def compare(step: int, culprit: str) -> None:
         if setup.reference is not None:
-            found = lost_ratios(plan, model, optimizers, setup.reference[step], culprit)
+            first = members.models[0]
+            found = lost_ratios(plan, first, all_optimizers[0], setup.reference[step], culprit)
             for template, message in found.items():
                 lost.setdefault(template, message)
 
     compare(0, "take plan.param_groups(model, lr=...) for the optimizer, or its factors")
-    schedulers = [] if setup.scheduler is None else [setup.scheduler(o) for o in optimizers]
+    every = [o for optimizers in all_optimizers for o in optimizers]
+    schedulers = [] if setup.scheduler is None else [setup.scheduler(o) for o in every]
     by = f"the scheduler {type(schedulers[0]).__name__}" if schedulers else "the optimizer"
     by += " set absolute values; use plan.scheduler(factory, optimizer, lr=...)"
     compare(1, by)
     losses = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for step in range(setup.steps):
-            for o in optimizers:
-                o.zero_grad()
-            loss = scalar_loss(setup.loss_fn, model, setup.batch)
-            losses.append(float(loss.detach()))
-            loss.backward()
-            for o in optimizers:
-                o.step()
-            for s in schedulers:
-                s.step()
-            compare(2 + step, by)
-        with torch.no_grad():
-            losses.append(float(scalar_loss(setup.loss_fn, model, setup.batch)))
-    return losses, lost
+    for step in range(setup.steps):
+        for o in every:
+            o.zero_grad()
+        losses.append(members.backward())
+        for o in every:
+            o.step()
+        for s in schedulers:
+            s.step()
+        compare(2 + step, by)
+        done()
+    losses.append(members.losses())
+    return [list(of) for of in zip(*losses, strict=True)], lost
 
 
 def reference(setup: Setup) -> tuple[Settings, ...]:
     """What optimizer and scheduler do at the base, step by step, without training."""
-    plan, model = start(setup, setup.plan.base, 0)
+    plan, members = start(setup, setup.plan.base, (0,))
+    model = members.models[0]
     optimizers = _optimizers(setup, plan, model)
     out = [settings(plan, model, optimizers)]
     schedulers = [] if setup.scheduler is None else [setup.scheduler(o) for o in optimizers]
@@ -156,9 +170,9 @@ def linear_rate(setup: Setup, size: Size) -> float:
     while lr > 1e-7:
         moved = []
         for rate in (lr, lr / 2):
-            plan, model = start(setup, size, 0)
-            probe = Probe(plan, model, setup.batch, setup.loss_fn)
-            train(replace(setup, lr=rate, scheduler=None), plan, model, 0)
+            plan, members = start(setup, size, (0,))
+            probe = Probe(plan, members)
+            train(replace(setup, lr=rate, scheduler=None), plan, members)
             moved.append(probe.moved())
         full, half = moved
         norm = float(torch.linalg.vector_norm(full))

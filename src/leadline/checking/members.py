@@ -1,0 +1,277 @@
+"""Models of one size that differ by seed, run as one program where they allow it.
+
+A small model's step is mostly the price of starting operations, so parameters, buffers and whatever passes
+through modules are stacked over seeds, and the model is mapped over the stack (``torch.func.vmap``). What
+cannot be mapped (control flow on values, random numbers in the forward pass) runs seed after seed; nothing
+else changes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from leadline.checking.stream import Seen, first_tensor, without_cache
+
+T = TypeVar("T")
+State = dict[str, Tensor]
+"""Parameters by name, stacked over seeds."""
+
+
+def scalar_loss(loss_fn: Callable[..., Any], model: nn.Module, batch: Any) -> Tensor:
+    """The loss.
+
+    Raises:
+        ValueError: loss_fn failed, or returned no scalar.
+    """
+    try:
+        loss = loss_fn(model, batch)
+    except Exception as e:
+        raise ValueError(
+            f"loss_fn(model, batch) failed with {type(e).__name__}: {e}; it is called with models of the "
+            "builder and with batch as given"
+        ) from e
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        shown = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+        raise ValueError(f"loss_fn returned {shown}: return a scalar tensor of (model, batch)")
+    return loss
+
+
+class _Loss(nn.Module):
+    """A loss as a module, whose parameters can then be replaced."""
+
+    def __init__(self, model: nn.Module, loss_fn: Callable[..., Any]) -> None:
+        super().__init__()
+        self.model, self.loss_fn = model, loss_fn
+
+    def forward(self, batch: Any) -> Tensor:
+        return scalar_loss(self.loss_fn, self.model, batch).reshape(())
+
+
+class Members:
+    """Models of one size, one a seed.
+
+    Args:
+        models: alike in everything but the values of parameters and buffers.
+        seeds: of the random numbers that training draws.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        batch: Any,
+        loss_fn: Callable[..., Any],
+        seeds: Sequence[int],
+    ) -> None:
+        self.models, self.batch, self.loss_fn = list(models), batch, loss_fn
+        self.together = len(self.models) > 1
+        """Do they still run as one program?"""
+        self.buffers = _stacked([dict(m.named_buffers()) for m in self.models])
+        with torch.random.fork_rng(devices=[]):
+            self._random = [_random_state(s) for s in seeds]
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    def state(self) -> State:
+        """A copy of the parameters as they are now."""
+        return _stacked([dict(m.named_parameters()) for m in self.models])
+
+    def look(self, state: State, watched: Iterable[str]) -> tuple[dict[str, Seen], Tensor, Tensor]:
+        """One forward pass with these parameters, the same random numbers every time.
+
+        Returns:
+            What passed through the watched modules, the model's outputs, and the losses, all stacked.
+
+        Raises:
+            ValueError: loss_fn failed, returned no scalar, or hides the model's output.
+        """
+        names, shape = tuple(watched), []
+
+        def one(model: nn.Module, p: State, b: State) -> list[Tensor]:
+            with _watched(model, names) as (seen, outputs):
+                loss = functional_call(
+                    _Loss(model, self.loss_fn), _under("model.", p, b), (self.batch,)
+                )
+            if not outputs:
+                raise ValueError(
+                    "loss_fn called the model in no way that shows its output: call model(...), which must "
+                    "return a floating-point tensor, or something that holds one"
+                )
+            found = {n: (s.args, s.kwargs, s.output) for n, s in seen.items()}
+            leaves, spec = tree_flatten(found)
+            shape[:] = [spec, [None if isinstance(x, Tensor) else x for x in leaves]]
+            shape.append([isinstance(x, Tensor) for x in leaves])
+            tensors = [x for x in leaves if isinstance(x, Tensor)]
+            return [loss.detach().clone(), outputs[-1].detach().clone(), *tensors]
+
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            losses, f, *tensors = self.mapped(one, state, self.buffers, before=_seeded)
+        spec, rest, there = shape
+        values = iter(tensors)
+        leaves = [next(values) if t else x for x, t in zip(rest, there, strict=True)]
+        found = tree_unflatten(leaves, spec)
+        return {n: Seen(*of) for n, of in found.items()}, f, losses
+
+    def call(self, name: str, state: State, seen: Seen) -> Tensor | None:
+        """The outputs of the module of this name with these parameters (local names) at what it saw."""
+        local = {
+            n.removeprefix(f"{name}."): b
+            for n, b in self.buffers.items()
+            if n.startswith(f"{name}.")
+        }
+        if not name:
+            local = self.buffers
+
+        def one(model: nn.Module, p: State, b: State, args: Any, kwargs: Any) -> list[Tensor]:
+            out = functional_call(model.get_submodule(name), {**p, **b}, args, kwargs)
+            found = first_tensor(out)
+            return [] if found is None else [found]
+
+        with torch.no_grad():
+            found = self.mapped(one, state, local, seen.args, seen.kwargs)
+        return found[0] if found else None
+
+    def backward(self) -> list[float]:
+        """Set every model's gradients; the losses."""
+        if self.together:
+            losses = self._backward_together()
+            if losses is not None:
+                return losses
+        out = []
+        for i, model in enumerate(self.models):
+            with torch.random.fork_rng(devices=[]):
+                torch.set_rng_state(self._random[i])
+                loss = scalar_loss(self.loss_fn, model, self.batch)
+                self._random[i] = torch.get_rng_state()
+            loss.backward()
+            out.append(float(loss.detach()))
+        return out
+
+    def _backward_together(self) -> list[float] | None:
+        p = {n: t.requires_grad_() for n, t in self.state().items()}
+        names = [n for n, x in self.models[0].named_parameters() if x.requires_grad]
+
+        def one(model: nn.Module, p: State, b: State) -> Tensor:
+            return functional_call(
+                _Loss(model, self.loss_fn), _under("model.", p, b), (self.batch,)
+            )
+
+        try:
+            with torch.enable_grad():
+                losses = self._as_one(one, p, self.buffers)
+                found = torch.autograd.grad(losses.sum(), [p[n] for n in names], allow_unused=True)
+        except Exception:
+            self.together = False
+            return None
+        for n, g in zip(names, found, strict=True):
+            for i, model in enumerate(self.models):
+                model.get_parameter(n).grad = None if g is None else g[i]
+        return losses.tolist()
+
+    def losses(self) -> list[float]:
+        """At the present parameters."""
+        return self.look(self.state(), ())[2].tolist()
+
+    def mapped(
+        self, f: Callable[..., T], *trees: Any, before: Callable[[], None] | None = None
+    ) -> T:
+        """f(model, *trees) for every member, its results stacked.
+
+        Args:
+            f: returns tensors, or a structure of them.
+            trees: structures whose tensors are stacked over members; f gets one member's.
+            before: called before every call of f.
+        """
+        if self.together:
+            try:
+                if before is not None:
+                    before()
+                return self._as_one(f, *trees)
+            except Exception:
+                # Whatever it was: if it is not the mapping, it comes again, in the user's own terms.
+                self.together = False
+        out = []
+        for i, model in enumerate(self.models):
+            if before is not None:
+                before()
+            own = tree_map(lambda x, i=i: x[i] if isinstance(x, Tensor) else x, trees)
+            out.append(f(model, *own))
+        return tree_map(lambda *x: torch.stack(x), *out)
+
+    def _as_one(self, f: Callable[..., T], *trees: Any) -> T:
+        leaves, spec = tree_flatten(trees)
+        where = [i for i, x in enumerate(leaves) if isinstance(x, Tensor)]
+
+        def one(*tensors: Tensor) -> T:
+            whole = list(leaves)
+            for i, t in zip(where, tensors, strict=True):
+                whole[i] = t
+            return f(self.models[0], *tree_unflatten(whole, spec))
+
+        with warnings.catch_warnings():
+            # An operation without a rule of its own is mapped by a loop: no news for the user.
+            warnings.simplefilter("ignore")
+            return vmap(one)(*(leaves[i] for i in where))
+
+
+@contextmanager
+def _watched(
+    model: nn.Module, names: Sequence[str]
+) -> Generator[tuple[dict[str, Seen], list[Tensor]]]:
+    """What passes through modules of these names, in the order of the calls, and the model's outputs."""
+    seen: dict[str, Seen] = {}
+    outputs: list[Tensor] = []
+
+    def keep(_m: Any, _a: Any, out: Any) -> None:
+        found = first_tensor(out)
+        if found is not None:
+            outputs.append(found)
+
+    handles = [model.register_forward_hook(keep)]
+    for name in names:
+
+        def hook(_m: Any, args: Any, kwargs: Any, out: Any, name: str = name) -> None:
+            args, kwargs = _copied(without_cache(args)), _copied(without_cache(kwargs))
+            seen[name] = Seen(args, kwargs, _copied(first_tensor(out)))
+
+        handles.append(model.get_submodule(name).register_forward_hook(hook, with_kwargs=True))
+    try:
+        yield seen, outputs
+    finally:
+        for h in handles:
+            h.remove()
+
+
+def _copied(x: Any) -> Any:
+    if isinstance(x, Tensor):
+        return x.detach().clone()
+    if isinstance(x, tuple):
+        return tuple(_copied(v) for v in x)
+    if isinstance(x, dict):
+        return {k: _copied(v) for k, v in x.items()}
+    return x
+
+
+def _stacked(states: Sequence[State]) -> State:
+    return {n: torch.stack([s[n].detach() for s in states]) for n in states[0]}
+
+
+def _under(prefix: str, *states: State) -> State:
+    return {f"{prefix}{n}": t for state in states for n, t in state.items()}
+
+
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def _random_state(seed: int) -> Tensor:
+    torch.manual_seed(seed)
+    return torch.get_rng_state()

@@ -1,0 +1,117 @@
+"""Seeds of a check run as one program, or one after the other: the same numbers."""
+
+import pytest
+import torch
+from torch import nn
+
+import leadline as ll
+from check_models import BATCH, IMAGES, TOKENS, Convolutional, Model, gpt2, mse, next_token
+from leadline.checking.members import Members
+from leadline.checking.quantities import Probe
+from leadline.checking.training import Setup, run, start, train
+from leadline.tracing.builder import Size
+
+SEEDS = (0, 1, 2)
+
+
+def setup_of(build, batch, loss_fn):
+    plan = ll.plan(
+        build,
+        dict(width=16, depth=2),
+        dict(width=32, depth=4),
+        inputs=batch[0] if isinstance(batch, tuple) else batch[:, :-1],
+    )
+    return Setup(plan, build, batch, loss_fn, 1e-2, 3)
+
+
+CASES = {
+    "residual": (Model, BATCH, mse),
+    "gpt2": (gpt2, TOKENS, next_token),
+    "convolutions": (Convolutional, IMAGES, mse),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_program_is_one_model_after_the_other(case, monkeypatch):
+    setup = setup_of(*CASES[case])
+    _, members = start(setup, Size(32, 4), SEEDS)
+    together = run(setup, Size(32, 4), SEEDS)
+    assert members.together
+    alone = [run(setup, Size(32, 4), (s,))[0] for s in SEEDS]
+    for a, b in zip(together, alone, strict=True):
+        assert a.losses == pytest.approx(b.losses, rel=1e-4)
+        assert a.values.keys() == b.values.keys()
+        for key, value in b.values.items():
+            # A distance from a linearization is a small difference of large numbers.
+            assert a.values[key] == pytest.approx(value, rel=2e-2, abs=1e-6), key
+
+
+def test_models_are_really_mapped():
+    for build, batch, loss_fn in CASES.values():
+        setup = setup_of(build, batch, loss_fn)
+        plan, members = start(setup, Size(32, 4), SEEDS)
+        probe = Probe(plan, members)
+        train(setup, plan, members)
+        probe.measure()
+        assert members.together
+
+
+class Wrapped(nn.Module):
+    """A model whose output passes through something that ``change`` does."""
+
+    def __init__(self, width, depth, change):
+        super().__init__()
+        self.inner, self.change = Model(width, depth), change
+        self.noise = torch.randn(())
+
+    def forward(self, x):
+        return self.change(self, self.inner(x))
+
+
+def branching(_, out):
+    return out if float(out.detach().sum()) > 1e9 else 1.0 * out
+
+
+def drawing(_, out):
+    return nn.functional.dropout(out, 0.1, training=True)
+
+
+def own_tensor(model, out):
+    return out + model.noise
+
+
+@pytest.mark.parametrize("change", [branching, drawing, own_tensor])
+def test_what_cannot_be_mapped_runs_one_after_the_other(change):
+    def build(width, depth):
+        return Wrapped(width, depth, change)
+
+    setup = setup_of(build, BATCH, mse)
+    here, members = start(setup, Size(32, 4), SEEDS)
+    Probe(here, members)
+    assert not members.together
+    together = run(setup, Size(32, 4), SEEDS)
+    for s, a in zip(SEEDS, together, strict=True):
+        b = run(setup, Size(32, 4), (s,))[0]
+        assert a.losses == b.losses
+        assert a.values == b.values
+
+
+def test_unused_parameters_get_no_gradient():
+    """A gradient of zero would let weight decay and momentum move them."""
+
+    class Idle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.idle = nn.Linear(8, 4), nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self.used(x)
+
+    members = Members([Idle() for _ in SEEDS], BATCH, mse, SEEDS)
+    losses = members.backward()
+    assert members.together
+    assert len(set(losses)) == 3
+    for model in members.models:
+        assert model.idle.weight.grad is None
+        expected = torch.autograd.grad(mse(model, BATCH), model.used.weight)[0]
+        torch.testing.assert_close(model.used.weight.grad, expected)
