@@ -5,10 +5,13 @@ bytes and exchanges of a process, counted, against the formulas in docs/scale.md
 
     ./dev bench shards                      n = 16384 and 65536 on two cores, about 3 minutes
     ./dev bench shards -- --toy
+
+Then what a process's resident memory grows by at its peak, against the formula.
 """
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -19,6 +22,7 @@ from history import keep, size, spread
 SIZES = size(
     {"n=16384": (16384, 4, 32, 12), "n=65536": (65536, 2, 32, 6)}, {"toy": (8192, 1, 4, 2)}
 )
+MEMORY = size((131072, 4, 16, 6), (8192, 1, 4, 2))
 REPEATS = size(3, 1)
 
 
@@ -27,7 +31,7 @@ def work(path: str, width: int, depth: int, samples: int, steps: int) -> None:
     import torch
 
     import leadline as ll
-    from leadline.dynamics import operator, shards
+    from leadline.dynamics import operator, shards, solver
 
     group, rank = None, 0
     if os.environ.get("WORLD_SIZE"):
@@ -46,16 +50,36 @@ def work(path: str, width: int, depth: int, samples: int, steps: int) -> None:
     shards.Shards._gather = count
     expect_bytes(operator, counted)
     problem = ll.digits(classes=(0, 1), samples=samples, test_samples=0)
-    sgd = ll.SGD(lr=0.3, steps=steps)
-    done = ll.solve(
-        problem, ll.ResNet(activation="tanh"), sgd, width=width, depth=depth, group=group
-    )
+    sgd, network = ll.SGD(lr=0.3, steps=steps), ll.ResNet(activation="tanh")
+    runs: list[solver.Run] = []
+
+    class Run(solver.Run):
+        def __init__(self, *args, **how):
+            super().__init__(*args, **how)
+            runs.append(self)
+
+    solver.Run = Run
+    # Libraries take memory of their own when they are first used.
+    ll.solve(problem, network, sgd, width=1024, depth=1)
+    before = resident()
+    done = ll.solve(problem, network, sgd, width=width, depth=depth, group=group)
     if rank == 0:
         info = done.info
         out = {"seconds": info["seconds"], "rank": info["largest_rank"], **counted}
+        out["resident"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        ranks = int(runs[-1].ranks.sum())
+        here = width // (1 if group is None else dist.get_world_size())
+        rows = samples * depth + 7 * 2 * samples + 2 * problem.dimension + 1
+        out["resident_formula"] = 4 * here * (2 * ranks + rows)
         Path(path).write_text(json.dumps(out | {"loss": done.train_loss.tolist()}))
     if group is not None:
         dist.destroy_process_group()
+
+
+def resident() -> int:
+    """Bytes of this process in memory now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def expect_bytes(operator, counted: dict[str, int]) -> None:
@@ -93,6 +117,21 @@ def measure(processes: int, task: tuple[int, ...]) -> dict:
         command = [*start, __file__, "--work", path, *map(str, task)]
         subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
         return json.loads(Path(path).read_text())
+
+
+def memory() -> None:
+    """Peaks of one process and of two."""
+    kept = {}
+    for processes in (1, 2):
+        one = measure(processes, MEMORY)
+        held, formula = one["resident"], one["resident_formula"]
+        print(
+            f"memory, n={MEMORY[0]}, L={MEMORY[1]}, P={MEMORY[2]}, {MEMORY[3]} steps, rank {one['rank']}, "
+            f"{processes} process(es): a process grows by {held / 1e6:.0f} MB, "
+            f"{held / formula:.2f} of the formula"
+        )
+        kept[str(processes)] = {"resident": held, "formula": formula}
+    keep("shards", {"memory": kept})
 
 
 def main() -> None:
@@ -139,4 +178,5 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--work"]:
         work(sys.argv[2], *map(int, sys.argv[3:]))
     else:
+        memory()
         main()

@@ -10,6 +10,7 @@ import torch
 
 from leadline import available
 from leadline.architecture import ResNet
+from leadline.dynamics.noise import AHEAD
 from leadline.dynamics.run import Run
 from leadline.dynamics.shards import Shards
 from leadline.errors import check_int
@@ -40,7 +41,7 @@ class Prediction:
     """Bytes of a solve.
 
     Attributes:
-        fixed: U, v, and the rows that a pass holds at once.
+        fixed: U, v, the rows that a pass holds at once, and noise made ahead.
         row: one direction in all bases of all layers, both sides, questions and answers.
         Of a process that holds ``here`` of the neurons.
         batch: rows asked a step. most: the largest rank that all questions together allow.
@@ -95,13 +96,16 @@ def predict(
     batch = problem.samples if sgd.batch_size is None else sgd.batch_size
     weights = depth * network.block_layers
     test = 0 if problem.x_test is None else len(problem.x_test)
-    passes = batch * n * weights + 6 * n * (batch + max(test, problem.samples))
+    # A question's rows in float64, and noise in the making, on top of the rows themselves.
+    passes = batch * n * weights + 7 * n * (batch + max(test, problem.samples))
     ends = n * (problem.dimension + problem.outputs) * (2 if sgd.momentum else 1)
     most = min(width, batch * max(sgd.steps, 1))
+    # Rows of noise made ahead, for training and for evaluations.
+    ahead = 2 * weights * 4 * min(AHEAD, width * batch) if width < AHEAD else 0
     return Prediction(
         width=width,
         depth=depth,
-        fixed=size * (passes + ends),
+        fixed=size * (passes + ends) + ahead,
         row=0 if spilled else 4 * (storage or dtype).itemsize * n * weights,
         batch=batch,
         most=most,

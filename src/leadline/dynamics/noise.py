@@ -21,7 +21,7 @@ from torch import Tensor
 BLOCK = 256
 _HALF = BLOCK // 2
 # Numbers made at once: enough to make the price of a call small beside them.
-_AHEAD = 1 << 17
+AHEAD = 1 << 17
 
 
 class Noise:
@@ -34,7 +34,7 @@ class Noise:
         self.blocks = range(-(-n // BLOCK)) if blocks is None else blocks
         """The blocks drawn here, of the n neurons'."""
         self.n = max(min(self.blocks.stop * BLOCK, n) - self.blocks.start * BLOCK, 0)
-        self._most = max(_AHEAD // n, 1)
+        self._most = max(AHEAD // n, 1)
         """Rows ahead: as many as were drawn before, and no more than that; the same everywhere."""
         self._drawn = 0
         self._rows, self._used = torch.empty((0, self.n)), 0
@@ -63,6 +63,9 @@ class Noise:
             self._used += m
         self._drawn += m
         out = self._rows[start : self._used]
+        if self._used == self._rows.shape[0]:
+            # Nothing left: neither the numbers nor where they came from are kept.
+            self._rows, self._used, self._before = self._rows[:0].clone(), 0, None
         if left is not None:
             out = torch.cat([left, out])
         return out if dtype == torch.float32 else out.to(dtype)
@@ -89,10 +92,8 @@ class Noise:
 
     def state(self) -> np.ndarray:
         """Everything that later draws depend on: (blocks, 5) uint64, the last the rows since then."""
-        left = self._used < self._rows.shape[0]
-        before = self._before if left and self._before is not None else self._states()
-        used = self._used if left else 0
-        return np.column_stack([before, np.full(len(before), used, dtype=np.uint64)])
+        before = self._states() if self._before is None else self._before
+        return np.column_stack([before, np.full(len(before), self._used, dtype=np.uint64)])
 
     def restore(self, state: np.ndarray) -> None:
         """Continue from ``state()``."""
@@ -103,7 +104,7 @@ class Noise:
                 "has_uint32": 0,
                 "uinteger": 0,
             }
-        self._rows, self._used, self._drawn = self._rows[:0], 0, 0
+        self._rows, self._used, self._drawn, self._before = self._rows[:0], 0, 0, None
         if used := int(state[:, 4].max(initial=0)):
             self.draw(used, torch.float32, self._rows.device)
 
