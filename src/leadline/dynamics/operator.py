@@ -150,32 +150,24 @@ class Operator:
         near, far, reused = self.forward, self.transposed, self.settings.reused
         inner = self.settings.shards.inner
         c, across, squares = self._coordinates(u, near, far)
-        every, fresh = True, None
         rows = None
         if not self.settings.lean:
             sizes = squares.cpu().numpy().astype(np.float64)
             rows = self._above(c, sizes, self._bounds(sizes, together=False))
-            every = rows is None
-        if rows is None or len(rows):
-            v, b = (u, c) if every else (u[rows], c[rows])
-            wide = ((-b) @ near.questions.view).add_(v).double()
-            # Drawn for all rows: whether one is near its bound then changes nothing for the others.
-            g = self._fresh(u.shape[0], near, far, True, avoid)
-            g = g if every else g[rows]
-            fresh = jittered_cholesky(inner((wide, wide))[0]).to(g) @ g
-            if reused and far.questions.count:
-                other = far.questions.view
-                fresh.addmm_(inner((fresh, other))[0], other, alpha=-1)
-        answer, weight = self._combine(c, across, initial, near, far)
-        if fresh is not None:
-            if isinstance(weight, Tensor):
-                fresh = (weight if every else weight[rows]) * fresh
-            elif weight != 1.0:
-                fresh = weight * fresh
-            if every:
-                answer += fresh
-            else:
-                answer[rows] += fresh
+        drift, weight = self._drift(c, across, initial, near)
+        if rows is not None and not len(rows):
+            return self._combine(c, drift, weight, near, far)
+        here = slice(None) if rows is None else rows
+        v, b = (u, c) if rows is None else (u[rows], c[rows])
+        wide = ((-b) @ near.questions.view).add_(v).double()
+        # Drawn for all rows: whether one is near its bound then changes nothing for the others.
+        g = self._fresh(u.shape[0], near, far, True, avoid)[here]
+        fresh = jittered_cholesky(inner((wide, wide))[0]).to(g) @ g
+        w = weight[here] if isinstance(weight, Tensor) else weight
+        if reused and far.questions.count:
+            drift[here] -= w * inner((fresh, far.questions.view))[0]
+        answer = self._combine(c, drift, weight, near, far)
+        answer[here] += w * fresh
         return answer
 
     def _ask(
@@ -200,7 +192,7 @@ class Operator:
         """
         s, basis = self.settings, near.questions.view
         c, across, squares = self._coordinates(u, near, far)
-        p, gram, rows = u.shape[0], None, None
+        p, m, gram, rows = u.shape[0], 0, None, None
         if not s.lean:
             sizes = squares.cpu().numpy().astype(np.float64)
             bound = self._bounds(sizes, together)
@@ -222,14 +214,22 @@ class Operator:
             )
             if m := k.shape[0]:
                 k = near.questions.rounded(k)
-                answers, new = self._reveal(k, e, near, far, forget, avoid)
-                near.answers.append(answers)
+                g, lift, new = self._reveal(k, e, near, far, forget, avoid)
                 near.questions.append(k)
                 if not every:
                     new, part = new.new_zeros((p, m)), new
                     new[rows] = part
                 c = torch.cat([c, new], dim=1)
-        return self._combine(c, across, initial, near, far)[0], c
+        drift, weight = self._drift(c, across, initial, near)
+        if not m:
+            return self._combine(c, drift, weight, near, far), c
+        if lift is None:
+            near.answers.append(g)
+            return self._combine(c, drift, weight, near, far), c
+        # R is read once for the new directions' answers and for these rows'.
+        sums = torch.cat([lift, drift]) @ far.questions.view
+        near.answers.append(g.add_(sums[:m]))
+        return self._weighted(c, weight, near).add_(sums[m:]), c
 
     def _coordinates(
         self, u: Tensor, near: Face, far: Face
@@ -258,10 +258,11 @@ class Operator:
         below = squares - np.einsum("ij,ij->i", small, small, dtype=np.float64) <= bound
         return (~below).nonzero()[0] if below.any() else None
 
-    def _combine(
-        self, c: Tensor, across: Tensor | None, initial: Tensor | None, near: Face, far: Face
+    def _drift(
+        self, c: Tensor, across: Tensor | None, initial: Tensor | None, near: Face
     ) -> tuple[Tensor, Tensor | float]:
-        """Answers to rows with coefficients c (P, q), and the weight that W(0) has in each row."""
+        """Coefficients (P, r) in the far side's basis of the answers to rows with coefficients c (P, q):
+        what was learned, and what earlier answers say; and the weight that W(0) has in each row."""
         learned, cross = self._tables()
         if near is self.forward:
             learned, cross = learned.mT, cross.mT
@@ -273,14 +274,23 @@ class Operator:
             before = initial[:, None]
             weight = torch.where(before, c.new_tensor(1.0), self.scale)
             drift = torch.where(before, c.new_tensor(0.0), drift)
-        plain = isinstance(weight, float) and weight == 1.0
         if across is not None:
             mean = across.addmm_(c, cross, alpha=-1)
-            drift += mean if plain else weight * mean
-        answer = (c if plain else weight * c) @ near.answers.view
+            drift += mean if isinstance(weight, float) and weight == 1.0 else weight * mean
+        return drift, weight
+
+    def _combine(
+        self, c: Tensor, drift: Tensor, weight: Tensor | float, near: Face, far: Face
+    ) -> Tensor:
+        """Answers (P, n) from coefficients in both bases."""
+        answer = self._weighted(c, weight, near)
         if drift.shape[1]:
             answer.addmm_(drift, far.questions.view)
-        return answer, weight
+        return answer
+
+    def _weighted(self, c: Tensor, weight: Tensor | float, near: Face) -> Tensor:
+        plain = isinstance(weight, float) and weight == 1.0
+        return (c if plain else weight * c) @ near.answers.view
 
     def _fresh(self, m: int, near: Face, far: Face, forget: bool, avoid: Tensor | None) -> Tensor:
         """Noise (m, n) of variance 1/n, balanced if the run is."""
@@ -293,25 +303,26 @@ class Operator:
 
     def _reveal(
         self, k: Tensor, e: Tensor, near: Face, far: Face, forget: bool, avoid: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Answers of W̄ to new orthonormal directions k (m, n), given all earlier answers.
 
         Returns:
-            The answers (m, n), and the coefficients of remainders e (P, n) in k: (P, m).
+            Noise (m, n) and coefficients (m, r): the answers are their sum g + Rᵀ(…), g alone where there
+            are none; and the coefficients of remainders e (P, n) in k: (P, m).
         """
         inner = self.settings.shards.inner
         m = k.shape[0]
         g = self._fresh(m, near, far, forget, avoid)
         other = far.questions.view
         if not self.settings.reused or other.shape[0] == 0:
-            return g, inner((e, k))[0]
+            return g, None, inner((e, k))[0]
         new, mean, seen = inner((e, k), (k, far.answers.view), (g, other))
         q, r = self.ranks
         if near is self.forward:
             self._cross.view(r, q + m)[:, q:] = mean.mT
         else:
             self._cross.view(r + m, q)[r:] = mean
-        return g.addmm_(mean.sub_(seen), other), new
+        return g, mean.sub_(seen), new
 
     def update(
         self,
