@@ -1,5 +1,6 @@
 """Batched training is separate training; sweeps resume, lose nothing and refuse nonsense."""
 
+import json
 import multiprocessing
 import random
 import shutil
@@ -20,6 +21,7 @@ from leadline.sweeps.executors import base as executors
 from leadline.sweeps.executors import processes
 from leadline.sweeps.program import Program, _Batch, train
 from leadline.sweeps.rates import Planned
+from leadline.sweeps.schedule import Estimate
 from leadline.sweeps.specification import Run, builder_name
 from leadline.sweeps.store import Store
 from leadline.sweeps.sweep import sweep
@@ -338,6 +340,15 @@ def test_runs_that_fail_are_counted_as_such(digits):
     assert seen[-1]["runs"] == (4, 4)
 
 
+def test_sizes_along_the_axes_only(digits):
+    how = dict(widths=[16, 24, 32], depths=[2, 3], lrs=[1e-3], steps=1, executor="inline")
+    axes = sweep(Model, digits, sizes="axes", **how)
+    assert [(r["width"], r["depth"]) for r in axes.rows] == [(16, 2), (16, 3), (24, 2), (32, 2)]
+    whole = {r["id"]: r["loss"] for r in sweep(Model, digits, **how).rows}
+    assert len(whole) == 6
+    assert {r["id"]: r["loss"] for r in axes.rows}.items() <= whole.items()
+
+
 def test_arguments_of_the_builder_are_an_axis(digits):
     how = dict(widths=[16], depths=[2], lrs=[1e-3], steps=3, executor="inline")
     done = sweep(Model, digits, arguments={"gain": [0.5, 1.0]}, **how)
@@ -368,6 +379,7 @@ def test_a_dry_run_counts_and_trains_nothing(digits, tmp_path):
         (dict(lrs=[0.0]), ValueError, "lrs=0.0 is out of range"),
         (dict(steps=0), ValueError, "steps=0 is too small"),
         (dict(scheme="muup"), ValueError, "did you mean 'mup'"),
+        (dict(sizes="axis"), ValueError, "sizes='axis' is unknown: did you mean 'axes'"),
         (dict(optimizer="lion"), ValueError, "optimizer='lion' is unknown"),
         (dict(arguments={"gain": []}), ValueError, r"arguments\['gain'\]=\[\] is empty"),
         (dict(data=3), TypeError, "data=int cannot be trained on"),
@@ -487,6 +499,11 @@ def test_two_sweeps_at_once_on_one_store(tmp_path):
         (["sweep", "resnet", "--optimizer", "adamw"], "has no rates for a ResNet"),
         (["transfer", "mlp", "--widths", "16", "--depths", "2"], "hold one size"),
         (["transfer", "mlp", "--extend", "-1"], "extend=-1 is too small"),
+        (["transfer", "mlp", "--dry-run", "--metric", "los"], "metric='los' is unknown"),
+        (["transfer", "mlp", "--dry-run", "--lrs", "1e-3"], "too few to find an optimum"),
+        (["transfer", "mlp", "--dry-run", "--scheme", "muup"], "did you mean 'mup'"),
+        (["transfer", "mlp", "--dry-run", "--steps", "0"], "steps=0 is too small"),
+        (["sweep", "mlp", "--dry-run", "--sizes", "axis"], "did you mean 'axes'"),
     ],
 )
 def test_mistakes_on_the_command_line(arguments, message):
@@ -505,6 +522,70 @@ def test_grids_without_an_optimum_on_the_command_line(lrs, message):
     done = CliRunner().invoke(main, ["transfer", "mlp", *sizes, *how])
     assert done.exit_code == 0
     assert message in done.stdout
+
+
+AXES = dict(widths=[16, 32], depths=[2, 4], lrs=[1e-3, 2e-3, 4e-3], seeds=2, steps=5)
+
+
+def test_a_dry_transfer_counts_what_a_transfer_trains(digits, tmp_path):
+    how = dict(executor="inline", store=tmp_path / "s", schemes=("sp", "auto"))
+    estimate = ll.transfer(Model, digits, dry_run=True, extend=2, **AXES, **how)
+    assert isinstance(estimate, Estimate)
+    # Three sizes (the base's runs are on both axes), three rates, two seeds, two schemes.
+    assert (estimate.runs, estimate.stored, estimate.programs) == (36, 0, 6)
+    assert 0 < estimate.seconds < 60
+    with Store(tmp_path / "s") as store:
+        assert store.ids() == []
+    sweep(Model, digits, executor="inline", store=tmp_path / "s", scheme="sp", **AXES)
+    again = ll.transfer(Model, digits, dry_run=True, **AXES, **how)
+    assert (again.runs, again.stored, again.programs) == (18, 18, 3)
+    seen = []
+    found = ll.transfer(Model, digits, progress=lambda **kw: seen.append(kw), **AXES, **how)
+    assert seen[-1]["runs"] == (36, 36)
+    assert seen[-1]["steps"] == 18 * 5
+    assert len(found.rows) == 36
+    assert {(a.scheme, a.axis) for a in found.axes} == {
+        (s, a) for s in ("sp", "auto") for a in ("width", "depth")
+    }
+
+
+def test_a_transfer_without_a_store_trains_no_run_twice(digits):
+    seen = []
+    how = dict(executor="inline", progress=lambda **kw: seen.append(kw))
+    found = ll.transfer(Model, digits, **AXES, **how)
+    assert len(found.rows) == 18
+    assert seen[-1]["runs"] == (18, 18)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        (dict(metric="los"), "metric='los' is unknown"),
+        (dict(lrs=[1e-3]), "too few to find an optimum"),
+        (dict(widths=[16], depths=[2]), "hold one size"),
+        (dict(extend=-1), "extend=-1 is too small"),
+        (dict(hopeless="no", steps=0), "steps=0 is too small"),
+    ],
+)
+def test_a_dry_transfer_refuses_what_a_transfer_would(digits, how, message):
+    for dry in (True, False):
+        with pytest.raises(ValueError, match=message):
+            ll.transfer(Model, digits, executor="inline", dry_run=dry, **AXES | how)
+
+
+def test_a_dry_transfer_on_the_command_line(tmp_path):
+    sizes = ["--widths", "16,32", "--depths", "2,3", "--lrs", "1e-3:4e-3:2", "--steps", "5"]
+    paths = ["--out", str(tmp_path / "o"), "--html", str(tmp_path / "o.html")]
+    how = [*sizes, *paths, "--executor", "inline", "--quiet", "--dry-run"]
+    done = CliRunner().invoke(main, ["transfer", "mlp", *how])
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("27 runs to train (0 are stored) in 3 programs: about ")
+    assert list(tmp_path.iterdir()) == []
+    done = CliRunner().invoke(main, ["transfer", "mlp", *how, "--json"])
+    data = json.loads(done.stdout)
+    assert (data["runs"], data["stored"], data["programs"]) == (27, 0, 3)
+    whole = CliRunner().invoke(main, ["sweep", "mlp", *sizes, "--sizes", "axes", *how[8 + 4 :]])
+    assert whole.stdout.startswith("27 runs to train (0 are stored) in 3 programs: about ")
 
 
 def test_a_grid_extends_where_asked(digits):

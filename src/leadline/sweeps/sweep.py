@@ -60,6 +60,8 @@ class Sweep:
         return "\n".join([head, text_table(shown, body, left=0), *tail])
 
 
+SIZES = ("product", "axes")
+
 _COLUMNS = (
     *("scheme", "optimizer", "width", "depth", "lr", "seed", "steps", "batch_size"),
     *("weight_decay", "momentum", "diverged", "stopped"),
@@ -81,6 +83,7 @@ def sweep(
     weight_decay: float | Sequence[float] = 0.0,
     momentum: float | Sequence[float] = 0.0,
     arguments: Mapping[str, Sequence[Any]] | None = None,
+    sizes: str = "product",
     base: Mapping[str, int] | Size | None = None,
     store: str | os.PathLike[str] | Store | None = None,
     executor: str | Executor = "processes",
@@ -105,6 +108,7 @@ def sweep(
             base, and a run is run 0 of ``train(..., seed=seed)`` (on a full batch: to rounding).
         data: a ``Problem`` or a ``Text``.
         widths, depths, lrs, ...: values; the sweep is their product.
+        sizes: "product", or "axes": widths at the smallest depth and depths at the smallest width only.
         base: size that lrs refer to; by default the smallest width and depth.
         store: folder of the results.
         executor: "processes", "inline", "ray", or an object of that kind.
@@ -134,7 +138,9 @@ def sweep(
             momentum=_listed(momentum),
         ),
     )
-    at = Size(min(grid["width"]), min(grid["depth"])) if base is None else size("base", base)
+    check_choice("sizes", sizes, SIZES)
+    smallest = Size(min(grid["width"]), min(grid["depth"]))
+    at = smallest if base is None else size("base", base)
     keywords = {k: list(v) for k, v in (arguments or {}).items()}
     for name, values in keywords.items():
         if not values:
@@ -144,6 +150,9 @@ def sweep(
         Run(model, wrapped.name, base=at, arguments=tuple(sorted(extra.items())), **chosen)
         for extra in _product(keywords)
         for chosen in _product(grid)
+        if sizes == "product"
+        or smallest.width == chosen["width"]
+        or smallest.depth == chosen["depth"]
     ]
     runs = list(dict.fromkeys(runs))
     here = named_executor(executor, workers)
