@@ -70,7 +70,9 @@ def gpt(store: Path) -> list[ll.Transfer]:
 def run(build: Any, data: Any, **how: Any) -> ll.Transfer:
     with Progress() as bar:
         executor = size("processes", "inline")
-        return ll.transfer(build, data, progress=bar, executor=executor, **how)
+        found = ll.transfer(build, data, progress=bar, executor=executor, **how)
+    assert isinstance(found, ll.Transfer)
+    return found
 
 
 if __name__ == "__main__":

@@ -55,3 +55,41 @@ def die(_):
     import signal
 
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def count_until_seen(path, report):
+    """Wait for the file that whoever sees the number makes."""
+    import os
+    import time
+
+    end = time.monotonic() + 60
+    while not os.path.exists(path):
+        if time.monotonic() > end:
+            raise TimeoutError("nobody saw the number")
+        report(7)
+        time.sleep(0.01)
+    return 7
+
+
+def count_up(most, report):
+    for i in range(most):
+        report(i + 1)
+    return most
+
+
+def count_and_fail(x, report):
+    report(1)
+    return fail_on_three(x)
+
+
+def count_and_die_once(path, report):
+    """Another thread kills the worker the first time, in the middle of reports."""
+    import os
+    import signal
+    import threading
+
+    if os.path.exists(path):
+        return count_up(7, report)
+    open(path, "w").close()
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    return count_up(10**9, report)

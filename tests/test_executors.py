@@ -1,9 +1,20 @@
 """One suite that every executor passes."""
 
+import time
+
 import pytest
 
 from leadline.sweeps.executors import NAMES, executor
-from sweep_models import die, die_once, fail_on_three, square
+from sweep_models import (
+    count_and_die_once,
+    count_and_fail,
+    count_until_seen,
+    count_up,
+    die,
+    die_once,
+    fail_on_three,
+    square,
+)
 
 
 @pytest.fixture(params=NAMES, scope="module")
@@ -50,6 +61,62 @@ def test_a_task_that_always_dies_is_an_error(worker):
         pytest.skip("in this process nothing survives")
     (outcome,) = worker.run(die, [1])
     assert "died" in outcome.error
+
+
+def test_what_tasks_have_done_is_seen_before_they_are_over(worker, tmp_path):
+    """Every task waits until its number was seen."""
+    tasks = [str(tmp_path / str(i)) for i in range(3)]
+
+    def watch(counts):
+        assert len(counts) == 3
+        for path, count in zip(tasks, counts, strict=True):
+            if count:
+                assert count == 7
+                open(path, "w").close()
+
+    outcomes = sorted(worker.run(count_until_seen, tasks, watch), key=lambda o: o.index)
+    assert [(o.value, o.error) for o in outcomes] == [(7, None)] * 3
+
+
+def test_watching_is_no_more_often_than_once_a_second(worker):
+    calls = []
+    started = time.monotonic()
+    outcomes = list(worker.run(count_up, [2000] * 8, lambda counts: calls.append(counts)))
+    assert [o.value for o in outcomes] == [2000] * 8
+    assert len(calls) <= 1 + (time.monotonic() - started)
+
+
+def test_nothing_is_watched_unasked(worker):
+    """The function gets its task alone; a run that was watched leaves nothing behind."""
+    assert len(list(worker.run(count_up, [5, 5], lambda counts: None))) == 2
+    assert [o.error for o in worker.run(square, [1, 2, 3])] == [None] * 3
+    assert list(worker.run(count_up, [], lambda counts: None)) == []
+
+
+def test_an_error_of_a_watched_task_is_an_outcome(worker):
+    outcomes = {o.index: o for o in worker.run(count_and_fail, [1, 3], lambda counts: None)}
+    assert outcomes[1].error == "ValueError: three is not wanted"
+    assert outcomes[0].value == 1
+
+
+def test_what_watching_raises_ends_the_run(worker):
+    def watch(counts):
+        raise ValueError("seen enough")
+
+    with pytest.raises(ValueError, match="seen enough"):
+        list(worker.run(count_up, [2000] * 3, watch))
+    assert [o.value for o in worker.run(square, [2])] == [4]
+
+
+def test_a_worker_that_dies_while_it_reports_blocks_nobody(worker, tmp_path):
+    if not worker.pickles:
+        pytest.skip("in this process nothing survives")
+    tasks = [str(tmp_path / str(i)) for i in range(4)]
+    for path in tasks[1:]:
+        open(path, "w").close()
+    done = worker.run(count_and_die_once, tasks, lambda counts: None)
+    outcomes = sorted(done, key=lambda o: o.index)
+    assert [o.value for o in outcomes] == [7] * 4, outcomes
 
 
 def test_unknown_executors_and_bad_workers():

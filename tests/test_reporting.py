@@ -170,6 +170,26 @@ def test_progress_without_a_terminal_is_a_plain_line_every_few_seconds(clock):
     assert lines[0] == "seed 0  step 3/10  loss 0.5  rank 7  2 MiB  34 s left"
 
 
+def test_time_left_follows_from_the_share_of_the_work(clock):
+    stream = io.StringIO()
+    with Progress(stream=stream) as progress:
+        for step, share in ((1, 0.1), (2, 0.6), (3, 0.7)):
+            clock.now += 6.0
+            progress(step=step, steps=10, runs=(step, 5), share=share)
+        # A worker died, and its task began anew: so does the clock.
+        clock.now += 6.0
+        progress(step=1, steps=10, runs=(3, 5), share=0.2)
+        clock.now += 6.0
+        progress(step=2, steps=10, runs=(3, 5), share=0.4)
+    assert stream.getvalue().splitlines() == [
+        "1/5 runs  step 1/10",
+        "2/5 runs  step 2/10  5 s left",
+        "3/5 runs  step 3/10  6 s left",
+        "3/5 runs  step 1/10",
+        "3/5 runs  step 2/10  18 s left",
+    ]
+
+
 def test_progress_on_a_terminal_rewrites_and_clears_its_line(clock):
     stream = Terminal()
     with Progress(stream=stream) as progress:

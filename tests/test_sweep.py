@@ -1,5 +1,6 @@
 """Batched training is separate training; sweeps resume, lose nothing and refuse nonsense."""
 
+import json
 import multiprocessing
 import random
 import shutil
@@ -16,8 +17,11 @@ import leadline as ll
 from leadline.checking.training import torch_optimizers
 from leadline.cli import main
 from leadline.sweeps.data import Samples
+from leadline.sweeps.executors import base as executors
+from leadline.sweeps.executors import processes
 from leadline.sweeps.program import Program, _Batch, train
 from leadline.sweeps.rates import Planned
+from leadline.sweeps.schedule import Estimate
 from leadline.sweeps.specification import Run, builder_name
 from leadline.sweeps.store import Store
 from leadline.sweeps.sweep import sweep
@@ -262,6 +266,89 @@ def test_what_is_no_function_of_its_arguments_is_not_replayed(digits):
         assert stack.gradients.record is replays
 
 
+@pytest.mark.parametrize(("model", "together"), [(Model, 3), (Noisy, 1)])
+def test_steps_of_all_runs_are_reported(digits, model, together):
+    seen = []
+    train(batch(model, digits, 20), seen.append)
+    assert seen == list(range(together, 61, together))
+
+
+def watched(digits, executor, **how):
+    """A sweep's reports, and what it did."""
+    seen = []
+    settings = dict(widths=[16], depths=[2], lrs=[1e-3, 2e-3], workers=1, executor=executor)
+    done = sweep(Model, digits, progress=lambda **kw: seen.append(kw), **settings | how)
+    return seen, done
+
+
+@pytest.mark.parametrize("executor", ["inline", "processes"])
+def test_progress_moves_within_a_program(digits, executor, monkeypatch):
+    monkeypatch.setattr(executors, "EVERY", 0.0)
+    monkeypatch.setattr(processes, "EVERY", 0.001)
+    seen, done = watched(digits, executor, steps=1000)
+    assert done.fresh == 2
+    within = [r for r in seen if r["runs"] == (0, 2) and 0 < r["step"] < 2000]
+    assert len(within) >= 10
+    assert all(r["share"] == pytest.approx(r["step"] / 2000) for r in within)
+    steps = [r["step"] for r in seen]
+    assert steps == sorted(steps)
+    assert (seen[-1]["step"], seen[-1]["runs"], seen[-1]["share"]) == (2000, (2, 2), 1.0)
+    assert seen[-1]["loss"] == min(r["loss"] for r in done.rows)
+
+
+def test_progress_counts_what_is_stored_and_weighs_sizes(digits, tmp_path):
+    how = dict(store=tmp_path / "s", steps=5)
+    watched(digits, "inline", **how)
+    seen, _ = watched(digits, "inline", widths=[16, 32, 64], **how)
+    assert {r["steps"] for r in seen} == {20}
+    after = [r for r in seen if r["runs"][0] > 2]
+    # The largest size goes first and is more than half of the work.
+    assert [(r["step"], r["runs"]) for r in after] == [(10, (4, 6)), (20, (6, 6))]
+    assert 0.5 < after[0]["share"] < 1
+
+
+def test_progress_is_told_once_a_second(digits):
+    seen, done = watched(digits, "inline", steps=200)
+    # And at the end of the program.
+    assert 2 <= len(seen) <= 2 + done.seconds
+
+
+def test_what_progress_raises_is_no_failed_run(digits):
+    def progress(**_):
+        raise ValueError("seen enough")
+
+    how = dict(widths=[16], depths=[2], lrs=[1e-3], steps=3, executor="inline")
+    with pytest.raises(ValueError, match="seen enough"):
+        sweep(Model, digits, progress=progress, **how)
+
+
+class Failing(Model):
+    """Can be planned with any size, and trained where it is narrow."""
+
+    def forward(self, x):
+        if self.embed.out_features > 16 and len(x) == 32:
+            raise RuntimeError("too wide")
+        return super().forward(x)
+
+
+def test_runs_that_fail_are_counted_as_such(digits):
+    seen = []
+    how = dict(widths=[16, 32], depths=[2], lrs=[1e-3, 2e-3], steps=3, executor="inline")
+    done = sweep(Failing, digits, progress=lambda **kw: seen.append(kw), **how)
+    assert (done.fresh, len(done.rows), len(done.failed)) == (2, 2, 1)
+    assert "too wide" in done.failed[0]
+    assert seen[-1]["runs"] == (4, 4)
+
+
+def test_sizes_along_the_axes_only(digits):
+    how = dict(widths=[16, 24, 32], depths=[2, 3], lrs=[1e-3], steps=1, executor="inline")
+    axes = sweep(Model, digits, sizes="axes", **how)
+    assert [(r["width"], r["depth"]) for r in axes.rows] == [(16, 2), (16, 3), (24, 2), (32, 2)]
+    whole = {r["id"]: r["loss"] for r in sweep(Model, digits, **how).rows}
+    assert len(whole) == 6
+    assert {r["id"]: r["loss"] for r in axes.rows}.items() <= whole.items()
+
+
 def test_arguments_of_the_builder_are_an_axis(digits):
     how = dict(widths=[16], depths=[2], lrs=[1e-3], steps=3, executor="inline")
     done = sweep(Model, digits, arguments={"gain": [0.5, 1.0]}, **how)
@@ -292,6 +379,7 @@ def test_a_dry_run_counts_and_trains_nothing(digits, tmp_path):
         (dict(lrs=[0.0]), ValueError, "lrs=0.0 is out of range"),
         (dict(steps=0), ValueError, "steps=0 is too small"),
         (dict(scheme="muup"), ValueError, "did you mean 'mup'"),
+        (dict(sizes="axis"), ValueError, "sizes='axis' is unknown: did you mean 'axes'"),
         (dict(optimizer="lion"), ValueError, "optimizer='lion' is unknown"),
         (dict(arguments={"gain": []}), ValueError, r"arguments\['gain'\]=\[\] is empty"),
         (dict(data=3), TypeError, "data=int cannot be trained on"),
@@ -411,6 +499,11 @@ def test_two_sweeps_at_once_on_one_store(tmp_path):
         (["sweep", "resnet", "--optimizer", "adamw"], "has no rates for a ResNet"),
         (["transfer", "mlp", "--widths", "16", "--depths", "2"], "hold one size"),
         (["transfer", "mlp", "--extend", "-1"], "extend=-1 is too small"),
+        (["transfer", "mlp", "--dry-run", "--metric", "los"], "metric='los' is unknown"),
+        (["transfer", "mlp", "--dry-run", "--lrs", "1e-3"], "too few to find an optimum"),
+        (["transfer", "mlp", "--dry-run", "--scheme", "muup"], "did you mean 'mup'"),
+        (["transfer", "mlp", "--dry-run", "--steps", "0"], "steps=0 is too small"),
+        (["sweep", "mlp", "--dry-run", "--sizes", "axis"], "did you mean 'axes'"),
     ],
 )
 def test_mistakes_on_the_command_line(arguments, message):
@@ -429,6 +522,70 @@ def test_grids_without_an_optimum_on_the_command_line(lrs, message):
     done = CliRunner().invoke(main, ["transfer", "mlp", *sizes, *how])
     assert done.exit_code == 0
     assert message in done.stdout
+
+
+AXES = dict(widths=[16, 32], depths=[2, 4], lrs=[1e-3, 2e-3, 4e-3], seeds=2, steps=5)
+
+
+def test_a_dry_transfer_counts_what_a_transfer_trains(digits, tmp_path):
+    how = dict(executor="inline", store=tmp_path / "s", schemes=("sp", "auto"))
+    estimate = ll.transfer(Model, digits, dry_run=True, extend=2, **AXES, **how)
+    assert isinstance(estimate, Estimate)
+    # Three sizes (the base's runs are on both axes), three rates, two seeds, two schemes.
+    assert (estimate.runs, estimate.stored, estimate.programs) == (36, 0, 6)
+    assert 0 < estimate.seconds < 60
+    with Store(tmp_path / "s") as store:
+        assert store.ids() == []
+    sweep(Model, digits, executor="inline", store=tmp_path / "s", scheme="sp", **AXES)
+    again = ll.transfer(Model, digits, dry_run=True, **AXES, **how)
+    assert (again.runs, again.stored, again.programs) == (18, 18, 3)
+    seen = []
+    found = ll.transfer(Model, digits, progress=lambda **kw: seen.append(kw), **AXES, **how)
+    assert seen[-1]["runs"] == (36, 36)
+    assert seen[-1]["steps"] == 18 * 5
+    assert len(found.rows) == 36
+    assert {(a.scheme, a.axis) for a in found.axes} == {
+        (s, a) for s in ("sp", "auto") for a in ("width", "depth")
+    }
+
+
+def test_a_transfer_without_a_store_trains_no_run_twice(digits):
+    seen = []
+    how = dict(executor="inline", progress=lambda **kw: seen.append(kw))
+    found = ll.transfer(Model, digits, **AXES, **how)
+    assert len(found.rows) == 18
+    assert seen[-1]["runs"] == (18, 18)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        (dict(metric="los"), "metric='los' is unknown"),
+        (dict(lrs=[1e-3]), "too few to find an optimum"),
+        (dict(widths=[16], depths=[2]), "hold one size"),
+        (dict(extend=-1), "extend=-1 is too small"),
+        (dict(hopeless="no", steps=0), "steps=0 is too small"),
+    ],
+)
+def test_a_dry_transfer_refuses_what_a_transfer_would(digits, how, message):
+    for dry in (True, False):
+        with pytest.raises(ValueError, match=message):
+            ll.transfer(Model, digits, executor="inline", dry_run=dry, **AXES | how)
+
+
+def test_a_dry_transfer_on_the_command_line(tmp_path):
+    sizes = ["--widths", "16,32", "--depths", "2,3", "--lrs", "1e-3:4e-3:2", "--steps", "5"]
+    paths = ["--out", str(tmp_path / "o"), "--html", str(tmp_path / "o.html")]
+    how = [*sizes, *paths, "--executor", "inline", "--quiet", "--dry-run"]
+    done = CliRunner().invoke(main, ["transfer", "mlp", *how])
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("27 runs to train (0 are stored) in 3 programs: about ")
+    assert list(tmp_path.iterdir()) == []
+    done = CliRunner().invoke(main, ["transfer", "mlp", *how, "--json"])
+    data = json.loads(done.stdout)
+    assert (data["runs"], data["stored"], data["programs"]) == (27, 0, 3)
+    whole = CliRunner().invoke(main, ["sweep", "mlp", *sizes, "--sizes", "axes", *how[8 + 4 :]])
+    assert whole.stdout.startswith("27 runs to train (0 are stored) in 3 programs: about ")
 
 
 def test_a_grid_extends_where_asked(digits):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from leadline.cli.build import folder
 from leadline.cli.mistakes import one_line
 from leadline.cli.models import load
 from leadline.cli.pages import HTML, file, keep, write_json
+
+if TYPE_CHECKING:
+    from leadline.sweeps.schedule import Estimate
 
 _BUILTIN = ("mlp", "resnet", "gpt")
 
@@ -184,12 +187,22 @@ def _kept(given: dict[str, Any]) -> list[str]:
     return [] if store is None else [f"finished runs are in {store}; the same command goes on"]
 
 
+def _show(estimate: Estimate, as_json: bool) -> None:
+    click.echo(json.dumps(vars(estimate)) if as_json else str(estimate))
+
+
 @click.command(
     "sweep", help="Train every combination of sizes, rates and seeds; resume from a store."
 )
 @_options
+@click.option(
+    "--sizes",
+    default="product",
+    show_default=True,
+    help="product, or axes: widths at the smallest depth and depths at the smallest width only.",
+)
 @click.option("--dry-run", is_flag=True, help="Say how many runs and how long, and stop.")
-def sweep_command(model: str, problem: str | None, dry_run: bool, **given: Any) -> None:
+def sweep_command(model: str, problem: str | None, sizes: str, dry_run: bool, **given: Any) -> None:
     """Runs of one shape train as one batched program."""
     with one_line(_kept(given)):
         from leadline.reporting.progress import Progress
@@ -203,12 +216,13 @@ def sweep_command(model: str, problem: str | None, dry_run: bool, **given: Any) 
                 build,
                 data,
                 scheme=schemes,
+                sizes=sizes,
                 dry_run=dry_run,
                 progress=bar,
                 **_settings(model, given),
             )
         if isinstance(done, Estimate):
-            click.echo(json.dumps(vars(done)) if given["as_json"] else str(done))
+            _show(done, given["as_json"])
             return
         shown = dict(rows=done.rows, fresh=done.fresh, failed=done.failed, seconds=done.seconds)
         click.echo(json.dumps(shown) if given["as_json"] else str(done))
@@ -232,15 +246,27 @@ def sweep_command(model: str, problem: str | None, dry_run: bool, **given: Any) 
     "--out", type=click.Path(), default=None, help="Folder: transfer.json, transfer.html."
 )
 @HTML
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Say how many runs and how long, without what --extend would add, and stop.",
+)
 def transfer_command(
-    model: str, problem: str | None, metric: str, extend: int, out: str | None, **given: Any
+    model: str,
+    problem: str | None,
+    metric: str,
+    extend: int,
+    out: str | None,
+    dry_run: bool,
+    **given: Any,
 ) -> None:
     """Widths at the smallest depth, depths at the smallest width."""
     with one_line(_kept(given)):
         from leadline.reporting.progress import Progress
+        from leadline.sweeps.schedule import Estimate
         from leadline.transferring.transfer import transfer
 
-        html, where = file(given["html"]), folder({"out": out})
+        html, where = file(given["html"]), folder({"out": out, "dry_run": dry_run})
         build, data = _model(model, problem)
         schemes = given["scheme"].split(",")
         with Progress(quiet=given["quiet"]) as bar:
@@ -250,9 +276,13 @@ def transfer_command(
                 schemes=schemes,
                 metric=metric,
                 extend=extend,
+                dry_run=dry_run,
                 progress=bar,
                 **_settings(model, given),
             )
+        if isinstance(found, Estimate):
+            _show(found, given["as_json"])
+            return
         if where is not None or html is not None:
             from leadline.reporting.page_facts import command_line
             from leadline.transferring.page import transfer_page

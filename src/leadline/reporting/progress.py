@@ -32,30 +32,35 @@ class Progress:
         self._live = self._stream.isatty()
         self._unit: tuple[Any, ...] | None = None
         self._started = self._wrote = time.monotonic()
-        self._first = self._last = 0
+        self._first, self._last = 0.0, 0
         self._width = 0
 
     def __call__(self, **report: Any) -> None:
-        """Show a report: step, steps, loss, and what else the caller knows."""
+        """Show a report: step, steps, loss, and what else the caller knows.
+
+        Args:
+            report: the time left follows from ``share``, of the work that is done, where steps differ in
+                what they cost; without it from step and steps.
+        """
         now = time.monotonic()
         step, steps = int(report["step"]), int(report["steps"])
+        share = float(report.get("share", step / max(steps, 1)))
         unit = (report.get("branch"), report.get("seed"), str(report.get("seeds")))
         if unit != self._unit or step < self._last:
-            self._unit, self._started, self._first = unit, now, step
+            self._unit, self._started, self._first = unit, now, share
         self._last = step
         if self._quiet or now - self._wrote < (0.1 if self._live else self._every):
             return
         self._wrote = now
-        self._write(line(report, self._left(now, step, steps, report.get("seed"))))
+        self._write(line(report, self._left(now, share, report.get("seed"))))
 
-    def _left(self, now: float, step: int, steps: int, seed: int | None) -> float | None:
+    def _left(self, now: float, share: float, seed: int | None) -> float | None:
         """Seconds left of this branch, as far as it is known."""
-        done = step - self._first
-        if done < 1:
+        done = share - self._first
+        if done <= 0:
             return None
-        pace = (now - self._started) / done
         others = 0 if seed is None else max(self._seeds - 1 - seed, 0)
-        return pace * (steps - step + others * steps)
+        return (now - self._started) / done * (1 - share + others)
 
     def _write(self, text: str) -> None:
         if self._live:
@@ -82,6 +87,8 @@ class Progress:
 def line(report: dict[str, Any], left: float | None) -> str:
     """One report as text."""
     parts = [str(report["branch"])] if report.get("branch") else []
+    if report.get("runs") is not None:
+        parts.append("{}/{} runs".format(*report["runs"]))
     if report.get("seed") is not None:
         parts.append(f"seed {report['seed']}")
     elif isinstance(report.get("seeds"), range):

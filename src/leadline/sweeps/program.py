@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,26 +50,37 @@ class Result:
     """(steps_done,) the batch's loss before each step."""
 
 
-def train(program: Program) -> list[Result]:
+def train(program: Program, report: Callable[[int], None] | None = None) -> list[Result]:
     """Train every run of a program; the results are those of separate runs, to float rounding.
 
     Those of a batched program do not depend on which runs are in it, to the last bit, so that a sweep
     that was interrupted ends as one that was not: a run left alone trains beside itself, because plain
     products of matrices round otherwise than stacked ones.
+
+    Args:
+        report: called after every step with the steps done so far, those of all runs together.
     """
     if program.batched:
         twice = program.runs if len(program.runs) > 1 else program.runs * 2
         try:
-            return _Batch(replace(program, runs=twice)).train()[: len(program.runs)]
+            steps = _counted(report, 0, len(program.runs))
+            return _Batch(replace(program, runs=twice)).train(steps)[: len(program.runs)]
         except NotBatched:
             # Control flow on values, or random numbers in the forward pass: one run at a time.
             pass
     out = []
-    for run in program.runs:
+    for i, run in enumerate(program.runs):
         alone = Program(program.build, program.rates, program.data, (run,), False)
         with seeded(run.seed):
-            out.extend(_Batch(alone).train())
+            out.extend(_Batch(alone).train(_counted(report, i * run.steps, 1)))
     return out
+
+
+def _counted(
+    report: Callable[[int], None] | None, before: int, runs: int
+) -> Callable[[int], None] | None:
+    """Report the steps of runs that train at once, after others that took ``before`` steps."""
+    return None if report is None else lambda steps: report(before + runs * steps)
 
 
 class NotBatched(Exception):
@@ -118,8 +129,8 @@ class _Batch:
         self.members = np.arange(len(self.runs))
         self.alive = np.ones(len(self.runs), dtype=bool)
 
-    def train(self) -> list[Result]:
-        """The training loop."""
+    def train(self, report: Callable[[int], None] | None = None) -> list[Result]:
+        """The training loop; ``report`` is called with the number of steps after each."""
         started = time.perf_counter()
         k = len(self.runs)
         curves = np.full((k, self.steps), np.nan, dtype=np.float32)
@@ -136,6 +147,8 @@ class _Batch:
                     self._end(curves, step, ended)
                     if not self.alive.any():
                         break
+                if report is not None:
+                    report(step + 1)
             final, test = self._evaluate(ended)
         seconds = (time.perf_counter() - started) / k
         return [

@@ -18,6 +18,9 @@ from leadline.sweeps.specification import Run, WithArguments
 _BATCHED = 3e8
 # Entries of one stack of all parameters: more would fall out of the caches.
 _ENTRIES = 2.5e6
+# Parameters that take as long as what a run's step costs whatever its size (docs/status.md: about 70 µs
+# at depth 8, and 4 ns a parameter).
+_OVERHEAD = 2e4
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def programs(
             part = tuple(members[at : at + size])
             at += size
             out.append(Program(builder, own, data, part, batched, hopeless))
-    return sorted(out, key=_cost, reverse=True)
+    return sorted(out, key=cost, reverse=True)
 
 
 def builder_of(build: Any, run: Run) -> Any:
@@ -77,8 +80,9 @@ def builder_of(build: Any, run: Run) -> Any:
     return WithArguments(build, run.arguments) if run.arguments else build
 
 
-def _cost(program: Program) -> float:
-    return program.rates.entries * len(program.runs) * program.runs[0].steps
+def cost(program: Program) -> float:
+    """What a program takes, as far as its sizes say: parameters, and a step's own cost, by run and step."""
+    return (program.rates.entries + _OVERHEAD) * len(program.runs) * program.runs[0].steps
 
 
 def estimate(work: Sequence[Program], stored: int, workers: int) -> Estimate:

@@ -19,11 +19,12 @@ from leadline.sweeps.data import Samples, Tokens, data_of
 from leadline.sweeps.executors import Executor
 from leadline.sweeps.executors import executor as named_executor
 from leadline.sweeps.optimizers import NAMES as OPTIMIZERS
-from leadline.sweeps.program import Program, Result, train
+from leadline.sweeps.program import Program, train
 from leadline.sweeps.rates import Network, Own, Planned, Rates
 from leadline.sweeps.schedule import Estimate, builder_of, estimate, programs
 from leadline.sweeps.specification import Run, builder_name
 from leadline.sweeps.store import Store, run_id
+from leadline.sweeps.tally import Tally
 from leadline.tracing.builder import Size, size
 
 
@@ -59,6 +60,8 @@ class Sweep:
         return "\n".join([head, text_table(shown, body, left=0), *tail])
 
 
+SIZES = ("product", "axes")
+
 _COLUMNS = (
     *("scheme", "optimizer", "width", "depth", "lr", "seed", "steps", "batch_size"),
     *("weight_decay", "momentum", "diverged", "stopped"),
@@ -80,6 +83,7 @@ def sweep(
     weight_decay: float | Sequence[float] = 0.0,
     momentum: float | Sequence[float] = 0.0,
     arguments: Mapping[str, Sequence[Any]] | None = None,
+    sizes: str = "product",
     base: Mapping[str, int] | Size | None = None,
     store: str | os.PathLike[str] | Store | None = None,
     executor: str | Executor = "processes",
@@ -104,13 +108,17 @@ def sweep(
             base, and a run is run 0 of ``train(..., seed=seed)`` (on a full batch: to rounding).
         data: a ``Problem`` or a ``Text``.
         widths, depths, lrs, ...: values; the sweep is their product.
+        sizes: "product", or "axes": widths at the smallest depth and depths at the smallest width only.
         base: size that lrs refer to; by default the smallest width and depth.
         store: folder of the results.
         executor: "processes", "inline", "ray", or an object of that kind.
         hopeless: give up runs whose loss in the second half exceeds this many times the best of
             their program; None trains all to the end.
         dry_run: return an ``Estimate`` of runs and time instead.
-        progress: called with step (runs done), steps (runs), loss.
+        progress: called at most about once a second while programs train, and after each of them, with
+            step and steps (of training, done and in all, of the runs of this call together), runs (a
+            pair: ended or stored, and all), loss (the best of the last program) and share (of the work
+            that is done: a larger size's steps count for more).
 
     Raises:
         ValueError, TypeError: an empty grid or a bad value, before any work.
@@ -130,7 +138,9 @@ def sweep(
             momentum=_listed(momentum),
         ),
     )
-    at = Size(min(grid["width"]), min(grid["depth"])) if base is None else size("base", base)
+    check_choice("sizes", sizes, SIZES)
+    smallest = Size(min(grid["width"]), min(grid["depth"]))
+    at = smallest if base is None else size("base", base)
     keywords = {k: list(v) for k, v in (arguments or {}).items()}
     for name, values in keywords.items():
         if not values:
@@ -140,6 +150,9 @@ def sweep(
         Run(model, wrapped.name, base=at, arguments=tuple(sorted(extra.items())), **chosen)
         for extra in _product(keywords)
         for chosen in _product(grid)
+        if sizes == "product"
+        or smallest.width == chosen["width"]
+        or smallest.depth == chosen["depth"]
     ]
     runs = list(dict.fromkeys(runs))
     here = named_executor(executor, workers)
@@ -160,27 +173,24 @@ def sweep(
             return estimate(work, len(runs) - len(missing), here.workers)
         rows = {i: _row(r.spec, r.result, i) for i, r in known.items()}
         failed: list[str] = []
-        done = len(runs) - len(missing)
-        for outcome in here.run(train, work):
+        fresh = 0
+        tally = Tally(work, len(runs) - len(missing), progress)
+        for outcome in here.run(train, work, None if progress is None else tally.watch):
             program = work[outcome.index]
             if outcome.error is not None:
                 failed.append(f"{_label(program)}: {outcome.error}")
-                done += len(program.runs)
+                tally.end(outcome.index, ())
                 continue
-            results: list[Result] = outcome.value
-            for run, result in zip(program.runs, results, strict=True):
+            for run, result in zip(program.runs, outcome.value, strict=True):
                 if kept is not None:
                     kept.put(run.spec(), result.values, {"loss": result.curve})
                 rows[ids[run]] = _row(run.spec(), result.values, ids[run])
-            done += len(program.runs)
-            if progress is not None:
-                losses = [r.values["loss"] for r in results if r.values["loss"] is not None]
-                best = min(losses) if losses else None
-                progress(step=done, steps=len(runs), loss=best, branch="runs")
+            fresh += len(program.runs)
+            tally.end(outcome.index, outcome.value)
         ordered = [rows[ids[r]] for r in runs if ids[r] in rows]
         where = None if kept is None else str(kept.path)
         seconds = time.perf_counter() - started
-        return Sweep(ordered, len(missing) - len(failed), tuple(failed), seconds, where)
+        return Sweep(ordered, fresh, tuple(failed), seconds, where)
     finally:
         if kept is not None and not isinstance(store, Store):
             kept.close()

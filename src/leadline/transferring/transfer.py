@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from leadline.errors import check_choice, check_int
+from leadline.sweeps.schedule import Estimate
 from leadline.sweeps.sweep import Sweep, sweep
 from leadline.transferring.analysis import analyse
 from leadline.transferring.landscapes import landscapes
@@ -25,8 +27,9 @@ def transfer(
     seeds: int | Sequence[int] = 3,
     metric: str = "loss",
     extend: int = 0,
+    dry_run: bool = False,
     **settings: Any,
-) -> Transfer:
+) -> Transfer | Estimate:
     """Sweep learning rates over width (at the smallest depth) and over depth (at the smallest width).
 
     How drift, regret, sharpness and verdict are defined: ``leadline.transferring.analysis``.
@@ -37,6 +40,8 @@ def transfer(
         metric: "loss" (training set, at the end) or "test_loss".
         extend: how often the grid may be extended by two rates on a side where it does not bracket an
             optimum; 0 only says in which direction to extend.
+        dry_run: return an ``Estimate`` of runs and time instead, as ``sweep`` does; what ``extend`` would
+            add is not in it.
         settings: as for ``sweep``: steps, batch_size, optimizer, store, executor, ...
 
     Raises:
@@ -51,12 +56,27 @@ def transfer(
     if len(set(lrs)) < 3:
         raise ValueError(f"lrs={list(lrs)!r} are too few to find an optimum: give three or more")
     check_int("extend", extend, 0)
-    base = dict(width=min(widths), depth=min(depths))
+    # Both axes as one sweep: the base's runs are on both, and programs of both run side by side.
+    over = functools.partial(
+        sweep,
+        build,
+        data,
+        widths=widths,
+        depths=depths,
+        sizes="axes",
+        base=dict(width=min(widths), depth=min(depths)),
+        seeds=seeds,
+        scheme=list(schemes),
+        **settings,
+    )
+    if dry_run:
+        estimate = over(lrs=lrs, dry_run=True)
+        assert isinstance(estimate, Estimate)
+        return estimate
     rows: dict[str, dict[str, Any]] = {}
 
     def result(new: Sequence[float]) -> Transfer:
-        done = _rows(build, data, axes, base, widths, depths, new, schemes, seeds, settings)
-        rows.update({r["id"]: r for r in done})
+        rows.update({r["id"]: r for r in _rows(over(lrs=new))})
         return from_rows(rows.values(), schemes, metric, axes)
 
     found = result(lrs)
@@ -79,41 +99,16 @@ def further(found: Transfer, lrs: Sequence[float]) -> list[float]:
     return down + ([high * factor, high * factor**2] if "high" in edges else [])
 
 
-def _rows(
-    build: Any,
-    data: Any,
-    axes: Sequence[str],
-    base: dict[str, int],
-    widths: Sequence[int],
-    depths: Sequence[int],
-    lrs: Sequence[float],
-    schemes: Sequence[str],
-    seeds: int | Sequence[int],
-    settings: Mapping[str, Any],
-) -> list[dict[str, Any]]:
-    """The runs along each axis.
+def _rows(done: Sweep | Estimate) -> list[dict[str, Any]]:
+    """The runs of a sweep.
 
     Raises:
         ValueError: some could not be trained.
     """
-    rows: dict[str, dict[str, Any]] = {}
-    for axis in axes:
-        done = sweep(
-            build,
-            data,
-            widths=widths if axis == "width" else [base["width"]],
-            depths=depths if axis == "depth" else [base["depth"]],
-            lrs=lrs,
-            seeds=seeds,
-            scheme=list(schemes),
-            base=base,
-            **settings,
-        )
-        assert isinstance(done, Sweep)
-        if done.failed:
-            raise ValueError(f"runs failed: {'; '.join(done.failed)}")
-        rows |= {r["id"]: r for r in done.rows}
-    return list(rows.values())
+    assert isinstance(done, Sweep)
+    if done.failed:
+        raise ValueError(f"runs failed: {'; '.join(done.failed)}")
+    return done.rows
 
 
 def from_rows(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from leadline.errors import check_choice, check_int
-from leadline.sweeps.executors.base import Executor, Outcome
+from leadline.sweeps.executors.base import Executor, Outcome, Report, Watch
 
 NAMES = ("processes", "inline", "ray")
 
-__all__ = ["NAMES", "Executor", "Outcome", "executor"]
+__all__ = ["NAMES", "Executor", "Outcome", "Report", "Watch", "executor"]
 
 
 def executor(name: str | Executor, workers: int | None = None) -> Executor:

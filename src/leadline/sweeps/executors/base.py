@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+# Seconds between two looks at what tasks have done.
+EVERY = 1.0
+
+Report = Callable[[int], None]
+"""What a function calls with how much of its task is done."""
+Watch = Callable[[Sequence[int]], None]
+"""What an executor calls with how much of every task is done."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +45,40 @@ class Executor(Protocol):
         """Begin to start what takes time, and return at once: a run follows."""
         ...
 
-    def run(self, function: Any, tasks: Sequence[Any]) -> Iterator[Outcome]:
-        """Outcomes as they come, one for each task."""
+    def run(
+        self, function: Any, tasks: Sequence[Any], watch: Watch | None = None
+    ) -> Iterator[Outcome]:
+        """Outcomes as they come, one for each task.
+
+        Args:
+            function: called with a task; with ``watch`` also with a ``Report``, which it calls as often
+                as it likes with how much of the task is done, a whole number.
+            watch: called in this process, at most once a second while outcomes are waited for, with
+                the last number of every task (0 before its first). Numbers may be a second or two old,
+                and begin anew in a task that runs again. What it raises ends the run.
+        """
         ...
 
 
-def attempt(function: Any, index: int, task: Any) -> Outcome:
+class Pulse:
+    """Calls ``watch`` with what ``read`` says, at most once every ``EVERY`` seconds."""
+
+    def __init__(self, watch: Watch | None, read: Callable[[], Sequence[int]]) -> None:
+        self._watch, self._read, self._due = watch, read, -math.inf
+
+    def __call__(self) -> None:
+        """Look at the clock, and call if it is time."""
+        if self._watch is None:
+            return
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + EVERY
+            self._watch(list(self._read()))
+
+
+def attempt(function: Any, index: int, task: Any, report: Report | None = None) -> Outcome:
     """Call, and turn what is raised into an outcome."""
     try:
-        return Outcome(index, function(task))
+        return Outcome(index, function(task) if report is None else function(task, report))
     except Exception as e:
         return Outcome(index, error=f"{type(e).__name__}: {e}")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from leadline.sweeps.executors.base import Outcome, attempt
+from leadline.sweeps.executors.base import EVERY, Outcome, Pulse, Report, Watch, attempt
 
 
 class Ray:
     """Connects to the cluster that RAY_ADDRESS names, or starts one on this machine.
+
+    Workers send what they have done to an actor, at most once a second and without waiting for it.
 
     Args:
         workers: tasks at once; by default all cores of the cluster.
@@ -47,11 +50,16 @@ class Ray:
     def prepare(self) -> None:
         """The cluster is there."""
 
-    def run(self, function: Any, tasks: Sequence[Any]) -> Iterator[Outcome]:
+    def run(
+        self, function: Any, tasks: Sequence[Any], watch: Watch | None = None
+    ) -> Iterator[Outcome]:
         """Outcomes as they come."""
         ray = self._ray
         # A lost worker's or node's task runs once more.
         remote = ray.remote(num_cpus=1, max_retries=1)(_attempt)
+        counts = None if watch is None else _Reader(ray, len(tasks))
+        actor, timeout = (None, None) if counts is None else (counts.actor, EVERY)
+        pulse = Pulse(watch, counts or list)
         waiting = iter(enumerate(tasks))
         flying: dict[Any, int] = {}
         try:
@@ -60,10 +68,11 @@ class Ray:
                     item = next(waiting, None)
                     if item is None:
                         break
-                    flying[remote.remote(function, *item)] = item[0]
+                    flying[remote.remote(function, *item, actor)] = item[0]
                 if not flying:
                     return
-                done, _ = ray.wait(list(flying), num_returns=1)
+                done, _ = ray.wait(list(flying), num_returns=1, timeout=timeout)
+                pulse()
                 for reference in done:
                     index = flying.pop(reference)
                     try:
@@ -74,10 +83,55 @@ class Ray:
         finally:
             for reference in flying:
                 ray.cancel(reference, force=True)
+            if actor is not None:
+                ray.kill(actor)
 
 
-def _attempt(function: Any, index: int, task: Any) -> Outcome:
+class _Counts:
+    """An actor that remembers how much of every task is done."""
+
+    def __init__(self, tasks: int) -> None:
+        self._counts = [0] * tasks
+
+    def put(self, index: int, count: int) -> None:
+        """A task's present number."""
+        self._counts[index] = count
+
+    def get(self) -> list[int]:
+        """Those of all tasks."""
+        return self._counts
+
+
+class _Reader:
+    """Asks the actor, and takes its last answer: nothing waits for an actor that starts or is lost."""
+
+    def __init__(self, ray: Any, tasks: int) -> None:
+        self._ray = ray
+        self.actor = ray.remote(num_cpus=0)(_Counts).remote(tasks)
+        self._asked, self._last = self.actor.get.remote(), [0] * tasks
+
+    def __call__(self) -> list[int]:
+        """The last numbers that arrived."""
+        with contextlib.suppress(self._ray.exceptions.RayError):
+            if self._ray.wait([self._asked], timeout=0)[0]:
+                self._last = self._ray.get(self._asked)
+                self._asked = self.actor.get.remote()
+        return self._last
+
+
+def _attempt(function: Any, index: int, task: Any, actor: Any) -> Outcome:
     import torch
 
     torch.set_num_threads(1)
-    return attempt(function, index, task)
+    return attempt(function, index, task, None if actor is None else _report(actor, index))
+
+
+def _report(actor: Any, index: int) -> Report:
+    count = [0]
+    pulse = Pulse(lambda now: actor.put.remote(index, now[0]), lambda: count)
+
+    def report(done: int) -> None:
+        count[0] = done
+        pulse()
+
+    return report

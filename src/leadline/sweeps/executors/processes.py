@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import threading
@@ -13,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
 from typing import Any
 
-from leadline.sweeps.executors.base import Outcome, attempt
+from leadline.sweeps.executors.base import EVERY, Outcome, Pulse, Watch, attempt
 
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -39,6 +40,9 @@ def _one_thread() -> Generator[None]:
 class Processes:
     """A process pool (forkserver): busy threads of two processes would slow each other many times.
 
+    What tasks have done is kept in memory that the workers share, a word for each task that its worker
+    alone writes: there is no lock or queue that a killed worker could leave blocked.
+
     Args:
         workers: processes; by default one a core.
     """
@@ -59,8 +63,14 @@ class Processes:
         context.set_forkserver_preload(_PRELOAD)
         return context
 
-    def run(self, function: Any, tasks: Sequence[Any]) -> Iterator[Outcome]:
+    def run(
+        self, function: Any, tasks: Sequence[Any], watch: Watch | None = None
+    ) -> Iterator[Outcome]:
         """Outcomes as they come."""
+        self._counts: Any = None
+        if watch is not None:
+            self._counts = self._context().RawArray("q", len(tasks))
+        self._pulse = Pulse(watch, lambda: self._counts)
         pending = dict(enumerate(tasks))
         crashed: set[int] = set()
         while pending:
@@ -97,8 +107,9 @@ class Processes:
                 min(self.workers, len(tasks)),
                 mp_context=context,
                 initializer=_begin,
-                initargs=(os.getpid(),),
+                initargs=(os.getpid(), self._counts),
             )
+            timeout = None if self._counts is None else EVERY
             waiting = iter(tasks.items())
             flying: dict[Future[Outcome], int] = {}
             self._flying: list[int] = []
@@ -109,10 +120,12 @@ class Processes:
                         item = next(waiting, None)
                         if item is None:
                             break
-                        flying[pool.submit(attempt, function, *item)] = item[0]
+                        flying[pool.submit(_attempt, function, *item)] = item[0]
                     if not flying:
                         return
-                    for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                    done = wait(flying, timeout, FIRST_COMPLETED).done
+                    self._pulse()
+                    for future in done:
                         self._flying = list(flying.values())
                         outcome = future.result()
                         del flying[future]
@@ -136,12 +149,23 @@ def _keep_memory() -> None:
         mallopt(mmap_threshold, 1 << 25)
 
 
-def _begin(owner: int) -> None:
+_counts: Any = None
+"""In a worker: the shared numbers of all tasks, if the owner watches them."""
+
+
+def _attempt(function: Any, index: int, task: Any) -> Outcome:
+    report = None if _counts is None else functools.partial(_counts.__setitem__, index)
+    return attempt(function, index, task, report)
+
+
+def _begin(owner: int, counts: Any) -> None:
     """One thread, and an end when the owner is gone (killed, it cannot say goodbye)."""
     import signal
 
     import torch
 
+    global _counts
+    _counts = counts
     torch.set_num_threads(1)
     _keep_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
