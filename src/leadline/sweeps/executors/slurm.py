@@ -151,8 +151,8 @@ def _submitit(commands: Sequence[str]) -> Any:
 def _outcome(index: int, job: Any, lost: bool) -> Outcome:
     name, log = f"its job {job.job_id}", job.paths.stderr
     if lost:
-        why = f"{name} died, as one before it (state {job.state}): give slurm more time or memory"
-        return Outcome(index, error=f"{why}; see {log}")
+        why = f"{name} died, as one before it (state {job.state}); see {log}"
+        return Outcome(index, error=f"{why}; give slurm more time or mem, or another partition")
     failed = job.exception()
     if failed is None:
         return job.result()
@@ -164,8 +164,9 @@ def _attempt(function: Any, index: int, task: Any) -> Outcome:
     import submitit
     import torch
 
-    # Before the time limit submitit would raise from this signal, as if the task had: SLURM's end is
-    # a death like any other.
+    # submitit's handlers would raise before the time limit, as if the task had, and outlive scancel:
+    # SLURM's end is a death like any other.
     signal.signal(getattr(signal, f"SIG{submitit.JobEnvironment.USR_SIG}"), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
     return attempt(function, index, task)
