@@ -7,8 +7,8 @@ where  where the time of a solve goes, at three sizes: small and bound by latenc
        command line's own (n=1024, L=16, P=64), large (n=65536, L=32, P=16, about 5 GiB): the share of each
        part of a question, wall time less that of the parts it calls. Coordinates: Qᵀu and Yu. Directions:
        Gram matrices, Cholesky factors, orthogonalisation. Noise: drawing g. Answers of new directions:
-       drawing excepted, their coefficients Yq − Rᵀg. Combination: M c + R(…). The rest: activations, losses, the remainder u − Qc,
-       appending, and Python
+       their coefficients Yq − Rᵀg. Combination: M c + R(…). The rest: activations, losses, the remainder
+       u − Qc, the new directions' R(…), appending, and Python
 """
 
 from __future__ import annotations

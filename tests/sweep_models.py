@@ -93,3 +93,26 @@ def count_and_die_once(path, report):
     open(path, "w").close()
     threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGKILL)).start()
     return count_up(10**9, report)
+
+
+def leave_a_mark_and_stay(folder):
+    """A file named as this process, then nothing for long."""
+    import os
+    import time
+
+    open(os.path.join(folder, str(os.getpid())), "w").close()
+    time.sleep(600)
+
+
+def refuse_to_load():
+    """A task that pickles and does not come back."""
+    return _Refused()
+
+
+class _Refused:
+    def __reduce__(self):
+        return _raise, ()
+
+
+def _raise():
+    raise RuntimeError("not on this node")

@@ -18,9 +18,14 @@ from sweep_models import (
 
 
 @pytest.fixture(params=NAMES, scope="module")
-def worker(request):
+def worker(request, tmp_path_factory):
     if request.param == "ray":
         pytest.importorskip("ray", reason="the extra ray is not installed")
+    if request.param == "slurm":
+        pytest.importorskip("submitit", reason="the extra slurm is not installed")
+        from leadline.sweeps.executors.slurm import Slurm
+
+        return Slurm(tmp_path_factory.mktemp("jobs"), workers=2, cluster="local")
     return executor(request.param, None if request.param == "inline" else 2)
 
 

@@ -104,6 +104,21 @@ def _axes(given: tuple[str, ...]) -> dict[str, list[Any]]:
     return axes
 
 
+def _slurm(given: tuple[str, ...]) -> dict[str, Any]:
+    """Options of sbatch; those without a value are True.
+
+    >>> _slurm(("time=2:00:00", "exclusive"))
+    {'time': '2:00:00', 'exclusive': True}
+    """
+    options: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not key or (equals and not value):
+            raise ValueError(f"slurm={text!r} is not KEY=VALUE: give such as time=2:00:00")
+        options[key.lstrip("-")] = value or True
+    return options
+
+
 def _value(text: str) -> Any:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
@@ -149,10 +164,20 @@ _OPTIONS = [
         "--store", default=None, type=click.Path(), help="Folder of runs: resumes from it."
     ),
     click.option(
-        "--executor", default="processes", show_default=True, help="processes, inline, ray."
+        "--executor", default="processes", show_default=True, help="processes, inline, ray, slurm."
     ),
     click.option(
-        "--workers", default=None, type=int, help="Programs at once; default: one a core."
+        "--slurm",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="An option of sbatch, such as partition=long, time=2:00:00, account=me, mem=4G; may be "
+        "repeated.",
+    ),
+    click.option(
+        "--workers",
+        default=None,
+        type=int,
+        help="Programs at once; default: one a core, 16 jobs of slurm.",
     ),
     click.option(
         "--hopeless", default=None, type=float, help="Give up runs this many times the best."
@@ -175,6 +200,7 @@ def _settings(model: str, given: dict[str, Any]) -> dict[str, Any]:
     out = {k: given[k] for k in ("seeds", "steps", "batch_size", "optimizer", "weight_decay")}
     out |= {k: given[k] for k in ("momentum", "store", "executor", "workers", "hopeless")}
     return out | dict(
+        slurm=_slurm(given["slurm"]),
         arguments=_axes(given["arguments"]),
         widths=_values(given["widths"], "widths", int),
         depths=_values(given["depths"], "depths", int),

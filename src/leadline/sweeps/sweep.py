@@ -88,6 +88,7 @@ def sweep(
     store: str | os.PathLike[str] | Store | None = None,
     executor: str | Executor = "processes",
     workers: int | None = None,
+    slurm: Mapping[str, Any] | None = None,
     hopeless: float | None = None,
     roles: Mapping[str, Any] | None = None,
     inputs: Any = None,
@@ -111,7 +112,8 @@ def sweep(
         sizes: "product", or "axes": widths at the smallest depth and depths at the smallest width only.
         base: size that lrs refer to; by default the smallest width and depth.
         store: folder of the results.
-        executor: "processes", "inline", "ray", or an object of that kind.
+        executor: "processes", "inline", "ray", "slurm" (needs a store), or an object of that kind.
+        slurm: sbatch's options of executor="slurm", such as {"partition": "long", "time": "2:00:00"}.
         hopeless: give up runs whose loss in the second half exceeds this many times the best of
             their program; None trains all to the end.
         dry_run: return an ``Estimate`` of runs and time instead.
@@ -155,7 +157,8 @@ def sweep(
         or smallest.depth == chosen["depth"]
     ]
     runs = list(dict.fromkeys(runs))
-    here = named_executor(executor, workers)
+    folder = store.path if isinstance(store, Store) else store
+    here = named_executor(executor, workers, folder, slurm)
     if here.pickles:
         _check_pickles(build)
     kept = _open(store)

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from leadline.errors import check_choice, check_int
 from leadline.sweeps.executors.base import Executor, Outcome, Report, Watch
 
-NAMES = ("processes", "inline", "ray")
+NAMES = ("processes", "inline", "ray", "slurm")
 
 __all__ = ["NAMES", "Executor", "Outcome", "Report", "Watch", "executor"]
 
 
-def executor(name: str | Executor, workers: int | None = None) -> Executor:
+def executor(
+    name: str | Executor,
+    workers: int | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    slurm: Mapping[str, Any] | None = None,
+) -> Executor:
     """The executor called ``name``.
 
     Args:
-        workers: processes (default: one a core).
+        workers: processes (default: one a core), or jobs (default: 16).
+        folder: of the results; jobs leave their logs in it. For "slurm".
+        slurm: sbatch's options. For "slurm".
 
     Raises:
-        ImportError: ray is not installed.
+        ImportError: ray or submitit is not installed.
+        ValueError: a bad argument, or no SLURM on this machine.
     """
+    if slurm and name != "slurm":
+        raise ValueError(
+            f"slurm={dict(slurm)!r} says nothing to executor={name!r}: give executor='slurm'"
+        )
     if not isinstance(name, str):
         return name
     check_choice("executor", name, NAMES)
@@ -35,6 +50,10 @@ def executor(name: str | Executor, workers: int | None = None) -> Executor:
         from leadline.sweeps.executors.processes import Processes
 
         return Processes(**how)
+    if name == "slurm":
+        from leadline.sweeps.executors.slurm import Slurm
+
+        return Slurm(None if folder is None else Path(folder) / "slurm", slurm, **how)
     from leadline.sweeps.executors.cluster import Ray
 
     return Ray(**how)
