@@ -38,7 +38,7 @@ SIZES: dict[str, dict[str, Any]] = {
         limits=(4, 8, 16, 32, 64, 128),
     ),
     "standard": dict(
-        widths=(64, 128, 256, 512, 1024, 2048, 4096), depth=32, seeds=64,
+        widths=(64, 128, 256, 512, 1024, 2048, 4096), depth=32, seeds=256,
         depths=(4, 8, 16, 32, 64, 128), width=512, limits=(4, 8, 16, 32, 64, 128, 256, 512),
     ),
     "full": dict(
