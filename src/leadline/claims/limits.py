@@ -40,7 +40,7 @@ SIZES: dict[str, dict[str, Any]] = {
     ),
     "standard": dict(
         dense=((32, 2), (64, 4), (128, 8), (256, 16), (512, 32)), dense_seeds=48,
-        solved=((1024, 64), (2048, 128)), seeds=10, test=16, rtol=0.004, steps=STEPS,
+        solved=((1024, 64), (2048, 128)), seeds=64, test=16, rtol=0.004, steps=STEPS,
     ),
     "full": dict(
         dense=((64, 4), (128, 8), (256, 16), (512, 32), (1024, 64)), dense_seeds=64,
