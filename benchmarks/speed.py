@@ -10,10 +10,12 @@ import resource
 import subprocess
 import sys
 import time
-from functools import partial
+from collections import defaultdict
+from dataclasses import replace
 
 import torch
 from history import keep, size
+from roofline import Noted, Product
 
 import leadline as ll
 
@@ -112,48 +114,40 @@ def steps() -> dict:
 def products() -> dict:
     """n=16384, P=32, 40 steps: solve against its own matrix products, timed in isolation.
 
-    A first solve notes the shapes of every product with the neurons; each distinct shape is then
-    timed alone (rounded up to ranks of 16, so that a few hundred shapes stand for all).
+    The same solve once more notes the shape of every product; each is then timed alone, on operands that
+    lie in memory as a solve's do (ranks rounded up to 16, so that a few hundred shapes stand for all).
     """
     n, samples, steps = size((16384, 32, 40), (256, 4, 2))
     p, sgd, how = problem(samples), ll.SGD(lr=0.3, steps=steps), dict(width=n, depth=size(8, 2))
-    shapes: dict[tuple, int] = {}
-
-    class Noted(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            name = func.overloadpacket.__name__
-            if name in ("mm", "addmm", "addmm_"):
-                a, b = args[-2:]
-                if how["width"] in (*a.shape, *b.shape) and a.numel() and b.numel():
-                    transposed = (a.stride(0) == 1 < a.shape[0], b.stride(0) == 1 < b.shape[0])
-                    key = (name != "mm", *a.shape, b.shape[1], *transposed, a.dtype)
-                    shapes[key] = shapes.get(key, 0) + 1
-            return func(*args, **(kwargs or {}))
-
-    with Noted():
-        ll.solve(p, NET, sgd, **how)
     took = seconds(lambda: ll.solve(p, NET, sgd, **how), 2)
-    groups: dict[tuple, list] = {}
-    for key, count in shapes.items():
-        m, k, n = (-(-d // 16) * 16 if d > 64 else d for d in key[1:4])
-        groups.setdefault((key[0], m, k, n, *key[4:]), []).append((key, count))
-    total = 0.0
-    for (add, m, k, n, ta, tb, dtype), members in groups.items():
-        a = torch.randn((k, m) if ta else (m, k), dtype=dtype)
-        b = torch.randn((n, k) if tb else (k, n), dtype=dtype)
-        a, b = (a.mT if ta else a), (b.mT if tb else b)
-        c = torch.randn(m, n, dtype=dtype)
-        run = partial(torch.addmm, c, a, b) if add else partial(torch.mm, a, b)
-        run()
-        one = seconds(run, 5)
-        flops = m * k * n
-        total += sum(one * count * key[1] * key[2] * key[3] / flops for key, count in members)
+    with Noted() as noted:
+        ll.solve(p, NET, sgd, **how)
+    groups: dict[Product, float] = defaultdict(float)
+    for one, count in noted.products.items():
+        m, k, n = (-(-d // 16) * 16 if d > 64 else d for d in (one.m, one.k, one.n))
+        like = replace(one, m=m, k=k, n=n)
+        groups[like] += count * one.flops / like.flops
+    total = sum(alone(like) * count for like, count in groups.items())
     return {
         "solve_seconds": took,
         "products_seconds": total,
         "ratio (<= 2)": took / total,
         "distinct_shapes": len(groups),
     }
+
+
+def alone(p: Product) -> float:
+    """Seconds of one product; over neurons both factors are rows of neurons."""
+    a = torch.randn(p.batch, p.m, p.k, dtype=p.dtype)
+    b = torch.randn(p.batch, p.k, p.n, dtype=p.dtype)
+    if p.k > max(p.m, p.n):
+        b = b.mT.contiguous().mT
+    if p.batch == 1:
+        a, b = a[0], b[0]
+    if not p.added:
+        return seconds(lambda: torch.matmul(a, b), 5)
+    c = torch.randn(p.m, p.n, dtype=p.dtype)
+    return seconds(lambda: c.addmm_(a, b), 5)
 
 
 if __name__ == "__main__":
