@@ -47,7 +47,7 @@ def value_and_slope(phi: str | Function) -> Callable[[Tensor], tuple[Tensor, Ten
 
     def tanh(h: Tensor) -> tuple[Tensor, Tensor]:
         y = torch.tanh(h)
-        return y, 1 - y * y
+        return y, torch.addcmul(y.new_ones(()), y, y, value=-1)
 
     def relu(h: Tensor) -> tuple[Tensor, Tensor]:
         return torch.relu(h), (h > 0).to(h.dtype)
