@@ -24,6 +24,9 @@ T = TypeVar("T")
 State = dict[str, Tensor]
 """Parameters by name, stacked over seeds."""
 
+_TENSOR = object()
+"""Where a tensor was, among what else passed through modules."""
+
 
 def scalar_loss(loss_fn: Callable[..., Any], model: nn.Module, batch: Any) -> Tensor:
     """The loss.
@@ -93,13 +96,11 @@ class Members:
         Raises:
             ValueError: loss_fn failed, returned no scalar, or hides the model's output.
         """
-        names, shape = tuple(watched), []
+        names, kept = tuple(watched), []
 
         def one(model: nn.Module, p: State, b: State) -> list[Tensor]:
-            with _watched(model, names) as (seen, outputs):
-                loss = functional_call(
-                    _Loss(model, self.loss_fn), _under("model.", p, b), (self.batch,)
-                )
+            with watching(model, names) as (seen, outputs):
+                loss = self._loss(model, p, b)
             if not outputs:
                 raise ValueError(
                     "loss_fn called the model in no way that shows its output: call model(...), which must "
@@ -107,28 +108,20 @@ class Members:
                 )
             found = {n: (s.args, s.kwargs, s.output) for n, s in seen.items()}
             leaves, spec = tree_flatten(found)
-            shape[:] = [spec, [None if isinstance(x, Tensor) else x for x in leaves]]
-            shape.append([isinstance(x, Tensor) for x in leaves])
+            kept[:] = spec, [_TENSOR if isinstance(x, Tensor) else x for x in leaves]
             tensors = [x for x in leaves if isinstance(x, Tensor)]
             return [loss.detach().clone(), outputs[-1].detach().clone(), *tensors]
 
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             losses, f, *tensors = self.mapped(one, state, self.buffers, before=_seeded)
-        spec, rest, there = shape
-        values = iter(tensors)
-        leaves = [next(values) if t else x for x, t in zip(rest, there, strict=True)]
-        found = tree_unflatten(leaves, spec)
+        (spec, leaves), stacked = kept, iter(tensors)
+        found = tree_unflatten([next(stacked) if x is _TENSOR else x for x in leaves], spec)
         return {n: Seen(*of) for n, of in found.items()}, f, losses
 
     def call(self, name: str, state: State, seen: Seen) -> Tensor | None:
         """The outputs of the module of this name with these parameters (local names) at what it saw."""
-        local = {
-            n.removeprefix(f"{name}."): b
-            for n, b in self.buffers.items()
-            if n.startswith(f"{name}.")
-        }
-        if not name:
-            local = self.buffers
+        prefix = f"{name}." if name else ""
+        local = {n.removeprefix(prefix): b for n, b in self.buffers.items() if n.startswith(prefix)}
 
         def one(model: nn.Module, p: State, b: State, args: Any, kwargs: Any) -> list[Tensor]:
             out = functional_call(model.get_submodule(name), {**p, **b}, args, kwargs)
@@ -159,14 +152,9 @@ class Members:
         p = {n: t.requires_grad_() for n, t in self.state().items()}
         names = [n for n, x in self.models[0].named_parameters() if x.requires_grad]
 
-        def one(model: nn.Module, p: State, b: State) -> Tensor:
-            return functional_call(
-                _Loss(model, self.loss_fn), _under("model.", p, b), (self.batch,)
-            )
-
         try:
             with torch.enable_grad():
-                losses = self._as_one(one, p, self.buffers)
+                losses = self._as_one(self._loss, p, self.buffers)
                 found = torch.autograd.grad(losses.sum(), [p[n] for n in names], allow_unused=True)
         except Exception:
             self.together = False
@@ -175,6 +163,11 @@ class Members:
             for i, model in enumerate(self.models):
                 model.get_parameter(n).grad = None if g is None else g[i]
         return losses.tolist()
+
+    def _loss(self, model: nn.Module, p: State, b: State) -> Tensor:
+        """Of the model with these parameters and buffers (one member's)."""
+        state = {f"model.{n}": t for n, t in (p | b).items()}
+        return functional_call(_Loss(model, self.loss_fn), state, (self.batch,))
 
     def losses(self) -> list[float]:
         """At the present parameters."""
@@ -223,8 +216,8 @@ class Members:
 
 
 @contextmanager
-def _watched(
-    model: nn.Module, names: Sequence[str]
+def watching(
+    model: nn.Module, names: Sequence[str] = ()
 ) -> Generator[tuple[dict[str, Seen], list[Tensor]]]:
     """What passes through modules of these names, in the order of the calls, and the model's outputs."""
     seen: dict[str, Seen] = {}
@@ -262,10 +255,6 @@ def _copied(x: Any) -> Any:
 
 def _stacked(states: Sequence[State]) -> State:
     return {n: torch.stack([s[n].detach() for s in states]) for n in states[0]}
-
-
-def _under(prefix: str, *states: State) -> State:
-    return {f"{prefix}{n}": t for state in states for n, t in state.items()}
 
 
 def _seeded() -> None:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from leadline.checking.members import Members, State, scalar_loss
-from leadline.checking.stream import Seen, blocks, first_tensor, streams
+from leadline.checking.members import Members, State, scalar_loss, watching
+from leadline.checking.stream import Seen, blocks, streams
 from leadline.planning.plan import Plan
 
 Key = tuple[str, str]
@@ -76,20 +76,9 @@ class Probe:
         return [chi for chi, _ in found], torch.stack([loss for _, loss in found])
 
     def _slope(self, model: nn.Module) -> tuple[Tensor | None, Tensor]:
-        outputs: list[Tensor] = []
-
-        def keep(_m: object, _a: object, out: object) -> None:
-            found = first_tensor(out)
-            if found is not None:
-                outputs.append(found)
-
-        handle = model.register_forward_hook(keep)
-        try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                loss = scalar_loss(self.members.loss_fn, model, self.members.batch).reshape(())
-        finally:
-            handle.remove()
+        with watching(model) as (_, outputs), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            loss = scalar_loss(self.members.loss_fn, model, self.members.batch).reshape(())
         f = outputs[-1]
         if not f.requires_grad:
             return None, loss.detach()

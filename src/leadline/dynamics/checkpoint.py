@@ -52,8 +52,6 @@ class Store:
         self.finished: list[dict[str, np.ndarray]] = []
         self._last = time.monotonic()
         self._loaded: pieces.State | None = None
-        self._named: list[Path] = []
-        """Files beside the checkpoint that it names."""
         self._step = 0
         if self.path is not None and self.path.exists():
             self._load(self.path)
@@ -71,7 +69,6 @@ class Store:
                 f"checkpoint={str(path)!r} is not a whole checkpoint ({e}): delete it or give "
                 "another path"
             ) from None
-        self._named = [name for name, _, _ in beside]
         wrong = [
             f"{k}={self.info.get(k)!r} (the file has {header['info'].get(k)!r})"
             for k in self.info | header["info"]
@@ -129,14 +126,13 @@ class Store:
         now = [path.with_name(name) for name, _, _ in header["shards"]]
         if self.shards.leads:
             write_atomic(path, lambda part: pieces.write(part, tensors, metadata))
-            # What the file named before, and what a job wrote that ended before its file named it;
-            # while the others wait, for they write the next ones.
+            # What this file does not name: pieces of the one before, and of a job that ended before its
+            # file named them. Now, while the others wait: they write the next ones.
             piece = re.compile(re.escape(path.name) + r"\.\d+\.\d+\.\d+of\d+")
-            strays = [p for p in path.parent.iterdir() if piece.match(p.name)]
-            for old in {*self._named, *strays} - set(now):
-                old.unlink(missing_ok=True)
+            for other in list(path.parent.iterdir()):
+                if piece.match(other.name) and other not in now:
+                    other.unlink(missing_ok=True)
         self.shards.wait()
-        self._named = now
         self._last = time.monotonic()
         return path
 

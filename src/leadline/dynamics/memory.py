@@ -100,8 +100,8 @@ def predict(
     passes = batch * n * weights + 7 * n * (batch + max(test, problem.samples))
     ends = n * (problem.dimension + problem.outputs) * (2 if sgd.momentum else 1)
     most = min(width, batch * max(sgd.steps, 1))
-    # Rows of noise made ahead, for training and for evaluations.
-    ahead = 2 * weights * 4 * min(AHEAD, width * batch) if width < AHEAD else 0
+    # Rows of noise made ahead (in a first step), in float32, for training and for evaluations.
+    ahead = 2 * weights * 4 * n * min(AHEAD // width, batch)
     return Prediction(
         width=width,
         depth=depth,

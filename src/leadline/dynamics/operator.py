@@ -162,12 +162,12 @@ class Operator:
         wide = ((-b) @ near.questions.view).add_(v).double()
         # Drawn for all rows: whether one is near its bound then changes nothing for the others.
         g = self._fresh(u.shape[0], near, far, True, avoid)[here]
-        fresh = jittered_cholesky(inner((wide, wide))[0]).to(g) @ g
         w = weight[here] if isinstance(weight, Tensor) else weight
+        fresh = (w * jittered_cholesky(inner((wide, wide))[0]).to(g)) @ g
         if reused and far.questions.count:
-            drift[here] -= w * inner((fresh, far.questions.view))[0]
+            drift[here] -= inner((fresh, far.questions.view))[0]
         answer = self._combine(c, drift, weight, near, far)
-        answer[here] += w * fresh
+        answer[here] += fresh
         return answer
 
     def _ask(
@@ -192,7 +192,7 @@ class Operator:
         """
         s, basis = self.settings, near.questions.view
         c, across, squares = self._coordinates(u, near, far)
-        p, m, gram, rows = u.shape[0], 0, None, None
+        p, gram, rows, g, lift = u.shape[0], None, None, None, None
         if not s.lean:
             sizes = squares.cpu().numpy().astype(np.float64)
             bound = self._bounds(sizes, together)
@@ -221,15 +221,14 @@ class Operator:
                     new[rows] = part
                 c = torch.cat([c, new], dim=1)
         drift, weight = self._drift(c, across, initial, near)
-        if not m:
-            return self._combine(c, drift, weight, near, far), c
-        if lift is None:
+        if g is not None and lift is not None:
+            # R is read once for the new directions' answers and for these rows'.
+            lifted, rest = (torch.cat([lift, drift]) @ far.questions.view).split([len(g), p])
+            near.answers.append(g.add_(lifted))
+            return self._weighted(c, weight, near).add_(rest), c
+        if g is not None:
             near.answers.append(g)
-            return self._combine(c, drift, weight, near, far), c
-        # R is read once for the new directions' answers and for these rows'.
-        sums = torch.cat([lift, drift]) @ far.questions.view
-        near.answers.append(g.add_(sums[:m]))
-        return self._weighted(c, weight, near).add_(sums[m:]), c
+        return self._combine(c, drift, weight, near, far), c
 
     def _coordinates(
         self, u: Tensor, near: Face, far: Face

@@ -213,14 +213,9 @@ class Run:
                         decay=sgd.weight_decay,
                     )
                 b = gain * y if gain != 1.0 else y
-                if slope is not None and repeat > 1:
-                    slope = slope.repeat(repeat, 1)
-                if slope is not None and (j > 0 or not net.skip):
-                    b, slope = b * slope, None
-            if not net.skip:
-                g = b
-            else:
-                g = g + b if slope is None else torch.addcmul(g, b, slope)
+                if slope is not None:
+                    b = b * (slope.repeat(repeat, 1) if repeat > 1 else slope)
+            g = g + b if net.skip else b
             if visit is not None:
                 visit.append(seen[::-1])
             if l - 1 in keep:

@@ -121,15 +121,18 @@ class Shards(Neurons):
             squares: rows (p, n') whose squared norms (p,) are the last answer.
         """
         if self.parts == 1 and self.size == 1:
-            out = [_product(a, b).mT if _turned(a, b) else a @ b.mT for a, b in pairs]
+            out = [_product(a, b) for a, b in pairs]
+            out = [x.mT if _turned(*pair) else x for x, pair in zip(out, pairs, strict=True)]
             if squares is not None:
                 out.append(torch.linalg.vector_norm(squares, dim=1).square())
             return out
         if squares is None and not any(len(a) and len(b) for a, b in pairs):
             return [a.new_zeros((len(a), len(b))) for a, b in pairs]
         local = [self._products(a, b) for a, b in pairs]
+        turned = [_turned(a, b) for a, b in pairs]
         if squares is not None:
             local.append(self._squares(squares))
+            turned.append(False)
         if self.size == 1:
             whole = [_tree(x, self.parts) for x in local]
         else:
@@ -139,8 +142,7 @@ class Shards(Neurons):
             sizes = [math.prod(s) for s in shapes]
             whole = [x.view(s) for x, s in zip(added.split(sizes), shapes, strict=True)]
         # In one layout on any number of processes: a later product's rounding depends on it.
-        turned = [_turned(a, b) for a, b in pairs] + [False]
-        return [x.mT.contiguous() if t else x for x, t in zip(whole, turned, strict=False)]
+        return [x.mT.contiguous() if t else x for x, t in zip(whole, turned, strict=True)]
 
     def _cut(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Rows (p, n') as whole parts (parts, p, unit), no copy, and what is left over."""

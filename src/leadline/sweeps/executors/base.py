@@ -76,6 +76,18 @@ class Pulse:
             self._watch(list(self._read()))
 
 
+def sparing(put: Callable[[int], None]) -> Report:
+    """A report that is passed on at most once every ``EVERY`` seconds."""
+    count = [0]
+    pulse = Pulse(lambda now: put(now[0]), lambda: count)
+
+    def report(done: int) -> None:
+        count[0] = done
+        pulse()
+
+    return report
+
+
 def attempt(function: Any, index: int, task: Any, report: Report | None = None) -> Outcome:
     """Call, and turn what is raised into an outcome."""
     try:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from leadline.sweeps.executors.base import EVERY, Outcome, Pulse, Report, Watch, attempt
+from leadline.sweeps.executors.base import EVERY, Outcome, Pulse, Watch, attempt, sparing
 
 
 class Ray:
@@ -123,15 +123,5 @@ def _attempt(function: Any, index: int, task: Any, actor: Any) -> Outcome:
     import torch
 
     torch.set_num_threads(1)
-    return attempt(function, index, task, None if actor is None else _report(actor, index))
-
-
-def _report(actor: Any, index: int) -> Report:
-    count = [0]
-    pulse = Pulse(lambda now: actor.put.remote(index, now[0]), lambda: count)
-
-    def report(done: int) -> None:
-        count[0] = done
-        pulse()
-
-    return report
+    report = None if actor is None else sparing(lambda done: actor.put.remote(index, done))
+    return attempt(function, index, task, report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from leadline.errors import check_choice
-from leadline.sweeps.executors.base import Outcome, Pulse, Report, Watch, attempt
+from leadline.sweeps.executors.base import Outcome, Pulse, Watch, attempt, sparing
 
 _COMMANDS = ("sbatch", "srun", "sacct", "scancel")
 # What one task in one job, whose death is noticed here, does not leave open.
@@ -193,17 +194,6 @@ class _Counts:
             path.unlink(missing_ok=True)
 
 
-def _report(path: Path) -> Report:
-    count = [0]
-    pulse = Pulse(lambda now: _write(path, now[0]), lambda: count)
-
-    def report(done: int) -> None:
-        count[0] = done
-        pulse()
-
-    return report
-
-
 def _write(path: Path, count: int) -> None:
     """A disk that is full or gone costs a number, not the task."""
     with contextlib.suppress(OSError):
@@ -219,4 +209,5 @@ def _attempt(function: Any, index: int, task: Any, count: Path | None) -> Outcom
     signal.signal(getattr(signal, f"SIG{submitit.JobEnvironment.USR_SIG}"), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
-    return attempt(function, index, task, None if count is None else _report(count))
+    report = None if count is None else sparing(functools.partial(_write, count))
+    return attempt(function, index, task, report)
