@@ -36,6 +36,14 @@ def seeded():
 
 
 @pytest.fixture(scope="module")
+def digits():
+    """The problem that sweeps train on."""
+    import leadline as ll
+
+    return ll.digits(classes=(0, 1), samples=32, test_samples=10)
+
+
+@pytest.fixture(scope="module")
 def browser():
     """Chromium with a new, empty profile; without one the test is skipped, and says so."""
     from page_browser import CHROMIUM, FLAGS
