@@ -1,4 +1,4 @@
-"""``solve`` against the floor of its own products: ./dev bench floor [floor] [where]
+"""``solve`` against the floor of its own products: ./dev bench floor [floor] [where] [single]
 
 floor  n=16384, L=64, P=32, 40 full-batch steps, tol 1e-3 (about 6 GiB, minutes): seconds over
        Σ max(flops/peak, bytes/bandwidth) of every product that the same run asks for, with sgemm's peak
@@ -9,6 +9,8 @@ where  where the time of a solve goes, at three sizes: small and bound by latenc
        Gram matrices, Cholesky factors, orthogonalisation. Noise: drawing g. Answers of new directions:
        their coefficients Yq − Rᵀg. Combination: M c + R(…). The rest: activations, losses, the remainder
        u − Qc, the new directions' R(…), appending, and Python
+single GF/s of products as a question asks them (n=16384, P=32), with bases that are in no cache: u Qᵀ, the
+       same as (Q uᵀ)ᵀ, and c Q
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from contextlib import ExitStack
 
 import torch
 from history import keep, size
-from roofline import Clock, Noted, peaks
+from roofline import Clock, Noted, best, peaks
 
 import leadline as ll
 from leadline.dynamics import operator
@@ -54,13 +56,14 @@ def floor() -> dict:
     # The machine's best in this run: the lowest floor.
     flops = {d: max(before.flops[d], after.flops[d]) for d in before.flops}
     bandwidth = {k: max(before.bandwidth[k], after.bandwidth[k]) for k in before.bandwidth}
-    best = type(before)(flops, bandwidth)
-    lowest = best.floor(noted.products)
-    streams = {k: type(best)(flops, {k: bandwidth[k]}).floor(noted.products) for k in bandwidth}
+    machine = type(before)(flops, bandwidth)
+    lowest = machine.floor(noted.products)
+    streams = {k: type(before)(flops, {k: bandwidth[k]}).floor(noted.products) for k in bandwidth}
     return {
         "seconds": took,
         "floor": lowest,
         "ratio (<= 2)": took / lowest,
+        "products over floor": noted.seconds / lowest,
         **{f"floor with bandwidth of {k}": v for k, v in streams.items()},
         "floor of flops": sum(p.flops / flops[p.dtype] * c for p, c in noted.products.items()),
         "sgemm GF/s": flops[torch.float32] / 1e9,
@@ -80,6 +83,7 @@ PARTS = (
     (Noise, "draw", "noise"),
     (operator.Operator, "_reveal", "answers of new directions"),
     (operator.Operator, "_combine", "combination"),
+    (operator.Operator, "_weighted", "combination"),
     (operator.Operator, "update", "update"),
 )
 
@@ -109,8 +113,31 @@ def where() -> dict:
     return rows
 
 
+def single() -> dict:
+    n, p, bases = size((16384, 32, 24), (256, 4, 2))
+    how = size({}, dict(n=256, values=1 << 16, seconds=0.01))
+    out = {"sgemm GF/s": peaks(**how).flops[torch.float32] / 1e9}
+    u = torch.randn(p, n)
+    for r in size((64, 128, 256, 384), (8,)):
+        # So many that none is in a cache when its turn comes again.
+        all_q, c = [torch.randn(r, n) for _ in range(bases)], torch.randn(p, r)
+        forms = {
+            "u Qᵀ": lambda q: u @ q.mT,
+            "(Q uᵀ)ᵀ": lambda q: q @ u.mT,
+            "c Q": lambda q, c=c: c @ q,
+        }
+        for name, form in forms.items():
+            took = best(lambda form=form, all_q=all_q: [form(q) for q in all_q])
+            out[f"{name}, r={r}"] = 2 * p * n * r * bases / took / 1e9
+    return out
+
+
 if __name__ == "__main__":
-    parts = {"floor": lambda: {"floor": floor()}, "where": where}
+    parts = {
+        "floor": lambda: {"floor": floor()},
+        "where": where,
+        "single": lambda: {"single": single()},
+    }
     print(f"{torch.get_num_threads()} threads")
     rows = {}
     for name in sys.argv[1:] or parts:

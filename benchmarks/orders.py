@@ -1,7 +1,8 @@
-"""Measured orders of the solver: ./dev bench orders [depth width truncation reduction]
+"""Measured orders of the solver: ./dev bench orders [depth width balanced truncation reduction]
 
 depth       error in 1/L, at initialization (kernels) and after training (loss)
 width       error in 1/n of the mean loss, and its fluctuation, plain and balanced
+balanced    bias of balanced noise at n=64, over sets of seeds that share nothing
 truncation  error against tol, with every direction's noise the same as far as it goes
 reduction   standard deviation and bias of each variance reduction
 """
@@ -94,6 +95,17 @@ def width() -> None:
         )
 
 
+def balanced() -> None:
+    n, deep, wide, seeds, sets = size((64, 16, 8192, 640, 7), (32, 2, 64, 2, 2))
+    how = dict(depth=deep, variance_reduction="balanced")
+    target = final(width=wide, seeds=size(24, 2), seed=9, **how)
+    print(f"  n={wide}: {target.mean():.5f} ± {target.std(ddof=1) / math.sqrt(len(target)):.5f}")
+    means = np.array([final(width=n, seeds=seeds, seed=s, **how).mean() for s in range(sets)])
+    bias, error = means.mean() - target.mean(), means.std(ddof=1) / math.sqrt(sets)
+    print(f"  n={n}, {sets} sets of {seeds} seeds: {', '.join(f'{m:.5f}' for m in means)}")
+    print(f"  bias {bias:+.5f} ± {error:.5f} (and the error of the first line)")
+
+
 def truncation() -> None:
     p = ll.digits(classes=(0, 1), samples=size(32, 4), test_samples=0)
     n, depth, steps = size((2048, 8, 40), (64, 2, 5))
@@ -130,4 +142,4 @@ def reduction() -> None:
 
 
 if __name__ == "__main__":
-    keep_printed("orders", {f.__name__: f for f in (depth, width, truncation, reduction)})
+    keep_printed("orders", {f.__name__: f for f in (depth, width, balanced, truncation, reduction)})

@@ -76,13 +76,14 @@ class Noted(TorchDispatchMode):
     """Counts products by shape, and all torch operations.
 
     Attributes:
-        products: how often each was asked.
+        products: how often each was asked. seconds: that they took.
         calls: torch operations.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.products: dict[Product, int] = defaultdict(int)
+        self.seconds = 0.0
         self.calls = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -91,11 +92,15 @@ class Noted(TorchDispatchMode):
             with self:
                 return func.decompose(*args, **(kwargs or {}))
         self.calls += 1
-        if name in PRODUCTS:
-            p = product(name, args)
-            if p.flops:
-                self.products[p] += 1
-        return func(*args, **(kwargs or {}))
+        if name not in PRODUCTS:
+            return func(*args, **(kwargs or {}))
+        p = product(name, args)
+        if p.flops:
+            self.products[p] += 1
+        started = time.perf_counter()
+        out = func(*args, **(kwargs or {}))
+        self.seconds += time.perf_counter() - started
+        return out
 
 
 class Clock:
