@@ -23,6 +23,8 @@ import leadline as ll
 from leadline.dynamics import solver
 from leadline.dynamics.counter import Counter
 from leadline.dynamics.shards import Shards
+from leadline.problems.losses import loss_value
+from leadline.tracing.builder import Size, construct
 
 
 class Bench:
@@ -204,6 +206,67 @@ def dense(b: Bench) -> None:
     )
 
 
+def sweep(b: Bench) -> None:
+    """256 runs at once against a loop of ordinary trainings on the same device (some of them, scaled)."""
+    width, steps, seeds, some = (32, 3, 2, 2) if b.toy else (128, 200, 32, 4)
+    problem = ll.teacher(samples=64, dimension=16, seed=1)
+    build = ll.residual_mlp(16, 1)
+    lrs = [2.0**-k for k in range(6, 14)]
+    how = dict(optimizer="adamw", base=dict(width=32, depth=8))
+    how |= dict(widths=[width], depths=[8], seeds=seeds, steps=steps)
+    took = []
+    for _ in range(2):  # the second is timed
+        done = ll.sweep(build, problem, lrs=lrs, device=str(b.device), executor="inline", **how)
+        took.append(done.seconds)
+    plan = ll.plan(build, how["base"], dict(width=width, depth=8), optimizer="adamw")
+    x, y = (torch.tensor(a, dtype=torch.float32, device=b.device) for a in (problem.x, problem.y))
+    off = 0.0
+    started = time.perf_counter()
+    for row in done.rows[:some]:
+        model = plan.apply(construct(build, Size(width, 8), row["seed"])).to(b.device)
+        optimizer = torch.optim.AdamW(plan.param_groups(model, row["lr"]))
+        for _ in range(steps):
+            loss = loss_value(problem.loss, model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        loss = loss_value(problem.loss, model(x), y).detach()
+        off = max(off, abs(float(loss) / row["loss"] - 1))
+    loop = (time.perf_counter() - started) * len(done.rows) / some
+    b.say(
+        f"sweep, {len(done.rows)} runs, {width}x8",
+        f"{took[-1]:.3g} s: {loop / took[-1]:.3g} times a loop; losses differ by {off:.1g}",
+        seconds=took[-1],
+        ratio=loop / took[-1],
+        difference=off,
+    )
+
+
+def check(b: Bench) -> None:
+    """A check of a small model, here and on the CPU: the same verdicts."""
+    problem = ll.teacher(samples=16, dimension=16, seed=1)
+    build = ll.residual_mlp(16, 1)
+    sizes = ((64, 128), (2, 4)) if b.toy else ((64, 128, 256), (2, 4, 8))
+    plan = ll.plan(build, dict(width=sizes[0][0], depth=2), optimizer="adamw")
+    batch = tuple(torch.tensor(a, dtype=torch.float32) for a in (problem.x, problem.y))
+    found, seconds = [], []
+    for device in (str(b.device), "cpu"):
+        started = time.perf_counter()
+        report = ll.check(plan, batch, _mse, *sizes, lr=0.01, device=device, progress=False)
+        seconds.append(time.perf_counter() - started)
+        found.append([r.verdict for r in report.rows])
+    same = sum(here == there for here, there in zip(*found, strict=True))
+    b.say(
+        "check, here and on the CPU",
+        f"{same} of {len(report.rows)} verdicts agree; {seconds[0]:.3g} s and {seconds[1]:.3g} s",
+        same=same,
+    )
+
+
+def _mse(model, batch):
+    return loss_value("mse", model(batch[0]), batch[1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
@@ -216,9 +279,8 @@ def main() -> None:
     name = torch.cuda.get_device_name(b.device) if b.device.type == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}, Python {sys.version.split()[0]}")
     started = time.perf_counter()
-    for check in (ceilings, products, draws, as_on_a_cpu, large, digits, dense):
-        check(b)
-    print("sweeps                             skipped: they take no device yet")
+    for part in (ceilings, products, draws, as_on_a_cpu, large, digits, dense, sweep, check):
+        part(b)
     print(f"{time.perf_counter() - started:.0f} s in all")
     keep("gpu", b.numbers)
 

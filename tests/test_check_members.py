@@ -1,5 +1,7 @@
 """Seeds of a check run as one program, or one after the other: the same numbers."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -45,6 +47,19 @@ def test_one_program_is_one_model_after_the_other(case, monkeypatch):
             # A distance from a linearization is a small difference of large numbers.
             rel = 2e-2 if key[0] == "nonlinear" else 1e-3
             assert a.values[key] == pytest.approx(value, rel=rel, abs=1e-6), key
+
+
+def test_models_train_on_the_device_that_is_given():
+    """And random numbers, batch and verdicts are the same on the one that they were on."""
+    setup = setup_of(*CASES["residual"])
+    _, members = start(replace(setup, device=torch.device("meta")), Size(32, 4), SEEDS)
+    assert {p.device.type for m in members.models for p in m.parameters()} == {"meta"}
+    how = dict(widths=(16, 32), depths=(2, 4), lr=1e-2, seeds=2, progress=False)
+    here, moved = (ll.check(setup.plan, BATCH, mse, device=d, **how) for d in (None, "cpu"))
+    assert here.to_json() == moved.to_json()
+    for wrong in ("cuda:77", "meta", "gpu"):
+        with pytest.raises(ValueError, match=f"device='{wrong}' cannot be used"):
+            ll.check(setup.plan, BATCH, mse, device=wrong, **how)
 
 
 def test_models_are_really_mapped():

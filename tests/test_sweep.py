@@ -150,6 +150,8 @@ def test_bad_arguments(digits, how, error, message):
         (["transfer", "mlp", "--dry-run", "--scheme", "muup"], "did you mean 'mup'"),
         (["transfer", "mlp", "--dry-run", "--steps", "0"], "steps=0 is too small"),
         (["sweep", "mlp", "--dry-run", "--sizes", "axis"], "did you mean 'axes'"),
+        (["sweep", "mlp", "--dry-run", "--device", "cuda:77"], "device='cuda:77' cannot be used"),
+        (["transfer", "mlp", "--device", "meta"], "device='meta' cannot be used"),
     ],
 )
 def test_mistakes_on_the_command_line(arguments, message):

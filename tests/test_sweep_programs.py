@@ -11,6 +11,7 @@ from leadline.checking.training import torch_optimizers
 from leadline.sweeps.data import Samples
 from leadline.sweeps.program import Program, _Batch, train
 from leadline.sweeps.rates import Planned
+from leadline.sweeps.schedule import programs
 from leadline.sweeps.specification import Run
 from leadline.sweeps.sweep import sweep
 from leadline.tracing.builder import Size, construct
@@ -183,3 +184,68 @@ def test_steps_of_all_runs_are_reported(digits, model, together):
     seen = []
     train(batch(model, digits, 20), seen.append)
     assert seen == list(range(together, 61, together))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "how"),
+    [("adamw", {}), ("sgd", dict(momentum=0.9, weight_decay=0.1)), ("muon", {})],
+)
+def test_everything_of_a_step_is_on_the_device(digits, optimizer, how):
+    """The meta device has no numbers, and like a GPU no operation with tensors of the CPU."""
+    plan = ll.plan(Model, dict(width=16, depth=2), optimizer=optimizer)
+    runs = tuple(
+        Run("m", "d", 16, 2, 1e-3, s, "auto", optimizer, 20, 8, BASE, **how) for s in range(3)
+    )
+    stack = _Batch(Program(Model, Planned(plan), Samples(digits), runs, device="meta"))
+
+    def step(k):
+        gradients, losses = stack._gradients(k)
+        stack.optimizer.step(stack.parameters, gradients)
+        return losses, {t.device.type for t in (*gradients, *stack.parameters, losses)}
+
+    step(0)
+    stack.alive[:] = [True, True, False]
+    stack._end(np.ones((3, 20), dtype=np.float32), 9, {})
+    losses, devices = step(10)
+    assert len(losses) == 2
+    assert devices == {"meta"}
+
+
+def test_runs_that_do_not_fit_train_in_halves(digits, monkeypatch):
+    """Together they need more memory than there is: the numbers are the same."""
+    work = batch(Model, digits, 20, 5)
+    expected, seen, sizes = train(work), [], []
+    begin = _Batch.__init__
+
+    def short(self, given):
+        sizes.append(len(given.runs))
+        if len(given.runs) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        begin(self, given)
+
+    monkeypatch.setattr(_Batch, "__init__", short)
+    found = train(work, seen.append)
+    assert sizes == [5, 2, 3, 2, 2]
+    assert seen[-1] == 100
+    for a, b in zip(found, expected, strict=True):
+        assert a.values["loss"] == b.values["loss"]
+        assert np.array_equal(a.curve, b.curve)
+
+
+def test_a_gpu_trains_all_runs_of_a_shape_at_once(digits):
+    data, plan = Samples(digits), ll.plan(Model, dict(width=16, depth=2), optimizer="sgd")
+    runs = [
+        Run("m", "d", 16, 2, lr, s, "auto", "sgd", 10, 8, BASE)
+        for lr in (0.1, 0.2)
+        for s in range(500)
+    ]
+    rates = {runs[0].program: Planned(plan)}
+    for device, count in (("cuda", 1), ("cpu", 2)):
+        assert len(programs(Model, data, runs, rates, 1 + (device == "cpu"), None, device)) == count
+
+
+def test_a_device_that_is_not_there_is_refused(digits):
+    with pytest.raises(ValueError, match="device='cuda:77' cannot be used"):
+        sweep(Model, digits, widths=[16], depths=[2], lrs=[0.1], device="cuda:77")
+    with pytest.raises(ValueError, match="device='meta' cannot be used"):
+        sweep(Model, digits, widths=[16], depths=[2], lrs=[0.1], device="meta")

@@ -1,8 +1,12 @@
-"""What this machine has left."""
+"""What this machine has."""
 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 
 def memory() -> int:
@@ -12,3 +16,22 @@ def memory() -> int:
     except ImportError:  # a GPU's machine may have torch and numpy alone
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return psutil.virtual_memory().available
+
+
+def device(name: Any) -> torch.device:
+    """The torch device of this name.
+
+    Raises:
+        ValueError: there is none, or it cannot be used.
+    """
+    import torch
+
+    try:
+        place = torch.device(name)
+        if place.type == "meta":
+            raise TypeError("it holds no numbers")
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, TypeError) as e:
+        why = str(e).splitlines()[0]
+        raise ValueError(f"device={str(name)!r} cannot be used: {why}; give 'cpu'") from None
+    return place

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
+from leadline import available
 from leadline.checking.due import QUANTITIES, due, due_stream, slack
 from leadline.checking.fits import BAND, Exponent, exponent, verdict
 from leadline.checking.quantities import Measured
@@ -37,6 +39,7 @@ def check(
     optimizer: Callable[[nn.Module, Plan, float], Any] | None = None,
     scheduler: Callable[[Any], Any] | None = None,
     apply: Callable[[nn.Module, Plan], nn.Module] | None = None,
+    device: str | None = None,
     progress: bool = True,
 ) -> CheckReport:
     """Train every width (at the smallest depth) and every depth (at the smallest width) a few steps.
@@ -63,6 +66,8 @@ def check(
         optimizer: (model, plan, lr) -> torch optimizer, if it is not the one of plan.param_groups.
         scheduler: (optimizer) -> scheduler, stepped after every step.
         apply: (model, plan) -> model, if it is not plan.apply.
+        device: a torch device, to which models and the batch's tensors (in lists, tuples and dicts) are
+            moved; models are drawn where the builder draws them. None leaves both where they are.
         progress: show it on stderr.
 
     Raises:
@@ -78,7 +83,11 @@ def check(
         check_real("lr", lr, 0.0, open_minimum=True)
     if plan.build is None:
         plan = replace(plan, build=builder)
-    setup = Setup(plan, builder, batch, loss_fn, lr or 1.0, steps, optimizer, scheduler, apply)
+    place = None if device is None else available.device(device)
+    if place is not None:
+        batch = tree_map(lambda x: x.to(place) if isinstance(x, Tensor) else x, batch)
+    how = (steps, optimizer, scheduler, apply, place)
+    setup = Setup(plan, builder, batch, loss_fn, lr or 1.0, *how)
     smallest = sizes["width" if "width" in sizes else "depth"][0]
     notes = []
     if lr is None:
@@ -86,7 +95,7 @@ def check(
         notes.append(
             f"lr={rate:.3g} was chosen for a linear response; give lr= to see loss curves at yours"
         )
-        setup = Setup(plan, builder, batch, loss_fn, rate, steps, optimizer, scheduler, apply)
+        setup = replace(setup, lr=rate)
     setup = replace(setup, reference=reference(setup))
     found = _measure(setup, sizes, range(seeds), progress)
     rows = _all_rows(plan, sizes, found)

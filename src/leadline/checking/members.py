@@ -77,11 +77,20 @@ class Members:
         self.together = len(self.models) > 1
         """Do they still run as one program?"""
         self.buffers = _stacked([dict(m.named_buffers()) for m in self.models])
-        with torch.random.fork_rng(devices=[]):
-            self._random = [_random_state(s) for s in seeds]
+        self.gpus = gpus_of(self.models[0])
+        with torch.random.fork_rng(devices=self.gpus):
+            self._random = [self._seeded_state(s) for s in seeds]
 
     def __len__(self) -> int:
         return len(self.models)
+
+    def _state(self) -> list[Tensor]:
+        """Of the generators of the CPU and of the models' GPUs."""
+        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(g) for g in self.gpus)]
+
+    def _seeded_state(self, seed: int) -> list[Tensor]:
+        torch.manual_seed(seed)
+        return self._state()
 
     def state(self) -> State:
         """A copy of the parameters as they are now."""
@@ -112,7 +121,7 @@ class Members:
             tensors = [x for x in leaves if isinstance(x, Tensor)]
             return [loss.detach().clone(), outputs[-1].detach().clone(), *tensors]
 
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), torch.random.fork_rng(devices=self.gpus):
             losses, f, *tensors = self.mapped(one, state, self.buffers, before=_seeded)
         (spec, leaves), stacked = kept, iter(tensors)
         found = tree_unflatten([next(stacked) if x is _TENSOR else x for x in leaves], spec)
@@ -140,10 +149,13 @@ class Members:
                 return losses
         out = []
         for i, model in enumerate(self.models):
-            with torch.random.fork_rng(devices=[]):
-                torch.set_rng_state(self._random[i])
+            with torch.random.fork_rng(devices=self.gpus):
+                cpu, *others = self._random[i]
+                torch.set_rng_state(cpu)
+                for gpu, state in zip(self.gpus, others, strict=True):
+                    torch.cuda.set_rng_state(state, gpu)
                 loss = scalar_loss(self.loss_fn, model, self.batch)
-                self._random[i] = torch.get_rng_state()
+                self._random[i] = self._state()
             loss.backward()
             out.append(float(loss.detach()))
         return out
@@ -215,6 +227,11 @@ class Members:
             return vmap(one)(*(leaves[i] for i in where))
 
 
+def gpus_of(model: nn.Module) -> list[torch.device]:
+    """The GPUs that the model's parameters are on."""
+    return list(dict.fromkeys(p.device for p in model.parameters() if p.device.type == "cuda"))
+
+
 @contextmanager
 def watching(
     model: nn.Module, names: Sequence[str] = ()
@@ -259,8 +276,3 @@ def _stacked(states: Sequence[State]) -> State:
 
 def _seeded() -> None:
     torch.manual_seed(0)
-
-
-def _random_state(seed: int) -> Tensor:
-    torch.manual_seed(seed)
-    return torch.get_rng_state()

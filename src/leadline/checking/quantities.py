@@ -76,7 +76,8 @@ class Probe:
         return [chi for chi, _ in found], torch.stack([loss for _, loss in found])
 
     def _slope(self, model: nn.Module) -> tuple[Tensor | None, Tensor]:
-        with watching(model) as (_, outputs), torch.random.fork_rng(devices=[]):
+        gpus = self.members.gpus
+        with watching(model) as (_, outputs), torch.random.fork_rng(devices=gpus):
             torch.manual_seed(0)
             loss = scalar_loss(self.members.loss_fn, model, self.members.batch).reshape(())
         f = outputs[-1]

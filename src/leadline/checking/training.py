@@ -30,6 +30,8 @@ class Setup:
     optimizer: Callable[[nn.Module, Plan, float], Any] | None = None
     scheduler: Callable[[Any], Any] | None = None
     apply: Callable[[nn.Module, Plan], nn.Module] | None = None
+    device: torch.device | None = None
+    """Where models train; None leaves them where they are made."""
     reference: tuple[Settings, ...] | None = None
     """Optimizer settings at the base: when made, with the scheduler, and after every step."""
 
@@ -88,7 +90,8 @@ def start(setup: Setup, size: Size, seeds: Sequence[int]) -> tuple[Plan, Members
     models = []
     for seed in seeds:
         model = construct(setup.build, size, seed)
-        models.append(plan.apply(model) if setup.apply is None else setup.apply(model, plan))
+        model = plan.apply(model) if setup.apply is None else setup.apply(model, plan)
+        models.append(model if setup.device is None else model.to(setup.device))
     return plan, Members(models, setup.batch, setup.loss_fn, seeds)
 
 

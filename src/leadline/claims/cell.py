@@ -101,7 +101,7 @@ def _probe(cell: Cell) -> tuple[dict[str, Any], Arrays]:
 def _rates(cell: Cell) -> tuple[dict[str, Any], Arrays]:
     from leadline.claims.rates import rates
 
-    return {}, rates(cell.problem, **cell.arguments)
+    return {}, rates(cell.problem, device=cell.device, **cell.arguments)
 
 
 def _kernels(cell: Cell) -> tuple[dict[str, Any], Arrays]:

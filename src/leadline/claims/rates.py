@@ -65,6 +65,7 @@ def rates(
     seed: int,
     steps: int,
     batch_size: int | None = None,
+    device: str = "cpu",
 ) -> dict[str, np.ndarray]:
     """One size's losses on the grid: loss and test_loss (lrs, seeds), inf where diverged."""
     from leadline.networks.residual import residual_mlp
@@ -84,6 +85,7 @@ def rates(
         optimizer=optimizer,
         base=dict(width=width, depth=base_depth),
         executor="inline",
+        device=device,
     )
     assert isinstance(done, Sweep)
     if done.failed:
@@ -110,7 +112,9 @@ def cells(setting: Setting) -> dict[str, Cell]:
                     depth=depth, base_depth=z["depths"][0], scheme=scheme, optimizer=optimizer
                 )
                 how |= dict(lrs=z["lrs"][optimizer], steps=z["samples"] // z["batch_size"])
-                out[f"{optimizer} {scheme} {depth}"] = Cell("rates", problem, how)
+                out[f"{optimizer} {scheme} {depth}"] = Cell(
+                    "rates", problem, how, device=setting.device
+                )
     return out
 
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leadline import available
 from leadline.claims import engine, files
 from leadline.claims.registry import NUMBERS, check_claims, claim
 from leadline.claims.setting import PRESETS, TOY, Setting, check_source
@@ -107,7 +108,7 @@ def study(
         preset: "quick" (minutes on two cores), "standard" (half an hour), "full" (a GPU).
         problem: "digits" or "cifar10:PATH".
         out: folder.
-        device: a torch device. The sweeps of claims 9 and 10 run on the CPU whatever it is.
+        device: a torch device.
         seed: of weights and batches, >= 0.
         resume: False measures everything again.
         progress: called as ``progress(step=cells done, steps=cells, branch=what was done)``.
@@ -150,12 +151,7 @@ def check_arguments(
     if workers is not None:
         check_int("workers", workers, 1)
     if device != "cpu":
-        import torch
-
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as e:
-            raise ValueError(f"device={device!r} cannot be used: {e}; give 'cpu'") from None
+        available.device(device)
     source = check_source(problem)
     if preset == "full" and source == "digits":
         raise ValueError(

@@ -152,6 +152,7 @@ def explain_command(scheme: str, optimizer: str, as_json: bool) -> None:
 @click.option("--seeds", default=3, show_default=True, help="Seeds of every size.")
 @click.option("--lr", default=None, type=float, help="Base learning rate; default: small.")
 @click.option("--problem", default=None, help="Data, if FILE.py has no `batch` and `loss`.")
+@click.option("--device", default=None, help="A torch device; default: where FILE.py puts things.")
 @click.option("--out", type=click.Path(), default=None, help="Folder: check.json, check.html.")
 @HTML
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -167,7 +168,7 @@ def check_command(reference: str, out: str | None, **given: Any) -> None:
         widths = _sizes(given["widths"], "widths", made.base.width, (1, 2, 4))
         depths = _sizes(given["depths"], "depths", made.base.depth, (1, 2, 4, 8))
         how = {k: getattr(module, k) for k in ("optimizer", "scheduler") if hasattr(module, k)}
-        how |= {k: given[k] for k in ("steps", "seeds", "lr")}
+        how |= {k: given[k] for k in ("steps", "seeds", "lr", "device")}
         report = check(made, batch, loss, widths, depths, progress=not given["quiet"], **how)
         if where is not None or html is not None:
             from leadline.checking.page import check_page

@@ -164,8 +164,11 @@ _OPTIONS = [
         "--store", default=None, type=click.Path(), help="Folder of runs: resumes from it."
     ),
     click.option(
-        "--executor", default="processes", show_default=True, help="processes, inline, ray, slurm."
+        "--executor",
+        default=None,
+        help="processes, inline, ray, slurm; default: processes on a CPU, inline elsewhere.",
     ),
+    click.option("--device", default="cpu", show_default=True, help="A torch device."),
     click.option(
         "--slurm",
         multiple=True,
@@ -198,7 +201,7 @@ def _settings(model: str, given: dict[str, Any]) -> dict[str, Any]:
     if given["optimizer"] is None:
         given["optimizer"] = "sgd" if model == "resnet" else "adamw"
     out = {k: given[k] for k in ("seeds", "steps", "batch_size", "optimizer", "weight_decay")}
-    out |= {k: given[k] for k in ("momentum", "store", "executor", "workers", "hopeless")}
+    out |= {k: given[k] for k in ("momentum", "store", "executor", "workers", "hopeless", "device")}
     return out | dict(
         slurm=_slurm(given["slurm"]),
         arguments=_axes(given["arguments"]),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from leadline import available
 from leadline.architecture import ResNet
 from leadline.describe import describe, plain
 from leadline.dynamics import checkpoint as checkpoints
@@ -309,11 +310,7 @@ def check_arguments(
             f"center=True with {problem.samples} samples needs width >= {4 * problem.samples}, "
             f"width={width} is too small: widen, or center=False"
         )
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as e:
-        raise ValueError(f"device={str(device)!r} cannot be used: {e}; give 'cpu'") from None
+    place = available.device(device)
     if storage is not None:
         check_choice("storage", storage, STORAGE)
         if tol < STORAGE[storage][1]:

@@ -90,7 +90,7 @@ def train(
     if measure is not None and not isinstance(measure, Measure):
         raise TypeError(f"measure={measure!r} is not a Measure: give leadline.Measure(...) or None")
     kind = _dtype(dtype)
-    place = torch.device(device)
+    place = available.device(device)
     P, d = problem.x.shape
     C = problem.y.shape[1]
     sgd.check(P)

@@ -20,10 +20,10 @@ _EVALUATED = 64
 class Samples:
     """A ``Problem``: inputs (P, d), targets (P, C)."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
+    def __init__(self, problem: Problem, device: str | torch.device = "cpu") -> None:
+        self.problem, self.device = problem, torch.device(device)
         self.kind = problem.loss
-        self.x, self.y = _tensor(problem.x), _tensor(problem.y)
+        self.x, self.y = self._tensor(problem.x), self._tensor(problem.y)
         self._none = torch.empty(0, dtype=torch.int64)
         # The order of the samples in each seed's present epoch.
         self._orders: dict[int, tuple[int, Tensor]] = {}
@@ -33,17 +33,26 @@ class Samples:
         """Name and fingerprint."""
         return f"{self.problem.name}#{self.problem.fingerprint()[:12]}"
 
+    def on(self, device: str | torch.device) -> Samples:
+        """The same with batches on this device."""
+        return Samples(self.problem, device)
+
+    def _tensor(self, a: np.ndarray) -> Tensor:
+        return torch.tensor(a, dtype=torch.float32).to(self.device)
+
     def batch(self, step: int, size: int | None, seed: int) -> tuple[Tensor, Tensor]:
         """The batch of a step: all samples, or ``size`` of them without replacement in an epoch."""
         if size is None or size >= len(self.x):
             return self.x, self.y
-        rows = self._rows(step, size, seed)
-        return self.x[rows], self.y[rows]
+        rows = self._rows(step, size, seed).to(self.device)
+        return self.x.index_select(0, rows), self.y.index_select(0, rows)
 
     def stacked(self, step: int, size: int | None, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """The batches of several runs, (K, B, ...)."""
-        rows = torch.stack([self._rows(step, size or len(self.x), s) for s in seeds])
-        return self.x[rows], self.y[rows]
+        each = size or len(self.x)
+        rows = torch.cat([self._rows(step, each, s) for s in seeds]).to(self.device)
+        x, y = self.x.index_select(0, rows), self.y.index_select(0, rows)
+        return x.unflatten(0, (-1, each)), y.unflatten(0, (-1, each))
 
     def _rows(self, step: int, size: int, seed: int) -> Tensor:
         epoch, k = divmod(step, len(self.x) // size)
@@ -64,7 +73,7 @@ class Samples:
         p = self.problem
         if p.x_test is None or p.y_test is None:
             return None
-        return _tensor(p.x_test), _tensor(p.y_test)
+        return self._tensor(p.x_test), self._tensor(p.y_test)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean over samples."""
@@ -80,18 +89,25 @@ class Samples:
 class Tokens:
     """A ``Text``: next-byte prediction."""
 
-    def __init__(self, text: Text) -> None:
-        self.text = text
+    def __init__(self, text: Text, device: str | torch.device = "cpu") -> None:
+        self.text, self.device = text, torch.device(device)
 
     @property
     def name(self) -> str:
         """Name and fingerprint."""
         return f"{self.text.name}#{self.text.fingerprint()[:12]}"
 
+    def on(self, device: str | torch.device) -> Tokens:
+        """The same with batches on this device."""
+        return Tokens(self.text, device)
+
+    def _tensors(self, pair: tuple[np.ndarray, np.ndarray]) -> tuple[Tensor, Tensor]:
+        x, y = (torch.as_tensor(a).to(self.device) for a in pair)
+        return x, y
+
     def batch(self, step: int, size: int | None, seed: int) -> tuple[Tensor, Tensor]:
         """Random sequences of a step."""
-        x, y = self.text.batch(step, 16 if size is None else size, seed)
-        return torch.as_tensor(x), torch.as_tensor(y)
+        return self._tensors(self.text.batch(step, 16 if size is None else size, seed))
 
     def stacked(self, step: int, size: int | None, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """The batches of several runs, (K, B, T)."""
@@ -100,13 +116,11 @@ class Tokens:
 
     def train(self) -> tuple[Tensor, Tensor]:
         """Sequences that no seed trains on in this order."""
-        x, y = self.text.batch(0, _EVALUATED, 2**31)
-        return torch.as_tensor(x), torch.as_tensor(y)
+        return self._tensors(self.text.batch(0, _EVALUATED, 2**31))
 
     def test(self) -> tuple[Tensor, Tensor] | None:
         """Fixed sequences of the test text."""
-        x, y = self.text.test_batch(_EVALUATED)
-        return torch.as_tensor(x), torch.as_tensor(y)
+        return self._tensors(self.text.test_batch(_EVALUATED))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy in nats."""
@@ -132,7 +146,3 @@ def data_of(data: Any) -> Samples | Tokens:
     if hasattr(data, "test_batch") and hasattr(data, "batch"):
         return Tokens(data)
     raise TypeError(f"data={type(data).__name__} cannot be trained on: give a Problem or a Text")
-
-
-def _tensor(a: np.ndarray) -> Tensor:
-    return torch.tensor(a, dtype=torch.float32)

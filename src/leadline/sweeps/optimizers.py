@@ -25,7 +25,7 @@ class Stacked:
     """State and step of K runs.
 
     Args:
-        lr, weight_decay, eps: (K,) values for every parameter, in its order.
+        lr, weight_decay, eps: (K,) values for every parameter, in its order, on the CPU.
         momentum: (K,), for sgd.
         muon: does Muon update the parameter?
     """
@@ -56,6 +56,7 @@ class Stacked:
             # (K,) values against stacks (K, ...).
             for values in (self.lr, self.weight_decay, self.eps):
                 values[:] = [_over(v, p) for v, p in zip(values, parameters, strict=True)]
+            self.momentum = self.momentum.to(parameters[0].device)
             self.pieces = self._pieces([p.numel() for p in parameters])
         self.steps += 1
         for piece in self.pieces:
@@ -70,8 +71,8 @@ class Stacked:
     def keep(self, rows: Tensor) -> None:
         """Go on with these runs alone."""
         for values in (self.lr, self.weight_decay, self.eps, *self.state.values()):
-            values[:] = [v[rows] for v in values]
-        self.momentum = self.momentum[rows]
+            values[:] = [v.index_select(0, rows) for v in values]
+        self.momentum = self.momentum.index_select(0, rows)
 
     def _pieces(self, entries: list[int]) -> list[list[int]]:
         """Parameters updated together: few calls, and small enough for the caches."""

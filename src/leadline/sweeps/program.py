@@ -38,6 +38,8 @@ class Program:
     batched: bool = True
     hopeless: float | None = None
     """Give up runs whose loss after half the steps exceeds this many times the best one's."""
+    device: str = "cpu"
+    """Where they train."""
 
 
 @dataclass(frozen=True)
@@ -55,25 +57,43 @@ def train(program: Program, report: Callable[[int], None] | None = None) -> list
 
     Those of a batched program do not depend on which runs are in it, to the last bit, so that a sweep
     that was interrupted ends as one that was not: a run left alone trains beside itself, because plain
-    products of matrices round otherwise than stacked ones.
+    products of matrices round otherwise than stacked ones. (On a CPU: a GPU's libraries may choose another
+    kernel for another number of runs.) Runs that do not fit into the device's memory together train in
+    halves.
 
     Args:
         report: called after every step with the steps done so far, those of all runs together.
     """
     if program.batched:
-        twice = program.runs if len(program.runs) > 1 else program.runs * 2
         try:
-            steps = _counted(report, 0, len(program.runs))
-            return _Batch(replace(program, runs=twice)).train(steps)[: len(program.runs)]
+            return _together(program, program.runs, report, 0)
         except NotBatched:
             # Control flow on values, or random numbers in the forward pass: one run at a time.
             pass
     out = []
     for i, run in enumerate(program.runs):
-        alone = Program(program.build, program.rates, program.data, (run,), False)
+        alone = replace(program, runs=(run,), batched=False, hopeless=None)
         with seeded(run.seed):
             out.extend(_Batch(alone).train(_counted(report, i * run.steps, 1)))
     return out
+
+
+def _together(
+    program: Program, runs: tuple[Run, ...], report: Callable[[int], None] | None, before: int
+) -> list[Result]:
+    """As one program, or two, four, ... where the device has no memory for that."""
+    twice = runs if len(runs) > 1 else runs * 2
+    try:
+        steps = _counted(report, before, len(runs))
+        return _Batch(replace(program, runs=twice)).train(steps)[: len(runs)]
+    except torch.OutOfMemoryError:
+        if len(runs) == 1:
+            raise
+    # Out here: the error would keep what was allocated.
+    torch.cuda.empty_cache()
+    half = len(runs) // 2
+    first = _together(program, runs[:half], report, before)
+    return first + _together(program, runs[half:], report, before + half * runs[0].steps)
 
 
 def _counted(
@@ -100,7 +120,8 @@ class _Batch:
     """Members of the stack: the runs that go on, and ended ones not yet taken out."""
 
     def __init__(self, program: Program) -> None:
-        self.program, self.data = program, program.data
+        self.program, self.device = program, torch.device(program.device)
+        self.data = program.data.on(self.device)
         self.runs = program.runs
         first = self.runs[0]
         self.size, self.steps = first.batch_size, first.steps
@@ -110,7 +131,10 @@ class _Batch:
         seeds = [run.seed for run in self.runs]
         factors = program.rates.factors(model)
         state = {s: _state(m) for s, m in drawn.items()}
-        stacks = {n: torch.stack([state[s][n] for s in seeds]) for n in state[seeds[0]]}
+        # Drawn on the CPU: the same numbers wherever they train.
+        stacks = {
+            n: torch.stack([state[s][n] for s in seeds]).to(self.device) for n in state[seeds[0]]
+        }
         self.names = tuple(n for n in stacks if n in factors)
         self.parameters = [stacks[n] for n in self.names]
         # What no optimizer moves: buffers, and parameters that are frozen.
@@ -136,14 +160,19 @@ class _Batch:
         curves = np.full((k, self.steps), np.nan, dtype=np.float32)
         done = np.zeros(k, dtype=int)
         ended: dict[int, str] = {}
+        recent: list[Tensor] = []
         with torch.no_grad():
             for step in range(self.steps):
                 gradients, losses = self._gradients(step)
-                on = self.members[self.alive]
-                curves[on, step] = losses.numpy()[self.alive]
-                done[on] = step + 1
+                recent.append(losses)
                 self.optimizer.step(self.parameters, gradients)
                 if step % _EVERY == _EVERY - 1 or step == self.steps - 1:
+                    # One look at the device for all steps since the last.
+                    on = self.members[self.alive]
+                    found = torch.stack(recent).cpu().numpy()
+                    curves[on, step + 1 - len(recent) : step + 1] = found[:, self.alive].T
+                    done[on] = step + 1
+                    recent.clear()
                     self._end(curves, step, ended)
                     if not self.alive.any():
                         break
@@ -175,6 +204,8 @@ class _Batch:
         left = self.steps - step
         try:
             return self.gradients(self.parameters, self.fixed, x, y, left)
+        except torch.OutOfMemoryError:
+            raise
         except Exception as e:
             if step == 0 and len(self.runs) > 1:
                 raise NotBatched(str(e)) from e
@@ -200,10 +231,10 @@ class _Batch:
         if 0 < count <= _SHRINK * len(self.alive) and len(self.alive) > 2:
             # At least two, as in ``train``.
             kept = np.sort(np.argsort(~self.alive, kind="stable")[: max(count, 2)])
-            rows = torch.from_numpy(kept)
+            rows = torch.from_numpy(kept).to(self.device)
             self.members, self.alive = self.members[kept], self.alive[kept]
-            self.parameters = [p[rows] for p in self.parameters]
-            self.fixed = {n: b[rows] for n, b in self.fixed.items()}
+            self.parameters = [p.index_select(0, rows) for p in self.parameters]
+            self.fixed = {n: b.index_select(0, rows) for n, b in self.fixed.items()}
             self.optimizer.keep(rows)
             self.gradients.forget()
 

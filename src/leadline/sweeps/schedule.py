@@ -48,8 +48,10 @@ def programs(
     rates: Mapping[tuple[Any, ...], Rates],
     workers: int,
     hopeless: float | None,
+    device: str = "cpu",
 ) -> list[Program]:
     """Group runs of one shape, longest programs first."""
+    gpu = not device.startswith("cpu")
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         groups.setdefault(run.program, []).append(run)
@@ -59,8 +61,9 @@ def programs(
         entries = own.entries
         x, _ = data.batch(0, members[0].batch_size, 0)
         rows = x.shape[0] * (x.shape[1] if isinstance(data, Tokens) else 1)
-        batched = entries * rows <= _BATCHED and 2 * entries <= _ENTRIES
-        most = max(int(_ENTRIES / entries), 1) if batched else 1
+        batched = gpu or (entries * rows <= _BATCHED and 2 * entries <= _ENTRIES)
+        # A GPU takes all that fits into its memory, which is seen when it does not.
+        most = len(members) if gpu else max(int(_ENTRIES / entries), 1) if batched else 1
         # Enough programs for every worker, of equal size.
         count = max(-(-len(members) // most), min(workers, len(members)))
         share, rest = divmod(len(members), count)
@@ -69,7 +72,7 @@ def programs(
             size = share + (i < rest)
             part = tuple(members[at : at + size])
             at += size
-            out.append(Program(builder, own, data, part, batched, hopeless))
+            out.append(Program(builder, own, data, part, batched, hopeless, device))
     return sorted(out, key=cost, reverse=True)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from leadline import available
 from leadline.architecture import ResNet
 from leadline.errors import check_choice, check_int, check_real
 from leadline.planning.plan import Plan, plan
@@ -86,12 +87,13 @@ def sweep(
     sizes: str = "product",
     base: Mapping[str, int] | Size | None = None,
     store: str | os.PathLike[str] | Store | None = None,
-    executor: str | Executor = "processes",
+    executor: str | Executor | None = None,
     workers: int | None = None,
     slurm: Mapping[str, Any] | None = None,
     hopeless: float | None = None,
     roles: Mapping[str, Any] | None = None,
     inputs: Any = None,
+    device: str = "cpu",
     dry_run: bool = False,
     progress: Callable[..., None] | None = None,
 ) -> Sweep | Estimate:
@@ -112,10 +114,13 @@ def sweep(
         sizes: "product", or "axes": widths at the smallest depth and depths at the smallest width only.
         base: size that lrs refer to; by default the smallest width and depth.
         store: folder of the results.
-        executor: "processes", "inline", "ray", "slurm" (needs a store), or an object of that kind.
+        executor: "processes" (default on a CPU), "inline" (default elsewhere: one program at a time has
+            the device), "ray", "slurm" (needs a store), or an object of that kind.
         slurm: sbatch's options of executor="slurm", such as {"partition": "long", "time": "2:00:00"}.
         hopeless: give up runs whose loss in the second half exceeds this many times the best of
             their program; None trains all to the end.
+        device: a torch device, where runs train; models are drawn on the CPU, the same ones for any device.
+            A GPU trains as many runs of a shape at once as its memory holds. No part of a run's identity.
         dry_run: return an ``Estimate`` of runs and time instead.
         progress: called at most about once a second while programs train, and after each of them, with
             step and steps (of training, done and in all, of the runs of this call together), runs (a
@@ -158,6 +163,9 @@ def sweep(
     ]
     runs = list(dict.fromkeys(runs))
     folder = store.path if isinstance(store, Store) else store
+    place = str(available.device(device))
+    if executor is None:
+        executor = "processes" if place == "cpu" else "inline"
     here = named_executor(executor, workers, folder, slurm)
     if here.pickles:
         _check_pickles(build)
@@ -171,7 +179,7 @@ def sweep(
         if missing and not dry_run:
             here.prepare()
         rates = _rates(build, missing, roles, inputs, at)
-        work = programs(build, wrapped, missing, rates, here.workers, hopeless)
+        work = programs(build, wrapped, missing, rates, here.workers, hopeless, place)
         if dry_run:
             return estimate(work, len(runs) - len(missing), here.workers)
         rows = {i: _row(r.spec, r.result, i) for i, r in known.items()}
