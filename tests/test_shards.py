@@ -99,8 +99,9 @@ def test_a_killed_process_ends_the_job_and_another_number_resumes(tmp_path):
         out, err = running.communicate(timeout=60)
     assert running.returncode != 0
     assert not out
-    assert "lost the others" in err
-    assert "checkpoint" in err
+    # The others notice, or torchrun ends them first.
+    assert "lost the others" in err or "was told to stop" in err
+    assert "start the job again, with any number of processes" in err
     beside = {p.name for p in tmp_path.glob("checkpoint.safetensors.*of2")}
     assert len(beside) >= 2
     resumed = run(solve(3, *options))

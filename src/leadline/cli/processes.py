@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Generator
 from typing import Any
+
+from leadline.errors import LostProcessError
 
 SHARED = ("solve", "limit")
 # A process that is silent for so long is lost; writing a checkpoint takes less.
@@ -49,8 +52,25 @@ def group(given: dict[str, Any]) -> Generator[None]:
         given["device"] = str(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=timedelta(seconds=_TIMEOUT))
+    before = signal.signal(signal.SIGTERM, _told_to_stop)
     try:
         given["group"] = dist.group.WORLD
         yield
-    finally:
+    except LostProcessError:
+        # torchrun is about to end this process, and the others will not answer: its line comes first.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise
+    except BaseException:
         dist.destroy_process_group()
+        raise
+    signal.signal(signal.SIGTERM, before)
+    dist.destroy_process_group()
+
+
+def _told_to_stop(_number: int, _frame: Any) -> None:
+    """When one process ends, torchrun may end the others before they notice."""
+    raise LostProcessError(
+        f"process {os.environ.get('RANK', '0')} of {count()} was told to stop, perhaps because another one "
+        "ended; start the job again, with any number of processes: it resumes from its checkpoint if it "
+        "has one"
+    )

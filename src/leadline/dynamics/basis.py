@@ -195,11 +195,12 @@ def extend(
 
 def _again(new: Tensor, known: list[Tensor], shards: Shards, lean: bool) -> Tensor:
     """Orthonormal rows, from rows (m, n) that nearly are, off what is known."""
-    coefficients = shards.inner(*((new, earlier) for earlier in known))
+    # Nearly orthonormal already: its own precision is enough. And what is known is orthonormal, so that
+    # the Gram matrix of what is left needs no second sum over the neurons.
+    *coefficients, gram = shards.inner(*((new, earlier) for earlier in known), (new, new))
     for c, earlier in zip(coefficients, known, strict=True):
         new = torch.addmm(new, c, earlier, alpha=-1)
-    # Nearly orthonormal already: its own precision is enough.
-    (gram,) = shards.inner((new, new))
+        gram = torch.addmm(gram, c, c.mT, alpha=-1)
     if lean:
         factor, _ = torch.linalg.cholesky_ex(gram.double())
         return torch.linalg.solve_triangular(factor.to(new.dtype), new, upper=False)

@@ -193,29 +193,37 @@ class Run:
         kept = {self.depth: g} if self.depth in keep else {}
         base = self.avoid(g) if self.balanced else None
         for l in range(self.depth, 0, -1):
-            b = self.alpha * g
+            # The gradient at a weight's output is a·b: factors wait for the last of the passes over g.
+            a, b, slope = self.alpha, g, None
             if base is not None:
                 base[: len(g)] = g
             seen = []
             for j in range(net.block_layers - 1, -1, -1):
-                operator, slope = self.operators[l - 1][j], done.slopes[l - 1][j]
-                seen.append(b)
+                operator = self.operators[l - 1][j]
+                if slope is not None:
+                    b = b * slope
+                if visit is not None:
+                    seen.append(a * b)
                 y, cz = operator.ask_transposed(
                     b, forget=forget, together=rate is not None, avoid=base
                 )
                 if rate is not None and "hidden" in sgd.train:
                     c = net.rate_factor(j, self.depth) * self.kappa * gain / (self.n * batch)
                     operator.update(
-                        c * cz,
+                        c * a * cz,
                         done.asked[l - 1][j],
                         rate=rate,
                         momentum=sgd.momentum,
                         decay=sgd.weight_decay,
                     )
-                b = gain * y if gain != 1.0 else y
-                if slope is not None:
-                    b = b * (slope.repeat(repeat, 1) if repeat > 1 else slope)
-            g = g + b if net.skip else b
+                a, b, slope = gain * a, y, done.slopes[l - 1][j]
+                if slope is not None and repeat > 1:
+                    slope = slope.repeat(repeat, 1)
+            below = g if net.skip else g.new_zeros(())
+            if slope is None:
+                g = torch.add(below, b, alpha=a)
+            else:
+                g = torch.addcmul(below, b, slope, value=a)
             if visit is not None:
                 visit.append(seen[::-1])
             if l - 1 in keep:
