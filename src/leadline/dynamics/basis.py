@@ -130,6 +130,7 @@ def extend(
     shards: Shards | None = None,
     gram: np.ndarray | None = None,
     lean: bool = False,
+    rounded: bool = False,
 ) -> tuple[Tensor, float]:
     """Orthonormal directions of the remainders, in a fixed order, above their bounds.
 
@@ -148,6 +149,7 @@ def extend(
         shards: where the n neurons are; here all of them by default.
         gram: the remainders' Gram matrix (P, P) in float64, if it is at hand.
         lean: orthogonalise twice in any case, and without looking: nothing waits for the device.
+        rounded: the basis is stored with fewer digits, which is more than ``defect`` knows of.
 
     Returns:
         Directions k (m, n), and the bound on overlaps once they belong to the basis.
@@ -179,7 +181,9 @@ def extend(
         if not (twice or found) and grown <= most:
             defect = max(defect, grown)
         else:
-            new = _again(new, [earlier for earlier in (basis, k) if len(earlier)], shards, lean)
+            new = _again(
+                new, [earlier for earlier in (basis, k) if len(earlier)], shards, lean, rounded
+            )
         k, found = torch.cat([k, new]) if found else new, found + len(chosen)
         if every:
             break
@@ -193,14 +197,16 @@ def extend(
     return k, defect
 
 
-def _again(new: Tensor, known: list[Tensor], shards: Shards, lean: bool) -> Tensor:
+def _again(new: Tensor, known: list[Tensor], shards: Shards, lean: bool, rounded: bool) -> Tensor:
     """Orthonormal rows, from rows (m, n) that nearly are, off what is known."""
-    # Nearly orthonormal already: its own precision is enough. And what is known is orthonormal, so that
-    # the Gram matrix of what is left needs no second sum over the neurons.
+    # Nearly orthonormal already: its own precision is enough. Where what is known is orthonormal too, the
+    # Gram matrix of what is left needs no second sum over the neurons.
     *coefficients, gram = shards.inner(*((new, earlier) for earlier in known), (new, new))
     for c, earlier in zip(coefficients, known, strict=True):
         new = torch.addmm(new, c, earlier, alpha=-1)
         gram = torch.addmm(gram, c, c.mT, alpha=-1)
+    if rounded:
+        (gram,) = shards.inner((new, new))
     if lean:
         factor, _ = torch.linalg.cholesky_ex(gram.double())
         return torch.linalg.solve_triangular(factor.to(new.dtype), new, upper=False)

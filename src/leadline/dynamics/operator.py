@@ -62,6 +62,11 @@ class Settings:
             object.__setattr__(self, "counter", True)
 
     @property
+    def rounded(self) -> bool:
+        """Are bases stored with fewer digits?"""
+        return self.storage not in (None, self.dtype)
+
+    @property
     def floor(self) -> float:
         """Relative size below which a remainder is no direction."""
         return max(self.tol, FLOOR[self.dtype])
@@ -210,7 +215,7 @@ class Operator:
             elif not every:
                 sizes, bound = sizes[rows], bound[rows]
             k, near.defect = extend(
-                e, sizes, bound, basis, near.defect, s.defect, s.shards, gram, s.lean
+                e, sizes, bound, basis, near.defect, s.defect, s.shards, gram, s.lean, s.rounded
             )
             if m := k.shape[0]:
                 k = near.questions.rounded(k)
