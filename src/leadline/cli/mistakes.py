@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Generator
 
 import click
 
 from leadline.cli import processes
 from leadline.cli.flags import named
+
+# Seconds that silent processes wait for the one that speaks.
+_PATIENCE = 20.0
 
 MISTAKES = (ValueError, TypeError, OSError, KeyError, MemoryError, ImportError)
 
@@ -30,6 +34,9 @@ def one_line(kept: list[str]) -> Generator[None]:
         if processes.leads() or not isinstance(error, (ValueError, TypeError)):
             text = named(" ".join(message(error).split()))
             click.echo(f"Error: {text}", err=True)
+        else:
+            # torchrun ends all when one ends: the one that says so may be slower to start.
+            time.sleep(_PATIENCE)
         sys.exit(2)
     except KeyboardInterrupt:
         rest = "; ".join(kept) or "nothing was written"

@@ -61,6 +61,7 @@ def group(given: dict[str, Any]) -> Generator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise
     except BaseException:
+        signal.signal(signal.SIGTERM, before)
         dist.destroy_process_group()
         raise
     signal.signal(signal.SIGTERM, before)
