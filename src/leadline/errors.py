@@ -24,6 +24,10 @@ class MemoryBudgetError(MemoryError):
 class LostProcessError(ConnectionError):
     """Another process of a sharded computation ended or does not answer."""
 
+    REMEDY = (
+        "start the job again, with any number of processes: it resumes from its checkpoint, if any"
+    )
+
 
 class CheckpointError(ValueError):
     """A checkpoint is damaged or belongs to another computation."""

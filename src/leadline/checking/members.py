@@ -79,18 +79,16 @@ class Members:
         self.buffers = _stacked([dict(m.named_buffers()) for m in self.models])
         self.gpus = gpus_of(self.models[0])
         with torch.random.fork_rng(devices=self.gpus):
-            self._random = [self._seeded_state(s) for s in seeds]
+            self._random = [self._random_state(s) for s in seeds]
 
     def __len__(self) -> int:
         return len(self.models)
 
-    def _state(self) -> list[Tensor]:
-        """Of the generators of the CPU and of the models' GPUs."""
+    def _random_state(self, seed: int | None = None) -> list[Tensor]:
+        """Of the generators of the CPU and of the models' GPUs, as they are or begun with a seed."""
+        if seed is not None:
+            torch.manual_seed(seed)
         return [torch.get_rng_state(), *(torch.cuda.get_rng_state(g) for g in self.gpus)]
-
-    def _seeded_state(self, seed: int) -> list[Tensor]:
-        torch.manual_seed(seed)
-        return self._state()
 
     def state(self) -> State:
         """A copy of the parameters as they are now."""
@@ -155,7 +153,7 @@ class Members:
                 for gpu, state in zip(self.gpus, others, strict=True):
                     torch.cuda.set_rng_state(state, gpu)
                 loss = scalar_loss(self.loss_fn, model, self.batch)
-                self._random[i] = self._state()
+                self._random[i] = self._random_state()
             loss.backward()
             out.append(float(loss.detach()))
         return out

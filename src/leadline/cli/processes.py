@@ -72,6 +72,5 @@ def _told_to_stop(_number: int, _frame: Any) -> None:
     """When one process ends, torchrun may end the others before they notice."""
     raise LostProcessError(
         f"process {os.environ.get('RANK', '0')} of {count()} was told to stop, perhaps because another one "
-        "ended; start the job again, with any number of processes: it resumes from its checkpoint if it "
-        "has one"
+        f"ended; {LostProcessError.REMEDY}"
     )

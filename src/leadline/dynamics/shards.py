@@ -260,8 +260,7 @@ class Shards(Neurons):
         except RuntimeError as e:
             raise LostProcessError(
                 f"process {self.rank} of {self.size} lost the others ({str(e).splitlines()[0]}): one "
-                "of them ended or hangs; start the job again, with any number of processes: it "
-                "resumes from its checkpoint if it has one"
+                f"of them ended or hangs; {LostProcessError.REMEDY}"
             ) from None
 
 

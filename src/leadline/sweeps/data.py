@@ -35,7 +35,8 @@ class Samples:
 
     def on(self, device: str | torch.device) -> Samples:
         """The same with batches on this device."""
-        return Samples(self.problem, device)
+        same = torch.device(device) == self.device
+        return self if same else Samples(self.problem, device)
 
     def _tensor(self, a: np.ndarray) -> Tensor:
         return torch.tensor(a, dtype=torch.float32).to(self.device)

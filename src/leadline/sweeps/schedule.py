@@ -51,7 +51,7 @@ def programs(
     device: str = "cpu",
 ) -> list[Program]:
     """Group runs of one shape, longest programs first."""
-    gpu = not device.startswith("cpu")
+    gpu = torch.device(device).type != "cpu"
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         groups.setdefault(run.program, []).append(run)

@@ -163,9 +163,9 @@ def sweep(
     ]
     runs = list(dict.fromkeys(runs))
     folder = store.path if isinstance(store, Store) else store
-    place = str(available.device(device))
+    place = available.device(device)
     if executor is None:
-        executor = "processes" if place == "cpu" else "inline"
+        executor = "processes" if place.type == "cpu" else "inline"
     here = named_executor(executor, workers, folder, slurm)
     if here.pickles:
         _check_pickles(build)
@@ -179,7 +179,7 @@ def sweep(
         if missing and not dry_run:
             here.prepare()
         rates = _rates(build, missing, roles, inputs, at)
-        work = programs(build, wrapped, missing, rates, here.workers, hopeless, place)
+        work = programs(build, wrapped, missing, rates, here.workers, hopeless, str(place))
         if dry_run:
             return estimate(work, len(runs) - len(missing), here.workers)
         rows = {i: _row(r.spec, r.result, i) for i, r in known.items()}
