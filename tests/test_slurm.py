@@ -107,8 +107,13 @@ def test_an_interrupt_ends_the_jobs(tmp_path):
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt, daemon=True)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        list(jobs.run(leave_a_mark_and_stay, [str(marks)] * 3))
+    # Programs that nohup or a shell's & started ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            list(jobs.run(leave_a_mark_and_stay, [str(marks)] * 3))
+    finally:
+        signal.signal(signal.SIGINT, before)
     ended = [p for p in marks.iterdir() if not runs(int(p.name))]
     assert len(ended) == 2
