@@ -1,0 +1,191 @@
+"""Tests run in a copy of the repository, in a process forked from one that has loaded the libraries.
+
+Neither leadline nor a test is loaded before the fork, so each run sees the copy's files; loading torch,
+scipy and transformers again would take seconds a mutant.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import touching
+
+LIBRARIES = (
+    "numpy scipy.optimize scipy.stats scipy.special scipy.linalg sklearn.linear_model torch torch.func"
+    " plotly.graph_objects click rich.table rich.progress safetensors.torch psutil jinja2 pytest pandas"
+    " transformers hypothesis hypothesis.extra.numpy hypothesis.strategies _hypothesis_pytestplugin"
+)
+# A mutant may ask for any size.
+MEMORY = 8 << 30
+STARTING = 120.0
+"""Seconds that collecting tests may take."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: "passed", "failed" or "timeout"; by which test; what each test took."""
+
+    status: str
+    test: str = ""
+    seconds: dict[str, float] | None = None
+
+
+def load() -> None:
+    """What every run would load again."""
+    for name in LIBRARIES.split():
+        with suppress(ImportError):
+            importlib.import_module(name)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # pytest collects garbage several times a run; none of this is
+
+
+def copy_tree(root: Path, to: Path) -> None:
+    """The files that belong to the repository, with the changes not yet committed."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=root,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    for name in filter(None, listed.split("\0")):
+        if (root / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / name, to / name)
+
+
+_written = 0
+
+
+def write(path: Path, text: str) -> None:
+    """A source that no cached bytecode is taken for: that goes by whole seconds and length."""
+    global _written
+    _written += 1
+    path.write_text(text)
+    when = 1_000_000_000 + 10_000_000 * (os.getpid() % 50) + _written
+    os.utime(path, (when, when))
+
+
+def run(
+    tree: Path,
+    tests: Sequence[str],
+    limits: dict[str, float] | None = None,
+    measured: Path | None = None,
+    files: Sequence[str] = (),
+    whole: float = 1800.0,
+) -> Outcome:
+    """Run tests in their order, up to the first that fails.
+
+    Args:
+        tree: copy of the repository.
+        tests: node ids; all of ``files`` if there are none.
+        limits: seconds that each may take. whole: seconds for any other.
+        measured: file for what each test touched; every test is run then.
+    """
+    files = files or sorted({t.split("::")[0] for t in tests})
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            os.close(read)
+            code = _child(tree, list(tests), list(files), write, measured)
+        except BaseException as error:
+            print(repr(error), file=sys.stderr, flush=True)
+        finally:
+            os._exit(code)
+    os.close(write)
+    running, seconds, failed, buffer, status = "", {}, "", b"", "passed"
+    deadline = time.monotonic() + (STARTING if measured is None else whole)
+    try:
+        while True:
+            ready, _, _ = select.select([read], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                status = "timeout"
+                break
+            block = os.read(read, 65536)
+            if not block:
+                break
+            *whole_lines, buffer = (buffer + block).split(b"\n")
+            for line in whole_lines:
+                word, test, value = json.loads(line)
+                if word == "start":
+                    running = test
+                    deadline = time.monotonic() + (limits or {}).get(test, whole)
+                elif word == "end":
+                    seconds[test] = value
+                else:
+                    failed = failed or test
+    finally:
+        os.close(read)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child, signal.SIGKILL if status == "timeout" else signal.SIGTERM)
+        if status == "timeout":
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        _, ended = os.waitpid(child, 0)
+    if status == "timeout":
+        return Outcome(status, running, seconds)
+    code = os.waitstatus_to_exitcode(ended)
+    if code in (0, 5):  # 5: none of these tests exists any more
+        return Outcome("passed", "", seconds)
+    if code in (3, 4, 70) and not running:
+        raise RuntimeError(
+            f"the tests did not start ({code}): {(tree / 'trial.log').read_text()[-2000:]}"
+        )
+    return Outcome("failed", failed or running or "collection", seconds)
+
+
+def _child(tree: Path, tests: list[str], files: list[str], pipe: int, measured: Path | None) -> int:
+    os.setsid()
+    with suppress(OSError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # dies with its parent
+    if measured is None:
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    log = os.open(tree / "trial.log", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.chdir(tree)
+    os.environ["PYTHONPATH"] = str(tree / "src")
+    # Random tests draw the same examples every time.
+    os.environ["CI"] = "1"
+    here = str(Path(__file__).parent)
+    sys.path[:] = [str(tree / "src")] + [p for p in sys.path if p not in (here, "")]
+    for name in ("changes", "mutants", "touching", "trial", "choosing", "scores"):
+        sys.modules.pop(name, None)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    import pytest
+
+    watch = touching.Watch(tests, pipe, tree if measured else None)
+    arguments = [
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "_hypothesis_pytestplugin",
+        "--basetemp",
+        str(tree / "trial-tmp"),
+    ]
+    arguments += ["-W", "ignore::pytest.PytestAssertRewriteWarning", "--tb", "short"]
+    arguments += [] if measured else ["-x"]
+    code = int(pytest.main([*arguments, *files], plugins=[watch]))
+    if measured:
+        measured.write_text(json.dumps(watch.result()))
+    return code
