@@ -1,6 +1,7 @@
 """Activation functions by name, or any elementwise torch function, and their derivatives.
 
-relu and gelu carry no √2: use ``ResNet(gain=...)``, which multiplies W.
+relu and gelu carry no √2: use ``ResNet(gain=...)``, which multiplies W. What a function of the user's
+must be is looked at before it is used: ``leadline.probe``.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from leadline.errors import shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +37,34 @@ def activation(phi: str | Function) -> Function:
     return named[phi]
 
 
+def name(phi: str | Function) -> str:
+    """A printable name of φ."""
+    if isinstance(phi, str):
+        return phi
+    inner = getattr(phi, "func", None)  # functools.partial
+    if callable(inner):
+        return f"partial({name(inner)})"
+    return getattr(phi, "__name__", None) or shown(phi)
+
+
+def check_slope(phi: str | Function, h: Tensor, y: Tensor, slope: Tensor) -> None:
+    """Refuse a slope that is not finite where h and φ(h) are: no rate would mend it.
+
+    Raises:
+        ValueError: naming φ and the place.
+    """
+    if math.isfinite(float(slope.sum())):
+        return
+    wrong = ~slope.isfinite() & h.isfinite() & y.isfinite()
+    if wrong.any():
+        at, there = float(h[wrong][0]), float(slope[wrong][0])
+        raise ValueError(
+            f"activation={name(phi)} has the slope {there:g} at {at:.6g}, where its value is "
+            f"{float(y[wrong][0]):.6g}: give a function whose gradient is finite (torch.where has a "
+            "NaN gradient where the branch that it does not take has one)"
+        )
+
+
 def value_and_slope(phi: str | Function) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """A function h -> (φ(h), φ'(h)); φ' in closed form for the named, by autograd for others."""
     import torch
@@ -43,6 +74,7 @@ def value_and_slope(phi: str | Function) -> Callable[[Tensor], tuple[Tensor, Ten
             h = h.clone().detach().requires_grad_(True)
             y = activation(phi)(h)
             (slope,) = torch.autograd.grad(y.sum(), h)
+        check_slope(phi, h.detach(), y.detach(), slope)
         return y.detach(), slope
 
     def tanh(h: Tensor) -> tuple[Tensor, Tensor]:

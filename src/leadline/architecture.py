@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from leadline import activations
-from leadline.errors import check_choice, check_int, check_real
+from leadline.errors import check_bool, check_choice, check_int, check_real
 from leadline.parametrization import schemes
 
 if TYPE_CHECKING:
     import torch
+
+# Far beyond any network: what a product of a few of them still holds, in double precision.
+_LARGEST = 1e15
+# One block is no place for depth: every layer of it is visited for every step of an equation.
+_MOST_LAYERS = 1000
 
 
 @dataclass(frozen=True)
@@ -28,12 +33,13 @@ class ResNet:
 
     Args:
         activation: identity, relu, tanh, erf, gelu, silu, or an elementwise torch function, whose
-            derivative is taken by autograd. relu and gelu carry no √2.
-        block_layers: weight layers k in a residual block.
+            derivative is taken by autograd; it is called once on a probe. relu and gelu carry no √2.
+        block_layers: weight layers k in a residual block, 1 to 1000.
         skip: False is the plain deep network; ``horizon`` is then unused.
-        gain: multiplies every W in the forward pass (so gain √2 with relu is the same network as
-            the activation √2·relu).
-        horizon: T, the variance that the residual branches add in total under depth-mup.
+        gain: > 0, at most 1e15; multiplies every W in the forward pass (so gain √2 with relu is the
+            same network as the activation √2·relu).
+        horizon: T > 0, at most 1e15, the variance that the residual branches add in total under
+            depth-mup.
         scheme: how multipliers and rates depend on n and L; see ``leadline.parametrization``.
 
     Raises:
@@ -48,14 +54,21 @@ class ResNet:
     scheme: str = "auto"
 
     def __post_init__(self) -> None:
-        if not callable(self.activation):
-            check_choice("activation", self.activation, activations.NAMES)
-        check_int("block_layers", self.block_layers, 1)
-        if not isinstance(self.skip, bool):
-            raise TypeError(f"skip={self.skip!r} is not a bool: give True or False")
-        check_real("gain", self.gain, 0.0, open_minimum=True)
-        check_real("horizon", self.horizon, 0.0, open_minimum=True)
-        check_choice("scheme", self.scheme, schemes.NAMES)
+        def keep(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        if callable(self.activation) and not isinstance(self.activation, str):
+            from leadline import probe
+
+            probe.check(self.activation)
+        else:
+            names = activations.NAMES
+            keep("activation", check_choice("activation", self.activation, names))
+        keep("block_layers", check_int("block_layers", self.block_layers, 1, _MOST_LAYERS))
+        keep("skip", check_bool("skip", self.skip))
+        keep("gain", check_real("gain", self.gain, 0.0, _LARGEST, open_minimum=True))
+        keep("horizon", check_real("horizon", self.horizon, 0.0, _LARGEST, open_minimum=True))
+        keep("scheme", check_choice("scheme", self.scheme, schemes.NAMES))
 
     @property
     def table(self) -> schemes.Scheme:
@@ -65,8 +78,7 @@ class ResNet:
     @property
     def activation_name(self) -> str:
         """A printable name of φ."""
-        phi = self.activation
-        return phi if isinstance(phi, str) else getattr(phi, "__name__", repr(phi))
+        return activations.name(self.activation)
 
     def branch(self, depth: int) -> float:
         """Multiplier α_L of a residual branch (1 without skip connections)."""

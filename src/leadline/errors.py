@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import operator
 from collections.abc import Iterable
 from typing import Any
+
+# What NumPy and torch can count with.
+LARGEST = 2**63 - 1
 
 
 class MemoryBudgetError(MemoryError):
@@ -33,19 +37,54 @@ class CheckpointError(ValueError):
     """A checkpoint is damaged or belongs to another computation."""
 
 
-def check_int(name: str, value: Any, minimum: int) -> int:
-    """Return ``value`` as an int, or raise naming the argument."""
-    if isinstance(value, bool):
-        raise TypeError(f"{name}={value!r} is not an integer: give an integer >= {minimum}")
+def shown(value: Any, most: int = 80) -> str:
+    """``repr`` for a message: on one line, cut where it is long."""
     try:
-        result = operator.index(value)
-    except TypeError:
-        raise TypeError(
-            f"{name}={value!r} is not an integer: give an integer >= {minimum}"
-        ) from None
+        text = repr(value[: 2 * most]) if isinstance(value, str | bytes) else repr(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return cut(" ".join(text.split()), most)
+
+
+def cut(text: str, most: int = 80) -> str:
+    """The text, or its beginning where it is longer."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def scalar(value: Any) -> Any:
+    """What a NumPy scalar, or an array or tensor without axes, holds; anything else as it is."""
+    if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
+        try:
+            return value.item()
+        except Exception:
+            return value
+    return value
+
+
+def check_int(name: str, value: Any, minimum: int, maximum: int = LARGEST) -> int:
+    """Return ``value`` as an int in [minimum, maximum], or raise naming the argument."""
+    given = scalar(value)
+    wanted = f"give an integer >= {minimum}"
+    if maximum < LARGEST:
+        wanted += f" and <= {maximum}"
+    try:
+        if isinstance(given, bool) or getattr(given, "ndim", 0):
+            raise TypeError
+        result = operator.index(given)
+    except Exception:
+        raise TypeError(f"{name}={shown(value)} is not an integer: {wanted}") from None
     if result < minimum:
-        raise ValueError(f"{name}={value!r} is too small: give an integer >= {minimum}")
+        raise ValueError(f"{name}={_digits(result)} is too small: {wanted}")
+    if result > maximum:
+        wanted += " and < 2**63" if maximum == LARGEST else ""
+        raise ValueError(f"{name}={_digits(result)} is too large: {wanted}")
     return result
+
+
+def _digits(value: int) -> str:
+    """Python refuses to print integers of thousands of digits."""
+    bits = value.bit_length()
+    return str(value) if bits < 200 else f"{'-' if value < 0 else ''}<an integer of {bits} bits>"
 
 
 def check_real(
@@ -55,28 +94,71 @@ def check_real(
     maximum: float = math.inf,
     *,
     open_minimum: bool = False,
+    open_maximum: bool = False,
 ) -> float:
-    """Return ``value`` as a finite float in [minimum, maximum], or raise naming the argument."""
-    if isinstance(value, bool | str):
-        raise TypeError(f"{name}={value!r} is not a number: give a finite number")
+    """Return ``value`` as a finite float between the ends, or raise naming the argument."""
+    given = scalar(value)
     try:
-        result = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}={value!r} is not a number: give a finite number") from None
-    bound = f"{'>' if open_minimum else '>='} {minimum:g}" if minimum > -math.inf else "finite"
+        if isinstance(given, bool | str | bytes | bytearray) or getattr(given, "ndim", 0):
+            raise TypeError
+        result = float(given) + 0.0  # -0.0 is 0
+    except OverflowError:
+        result = math.inf
+    except Exception:
+        raise TypeError(f"{name}={shown(value)} is not a number: give a finite number") from None
+    ends = []
+    if minimum > -math.inf:
+        ends.append(f"{'>' if open_minimum else '>='} {minimum:g}")
     if maximum < math.inf:
-        bound += f" and <= {maximum:g}"
+        ends.append(f"{'<' if open_maximum else '<='} {maximum:g}")
     low = result <= minimum if open_minimum else result < minimum
-    if not math.isfinite(result) or low or result > maximum:
-        raise ValueError(f"{name}={value!r} is out of range: give a number {bound}")
+    high = result >= maximum if open_maximum else result > maximum
+    if not math.isfinite(result) or low or high:
+        text = _digits(given) if isinstance(given, int) else shown(given)
+        wanted = " ".join(["a finite number", " and ".join(ends)]).strip()
+        raise ValueError(f"{name}={text} is out of range: give {wanted}")
     return result
+
+
+def check_bool(name: str, value: Any) -> bool:
+    """Return ``value`` as a bool, or raise naming the argument."""
+    given = scalar(value)
+    if not isinstance(given, bool):
+        raise TypeError(f"{name}={shown(value)} is not a bool: give True or False")
+    return given
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     """Return ``value`` if it is one of ``choices``, or raise naming the nearest valid one."""
     options = list(choices)
-    if value in options:
-        return value
-    near = difflib.get_close_matches(str(value), options, n=1, cutoff=0.0)
+    given = scalar(value)
+    if isinstance(given, str) and given in options:
+        return str(given)
+    near: list[str] = []
+    if isinstance(given, str):
+        near = difflib.get_close_matches(given[:100], options, n=1, cutoff=0.0)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ValueError(f"{name}={value!r} is unknown: {hint}choose from {', '.join(options)}")
+    raise ValueError(f"{name}={shown(value)} is unknown: {hint}choose from {', '.join(options)}")
+
+
+def check_type(name: str, value: Any, kind: type, remedy: str = "") -> None:
+    """Refuse what is no instance of ``kind``."""
+    if not isinstance(value, kind):
+        remedy = remedy or f"give leadline.{kind.__name__}(...)"
+        raise TypeError(f"{name}={shown(value)} is not a {kind.__name__}: {remedy}")
+
+
+def check_list(name: str, value: Any, most: int, *, what: str = "values") -> list[Any]:
+    """The items of a sequence, array or tensor, at least one and at most ``most``."""
+    if (
+        isinstance(value, str | bytes)
+        or not hasattr(value, "__iter__")
+        or getattr(value, "ndim", 1) == 0
+    ):
+        raise TypeError(f"{name}={shown(value)} is not a sequence: give one or more {what}")
+    items = list(itertools.islice(iter(value), most + 1))
+    if not items:
+        raise ValueError(f"{name}={shown(value)} is empty: give one or more {what}")
+    if len(items) > most:
+        raise ValueError(f"{name} has more than {most} {what}: give at most so many")
+    return items

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from leadline.errors import check_choice, check_int, check_real
+from leadline.errors import check_bool, check_choice, check_int, check_list, check_real, shown
 
 ROLES = ("input", "hidden", "readout")
 
 # Entropy words that keep the batch order apart from the weights' streams of the same seed.
 _BATCH_ORDER = 0x6261746368
+# Beyond this every training diverges in its first step, in any precision.
+_LARGEST_RATE = 1e30
+# Steps at which a schedule is looked at before work, and the longest one that is a list.
+_LOOKS, _LONGEST = 1000, 10_000_000
 
 
 @dataclass(frozen=True)
@@ -20,12 +25,13 @@ class SGD:
     """Stochastic gradient descent at rate η; every width and depth factor comes from the scheme.
 
     Args:
-        lr: η > 0 (the actual rate of a weight is η·n^q·c(L), see ``parametrization.schemes``).
+        lr: η > 0, at most 1e30 (the actual rate of a weight is η·n^q·c(L), see
+            ``parametrization.schemes``).
         steps: number of steps K ≥ 0; 0 is initialization only.
         batch_size: B; None is the full batch. More than the problem's samples is refused.
         momentum: μ in [0, 1), PyTorch's: buffer ← μ·buffer + gradient, W ← W − lr·buffer.
-        weight_decay: λ ≥ 0; every trained weight is multiplied by 1 − ηλ a step at any n and L
-            (with momentum, the decay passes through the buffer as in PyTorch).
+        weight_decay: λ ≥ 0, at most 1e30; every trained weight is multiplied by 1 − ηλ a step at any
+            n and L (with momentum, the decay passes through the buffer as in PyTorch).
         train: which weights learn: any of "input" (U), "hidden" (all W), "readout" (v).
         center: project v(0) off the span of the training h_L, so that the training outputs start
             at 0 (test outputs are not zeroed).
@@ -46,39 +52,54 @@ class SGD:
     schedule: Callable[[int], float] | Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        check_real("lr", self.lr, 0.0, open_minimum=True)
-        check_int("steps", self.steps, 0)
+        def keep(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        keep("lr", check_real("lr", self.lr, 0.0, _LARGEST_RATE, open_minimum=True))
+        keep("steps", check_int("steps", self.steps, 0))
         if self.batch_size is not None:
-            check_int("batch_size", self.batch_size, 1)
-        check_real("momentum", self.momentum, 0.0, 1.0)
-        if self.momentum == 1.0:
-            raise ValueError("momentum=1.0 is out of range: give a number >= 0 and < 1")
-        check_real("weight_decay", self.weight_decay, 0.0)
-        names = (self.train,) if isinstance(self.train, str) else tuple(self.train)
-        if not names:
-            raise ValueError(f"train={self.train!r} is empty: name one or more of {ROLES}")
-        for name in names:
-            check_choice("train", name, ROLES)
-        object.__setattr__(self, "train", tuple(r for r in ROLES if r in names))
-        if not isinstance(self.center, bool):
-            raise TypeError(f"center={self.center!r} is not a bool: give True or False")
-        if self.schedule is not None and not callable(self.schedule):
-            values = tuple(float(m) for m in self.schedule)
-            if len(values) < self.steps:
-                raise ValueError(
-                    f"schedule has {len(values)} multipliers, steps={self.steps}: give one a step"
-                )
-            object.__setattr__(self, "schedule", values)
-        for step in range(self.steps):
-            check_real(f"schedule at step {step}", self.multiplier(step), 0.0)
+            keep("batch_size", check_int("batch_size", self.batch_size, 1))
+        keep("momentum", check_real("momentum", self.momentum, 0.0, 1.0, open_maximum=True))
+        keep("weight_decay", check_real("weight_decay", self.weight_decay, 0.0, _LARGEST_RATE))
+        names = (self.train,) if isinstance(self.train, str) else self.train
+        names = check_list("train", names, 100, what=f"of {', '.join(ROLES)}")
+        chosen = {check_choice("train", name, ROLES) for name in names}
+        keep("train", tuple(role for role in ROLES if role in chosen))
+        keep("center", check_bool("center", self.center))
+        if self.schedule is None:
+            return
+        if not callable(self.schedule):
+            keep("schedule", self._listed(self.schedule))
+        # Looked at before any work: all of a short training, and the ends and a sample of a long one.
+        for step in np.unique(np.linspace(0, max(self.steps - 1, 0), min(self.steps, _LOOKS))):
+            self.multiplier(int(step))
+
+    def _listed(self, schedule: Sequence[float]) -> tuple[float, ...]:
+        values = check_list("schedule", schedule, _LONGEST, what="multipliers")
+        if len(values) < self.steps:
+            raise ValueError(
+                f"schedule has {len(values)} multipliers, steps={self.steps}: give one a step"
+            )
+        return tuple(check_real(f"schedule at step {k}", m, 0.0) for k, m in enumerate(values))
 
     def multiplier(self, step: int) -> float:
-        """The schedule's multiplier of lr at a step."""
+        """The schedule's multiplier of lr at a step.
+
+        Raises:
+            ValueError, TypeError: the schedule fails there, or gives no finite number >= 0.
+        """
         if self.schedule is None:
             return 1.0
-        if isinstance(self.schedule, Sequence):
+        if not callable(self.schedule):
             return self.schedule[step]
-        return float(self.schedule(step))
+        try:
+            value = self.schedule(step)
+        except Exception as e:
+            raise ValueError(
+                f"schedule={shown(self.schedule)} fails at step {step} with {type(e).__name__}: "
+                f"{e}; give a function of the step, from 0 to steps - 1"
+            ) from e
+        return check_real(f"schedule at step {step}", value, 0.0)
 
     def check(self, samples: int) -> None:
         """Refuse a batch larger than the problem."""
@@ -88,22 +109,40 @@ class SGD:
                 f"give at most {samples}, or None for the full batch"
             )
 
-    def batches(self, samples: int, seed: int) -> Iterator[np.ndarray]:
+    def batches(self, samples: int, seed: int) -> Batches:
         """Indices of every step's batch: reshuffled epochs, the last partial batch kept.
 
         The order depends on ``seed`` alone: it is the same for every run, width, depth and solver.
         """
         size = samples if self.batch_size is None else self.batch_size
-        if size >= samples:
-            for _ in range(self.steps):
-                yield np.arange(samples)
-            return
-        rng = np.random.default_rng([_BATCH_ORDER, seed])
-        step = 0
-        while True:
-            order = rng.permutation(samples)
-            for start in range(0, samples, size):
-                if step == self.steps:
-                    return
-                yield order[start : start + size]
-                step += 1
+        return Batches(samples, min(size, samples), self.steps, seed)
+
+
+class Batches(Sequence[np.ndarray]):
+    """The batches of a training, made when asked for: one epoch's order is held at a time.
+
+    Going on costs an epoch's order an epoch; going back starts again at the first.
+    """
+
+    def __init__(self, samples: int, size: int, steps: int, seed: int) -> None:
+        self._samples, self._size, self._steps, self._seed = samples, size, steps, seed
+        self._each = -(-samples // size)
+        self._epoch, self._order = -1, np.arange(samples)
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, step: Any) -> Any:
+        if isinstance(step, slice):
+            return [self[k] for k in range(*step.indices(self._steps))]
+        if not -self._steps <= step < self._steps:
+            raise IndexError(step)
+        if self._size == self._samples:
+            return self._order
+        epoch, at = divmod(step % self._steps, self._each)
+        if epoch < self._epoch or self._epoch < 0:
+            self._rng, self._epoch = np.random.default_rng([_BATCH_ORDER, self._seed]), -1
+        while self._epoch < epoch:
+            self._order = self._rng.permutation(self._samples)
+            self._epoch += 1
+        return self._order[at * self._size : (at + 1) * self._size]

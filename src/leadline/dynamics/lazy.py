@@ -22,7 +22,7 @@ import numpy as np
 from leadline.describe import describe
 from leadline.dynamics.kernels import InitialKernels, input_kernels
 from leadline.errors import check_int
-from leadline.measure.record import Record, assemble
+from leadline.measure.record import Record, assemble, check_task
 from leadline.problems.losses import chi, loss_value
 from leadline.trajectory import Trajectory, has_diverged, versions
 
@@ -67,10 +67,11 @@ def lazy(
         ValueError, TypeError: naming the argument, its value and the remedy.
     """
     started = time.perf_counter()
+    check_task(problem, network, sgd)
+    depth = None if depth is None else check_int("depth", depth, 1)
     count, seed = check_int("seeds", seeds, 1), check_int("seed", seed, 0)
     every = check_int("record_every", record_every, 1)
     samples = len(problem.x)
-    sgd.check(samples)
     random = network.table.readout > -1  # f_0 does not vanish with width
     if random and sgd.weight_decay and sgd.train != ("readout",):
         raise ValueError(

@@ -20,7 +20,7 @@ from leadline.dynamics.run import VARIANCE_REDUCTIONS, Run
 from leadline.dynamics.shards import Shards
 from leadline.errors import MemoryBudgetError, check_choice, check_int, check_real
 from leadline.measure.observation import Measure, numbers
-from leadline.measure.record import Record, assemble
+from leadline.measure.record import Record, assemble, check_task
 from leadline.problems.losses import chi, loss_value
 from leadline.recipe import SGD
 from leadline.trajectory import Trajectory, has_diverged, versions
@@ -100,6 +100,12 @@ def solve(
             budget ends later; the checkpoint it names resumes with a larger budget.
         LostProcessError: another process of the group ended, or does not answer.
     """
+    check_task(problem, network, sgd, measure)
+    width, depth = check_int("width", width, 1), check_int("depth", depth, 1)
+    seeds, seed = check_int("seeds", seeds, 1), check_int("seed", seed, 0)
+    tol = check_real("tol", tol, 0.0, 1.0, open_maximum=True)
+    record_every = check_int("record_every", record_every, 1)
+    checkpoint_every = check_real("checkpoint_every", checkpoint_every, 0.0)
     where = check_arguments(
         sgd,
         problem,
@@ -117,10 +123,6 @@ def solve(
         spill,
     )
     shards = where.shards
-    check_int("record_every", record_every, 1)
-    check_real("checkpoint_every", checkpoint_every, 0.0)
-    if measure is not None and not isinstance(measure, Measure):
-        raise TypeError(f"measure={measure!r} is not a Measure: give leadline.Measure(...) or None")
     budget = memories.budget(memory, where.device, shards)
     plan = memories.predict(
         problem,
@@ -225,7 +227,8 @@ class Training:
         self.x, self.y = tensor(problem.x), tensor(problem.y)
         self.x_test = None if problem.x_test is None else tensor(problem.x_test)
         self.record = record
-        self.batches = list(sgd.batches(problem.samples, seed))
+        self.batches = sgd.batches(problem.samples, seed)
+        self.measured = () if measure is None else frozenset(measure.at(sgd.steps))
         self.full = sgd.batch_size is None or sgd.batch_size >= problem.samples
         self.k = 0
         self.done = False
@@ -251,7 +254,7 @@ class Training:
         if self.record.due(k) and not self._observe(k, None if done is None else done.outputs):
             self.done = True
             return
-        if self.measure is not None and k in self.measure.at(sgd.steps):
+        if self.measure is not None and k in self.measured:
             shot = run.snapshot(self.x, self.measure)
             self.record.measure(k, numbers(self.measure, shot, lambda h: run.phi(h)[0]))
         if batch is None:
@@ -293,18 +296,10 @@ def check_arguments(
     spill: str | os.PathLike[str] | None = None,
 ) -> Settings:
     """Refuse bad arguments before any work."""
-    check_int("width", width, 1)
-    check_int("depth", depth, 1)
     check_choice("coupling", coupling, COUPLINGS)
-    check_int("seeds", seeds, 1)
-    check_int("seed", seed, 0)
-    check_real("tol", tol, 0.0, 1.0)
-    if tol == 1.0:
-        raise ValueError("tol=1.0 is out of range: give a number >= 0 and < 1")
     check_choice("variance_reduction", variance_reduction, VARIANCE_REDUCTIONS)
     name = str(dtype).removeprefix("torch.")
     check_choice("dtype", name, DTYPES)
-    sgd.check(problem.samples)
     if sgd.center and 4 * problem.samples > width:
         raise ValueError(
             f"center=True with {problem.samples} samples needs width >= {4 * problem.samples}, "

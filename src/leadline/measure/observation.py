@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leadline.errors import check_choice, check_int, check_real
+from leadline.errors import LARGEST, check_choice, check_int, check_list, check_real
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_MOST = 100_000
 
 QUANTITIES = (
     "feature_kernel",
@@ -40,15 +42,17 @@ class Measure:
 
     def __post_init__(self) -> None:
         names = (self.quantities,) if isinstance(self.quantities, str) else self.quantities
-        for name in names:
-            check_choice("quantities", name, QUANTITIES)
-        object.__setattr__(self, "quantities", tuple(names))
-        if not self.times:
-            raise ValueError("times=() is empty: give depth times in [0, 1]")
-        times = tuple(check_real("times", t, 0.0, 1.0) for t in self.times)
+        if names != ():
+            names = check_list("quantities", names, 100, what="quantities")
+        names = tuple(check_choice("quantities", name, QUANTITIES) for name in names)
+        object.__setattr__(self, "quantities", names)
+        times = check_list("times", self.times, _MOST, what="depth times in [0, 1]")
+        times = tuple(check_real("times", t, 0.0, 1.0) for t in times)
         object.__setattr__(self, "times", times)
-        object.__setattr__(self, "steps", tuple(self.steps))
-        check_int("particles", self.particles, 0)
+        steps = check_list("steps", self.steps, _MOST, what="training steps, such as (0, -1)")
+        steps = tuple(check_int("steps", k, -LARGEST) for k in steps)
+        object.__setattr__(self, "steps", steps)
+        object.__setattr__(self, "particles", check_int("particles", self.particles, 0))
 
     def at(self, total: int) -> tuple[int, ...]:
         """The steps asked for, of a training of ``total`` steps, sorted."""

@@ -4,24 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from leadline.architecture import ResNet
+from leadline.errors import check_type
 from leadline.measure.observation import Measure
+from leadline.problems import Problem
 from leadline.problems.losses import accuracy, loss_value
+from leadline.recipe import SGD
 from leadline.trajectory import Trajectory, has_diverged
-
-if TYPE_CHECKING:
-    from leadline.problems import Problem
-    from leadline.recipe import SGD
 
 
 def recorded_steps(steps: int, every: int) -> np.ndarray:
     """0, every, 2·every, … and always the last."""
-    return np.unique([*range(0, steps + 1, every), steps])
+    out = np.arange(0, steps + 1, every)
+    return out if out[-1] == steps else np.append(out, steps)
+
+
+def check_task(problem: Any, network: Any, sgd: Any, measure: Any = None) -> None:
+    """Refuse what every solver is given, where it is of another type.
+
+    Raises:
+        TypeError: naming the argument.
+        ValueError: a measured step that the training does not have, a batch larger than the problem.
+    """
+    check_type("problem", problem, Problem, "give leadline.digits(...), arrays(...) or another")
+    check_type("network", network, ResNet)
+    check_type("sgd", sgd, SGD)
+    sgd.check(problem.samples)
+    if measure is not None:
+        check_type("measure", measure, Measure, "give leadline.Measure(...) or None")
+        measure.at(sgd.steps)
 
 
 @dataclass
@@ -29,6 +46,7 @@ class Record:
     """One seed's records: arrays over the recorded steps, NaN where nothing was recorded."""
 
     steps: np.ndarray
+    every: int
     loss: str
     y: Tensor
     labels: Tensor | None
@@ -44,8 +62,6 @@ class Record:
     def empty(cls, problem: Problem, sgd: SGD, every: int, measure: Measure | None) -> Record:
         """Nothing recorded yet."""
         steps = recorded_steps(sgd.steps, every)
-        if measure is not None:
-            measure.at(sgd.steps)
 
         def tensor(x: np.ndarray | None) -> Tensor | None:
             return None if x is None else torch.tensor(x)
@@ -53,6 +69,7 @@ class Record:
         y = torch.tensor(problem.y)
         out = cls(
             steps,
+            every,
             problem.loss,
             y,
             tensor(problem.labels),
@@ -74,11 +91,11 @@ class Record:
 
     def due(self, k: int) -> bool:
         """Whether step k is to be recorded."""
-        return k in self.steps
+        return k % self.every == 0 or k == self.steps[-1]
 
     def observe(self, k: int, outputs: Tensor, test: Tensor | None) -> bool:
         """Record outputs (P, C) at step k; False, and nothing kept, if training has diverged."""
-        r = int(np.searchsorted(self.steps, k))
+        r = -(-k // self.every)
         f = outputs.detach().cpu().double()
         value = float(loss_value(self.loss, f, self.y))
         first = self.arrays["train_loss"][0] if r else value

@@ -86,7 +86,7 @@ def run(job: Job, runs: range, records: Sequence[Record]) -> float:
         before = _alive(records)
         losses = outputs = None
         if step < job.sgd.steps:
-            rows = None if job.full_batch else torch.from_numpy(next(order)).to(job.device)
+            rows = None if job.full_batch else torch.from_numpy(order[step]).to(job.device)
             outputs = forward(job.network, weights, job.x if rows is None else job.x[rows])
             losses = loss_value(job.loss, outputs, job.y if rows is None else job.y[rows])
             outputs = outputs.detach() if rows is None else None

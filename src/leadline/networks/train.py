@@ -14,7 +14,7 @@ from leadline.architecture import ResNet
 from leadline.describe import describe
 from leadline.errors import MemoryBudgetError, check_choice, check_int, check_real
 from leadline.measure.observation import Measure
-from leadline.measure.record import Record, assemble
+from leadline.measure.record import Record, assemble, check_task
 from leadline.networks.draw import count_entries
 from leadline.networks.loop import Job, run
 from leadline.recipe import SGD
@@ -78,22 +78,15 @@ def train(
         MemoryError: if not even one run fits, before any work.
     """
     started = time.perf_counter()
+    check_task(problem, network, sgd, measure)
     n, L = check_int("width", width, 1), check_int("depth", depth, 1)
     check_choice("coupling", coupling, COUPLINGS)
     S, seed = check_int("seeds", seeds, 1), check_int("seed", seed, 0)
     every = check_int("record_every", record_every, 1)
-    for name, value, cls in (("network", network, ResNet), ("sgd", sgd, SGD)):
-        if not isinstance(value, cls):
-            raise TypeError(
-                f"{name}={value!r} is not a {cls.__name__}: give leadline.{cls.__name__}"
-            )
-    if measure is not None and not isinstance(measure, Measure):
-        raise TypeError(f"measure={measure!r} is not a Measure: give leadline.Measure(...) or None")
     kind = _dtype(dtype)
     place = available.device(device)
     P, d = problem.x.shape
     C = problem.y.shape[1]
-    sgd.check(P)
     if sgd.center and n < 4 * P:
         raise ValueError(
             f"center=True with P={P} samples needs a width of at least 4·P={4 * P}, not n={n}: "

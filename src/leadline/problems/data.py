@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from leadline.errors import check_choice
+from leadline.errors import check_bool, check_choice
 from leadline.problems.losses import NAMES
 from leadline.problems.problem import Problem, check_finite, encode
 
@@ -44,13 +44,6 @@ def are_labels(y: np.ndarray, loss: str, classes: Any = None) -> bool:
     return (
         loss == "cross_entropy" or classes is not None or (y.ndim == 1 and y.dtype.kind in "biuUS")
     )
-
-
-def check_bool(name: str, value: Any) -> bool:
-    """Return ``value`` as a bool, or raise naming the argument."""
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}={value!r} is not a bool: give True or False")
-    return bool(value)
 
 
 def _inputs(name: str, value: Any) -> np.ndarray:
