@@ -19,7 +19,7 @@ from leadline.claims import (
     stronger,
 )
 from leadline.claims.intervals import Estimate, exponent, jackknife, mean
-from leadline.claims.verdict import above, below, every, inside
+from leadline.claims.verdict import above, below, every, inside, verdict
 
 QUIET, LOUD = 0.01, 1.5
 """Relative noise of a seed: far below what the rules ask for, and far above."""
@@ -78,6 +78,12 @@ def test_words():
     ]
     assert [above(e, 0.3), above(e, 0.5), above(e, 0.7)] == ["holds", "undecided", "fails"]
     assert [below(e, 0.7), below(e, 0.5), below(e, 0.3)] == ["holds", "undecided", "fails"]
+    # An end that lies on a bound: within it, neither above nor below it, and not outside.
+    assert above(e, 0.4) == below(e, 0.6) == "undecided"
+    assert inside(e, 0.6, 1) == inside(e, 0, 0.4) == "undecided"
+    assert above(e, 0.6) == below(e, 0.4) == "fails"
+    said = [verdict(word, "", e, "").words for word in ("holds", "fails", "undecided")]
+    assert said == ["holds", "fails", "not decided at this size"]
     assert every(["holds", "undecided"]) == "undecided"
     assert every(["holds", "undecided", "fails"]) == "fails"
 

@@ -15,25 +15,23 @@ SOURCE = '''"""A toy."""
 LIMIT = 3
 
 
-def clipped(x: int, most: int = LIMIT) -> int:
+def clipped(x: int) -> int:
     """At most so much."""
-    if x > most:
-        return most
+    if x > LIMIT:
+        return LIMIT
     return x
 
 
-def waits(n: int) -> int:
+def waits(n: list) -> list:
     while n:
-        n -= 1
+        n.pop()
     return n
 
 
 def untested(x: int) -> int:
-    return x + 1
+    return x
 '''
 TESTS = """
-from functools import cache
-
 import pytest
 
 from leadline.toy import clipped, waits
@@ -53,7 +51,7 @@ def test_other():
 
 
 def test_waits():
-    assert waits(3) == 0
+    assert waits([3]) == []
 
 
 def test_fails_anyway():
@@ -195,12 +193,12 @@ runpy.run_path({str(FOLDER)!r}, run_name="__main__")
     for row in tool("scores").Results(cache, "toy").rows.values():
         statuses[row["function"], row["before"], row["after"]] = row["status"]
         assert "fails_anyway" not in row["killer"]
-    assert statuses["clipped", "x > most", "(x <= most)"] == "killed"
-    assert statuses["clipped", "x > most", "(x >= most)"] == "survived"
+    assert statuses["clipped", "x > LIMIT", "(x <= LIMIT)"] == "killed"
+    assert statuses["clipped", "x > LIMIT", "(x >= LIMIT)"] == "survived"
     assert statuses["", "3", "(4)"] == "killed"
-    assert statuses["waits", "n -= 1", "pass"] == "timeout"
-    assert statuses["untested", "return x + 1", "return None"] == "untouched"
-    assert "(x >= most)" in first.stdout
+    assert statuses["waits", "n.pop()", "pass"] == "timeout"
+    assert statuses["untested", "return x", "return None"] == "untouched"
+    assert "(x >= LIMIT)" in first.stdout
     again = run()
     assert again.stdout == first.stdout
     assert "killed" not in again.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mutants import Mutant
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 KILLED = ("killed", "timeout")
 
@@ -82,8 +82,8 @@ def is_equivalent(mutant: Mutant, entries: Iterable[Mapping[str, Any]]) -> bool:
 
 def interval(killed: int, count: int) -> tuple[float, float]:
     """95 % Clopper-Pearson interval of a share."""
-    low = beta.ppf(0.025, killed, count - killed + 1) if killed else 0.0
-    high = beta.ppf(0.975, killed + 1, count - killed) if killed < count else 1.0
+    low = betaincinv(killed, count - killed + 1, 0.025) if killed else 0.0
+    high = betaincinv(killed + 1, count - killed, 0.975) if killed < count else 1.0
     return float(low), float(high)
 
 

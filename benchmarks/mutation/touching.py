@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import resource
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +16,25 @@ import pytest
 IMPORTED = "import"
 
 
+def processor() -> float:
+    """Seconds of this process and of those that it waited for."""
+    return sum(os.times()[:4])
+
+
 class Watch:
     """A pytest plugin: keeps and orders the tests asked for, tells the parent, measures lines.
 
     What a fixture shared by several tests runs is counted for each test that uses it.
 
     Args:
-        tests: node ids in order; empty is all.
+        tests: node ids in order, with the processor seconds that each may take; empty is all.
         pipe: where one line is written a test that starts, ends or fails.
         measured: copy of the repository whose lines are measured; None is none.
     """
 
-    def __init__(self, tests: list[str], pipe: int, measured: Path | None) -> None:
+    def __init__(self, tests: Mapping[str, float], pipe: int, measured: Path | None) -> None:
         self._order = {t: i for i, t in enumerate(tests)}
+        self._limits = tests
         self._pipe, self._root = pipe, measured
         self._uses: dict[str, list[str]] = {}
         self._seconds: dict[str, float] = {}
@@ -60,11 +68,15 @@ class Watch:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: Any) -> None:
         self._tell("start", item.nodeid)
-        self._seconds[item.nodeid] = time.monotonic()
+        self._seconds[item.nodeid] = processor()
+        if item.nodeid in self._limits:
+            # Processor time, not the clock's: other work on the machine kills no mutant.
+            last = math.ceil(time.process_time() + self._limits[item.nodeid])
+            resource.setrlimit(resource.RLIMIT_CPU, (last, resource.RLIM_INFINITY))
         self._context(item.nodeid)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        self._seconds[nodeid] = took = time.monotonic() - self._seconds[nodeid]
+        self._seconds[nodeid] = took = processor() - self._seconds[nodeid]
         self._tell("end", nodeid, took)
 
     def _context(self, name: str) -> None:
