@@ -12,6 +12,7 @@ import leadline
 ROOT = Path(leadline.__file__).parent
 LAYERS = [
     {"errors", "_version", "available"},
+    {"disk"},
     {"problems", "activations", "parametrization"},
     {"probe"},
     {"architecture", "recipe", "tracing"},

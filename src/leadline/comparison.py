@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from leadline.describe import describe
+from leadline.disk.write import write_atomic
 from leadline.dynamics.extrapolation import Limit, check_has_limit, limit
 from leadline.dynamics.kernels import check_limit
 from leadline.dynamics.lazy import lazy
@@ -20,7 +21,7 @@ from leadline.dynamics.solver import COUPLINGS, solve
 from leadline.errors import check_choice, check_int, check_real
 from leadline.networks.train import train
 from leadline.problems.losses import accuracy
-from leadline.trajectory import Trajectory, versions, write_atomic
+from leadline.trajectory import Trajectory, versions
 
 if TYPE_CHECKING:
     import plotly.graph_objects

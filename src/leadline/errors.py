@@ -37,6 +37,22 @@ class CheckpointError(ValueError):
     """A checkpoint is damaged or belongs to another computation."""
 
 
+class WriteError(OSError):
+    """A file cannot be written: the message names the argument, the reason and the remedy.
+
+    Attributes:
+        errno: the system's number of the reason.
+    """
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.errno = code
+
+
+class UnwrittenWarning(UserWarning):
+    """Something could not be written; the work goes on, and its result is returned."""
+
+
 def shown(value: Any, most: int = 80) -> str:
     """``repr`` for a message: on one line, cut where it is long."""
     try:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leadline.disk import sealed
+from leadline.disk.write import write_atomic
+
 if TYPE_CHECKING:
     import pandas
 
-FORMAT = 1
+FORMAT = 2
 _ARRAYS = (
     "steps",
     "train_loss",
@@ -168,35 +170,75 @@ class Trajectory:
         return out
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write safetensors with a JSON header; the file appears whole or not at all."""
-        from safetensors.numpy import save
+        """Write safetensors with a JSON header and a checksum; the file appears whole or not at all.
 
+        Raises:
+            WriteError: naming path, reason and remedy.
+        """
         arrays = {n: getattr(self, n) for n in _ARRAYS if getattr(self, n) is not None}
-        arrays |= {f"measures/{k}": v for k, v in self.measures.items()}
-        arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
-        header = {"leadline": json.dumps({"format": FORMAT, "info": dict(self.info)})}
-        return write_atomic(path, save(arrays, metadata=header))
+        arrays |= {f"measures/{k}": np.asarray(v) for k, v in self.measures.items()}
+        plain = [sealed.of_numpy(k, v) for k, v in arrays.items()]
+        header = {"format": FORMAT, "kind": "trajectory", "info": dict(self.info)}
+        return write_atomic(path, lambda file: sealed.write(file, plain, header))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Trajectory:
-        """Read what ``save`` wrote.
+        """Read what ``save`` wrote, and nothing else.
 
         Raises:
-            OSError: if the file is missing, truncated or of another format.
+            OSError: if the file is missing, damaged or of another format.
         """
-        from safetensors import SafetensorError, safe_open
-
-        target = Path(path)
-        if not target.is_file():
-            raise FileNotFoundError(f"path={str(path)!r} does not exist: give a saved trajectory")
+        shown = f"path={os.fspath(path)!r}"
         try:
-            with safe_open(target, framework="numpy") as f:
-                header = json.loads((f.metadata() or {})["leadline"])
-                arrays = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118
-        except (SafetensorError, KeyError, ValueError) as e:
-            raise OSError(f"path={str(path)!r} is not a whole saved trajectory: {e}") from None
-        measures = {k[9:]: arrays.pop(k) for k in list(arrays) if k.startswith("measures/")}
-        return cls(**arrays, measures=measures, info=header["info"])
+            header, arrays = sealed.arrays(path)
+            if header.get("kind") != "trajectory" or header["format"] != FORMAT:
+                raise ValueError(f"it is {header.get('kind', 'something else')!r}")
+            measures = {k[9:]: arrays.pop(k) for k in list(arrays) if k.startswith("measures/")}
+            _check_arrays(arrays, measures)
+            return cls(**arrays, measures=measures, info=dict(header["info"]))
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{shown} does not exist: give a saved trajectory") from None
+        except (KeyError, ValueError, TypeError, AttributeError) as e:
+            why = f"it lacks {e}" if isinstance(e, KeyError) else str(e)
+            raise OSError(
+                f"{shown} is not a whole saved trajectory: {why}; run it again, or give what save "
+                "wrote"
+            ) from None
+        except OSError as e:
+            raise OSError(
+                f"{shown} cannot be read: {e.strerror}; give a saved trajectory"
+            ) from None
+
+
+def _check_arrays(arrays: Mapping[str, np.ndarray], measures: Mapping[str, np.ndarray]) -> None:
+    """Refuse arrays whose names, types or shapes are not a trajectory's."""
+    unknown = sorted(set(arrays) - set(_ARRAYS))
+    if unknown:
+        raise ValueError(f"a trajectory has no {unknown[0]!r}")
+    steps, loss = arrays["steps"], arrays["train_loss"]
+    if loss.ndim != 2 or steps.shape != loss.shape[1:]:
+        raise ValueError(f"train_loss has shape {loss.shape}, steps has {steps.shape}")
+    seeds, recorded = loss.shape
+    times, measured = (arrays.get(n, np.zeros(0)) for n in ("times", "measured_steps"))
+    for name, x in {**arrays, **measures}.items():
+        whole = name in ("steps", "diverged", "measured_steps")
+        if x.dtype.kind not in ("iu" if whole else "f"):
+            raise ValueError(f"{name} has type {x.dtype}")
+        if name in measures:
+            right = x.shape[:2] == (seeds, len(measured)) and x.ndim >= 4
+        elif name == "diverged":
+            right = x.shape == (seeds,)
+        elif name in ("steps", "times", "measured_steps"):
+            right = x.ndim == 1
+        else:
+            right = x.shape[:2] == (seeds, recorded)
+            right &= x.ndim == (4 if name.endswith("outputs") else 2)
+        if not right:
+            raise ValueError(f"{name} has shape {x.shape}, with {seeds} seeds, {recorded} steps")
+    if "train_outputs" not in arrays:
+        raise KeyError("train_outputs")
+    if len(times) == 0 and any(m.ndim > 4 for m in measures.values()):
+        raise KeyError("times")
 
 
 def jsonable(x: np.ndarray) -> Any:
@@ -206,32 +248,6 @@ def jsonable(x: np.ndarray) -> Any:
     out = x.astype(object)
     out[~np.isfinite(x)] = None
     return out.tolist()
-
-
-def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[Path], None]) -> Path:
-    """Write, fsync and rename, so that a reader never sees half a file.
-
-    Args:
-        data: the bytes, or a function that writes a file at the path it is given.
-    """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        if callable(data):
-            data(part)
-        else:
-            part.write_bytes(data)
-        with open(part, "rb") as f:
-            # Some writers make files for their owner alone; results are like any other file.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.fchmod(f.fileno(), 0o666 & ~umask)
-            os.fsync(f.fileno())
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-    return target
 
 
 def versions() -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from leadline.trajectory import write_atomic
+from leadline.disk.write import write_atomic
 
 FORMAT = 1
 

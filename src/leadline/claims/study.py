@@ -16,9 +16,10 @@ from leadline.claims import engine, files
 from leadline.claims.registry import NUMBERS, check_claims, claim
 from leadline.claims.setting import PRESETS, TOY, Setting, check_source
 from leadline.claims.verdict import Judgement
+from leadline.disk.write import write_atomic
 from leadline.errors import check_choice, check_int
 from leadline.sweeps.store import Store
-from leadline.trajectory import versions, write_atomic
+from leadline.trajectory import versions
 
 if TYPE_CHECKING:
     from leadline.reporting.page import Page, Section

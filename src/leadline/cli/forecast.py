@@ -72,7 +72,7 @@ def forecast_command(runs: str, **given: Any) -> None:
 
 
 def _write(out: Path, data: dict[str, Any]) -> None:
-    from leadline.trajectory import write_atomic
+    from leadline.disk.write import write_atomic
 
     write_atomic(out / "forecast.json", json.dumps(data, ensure_ascii=False).encode())
     click.echo(f"wrote {out / 'forecast.json'} and {out / 'forecast.html'}", err=True)

@@ -45,7 +45,7 @@ def keep(page: Page, out: Path | None, name: str, html: Path | None) -> None:
 def write_json(out: Path | None, name: str, text: str) -> None:
     """name.json in the folder, beside name.html."""
     if out is not None:
-        from leadline.trajectory import write_atomic
+        from leadline.disk.write import write_atomic
 
         write_atomic(out / f"{name}.json", text.encode())
         click.echo(f"wrote {out / f'{name}.json'} and {out / f'{name}.html'}", err=True)

@@ -178,7 +178,7 @@ def _train_by(command: str, given: dict[str, Any], out: Path | None) -> None:
 
 def _write(out: Path | None, data: dict[str, Any], page: Any, html: Path | None) -> None:
     """result.json and figure.html, and the file of --html."""
-    from leadline.trajectory import write_atomic
+    from leadline.disk.write import write_atomic
 
     pages.keep(page, out, "figure.html", html)
     if out is not None:

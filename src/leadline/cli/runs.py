@@ -20,9 +20,9 @@ from leadline.cli.mistakes import one_line
 def runs_command(folder: str, where: tuple[str, ...], columns: str | None, **given: Any) -> None:
     """The table to stdout; what is damaged to stderr."""
     with one_line([]):
+        from leadline.disk.write import write_atomic
         from leadline.sweeps.store import Store
         from leadline.sweeps.store_table import csv_text
-        from leadline.trajectory import write_atomic
 
         with Store(folder, create=False) as store:
             problems = store.rebuild() if given["rebuild"] else store.problems

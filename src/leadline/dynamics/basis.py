@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from leadline.disk import mapped
 from leadline.dynamics.shards import Shards
 from leadline.dynamics.small import cholesky, inverted
 
@@ -40,7 +39,7 @@ class Rows:
     ) -> None:
         self.count = 0
         self.dtype, self._spill = dtype, spill
-        self._expected = expected if device.type == "cpu" else 0
+        self._expected = expected if device.type == "cpu" and spill is None else 0
         self._buffer = torch.empty((0, n), dtype=storage or dtype, device=device)
         self._whole = self._buffer.dtype == dtype
         self.stored = self._buffer
@@ -60,9 +59,10 @@ class Rows:
         m, capacity = rows.shape[0], self._buffer.shape[0]
         need = self.count + m
         if need > capacity:
-            # On a CPU pages that nobody has written take no memory, so doubling is free there.
-            grown = 2 if self._buffer.device.type == "cpu" else 1.25
-            buffer = self._empty(max(need, int(grown * capacity), self._expected))
+            # On a CPU pages that nobody has written take no memory, so doubling is free there; all of a
+            # file takes its place on the disk.
+            free = self._buffer.device.type == "cpu" and self._spill is None
+            buffer = self._empty(max(need, int((2 if free else 1.25) * capacity), self._expected))
             buffer[: self.count] = self.stored
             self._buffer = buffer
         self._buffer.narrow(0, self.count, m).copy_(rows)
@@ -73,14 +73,8 @@ class Rows:
         old = self._buffer
         if self._spill is None or old.shape[1] == 0:
             return old.new_empty((capacity, old.shape[1]))
-        # The file has no name any more: it goes with the process, however that ends.
-        handle, path = tempfile.mkstemp(prefix="leadline-", dir=self._spill)
-        os.close(handle)
-        try:
-            size = capacity * old.shape[1]
-            flat = torch.from_file(path, shared=True, size=size, dtype=old.dtype)
-        finally:
-            os.unlink(path)
+        size = capacity * old.shape[1]
+        flat = mapped.empty(self._spill, size, old.dtype, "spill")
         return flat.view(capacity, old.shape[1])
 
     def mark(self) -> tuple[int, Tensor]:

@@ -6,21 +6,24 @@ process's file, written last, names them: whenever the job is killed, that file 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from leadline.disk.sealed import Sealed, checksum
+from leadline.disk.write import attempt, check_file, clear, write_atomic
 from leadline.dynamics import pieces
 from leadline.dynamics.shards import Shards
-from leadline.errors import CheckpointError
-from leadline.trajectory import write_atomic
+from leadline.errors import CheckpointError, WriteError, check_real
 
 if TYPE_CHECKING:
     from leadline.dynamics.solver import Training
@@ -53,51 +56,94 @@ class Store:
         self._last = time.monotonic()
         self._loaded: pieces.State | None = None
         self._step = 0
-        if self.path is not None and self.path.exists():
+        if self.path is None:
+            return
+        if self.path.is_file():
             self._load(self.path)
+        # Nothing more is written of a computation that is finished: its disk may be read-only.
+        if len(self.finished) < self.info["seeds"]:
+            check_file("checkpoint", self.path)
+        clear(self.path.parent)
 
     def _load(self, path: Path) -> None:
-        from safetensors import SafetensorError, safe_open
-
         try:
-            with safe_open(path, framework="pt") as f:
-                header = json.loads((f.metadata() or {})["leadline"])
-            beside = [(path.with_name(name), a, b) for name, a, b in header["shards"]]
-            state = pieces.State([(path, 0, header["neurons"]), *beside], self.shards.here)
-        except (SafetensorError, KeyError, ValueError, OSError) as e:
-            raise CheckpointError(
-                f"checkpoint={str(path)!r} is not a whole checkpoint ({e}): delete it or give "
-                "another path"
-            ) from None
+            first = Sealed(path)
+            header = first.header
+            files = [(first, 0, header["neurons"])]
+            for name, a, b, checksum in header["shards"]:
+                piece = Sealed(path.with_name(name))
+                if piece.checksum != checksum:
+                    raise ValueError(f"{name} is of another time")
+                files.append((piece, a, b))
+            state = pieces.State(files, self.shards.here)
+            there = dict(header["info"])
+        except (KeyError, ValueError, TypeError, AttributeError, OSError) as e:
+            raise self._damaged(e) from None
         wrong = [
-            f"{k}={self.info.get(k)!r} (the file has {header['info'].get(k)!r})"
-            for k in self.info | header["info"]
-            if self.info.get(k) != header["info"].get(k)
+            f"{k}={self.info.get(k)!r} (the file has {there.get(k)!r})"
+            for k in self.info | there
+            if self.info.get(k) != there.get(k)
         ]
         if wrong:
             raise CheckpointError(
                 f"checkpoint={str(path)!r} belongs to another computation: {'; '.join(wrong)}; "
                 "give the same arguments, or another path"
             )
-        self.seconds = header["seconds"]
+        try:
+            self._read(header, state)
+        except (KeyError, ValueError, TypeError) as e:
+            raise self._damaged(e) from None
+
+    def _read(self, header: dict[str, Any], state: pieces.State) -> None:
+        """Take what a file of this computation says, if it can be."""
+        steps, seeds = self.info["sgd"]["steps"], self.info["seeds"]
+        for name, most in (("step", steps), ("finished", seeds)):
+            if type(header[name]) is not int or not 0 <= header[name] <= most:
+                raise ValueError(f"{name}={header[name]!r} is not in 0..{most}")
+        self.seconds = check_real("seconds", header["seconds"], 0.0)
         self._step = header["step"]
         for s in range(header["finished"]):
             one = state.under(f"finished/{s}/")
             self.finished.append({k: v.numpy() for k, v in one.items()})
-        self._loaded = state
+        if len(state.under("work/")):
+            self._loaded = state
+
+    def _damaged(self, why: Exception) -> CheckpointError:
+        said = why.args[0] if isinstance(why, KeyError) else why
+        return CheckpointError(
+            f"checkpoint={str(self.path)!r} is not a whole checkpoint ({said}): delete it or give "
+            "another path"
+        )
+
+    def records(self, blank: Callable[[], Record]) -> list[Record]:
+        """Those of the seeds that are finished."""
+        try:
+            return [blank().restore(state) for state in self.finished]
+        except (KeyError, ValueError, TypeError) as e:
+            raise self._damaged(e) from None
 
     def resume(self, work: Training) -> None:
         """Restore the state of the seed that ran, once."""
         loaded, self._loaded = self._loaded, None
-        if loaded is not None and len(state := loaded.under("work/")):
-            work.run.restore(state)
+        if loaded is None:
+            return
+        try:
+            work.run.restore(loaded.under("work/"))
             work.record.restore({k: v.numpy() for k, v in loaded.under("record/").items()})
-            work.k = self._step
+        except (KeyError, ValueError, TypeError, IndexError, RuntimeError, OSError) as e:
+            if isinstance(e, OSError) and e.errno not in (None, errno.EIO):
+                raise  # not what was read: a full disk of --spill
+            raise self._damaged(e) from None
+        work.k = self._step
 
     def save(
         self, finished: list[Record], work: Training | None, *, default: bool = False
     ) -> Path | None:
-        """Write everything now; ``default`` makes up a path where none was given."""
+        """Write everything now; ``default`` makes up a path where none was given.
+
+        Raises:
+            WriteError: on all processes, where one of them could not.
+        """
         path = self.path
         if path is None:
             if not default:
@@ -114,6 +160,7 @@ class Store:
         if work is not None:
             tensors |= {k: v for k, v in own.items() if self.shards.alone or not pieces.cut(k)}
             tensors |= {f"record/{k}": torch.from_numpy(v) for k, v in work.record.state().items()}
+        self._last = time.monotonic()
         header = {
             "info": self.info,
             "finished": len(finished),
@@ -122,34 +169,45 @@ class Store:
             "neurons": self.shards.n,
             "shards": self._beside(path, own, f"{len(finished)}.{0 if work is None else work.k}"),
         }
-        metadata = {"leadline": json.dumps(header)}
-        now = [path.with_name(name) for name, _, _ in header["shards"]]
-        if self.shards.leads:
-            write_atomic(path, lambda part: pieces.write(part, tensors, metadata))
-            # What this file does not name: pieces of the one before, and of a job that ended before its
-            # file named them. Now, while the others wait: they write the next ones.
-            piece = re.compile(re.escape(path.name) + r"\.\d+\.\d+\.\d+of\d+")
-            for other in list(path.parent.iterdir()):
-                if piece.match(other.name) and other not in now:
-                    other.unlink(missing_ok=True)
+        now = [path.with_name(name) for name, *_ in header["shards"]]
+        try:
+            if self.shards.leads:
+                write_atomic(path, lambda f: pieces.seal(f, tensors, header), "checkpoint")
+                # What this file does not name: pieces of the one before, and of a job that ended before
+                # its file named them. Now, while the others wait: they write the next ones.
+                piece = re.compile(re.escape(path.name) + r"\.\d+\.\d+\.\d+of\d+")
+                for other in list(path.parent.iterdir()):
+                    if piece.fullmatch(other.name) and other not in now:
+                        other.unlink(missing_ok=True)
+        except WriteError:
+            self.shards.wait()
+            raise
         self.shards.wait()
-        self._last = time.monotonic()
         return path
 
     def _beside(
         self, path: Path, own: dict[str, torch.Tensor], stamp: str
-    ) -> list[tuple[str, int, int]]:
-        """Every process writes its neurons; the files' names and what they hold."""
+    ) -> list[tuple[str, int, int, str]]:
+        """Every process writes its neurons; the files' names, what they hold, and their checksums."""
         if self.shards.alone or not own:
             return []
         size = self.shards.size
         names = [f"{path.name}.{stamp}.{r + 1}of{size}" for r in range(size)]
         mine = {k: v for k, v in own.items() if pieces.cut(k)}
-        write_atomic(
-            path.with_name(names[self.shards.rank]), lambda part: pieces.write(part, mine, {})
-        )
-        self.shards.wait()
-        return [(name, *self.shards.bounds(r)) for r, name in enumerate(names)]
+        here, refused = path.with_name(names[self.shards.rank]), None
+        try:
+            write_atomic(here, lambda f: pieces.seal(f, mine, {"piece": here.name}), "checkpoint")
+        except WriteError as e:
+            refused = e
+        # All go on to the file that names the pieces, or none.
+        if not self.shards.least(int(refused is None)):
+            raise refused or WriteError(
+                f"checkpoint={str(path)!r}: another process could not write"
+            )
+        return [
+            (name, *self.shards.bounds(r), checksum(path.with_name(name)))
+            for r, name in enumerate(names)
+        ]
 
     def maybe_save(self, finished: list[Record], work: Training) -> None:
         """Write if it is time."""
@@ -157,9 +215,17 @@ class Store:
             return
         # One clock decides for all.
         if self.shards.of_first(time.monotonic() - self._last) >= self.every:
-            self.save(finished, work)
+            attempt(lambda: self.save(finished, work))
 
     def finish(self, finished: list[Record]) -> None:
         """A seed is done: nothing of it may be lost."""
         if self.path is not None:
-            self.save(finished, None)
+            attempt(lambda: self.save(finished, None))
+
+    def rescue(self, finished: list[Record], work: Training) -> tuple[str | None, str]:
+        """Save before giving up: the file, by default one in this folder, and what to say of it."""
+        try:
+            path = str(self.save(finished, work, default=True))
+        except WriteError as e:
+            return None, f"nothing to resume from: {e}; start again"
+        return path, f"resume from checkpoint={path!r}"

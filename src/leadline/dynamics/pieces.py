@@ -1,20 +1,19 @@
 """The tensors of a checkpoint: in one file, or one file for each process's neurons.
 
-Files are safetensors, written tensor by tensor and read range by range, so that no second copy of the
-state has to fit into memory. A state written by some number of processes is read by any other.
+Files are sealed, written tensor by tensor and read range by range, so that no second copy of the state
+has to fit into memory. A state written by some number of processes is read by any other.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
+from leadline.disk.sealed import Array, Sealed, write
 from leadline.dynamics.noise import BLOCK
 
 # Tensors that are cut by neurons, or by blocks of neurons, and along which axis. All others are the
@@ -22,7 +21,7 @@ from leadline.dynamics.noise import BLOCK
 _NEURONS = dict.fromkeys(("u", "v", "u_initial", "u_buffer", "v_buffer"), 0)
 _NEURONS |= dict.fromkeys(("Q", "M", "R", "Y"), 1)
 _BLOCKS = {"noise": 0, "scratch": 0}
-_NAMES = {
+_KINDS = {
     torch.float64: "F64",
     torch.float32: "F32",
     torch.bfloat16: "BF16",
@@ -32,6 +31,7 @@ _NAMES = {
     torch.uint64: "U64",
     torch.bool: "BOOL",
 }
+_TYPES = {kind: dtype for dtype, kind in _KINDS.items()}
 
 
 def cut(key: str) -> tuple[int, int] | None:
@@ -42,44 +42,33 @@ def cut(key: str) -> tuple[int, int] | None:
     return (_BLOCKS[name], BLOCK) if name in _BLOCKS else None
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, one tensor after the other."""
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    end = 0
-    # Widest entries first: every tensor is then aligned to its own.
-    ordered = sorted(tensors.items(), key=lambda item: -item[1].element_size())
-    for key, t in ordered:
-        start, end = end, end + t.numel() * t.element_size()
-        name = _NAMES[t.dtype]
-        header[key] = {"dtype": name, "shape": list(t.shape), "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as f:
-        f.write(len(text).to_bytes(8, "little"))
-        f.write(text)
-        for _, t in ordered:
-            if t.numel():
-                f.write(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+def seal(file: BinaryIO, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write a sealed file, one tensor after the other."""
+
+    def array(key: str, t: Tensor) -> Array:
+        def data() -> Any:
+            return t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+        return Array(key, _KINDS[t.dtype], tuple(t.shape), data)
+
+    write(file, [array(key, t) for key, t in tensors.items()], header)
 
 
 class State(Mapping[str, Tensor]):
     """What was saved of neurons [a, b), read when asked for.
 
     Args:
-        files: (path, a, b): the first holds what every process has; one more for each process's
+        files: (file, a, b): the first holds what every process has; one more for each process's
             neurons if there are any, with the neurons it has.
     """
 
     def __init__(
-        self, files: list[tuple[Path, int, int]], neurons: tuple[int, int], prefix: str = ""
+        self, files: list[tuple[Sealed, int, int]], neurons: tuple[int, int], prefix: str = ""
     ) -> None:
-        from safetensors import safe_open
-
         self._neurons, self._prefix = neurons, prefix
-        self._files = [(safe_open(path, framework="pt"), a, b) for path, a, b in files]
-        self._where: dict[str, list[tuple[Any, int, int]]] = {}
-        for piece in self._files:
-            for key in piece[0].keys():  # noqa: SIM118
+        self._where: dict[str, list[tuple[Sealed, int, int]]] = {}
+        for piece in files:
+            for key in piece[0].shapes:
                 self._where.setdefault(key, []).append(piece)
 
     def __iter__(self) -> Iterator[str]:
@@ -96,7 +85,7 @@ class State(Mapping[str, Tensor]):
         whole = self._prefix + key
         pieces, how = self._where[whole], cut(whole)
         if how is None:
-            return pieces[0][0].get_tensor(whole)
+            return _tensor(pieces[0][0], whole)
         axis, each = how
         first, last = self._neurons[0] // each, -(-self._neurons[1] // each)
         out = []
@@ -104,13 +93,9 @@ class State(Mapping[str, Tensor]):
             a, b = a // each, -(-b // each)
             start, stop = max(first, a), min(last, b)
             if start < stop or (start == stop == a == b and not out):
-                part = f.get_slice(whole)
-                out.append(
-                    part[start - a : stop - a] if axis == 0 else part[:, start - a : stop - a]
-                )
+                out.append(_tensor(f, whole, axis, slice(start - a, stop - a)))
         if not out:  # this process has no neurons
-            part = pieces[0][0].get_slice(whole)
-            out.append(part[:0] if axis == 0 else part[:, :0])
+            out.append(_tensor(pieces[0][0], whole, axis, slice(0)))
         return out[0] if len(out) == 1 else torch.cat(out, dim=axis)
 
     def under(self, prefix: str) -> State:
@@ -118,3 +103,14 @@ class State(Mapping[str, Tensor]):
         view = object.__new__(State)
         view.__dict__ = self.__dict__ | {"_prefix": self._prefix + prefix}
         return view
+
+
+def _tensor(file: Sealed, key: str, axis: int = 0, part: slice | None = None) -> Tensor:
+    """A tensor, or a range of it along one axis."""
+    shape = list(file.shapes[key])
+    if part is None:
+        raw = file.read(key)
+    else:
+        raw = file.read(key, axis, part)
+        shape[axis] = len(range(*part.indices(shape[axis])))
+    return torch.from_numpy(raw).view(_TYPES[file.kinds[key]]).reshape(shape)

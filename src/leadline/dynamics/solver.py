@@ -13,6 +13,7 @@ import torch
 from leadline import available
 from leadline.architecture import ResNet
 from leadline.describe import describe, plain
+from leadline.disk.write import check_folder
 from leadline.dynamics import checkpoint as checkpoints
 from leadline.dynamics import memory as memories
 from leadline.dynamics.operator import Settings
@@ -159,7 +160,7 @@ def solve(
     def blank() -> Record:
         return Record.empty(problem, sgd, record_every, measure)
 
-    records = [blank().restore(state) for state in store.finished]
+    records = store.records(blank)
     for s in range(len(records), seeds):
         run = Run(
             network,
@@ -185,13 +186,13 @@ def solve(
                 progress(seed=s, step=work.k, steps=sgd.steps, loss=loss, rank=rank, bytes=used)
             store.seconds = seconds + time.perf_counter() - started
             if not work.done and not memory_use.fits_another_step():
-                path = store.save(records, work, default=True)
+                path, remedy = store.rescue(records, work)
                 raise MemoryBudgetError(
                     f"memory={budget} bytes: seed {s} uses {memory_use.bytes} after step {work.k} "
-                    f"of {sgd.steps} and the next step may need {memory_use.next_step}; resume "
-                    f"from checkpoint={str(path)!r} with a larger memory= (about "
-                    f"{memory_use.whole(sgd.steps, work.k)} for the whole), or raise tol",
-                    None if path is None else str(path),
+                    f"of {sgd.steps} and the next step may need {memory_use.next_step}; {remedy} "
+                    f"with a larger memory= (about {memory_use.whole(sgd.steps, work.k)} for the "
+                    "whole), or raise tol",
+                    path,
                 )
             store.maybe_save(records, work)
         records.append(work.record.with_ranks(run.ranks))
@@ -315,8 +316,12 @@ def check_arguments(
             )
     if spill is not None and place.type != "cpu":
         raise ValueError(f"spill={str(spill)!r} works on a CPU, not on device={str(device)!r}")
-    if spill is not None and not os.path.isdir(spill):
-        raise NotADirectoryError(f"spill={str(spill)!r} is not a folder: make it, or give another")
+    if spill is not None:
+        if not os.path.isdir(spill):
+            raise NotADirectoryError(
+                f"spill={str(spill)!r} is not a folder: make it, or give another"
+            )
+        check_folder("spill", spill)
     batch = problem.samples if sgd.batch_size is None else sgd.batch_size
     return Settings(
         n=width,

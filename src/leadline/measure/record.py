@@ -137,10 +137,18 @@ class Record:
         return out
 
     def restore(self, state: Mapping[str, np.ndarray]) -> Record:
-        """Continue from ``state()``."""
+        """Continue from ``state()``.
+
+        Raises:
+            ValueError, KeyError: it is that of another record.
+        """
+        there = {n.removeprefix("record/"): v for n, v in state.items() if n.startswith("record/")}
+        for name, value in self.arrays.items():
+            if there[name].shape != value.shape or there[name].dtype != value.dtype:
+                raise ValueError(f"{name} has another shape or type")
         for name, value in state.items():
             kind, _, rest = name.partition("/")
-            if kind == "record":
+            if kind == "record" and rest in self.arrays:
                 self.arrays[rest] = value.copy()
             elif kind == "measure":
                 step, _, quantity = rest.partition("/")

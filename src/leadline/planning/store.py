@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from leadline.disk.write import write_atomic
 from leadline.errors import check_choice
 from leadline.parametrization.optimizers import Optimizer
 from leadline.parametrization.rules import Power
@@ -18,7 +19,6 @@ from leadline.tracing.builder import Size
 from leadline.tracing.initialization import Rule
 from leadline.tracing.naming import Naming
 from leadline.tracing.survey import Kind
-from leadline.trajectory import write_atomic
 
 _VERSION = 1
 

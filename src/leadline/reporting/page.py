@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leadline.trajectory import write_atomic
+from leadline.disk.write import write_atomic
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

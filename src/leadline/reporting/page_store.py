@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from leadline.disk.write import write_atomic
 from leadline.reporting.page import Drawing, Page, Section, Table
-from leadline.trajectory import write_atomic
 
 FORMAT = 1
 NAME = "page.json"

@@ -27,6 +27,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leadline.disk.write import write_atomic
 from leadline.sweeps import store_table
 from leadline.sweeps.store_files import Writer, refused, sync_written
 from leadline.sweeps.store_index import Index
@@ -35,7 +36,6 @@ from leadline.sweeps.store_open import open_folder
 from leadline.sweeps.store_record import Record, curves_problem, pack, record
 from leadline.sweeps.store_scan import Damage, catch_up
 from leadline.sweeps.store_values import dumps, encode, run_id
-from leadline.trajectory import write_atomic
 
 if TYPE_CHECKING:
     import pandas

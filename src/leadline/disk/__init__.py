@@ -1,0 +1,1 @@
+"""Files: written whole and tried beforehand, sealed with a checksum, read within bounds."""
