@@ -271,11 +271,19 @@ def test_divergence_is_a_result_with_a_warning():
 
 
 def test_an_interruption_says_what_is_kept(tmp_path, monkeypatch):
+    saved = []
+
     def interrupted(*_, **__):
+        for path in saved:
+            path.write_text("here")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ll, "solve", interrupted)
     monkeypatch.setattr(ll, "compare", interrupted)
+    for command in ("solve", "compare"):
+        result = call(command, *SMALL, "--out", tmp_path)
+        assert result.stderr == "Interrupted: nothing was written\n"
+    saved.append(tmp_path / "checkpoint.safetensors")
     result = call("solve", *SMALL, "--out", tmp_path)
     assert result.exit_code == 130
     assert "resumes from" in result.stderr

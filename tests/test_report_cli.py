@@ -146,8 +146,8 @@ def test_mistakes_are_one_line(tmp_path):
     assert "holds no page.json" in refused("report", tmp_path)
     file = tmp_path / "file"
     file.write_text("")
-    assert "does not exist: give a folder" in refused("report", file)
-    (tmp_path / "page.json").write_text('{"format": 1}')
+    assert "is no folder: give a folder" in refused("report", file)
+    (tmp_path / "page.json").write_text('{"format": 2}')
     assert "is damaged" in refused("report", tmp_path)
     (tmp_path / "page.json").write_bytes(b"\xff\xfe\x00")
     assert "is damaged" in refused("report", tmp_path)

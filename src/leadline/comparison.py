@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from leadline.describe import describe
-from leadline.disk.write import write_atomic
+from leadline.disk.write import attempt, check_folder, write_atomic
 from leadline.dynamics.extrapolation import Limit, check_has_limit, limit
 from leadline.dynamics.kernels import check_limit
 from leadline.dynamics.lazy import lazy
@@ -185,7 +185,7 @@ def compare(
         seconds: time budget of the limits; each coupling has an equal share.
         memory: budget in bytes of each branch.
         out: folder; each finished branch is written there before the next one starts, and
-            ``Comparison.save`` at the end.
+            ``Comparison.save`` at the end. What cannot be written is an ``UnwrittenWarning``.
         progress: called as ``progress(branch=name, **what the branch reports)``.
         The rest as in ``solve``.
 
@@ -205,7 +205,7 @@ def compare(
     if seconds is not None:
         check_real("seconds", seconds, 0.0, open_minimum=True)
     kind = str(dtype).removeprefix("torch.")
-    folder = None if out is None else _folder(out)
+    folder = None if out is None else check_folder("out", out)
 
     widest, deepest = max(n for n, _ in pairs), max(depth for _, depth in pairs)
     is_lazy = network.table.rate_width == 0.0
@@ -240,7 +240,7 @@ def compare(
         branch = Branch(name, role, width, depth, coupling, result)
         branches.append(branch)
         if folder is not None:
-            branch.write(folder)
+            attempt(lambda: branch.write(folder))
 
     add(lazy, "lazy", None, lazy_depth, None)
     for coupling in wanted:
@@ -279,7 +279,7 @@ def compare(
         },
     )
     if folder is not None:
-        comparison.save(folder)
+        attempt(lambda: comparison.save(folder))
     return comparison
 
 
@@ -375,12 +375,3 @@ def _check_sizes(sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     if not pairs or len(set(pairs)) < len(pairs):
         raise ValueError(f"sizes={sizes!r} is empty or repeats a size: {remedy}")
     return pairs
-
-
-def _folder(out: str | os.PathLike[str]) -> Path:
-    """The folder, made if it is missing."""
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"out={str(out)!r} is a file: give a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from leadline.claims.cell import Arrays, Cell, run
+from leadline.disk.write import check_folder
 from leadline.sweeps.executors import Executor, executor
 from leadline.sweeps.store import Store, run_id
 
@@ -38,6 +39,8 @@ def measure(
     missing = {i: c for i, c in wanted.items() if not (resume and store.has(i))}
     todo = sorted(missing.values(), key=lambda c: -c.work)
     done, failed = len(wanted) - len(todo), []
+    if todo:
+        check_folder("out", store.path)
     if progress is not None and todo:
         progress(step=done, steps=len(wanted), branch="cells")
     for device in sorted({c.device for c in todo}):

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from leadline.disk import strict
 from leadline.disk.write import write_atomic
 
-FORMAT = 1
+FORMAT = 2
 
 
 def plain_data(x: Any) -> Any:
@@ -35,51 +35,40 @@ def plain_data(x: Any) -> Any:
     return None if isinstance(x, float) and not math.isfinite(x) else x
 
 
+def held(made: Mapping[str, Any], number: int, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file of one claim's data holds."""
+    return plain_data({"leadline_study": FORMAT, "claim": number, "made": made, "data": data})
+
+
 def claim_text(made: Mapping[str, Any], number: int, data: Mapping[str, Any]) -> str:
     """The file of one claim's data."""
-    held = {"leadline_study": FORMAT, "claim": number, "made": made, "data": data}
-    return json.dumps(plain_data(held), allow_nan=False)
+    return json.dumps(strict.seal(held(made, number, data)), allow_nan=False)
 
 
-def write_claim(
-    folder: Path, made: Mapping[str, Any], number: int, data: Mapping[str, Any]
-) -> None:
-    """Write it, whole or not at all."""
-    (folder / "data").mkdir(parents=True, exist_ok=True)
-    write_atomic(_data(folder, number), claim_text(made, number, data).encode())
+def write_claim(folder: Path, number: int, content: Mapping[str, Any]) -> None:
+    """Write what ``held`` made, whole or not at all."""
+    text = json.dumps(strict.seal(content), allow_nan=False)
+    write_atomic(_data(folder, number), text.encode(), "out")
 
 
-def read_claim(folder: Path, number: int) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """How it was made and the data; None if there is no such file.
+def read_claim(folder: Path, number: int) -> dict[str, Any] | None:
+    """What ``held`` made; None if there is no such file.
 
     Raises:
-        ValueError: it is no such file.
+        ValueError: it is no such file, or damaged.
     """
     path = _data(folder, number)
     if not path.is_file():
         return None
     try:
-        held = json.loads(path.read_text("utf-8"))
-        if held["leadline_study"] != FORMAT or held["claim"] != number:
-            raise ValueError(f"format {held['leadline_study']!r}, claim {held['claim']!r}")
-        return held["made"], held["data"]
-    except (ValueError, KeyError, TypeError) as e:
+        content = strict.unseal(strict.read(path))
+        if content["leadline_study"] != FORMAT or content["claim"] != number:
+            raise ValueError(f"format {content['leadline_study']!r}, claim {content['claim']!r}")
+        return {"made": dict(content["made"]), "data": dict(content["data"])}
+    except (ValueError, KeyError, TypeError, OSError) as e:
         raise ValueError(
-            f"{str(path)!r} is no data of claim {number} ({e}): measure it again"
+            f"{str(path)!r} is no data of claim {number} ({e}): delete it and measure it again"
         ) from None
-
-
-def open_folder(out: str | os.PathLike[str]) -> Path:
-    """The folder, made if it is missing.
-
-    Raises:
-        NotADirectoryError: it is a file.
-    """
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"out={str(out)!r} is a file: give a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _data(folder: Path, number: int) -> Path:

@@ -16,7 +16,8 @@ from leadline.claims import engine, files
 from leadline.claims.registry import NUMBERS, check_claims, claim
 from leadline.claims.setting import PRESETS, TOY, Setting, check_source
 from leadline.claims.verdict import Judgement
-from leadline.disk.write import write_atomic
+from leadline.disk import strict
+from leadline.disk.write import attempt, check_folder, write_atomic
 from leadline.errors import check_choice, check_int
 from leadline.sweeps.store import Store
 from leadline.trajectory import versions
@@ -77,9 +78,10 @@ class Study:
         """Write verdicts.json and report.html; returns the report's path."""
         from leadline.reporting.page import render
 
-        text = json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
-        write_atomic(self.path / "verdicts.json", text.encode())
-        return write_atomic(self.path / "report.html", render(self.page()).encode())
+        held = strict.seal(self.to_json())
+        text = json.dumps(held, indent=1, ensure_ascii=False, allow_nan=False)
+        write_atomic(self.path / "verdicts.json", text.encode(), "out")
+        return write_atomic(self.path / "report.html", render(self.page()).encode(), "out")
 
     def __repr__(self) -> str:
         from leadline.claims.report import text
@@ -120,7 +122,7 @@ def study(
     """
     started = time.perf_counter()
     wanted, setting = check_arguments(claims, preset, problem, device, seed, workers)
-    folder = files.open_folder(out)
+    folder = check_folder("out", out)
     chosen = {number: claim(number) for number in wanted}
     cells = {number: c.cells(setting) for number, c in chosen.items()}
     with Store(folder / "store") as store:
@@ -128,11 +130,13 @@ def study(
         found = engine.measure(everything, store, workers=workers, resume=resume, progress=progress)
         spent = {n: engine.seconds(named, store) for n, named in cells.items()}
     made = _made(setting)
+    held = {}
     for number, c in chosen.items():
         data = c.data(setting, engine.results(cells[number], found))
-        files.write_claim(folder, made | {"seconds": round(spent[number], 1)}, number, data)
-    result = _read(folder, _identity(made), time.perf_counter() - started)
-    result.write()
+        held[number] = files.held(made | {"seconds": round(spent[number], 1)}, number, data)
+        attempt(lambda number=number: files.write_claim(folder, number, held[number]))
+    result = _read(folder, _identity(made), time.perf_counter() - started, held)
+    attempt(result.write)
     return result
 
 
@@ -170,24 +174,32 @@ def load(path: str | os.PathLike[str]) -> Study:
     """
     folder = Path(path)
     try:
-        held = json.loads((folder / "verdicts.json").read_text("utf-8"))
+        held = strict.unseal(strict.read(folder / "verdicts.json"))
         identity = {k: held["study"][k] for k in ("preset", "problem", "seed")}
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{str(path)!r} holds no study: give the folder that leadline study --out wrote"
         ) from None
     except (ValueError, KeyError, TypeError) as e:
-        raise ValueError(f"{str(folder / 'verdicts.json')!r} is damaged: {e}") from None
-    return _read(folder, identity, None)
+        raise ValueError(
+            f"{str(folder / 'verdicts.json')!r} is damaged: {e}; the same leadline study makes it "
+            "again from its store"
+        ) from None
+    return _read(folder, identity, None, {})
 
 
-def _read(folder: Path, identity: Mapping[str, Any], seconds: float | None) -> Study:
-    """All claims of a folder that were made the same way."""
+def _read(
+    folder: Path,
+    identity: Mapping[str, Any],
+    seconds: float | None,
+    fresh: Mapping[int, Mapping[str, Any]],
+) -> Study:
+    """All claims of a folder that were made the same way, and those at hand."""
     data, made = {}, {}
     for number in NUMBERS:
-        held = files.read_claim(folder, number)
-        if held is not None and _identity(held[0]) == identity:
-            made[number], data[number] = held
+        held = fresh.get(number) or files.read_claim(folder, number)
+        if held is not None and _identity(held["made"]) == identity:
+            made[number], data[number] = held["made"], held["data"]
     return Study(folder, data, made, seconds)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leadline.cli.mistakes import while_reading
+from leadline.disk.write import check_folder
 
 if TYPE_CHECKING:
     from leadline.architecture import ResNet
@@ -42,13 +43,8 @@ def problem(given: dict[str, Any]) -> Problem:
 
 
 def folder(given: dict[str, Any]) -> Path | None:
-    """Take --out out of ``given`` and make it, before any work (not in a dry run)."""
+    """Take --out out of ``given``, make it and try it, before any work (a dry run leaves nothing)."""
     out = given.pop("out")
     if out is None:
         return None
-    path = Path(out)
-    if path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"out={str(out)!r} is a file: give a folder")
-    if not given.get("dry_run"):
-        path.mkdir(parents=True, exist_ok=True)
-    return path
+    return check_folder("out", out, make=not given.get("dry_run"))

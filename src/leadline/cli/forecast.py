@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from leadline.cli.mistakes import one_line
 from leadline.cli.pages import HTML, file, keep
+from leadline.cli.start import show
+
+if TYPE_CHECKING:
+    from leadline.reporting.page import Page
 
 
 @click.command("forecast", help="Fit how the loss falls with width and depth, and where it ends.")
@@ -46,7 +49,7 @@ def forecast_command(runs: str, **given: Any) -> None:
 
         targets = {text: _size(text) for text in given["target"]}
         limit = None if given["limit"] is None else _pair(given["limit"])
-        out, html, budget = folder(given), file(given["html"]), given["budget"]
+        out, html, budget = folder(given), file("html", given["html"]), given["budget"]
         how = {k: given[k] for k in ("loss", "exponents", "gain", "confidence", "draws", "seed")}
         with Progress(quiet=given["quiet"]) as progress:
             made = forecast(runs, limit=limit, progress=progress, **how)
@@ -55,27 +58,21 @@ def forecast_command(runs: str, **given: Any) -> None:
         data = made.to_json()
         data["target"] = {text: i.to_json() for text, i in predictions.items()}
         data["best"] = None if best is None else {"budget": budget, **best.to_json()}
-        if out is not None or html is not None:
-            from leadline.forecasting.page import forecast_page
-            from leadline.reporting.page_facts import command_line
-
-            page = forecast_page(made, command_line(), predictions, best)
-            keep(page, out, "forecast.html", html)
-        if out is not None:
-            _write(out, data)
         lines = [str(made)]
         if predictions or best is not None:
             lines.append("")
         lines += [f"Loss at {text}: {i}" for text, i in predictions.items()]
         lines += [f"Best for {budget:g}: {best}"] if best is not None else []
-        click.echo(json.dumps(data, ensure_ascii=False) if given["as_json"] else "\n".join(lines))
+        text = json.dumps(data, ensure_ascii=False)
+        show(text if given["as_json"] else "\n".join(lines))
 
+        def page() -> Page:
+            from leadline.forecasting.page import forecast_page
+            from leadline.reporting.page_facts import command_line
 
-def _write(out: Path, data: dict[str, Any]) -> None:
-    from leadline.disk.write import write_atomic
+            return forecast_page(made, command_line(), predictions, best)
 
-    write_atomic(out / "forecast.json", json.dumps(data, ensure_ascii=False).encode())
-    click.echo(f"wrote {out / 'forecast.json'} and {out / 'forecast.html'}", err=True)
+        keep(page, out, "forecast.html", html, {"forecast.json": text})
 
 
 def _size(text: str) -> tuple[float, float]:

@@ -6,42 +6,73 @@ import contextlib
 import sys
 import time
 from collections.abc import Generator
+from pathlib import Path
 
 import click
 
-from leadline.cli import processes
+from leadline.cli import processes, start
 from leadline.cli.flags import named
+from leadline.errors import WriteError
 
 # Seconds that silent processes wait for the one that speaks.
 _PATIENCE = 20.0
 
 MISTAKES = (ValueError, TypeError, OSError, KeyError, MemoryError, ImportError)
 
+Kept = list[tuple[Path, str, str]]
+"""Folder, pattern and words: said of an interruption if the folder has such files, not empty."""
+
 
 @contextlib.contextmanager
-def one_line(kept: list[str]) -> Generator[None]:
+def one_line(kept: Kept) -> Generator[None]:
     """Turn mistakes into ``Error: ...`` with exit code 2, and Ctrl-C into 130.
 
+    What could not be written has been said, and is exit code 1.
+
     Args:
-        kept: what an interruption leaves behind, in words; the command fills it in.
+        kept: what an interruption leaves behind; the command fills it in.
     """
+    state = start.state
+    state.unwritten = False
+    state.said = lambda: _left(kept) or "nothing was written"
     try:
-        yield
+        try:
+            yield
+        except BaseException as error:
+            # Libraries that are interrupted while they load raise other things.
+            if state.interruptions and not isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            raise
     except BrokenPipeError:
         raise
     except MISTAKES as error:
         # A mistake in the arguments is every process's: one of them says so.
         if processes.leads() or not isinstance(error, (ValueError, TypeError)):
             text = named(" ".join(message(error).split()))
-            click.echo(f"Error: {text}", err=True)
+            left = _left(kept) if isinstance(error, WriteError) else ""
+            click.echo(f"Error: {text}" + (f"; {left}" if left else ""), err=True)
         else:
             # torchrun ends all when one ends: the one that says so may be slower to start.
             time.sleep(_PATIENCE)
         sys.exit(2)
     except KeyboardInterrupt:
-        rest = "; ".join(kept) or "nothing was written"
-        click.echo(f"Interrupted: {rest}", err=True)
-        sys.exit(130)
+        said, state.said = state.said(), None
+        click.echo(f"Interrupted: {said}", err=True)
+        sys.exit(start.INTERRUPTED)
+    finally:
+        state.said = None
+    if state.unwritten:
+        sys.exit(1)
+
+
+def _left(kept: Kept) -> str:
+    """Words for what is there."""
+    found = []
+    for folder, pattern, words in kept:
+        with contextlib.suppress(OSError):
+            if any(p.is_file() and p.stat().st_size for p in folder.glob(pattern)):
+                found.append(words)
+    return "; ".join(found)
 
 
 def message(error: BaseException) -> str:

@@ -13,12 +13,15 @@ import click
 
 from leadline.cli.build import folder
 from leadline.cli.mistakes import one_line
-from leadline.cli.pages import HTML, file, keep, write_json
+from leadline.cli.pages import HTML, file, keep
+from leadline.cli.start import show
+from leadline.disk.write import attempt
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from leadline.planning.plan import Plan
+    from leadline.reporting.page import Page
 
 
 def _size(text: str, name: str) -> dict[str, int]:
@@ -110,8 +113,7 @@ def _plan(module: Any, build: Any, given: dict[str, Any]) -> Plan:
 
 
 def _save(out: str | None, plan: Plan) -> None:
-    if out is not None:
-        plan.save(out)
+    if out is not None and attempt(lambda: plan.save(out)):
         click.echo(f"wrote {out}", err=True)
 
 
@@ -122,10 +124,11 @@ def _save(out: str | None, plan: Plan) -> None:
 def plan_command(reference: str, out: str | None, code: bool, **given: Any) -> None:
     """FILE.py may also define ``inputs`` and ``roles``."""
     with one_line([]):
+        file("out", out)
         module, build = load(reference)
         made = _plan(module, build, given)
+        show(made.to_json() if given["as_json"] else made.to_code() if code else str(made))
         _save(out, made)
-        click.echo(made.to_json() if given["as_json"] else made.to_code() if code else str(made))
 
 
 @click.command("explain", help="Print a scheme's table for an optimizer, with reasons and sources.")
@@ -139,7 +142,7 @@ def explain_command(scheme: str, optimizer: str, as_json: bool) -> None:
 
         table = explain(scheme, optimizer)
         rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
-        click.echo(json.dumps({"rows": rows, "notes": table.notes}) if as_json else str(table))
+        show(json.dumps({"rows": rows, "notes": table.notes}) if as_json else str(table))
 
 
 @click.command(
@@ -161,7 +164,7 @@ def check_command(reference: str, out: str | None, **given: Any) -> None:
     with one_line([]):
         from leadline.checking.check import check
 
-        html, where = file(given["html"]), folder({"out": out})
+        html, where = file("html", given["html"]), folder({"out": out})
         module, build = load(reference)
         batch, loss = _data(module, given["problem"])
         made = _plan(module, build, given)
@@ -170,13 +173,15 @@ def check_command(reference: str, out: str | None, **given: Any) -> None:
         how = {k: getattr(module, k) for k in ("optimizer", "scheduler") if hasattr(module, k)}
         how |= {k: given[k] for k in ("steps", "seeds", "lr", "device")}
         report = check(made, batch, loss, widths, depths, progress=not given["quiet"], **how)
-        if where is not None or html is not None:
+        show(report.to_json() if given["as_json"] else str(report))
+
+        def page() -> Page:
             from leadline.checking.page import check_page
             from leadline.reporting.page_facts import command_line
 
-            keep(check_page(report, command_line()), where, "check.html", html)
-        write_json(where, "check", report.to_json())
-        click.echo(report.to_json() if given["as_json"] else str(report))
+            return check_page(report, command_line())
+
+        keep(page, where, "check.html", html, {"check.json": report.to_json()})
         passed = report.ok
     if not passed:
         sys.exit(1)

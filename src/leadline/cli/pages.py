@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from leadline.cli.mistakes import one_line
+from leadline.cli.start import show
+from leadline.disk.write import attempt, check_file, write_atomic
 
 if TYPE_CHECKING:
     from leadline.reporting.page import Page
@@ -17,38 +20,48 @@ HTML = click.option(
 )
 
 
-def file(html: str | None) -> Path | None:
-    """The file of --html, refused before any work if it cannot be one."""
-    if html is None:
-        return None
-    path = Path(html)
-    if path.is_dir():
-        raise IsADirectoryError(f"html={html!r} is a folder: give a file")
-    if path.parent.exists() and not path.parent.is_dir():
-        raise NotADirectoryError(f"html={html!r} is below a file: give another")
-    return path
+def file(name: str, path: str | None) -> Path | None:
+    """The file of a flag, refused before any work if it cannot be written."""
+    return None if path is None else check_file(name, path)
 
 
-def keep(page: Page, out: Path | None, name: str, html: Path | None) -> None:
-    """Write the page into the folder, with its content for ``leadline report``, and to the file."""
-    from leadline.reporting.page import write
+def keep(
+    make: Callable[[], Page],
+    out: Path | None,
+    name: str,
+    html: Path | None,
+    others: Mapping[str, str] = {},
+) -> None:
+    """Write a result that has been shown: each file by itself, whatever becomes of the others.
+
+    Args:
+        make: makes the page; it goes into the folder as ``name``, with its content for ``leadline
+            report``, and to the file ``html``.
+        others: texts of further files in the folder.
+    """
+    from leadline.reporting.page import render
     from leadline.reporting.page_store import save
 
+    if out is None and html is None:
+        return
+    wrote: list[Path] = []
+
+    def put(path: Path, text: str, argument: str) -> None:
+        if attempt(lambda: write_atomic(path, text.encode(), argument)):
+            wrote.append(path)
+
     if out is not None:
-        save(page, out)
-        write(page, out / name)
+        for other, text in others.items():
+            put(out / other, text, "out")
+    page = make()
+    text = render(page)
+    if out is not None:
+        attempt(lambda: save(page, out))
+        put(out / name, text, "out")
     if html is not None:
-        write(page, html)
-        click.echo(f"wrote {html}", err=True)
-
-
-def write_json(out: Path | None, name: str, text: str) -> None:
-    """name.json in the folder, beside name.html."""
-    if out is not None:
-        from leadline.disk.write import write_atomic
-
-        write_atomic(out / f"{name}.json", text.encode())
-        click.echo(f"wrote {out / f'{name}.json'} and {out / f'{name}.html'}", err=True)
+        put(html, text, "html")
+    if wrote:
+        click.echo(f"wrote {', '.join(map(str, wrote))}", err=True)
 
 
 @click.command("report", help="Write the report of stored results again, as one HTML file.")
@@ -57,12 +70,12 @@ def write_json(out: Path | None, name: str, text: str) -> None:
 def report_command(folder: str, html: str | None) -> None:
     """DIR is what a command wrote with --out; the report goes to DIR/report.html."""
     with one_line([]):
-        from leadline.reporting.page import write
+        from leadline.reporting.page import render
 
-        wanted = file(html)
-        click.echo(
-            write(_stored(folder), Path(folder) / "report.html" if wanted is None else wanted)
-        )
+        page = _stored(folder)
+        name, path = ("folder", Path(folder) / "report.html") if html is None else ("html", html)
+        check_file(name, path)
+        show(str(write_atomic(path, render(page).encode(), name)))
 
 
 def _stored(folder: str) -> Page:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,12 +14,17 @@ from leadline._version import __version__
 from leadline.cli import build, pages, processes
 from leadline.cli.flags import flags
 from leadline.cli.forecast import forecast_command
-from leadline.cli.mistakes import one_line
+from leadline.cli.mistakes import Kept, one_line
 from leadline.cli.models import check_command, explain_command, plan_command
 from leadline.cli.pages import report_command
 from leadline.cli.runs import runs_command
+from leadline.cli.start import Program, show
 from leadline.cli.study import study_command
 from leadline.cli.sweeps import sweep_command, transfer_command
+from leadline.disk.write import attempt
+
+if TYPE_CHECKING:
+    from leadline.reporting.page import Page
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _ABOUT = {
@@ -31,7 +37,7 @@ _ABOUT = {
 }
 
 
-@click.group(context_settings=_HELP)
+@click.group(cls=Program, context_settings=_HELP)
 @click.version_option(__version__, prog_name="leadline")
 def main() -> None:
     """The training dynamics of infinitely wide and deep residual networks, solved.
@@ -51,7 +57,7 @@ def _command(name: str) -> Any:
         @main.command(name, help=_ABOUT[name])
         @flags(name)
         def run(**given: Any) -> None:
-            kept: list[str] = []
+            kept: Kept = []
             with one_line(kept):
                 processes.check(name)
                 function(given, kept)
@@ -76,60 +82,64 @@ for _extra in (
 
 
 @_command("solve")
-def _solve(given: dict[str, Any], kept: list[str]) -> None:
+def _solve(given: dict[str, Any], kept: Kept) -> None:
     out = build.folder(given)
     if given["checkpoint"] is None and out is not None:
         given["checkpoint"] = str(out / "checkpoint.safetensors")
     path, every = given["checkpoint"], given["checkpoint_every"]
     if path is not None:
-        kept.append(f"the same command resumes from {path} (written every {every:g} s)")
+        words = f"the same command resumes from {path} (written every {every:g} s)"
+        kept.append((Path(path).parent, escape(Path(path).name), words))
     _train_by("solve", given, out)
 
 
 @_command("train")
-def _train(given: dict[str, Any], kept: list[str]) -> None:
+def _train(given: dict[str, Any], kept: Kept) -> None:
     _train_by("train", given, build.folder(given))
 
 
 @_command("limit")
-def _limit(given: dict[str, Any], kept: list[str]) -> None:
+def _limit(given: dict[str, Any], kept: Kept) -> None:
     _train_by("limit", given, build.folder(given))
 
 
 @_command("lazy")
-def _lazy(given: dict[str, Any], kept: list[str]) -> None:
+def _lazy(given: dict[str, Any], kept: Kept) -> None:
     _train_by("lazy", given, build.folder(given))
 
 
 @_command("compare")
-def _compare(given: dict[str, Any], kept: list[str]) -> None:
+def _compare(given: dict[str, Any], kept: Kept) -> None:
     out = build.folder(given)
     if out is not None:
-        kept.append(f"finished branches are in {out}")
+        kept.append((out, "*", f"finished branches are in {out}"))
     _train_by("compare", given, out)
 
 
 @_command("kernels")
-def _kernels(given: dict[str, Any], kept: list[str]) -> None:
+def _kernels(given: dict[str, Any], kept: Kept) -> None:
     from leadline.cli.show import kernels_json, kernels_table
     from leadline.dynamics.kernels import initial_kernels
 
     out, as_json = build.folder(given), given["as_json"]
-    html = pages.file(given["html"])
+    html = pages.file("html", given["html"])
     kernels = initial_kernels(build.problem(given), build.network(given), given["depth"])
     data = kernels_json(kernels)
-    if out is not None or html is not None:
+    show(json.dumps(data) if as_json else kernels_table(kernels))
+
+    def page() -> Page:
         from leadline.reporting.page_facts import command_line
         from leadline.reporting.page_results import kernels_page
 
-        _write(out, data, kernels_page(kernels, command_line()), html)
-    click.echo(json.dumps(data) if as_json else kernels_table(kernels))
+        return kernels_page(kernels, command_line())
+
+    pages.keep(page, out, "figure.html", html, {"result.json": json.dumps(data)})
 
 
 def _train_by(command: str, given: dict[str, Any], out: Path | None) -> None:
     """What the training commands share: build, run, save, print."""
     as_json, quiet = given.pop("as_json"), given.pop("quiet")
-    dry, html = given.pop("dry_run", False), pages.file(given.pop("html"))
+    dry, html = given.pop("dry_run", False), pages.file("html", given.pop("html"))
     network, sgd, problem = build.network(given), build.recipe(given), build.problem(given)
     if dry and not processes.leads():
         return
@@ -160,27 +170,21 @@ def _train_by(command: str, given: dict[str, Any], out: Path | None) -> None:
     for warning in warnings(result):
         click.echo(f"Warning: {warning}", err=True)
     data = finite(result.to_json())
-    if out is not None or html is not None:
+    show(json.dumps(data) if as_json else repr(result))
+
+    def page() -> Page:
         from leadline.reporting.page_facts import command_line
         from leadline.reporting.page_results import comparison_page, result_page
 
         if isinstance(result, Comparison):
-            pages.keep(comparison_page(result, command_line()), out, "compare.html", html)
-            if out is not None:
-                written = f"{out / 'compare.json'}, {out / 'compare.html'} and branches"
-                click.echo(f"wrote {written}", err=True)
-        else:
-            if out is not None and isinstance(result, Trajectory):
-                result.save(out / "trajectory.safetensors")
-            _write(out, data, result_page(result, command_line()), html)
-    click.echo(json.dumps(data) if as_json else repr(result))
+            return comparison_page(result, command_line())
+        return result_page(result, command_line())
 
-
-def _write(out: Path | None, data: dict[str, Any], page: Any, html: Path | None) -> None:
-    """result.json and figure.html, and the file of --html."""
-    from leadline.disk.write import write_atomic
-
-    pages.keep(page, out, "figure.html", html)
-    if out is not None:
-        write_atomic(out / "result.json", json.dumps(data).encode())
-        click.echo(f"wrote {out / 'result.json'} and {out / 'figure.html'}", err=True)
+    if isinstance(result, Comparison):
+        pages.keep(page, out, "compare.html", html)
+        if out is not None:
+            click.echo(f"wrote {out / 'compare.json'} and branches", err=True)
+        return
+    if out is not None and isinstance(result, Trajectory):
+        attempt(lambda: result.save(out / "trajectory.safetensors"))
+    pages.keep(page, out, "figure.html", html, {"result.json": json.dumps(data)})

@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from leadline.cli.mistakes import one_line
+from leadline.cli.pages import file
+from leadline.cli.start import show
 
 
 @click.command("runs", help="List the training runs of a store.")
@@ -20,10 +22,11 @@ from leadline.cli.mistakes import one_line
 def runs_command(folder: str, where: tuple[str, ...], columns: str | None, **given: Any) -> None:
     """The table to stdout; what is damaged to stderr."""
     with one_line([]):
-        from leadline.disk.write import write_atomic
+        from leadline.disk.write import attempt, write_atomic
         from leadline.sweeps.store import Store
         from leadline.sweeps.store_table import csv_text
 
+        path = file("csv", given["csv_file"])
         with Store(folder, create=False) as store:
             problems = store.rebuild() if given["rebuild"] else store.problems
             for problem in problems:
@@ -32,14 +35,11 @@ def runs_command(folder: str, where: tuple[str, ...], columns: str | None, **giv
             total = len(store)
         if columns is not None and table:
             table = _only(table, columns)
-        if given["csv_file"] is not None:
-            text = csv_text(table)
-            write_atomic(given["csv_file"], text.encode(errors="backslashreplace"))
-            click.echo(f"wrote {given['csv_file']}", err=True)
-        if given["as_json"]:
-            click.echo(_json(table))
-        else:
-            click.echo(_text(table, total, all_columns=columns is not None))
+        show(_json(table) if given["as_json"] else _text(table, total, columns is not None))
+        if path is not None:
+            text = csv_text(table).encode(errors="backslashreplace")
+            if attempt(lambda: write_atomic(path, text, "csv")):
+                click.echo(f"wrote {path}", err=True)
 
 
 def _condition(text: str) -> tuple[str, Any]:
@@ -80,7 +80,7 @@ def _json(table: list[dict[str, Any]]) -> str:
     return json.dumps([{k: plain(v) for k, v in row.items()} for row in table])
 
 
-def _text(table: list[dict[str, Any]], total: int, *, all_columns: bool) -> str:
+def _text(table: list[dict[str, Any]], total: int, all_columns: bool) -> str:
     """A table; what is the same in all runs stands above it."""
     from leadline.reporting.tables import text_table
 

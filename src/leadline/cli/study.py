@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
-from leadline.cli.mistakes import one_line
+from leadline.cli import start
+from leadline.cli.mistakes import Kept, one_line
+from leadline.cli.start import show
 
 
 def _numbers(text: str | None) -> list[int] | None:
@@ -46,19 +49,22 @@ def _numbers(text: str | None) -> list[int] | None:
 def study_command(claims: str | None, out: str, dry_run: bool, **given: Any) -> None:
     """Verdicts to stdout."""
     as_json, quiet = given.pop("as_json"), given.pop("quiet")
-    with one_line([] if dry_run else [f"finished cells are in {out}; the same command goes on"]):
+    words = f"finished cells are in {out}; the same command goes on"
+    kept: Kept = [] if dry_run else [(Path(out) / "store", "runs-*.jsonl", words)]
+    with one_line(kept):
         wanted = _numbers(claims)
         if dry_run:
             from leadline.claims.outline import outline
 
             given.pop("resume")
             plan = outline(wanted, out=out, **given)
-            click.echo(json.dumps(plan.to_json()) if as_json else str(plan))
+            show(json.dumps(plan.to_json()) if as_json else str(plan))
             return
         from leadline.claims.study import study
         from leadline.reporting.progress import Progress
 
         with Progress(quiet=quiet) as bar:
             done = study(wanted, out=out, progress=bar, **given)
-        click.echo(f"wrote {done.path / 'report.html'} and verdicts.json", err=True)
-        click.echo(json.dumps(done.to_json()) if as_json else repr(done))
+        show(json.dumps(done.to_json()) if as_json else repr(done))
+        if not start.state.unwritten:
+            click.echo(f"wrote {done.path / 'report.html'} and verdicts.json", err=True)

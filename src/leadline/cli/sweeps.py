@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from leadline.cli.build import folder
-from leadline.cli.mistakes import one_line
+from leadline.cli.mistakes import Kept, one_line
 from leadline.cli.models import load
-from leadline.cli.pages import HTML, file, keep, write_json
+from leadline.cli.pages import HTML, file, keep
+from leadline.cli.start import show
 
 if TYPE_CHECKING:
+    from leadline.reporting.page import Page
     from leadline.sweeps.schedule import Estimate
 
 _BUILTIN = ("mlp", "resnet", "gpt")
@@ -211,13 +214,14 @@ def _settings(model: str, given: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def _kept(given: dict[str, Any]) -> list[str]:
+def _kept(given: dict[str, Any]) -> Kept:
     store = given["store"]
-    return [] if store is None else [f"finished runs are in {store}; the same command goes on"]
+    words = f"finished runs are in {store}; the same command goes on"
+    return [] if store is None else [(Path(store), "runs-*.jsonl", words)]
 
 
 def _show(estimate: Estimate, as_json: bool) -> None:
-    click.echo(json.dumps(vars(estimate)) if as_json else str(estimate))
+    show(json.dumps(vars(estimate)) if as_json else str(estimate))
 
 
 @click.command(
@@ -254,7 +258,7 @@ def sweep_command(model: str, problem: str | None, sizes: str, dry_run: bool, **
             _show(done, given["as_json"])
             return
         shown = dict(rows=done.rows, fresh=done.fresh, failed=done.failed, seconds=done.seconds)
-        click.echo(json.dumps(shown) if given["as_json"] else str(done))
+        show(json.dumps(shown) if given["as_json"] else str(done))
         failed = bool(done.failed)
     if failed:
         sys.exit(1)
@@ -295,7 +299,7 @@ def transfer_command(
         from leadline.sweeps.schedule import Estimate
         from leadline.transferring.transfer import transfer
 
-        html, where = file(given["html"]), folder({"out": out, "dry_run": dry_run})
+        html, where = file("html", given["html"]), folder({"out": out, "dry_run": dry_run})
         build, data = _model(model, problem)
         schemes = given["scheme"].split(",")
         with Progress(quiet=given["quiet"]) as bar:
@@ -312,10 +316,12 @@ def transfer_command(
         if isinstance(found, Estimate):
             _show(found, given["as_json"])
             return
-        if where is not None or html is not None:
+        show(found.to_json() if given["as_json"] else str(found))
+
+        def page() -> Page:
             from leadline.reporting.page_facts import command_line
             from leadline.transferring.page import transfer_page
 
-            keep(transfer_page(found, command_line()), where, "transfer.html", html)
-        write_json(where, "transfer", found.to_json())
-        click.echo(found.to_json() if given["as_json"] else str(found))
+            return transfer_page(found, command_line())
+
+        keep(page, where, "transfer.html", html, {"transfer.json": found.to_json()})

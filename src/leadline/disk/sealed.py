@@ -172,7 +172,7 @@ class Sealed:
 
     def read(self, name: str, axis: int = 0, part: slice = slice(None)) -> np.ndarray:
         """The bytes of an array, or of a range along its first or second axis, as flat uint8."""
-        shape, start = self.shapes[name] or (1,), self._starts[name]
+        shape, start = [*self.shapes[name]] or [1], self._starts[name]
         a, b, _ = part.indices(shape[axis])
         # A range along the first axis, or all of it, is one piece; else there is one in every row.
         rows = shape[0] if axis and b - a < shape[1] else 1

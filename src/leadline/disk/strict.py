@@ -7,6 +7,7 @@ import json
 import math
 import os
 import stat
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +30,7 @@ def loads(text: str | bytes) -> Any:
 
 def seal(data: Mapping[str, Any]) -> dict[str, Any]:
     """The same with its checksum, which does not depend on spaces or the order of keys."""
-    plain = dict(data)
+    plain = json.loads(json.dumps(data))
     return plain | {_KEY: _digest(plain)}
 
 
@@ -70,8 +71,7 @@ def _digest(data: Mapping[str, Any]) -> str:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     out = dict(pairs)
     if len(out) < len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
         raise ValueError(f"{twice!r} is there twice")
     return out
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
+from leadline.disk import strict
 from leadline.disk.write import write_atomic
 from leadline.errors import check_choice
 from leadline.parametrization.optimizers import Optimizer
@@ -35,17 +35,17 @@ def to_json(plan: Plan) -> str:
     data["branches"] = dict(plan.branches)
     for name in ("batch_ratio", "token_ratio", "decay"):
         data[name] = getattr(plan, name)
-    return json.dumps(data, indent=1, ensure_ascii=False)
+    return json.dumps(strict.seal(data), indent=1, ensure_ascii=False)
 
 
-def from_json(text: str) -> Plan:
+def from_json(text: str | bytes) -> Plan:
     """What ``to_json`` wrote.
 
     Raises:
         ValueError: it is no plan.
     """
     try:
-        data = json.loads(text)
+        data = strict.unseal(text)
         if data.pop("leadline_plan") != _VERSION:
             raise ValueError("another version")
         scheme = data["scheme"]
@@ -66,7 +66,7 @@ def from_json(text: str) -> Plan:
         )
     except (KeyError, TypeError, AttributeError, ValueError) as e:
         raise ValueError(
-            f"this is no plan ({type(e).__name__}: {e}): give what save wrote"
+            f"this is no plan ({type(e).__name__}: {e}): give what save wrote, or plan again"
         ) from None
 
 
@@ -90,4 +90,14 @@ def save(plan: Plan, path: str | os.PathLike[str]) -> None:
 
 def load(path: str | os.PathLike[str]) -> Plan:
     """Read a file of ``save``."""
-    return from_json(Path(path).read_text())
+    shown = f"path={os.fspath(path)!r}"
+    try:
+        text = strict.read(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{shown} does not exist: give what save wrote") from None
+    except (OSError, ValueError) as e:
+        raise OSError(f"{shown} cannot be read ({e}): give what save wrote") from None
+    try:
+        return from_json(text)
+    except ValueError as e:
+        raise ValueError(f"{shown}: {e}") from None

@@ -7,18 +7,18 @@ import os
 from pathlib import Path
 from typing import Any
 
+from leadline.disk import strict
 from leadline.disk.write import write_atomic
 from leadline.reporting.page import Drawing, Page, Section, Table
 
-FORMAT = 1
+FORMAT = 2
 NAME = "page.json"
 
 
 def save(page: Page, folder: str | os.PathLike[str]) -> Path:
     """Write the page's content into a folder."""
-    content = {"format": FORMAT, "page": _plain(page)}
-    text = json.dumps(content, ensure_ascii=True)
-    return write_atomic(Path(folder) / NAME, text.encode())
+    text = json.dumps(strict.seal({"format": FORMAT, "page": _plain(page)}))
+    return write_atomic(Path(folder) / NAME, text.encode(), "out")
 
 
 def load(folder: str | os.PathLike[str]) -> Page:
@@ -30,14 +30,15 @@ def load(folder: str | os.PathLike[str]) -> Page:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise FileNotFoundError(f"folder={str(folder)!r} does not exist: give a folder of results")
+        what = "is no folder" if root.exists() else "does not exist"
+        raise FileNotFoundError(f"folder={str(folder)!r} {what}: give a folder of results")
     path = root / NAME
     if not path.is_file():
         raise FileNotFoundError(
             f"folder={str(folder)!r} holds no {NAME}: give one that a command wrote with --out"
         )
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = strict.unseal(strict.read(path))
         if content["format"] != FORMAT:
             raise OSError(
                 f"{str(path)!r} has format {content['format']!r}, not {FORMAT}: run the command again"

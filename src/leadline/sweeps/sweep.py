@@ -13,6 +13,7 @@ from typing import Any
 
 from leadline import available
 from leadline.architecture import ResNet
+from leadline.disk.write import check_folder
 from leadline.errors import check_choice, check_int, check_real
 from leadline.planning.plan import Plan, plan
 from leadline.planning.schemes import NAMES as SCHEMES
@@ -177,6 +178,8 @@ def sweep(
         }  # fmt: skip
         missing = [r for r in runs if ids[r] not in known]
         if missing and not dry_run:
+            if kept is not None:
+                check_folder("store", kept.path)
             here.prepare()
         rates = _rates(build, missing, roles, inputs, at)
         work = programs(build, wrapped, missing, rates, here.workers, hopeless, str(place))

@@ -1,0 +1,174 @@
+"""How a command starts and ends: closed streams, interruptions, and files that could not be written."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Generator
+from typing import Any, TextIO
+
+import click
+
+from leadline.errors import UnwrittenWarning
+
+INTERRUPTED = 130
+
+
+class State:
+    """What one command has come to.
+
+    Attributes:
+        interruptions: signals so far.
+        said: what an interruption leaves behind, in words; None outside of the work.
+        unwritten: something could not be written, so that the command fails though it has its result.
+    """
+
+    def __init__(self) -> None:
+        self.interruptions = 0
+        self.said: Callable[[], str] | None = None
+        self.unwritten = False
+
+    def interrupted(self, _number: int = 0, _frame: Any = None) -> None:
+        """The first signal ends the work in order; where there is none, or at the second, at once.
+
+        No exception then: it could arrive where nobody catches it, and be a traceback.
+        """
+        self.interruptions += 1
+        if self.interruptions == 1 and self.said is not None:
+            raise KeyboardInterrupt
+        self.leave()
+
+    def leave(self) -> None:
+        """End now, with the line that has not been said yet."""
+        if self.said is not None:
+            with contextlib.suppress(OSError):
+                os.write(2, f"Interrupted: {self.said()}\n".encode(errors="backslashreplace"))
+        os._exit(INTERRUPTED)
+
+
+state = State()
+
+
+class Program(click.Group):
+    """The group of commands, as a process starts it."""
+
+    def main(self, *arguments: Any, **how: Any) -> Any:
+        """Run a command."""
+        with _streams(), _signals(), _warnings():
+            return super().main(*arguments, **how)
+
+
+class _Forgiving:
+    """stderr that may be full or closed: what cannot be said there must not cost the result."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """As of a stream."""
+        try:
+            return self._stream.write(text)
+        except OSError:
+            return len(text)
+
+    def flush(self) -> None:
+        """As of a stream."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
+@contextlib.contextmanager
+def _streams() -> Generator[None]:
+    if sys.stdout is None or sys.stderr is None:
+        # The next files to be opened would get their numbers, and what libraries print to these.
+        for fd in (0, 1, 2):
+            try:
+                os.fstat(fd)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)
+    error = sys.stderr
+    sys.stderr = open(os.devnull, "w") if error is None else _Forgiving(error)  # noqa: SIM115
+    try:
+        if sys.stdout is None:
+            click.echo("Error: stdout is closed: give a file, or /dev/null", err=True)
+            sys.exit(2)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        yield
+    finally:
+        if error is not None:
+            sys.stderr = error
+
+
+@contextlib.contextmanager
+def _signals() -> Generator[None]:
+    global state
+    state = State()
+    before = signal.getsignal(signal.SIGINT)
+    ours = threading.current_thread() is threading.main_thread() and before in (
+        signal.SIG_DFL,
+        signal.default_int_handler,
+    )
+    if not ours:  # the caller's, or a background job's that ignores it
+        yield
+        return
+
+    def unraisable(what: Any) -> None:
+        # One that arrived where exceptions are dropped: in a destructor, say.
+        if issubclass(what.exc_type, KeyboardInterrupt):
+            state.leave()
+        hook(what)
+
+    hook, sys.unraisablehook = sys.unraisablehook, unraisable
+    signal.signal(signal.SIGINT, state.interrupted)
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        signal.signal(signal.SIGINT, signal.SIG_DFL if state.interruptions else before)
+
+
+@contextlib.contextmanager
+def _warnings() -> Generator[None]:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, UnwrittenWarning):
+            state.unwritten = True
+            click.echo(f"Warning: {message}", err=True)
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UnwrittenWarning)
+        usual = warnings.showwarning
+        setattr(warnings, "showwarning", show)  # noqa: B010  # a function of its own type
+        yield
+
+
+def show(text: str) -> None:
+    """A result, to stdout, before it goes to files: where stdout refuses it, the files are still made."""
+    try:
+        click.echo(text)
+        return
+    except BrokenPipeError:
+        state.unwritten = True  # the reader has had enough, and knows
+    except OSError as error:
+        why = f"stdout cannot be written: {error.strerror}; direct it to a disk with room"
+        warnings.warn(why, UnwrittenWarning, stacklevel=2)
+    with contextlib.suppress(OSError, ValueError):
+        # What is left of it must not fail again when the process ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
