@@ -1,6 +1,5 @@
 """The store on full, read-only and failing disks."""
 
-import contextlib
 import errno
 import os
 import subprocess
@@ -10,26 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from disks import disk
 from leadline.sweeps.store import Store, StoreError, run_id
 from store_samples import fill, lines_of, whole
-
-
-@contextlib.contextmanager
-def disk(folder, size):
-    """A small disk of its own; skips where there may be none."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "leadline-test", str(folder)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True)
-        why = done.stderr.strip()
-    except OSError as e:
-        done, why = None, str(e)
-    if done is None or done.returncode:
-        pytest.skip(f"no disk can be mounted here: {why}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("size", [0, 60_000])

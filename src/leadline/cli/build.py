@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leadline.cli.mistakes import while_reading
+from leadline.disk.bounded import within
 from leadline.disk.write import check_folder
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def recipe(given: dict[str, Any]) -> SGD:
 def problem(given: dict[str, Any]) -> Problem:
     """Take the problem's flags out of ``given``."""
     text, loss = given.pop("problem"), given.pop("loss")
-    with while_reading("--problem", "problem"):
+    with while_reading("--problem", "problem"), within(given.get("memory")):
         from leadline.problems import parse
 
         return parse(text, loss)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+# Of a CSV file: a million runs.
+_MOST = 200_000_000
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,18 @@ def _dicts(rows: list[Any]) -> Table:
 
 
 def _csv(path: Path) -> Table:
-    if not path.is_file():
-        raise FileNotFoundError(f"data={str(path)!r} does not exist: give the path of a CSV file")
     source = f"data={str(path)!r}"
+    if path.is_dir():
+        raise IsADirectoryError(f"{source} is a folder: give the path of a CSV file")
+    if not path.exists():
+        raise FileNotFoundError(f"{source} does not exist: give the path of a CSV file")
     lines: list[int] = []
     rows: list[dict[str, Any]] = []
-    with open(path, newline="", encoding="utf-8-sig") as file:
+    with open(path, "rb") as stream:
+        content = stream.read(_MOST + 1)
+    if len(content) > _MOST:
+        raise ValueError(f"{source} has more than {_MOST:,} bytes: give one row a run")
+    with io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         try:
             names = [n.strip() for n in reader.fieldnames or []]

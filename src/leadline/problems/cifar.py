@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import os
 import tarfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
 
 import numpy as np
 
+from leadline.disk.bounded import Bounded
 from leadline.errors import check_choice, check_int
 from leadline.problems.data import arrays, check_classes
 from leadline.problems.draw import check_samples, check_subset, round_robin
@@ -26,10 +30,30 @@ _RECORD = 3073  # a label, then 3 × 32 × 32 pixels
 _RECORDS = 10000  # in each file
 _REMEDY = "download the binary version, cifar-10-binary.tar.gz (for C programs)"
 
+_PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+# Bytes and members that an archive may have besides.
+_SLACK = 1 << 24
+_MEMBERS = 1000
+# What reading a damaged or foreign archive raises.
+_UNREADABLE = (
+    tarfile.TarError,
+    OSError,
+    EOFError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+    zlib.error,
+    lzma.LZMAError,
+)
+
+
+class _Size(OSError):
+    """A file has not the size that it should have."""
+
 
 def _check_size(where: str, size: int) -> None:
     if size != _RECORDS * _RECORD:
-        raise OSError(
+        raise _Size(
             f"{where} has {size} bytes, not {_RECORDS * _RECORD} ({_RECORDS} records of "
             f"{_RECORD}): it is truncated or of another format; {_REMEDY} again"
         )
@@ -56,25 +80,48 @@ def _read_folder(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
     return batches
 
 
+def _unpacked(path: Path) -> BinaryIO:
+    """The archive's bytes, whatever packed them."""
+    with open(path, "rb") as file:
+        start = file.read(6)
+    for magic, opened in _PACKED.items():
+        if start.startswith(magic):
+            return cast(BinaryIO, opened(path, "rb"))
+    return open(path, "rb")
+
+
 def _read_tar(path: Path, names: Sequence[str]) -> dict[str, bytes]:
     batches: dict[str, bytes] = {}
     wanted = {f"{folder}{name}": name for folder in ("", f"{_FOLDER}/") for name in names}
     pickled = False
+    size = _RECORDS * _RECORD
     try:
-        with tarfile.open(path) as tar:
-            for member in tar:
+        with (
+            _unpacked(path) as stream,
+            # The official one has six files and little else. No header is as long as a file.
+            tarfile.open(
+                fileobj=Bounded(stream, 8 * size + _SLACK, size + _SLACK), mode="r:"
+            ) as tar,
+        ):
+            for count, member in enumerate(tar):
+                if count > _MEMBERS or member.size < 0:
+                    raise ValueError("it has members without number or size")
                 inside = str(PurePosixPath(member.name))
                 pickled = pickled or inside.split("/")[0] == _PICKLED
                 name = wanted.get(inside)
                 if name is None or not member.isreg():
                     continue
                 _check_size(f"{path}: {inside}", member.size)
-                stream = tar.extractfile(member)
-                assert stream is not None  # it is a regular file
-                with stream:
-                    batches[name] = stream.read()
+                content = tar.extractfile(member)
+                assert content is not None  # it is a regular file
+                with content:
+                    batches[name] = content.read(size)
                 _check_size(f"{path}: {inside}", len(batches[name]))
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+                if len(batches) == len(names):
+                    break
+    except _Size:
+        raise
+    except _UNREADABLE as error:
         why = str(error).partition("\n")[0].rstrip(":")
         raise OSError(
             f"path={str(path)!r} is not a readable tar.gz ({why}): it is truncated or of another "

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import lzma
+import math
 import os
+import struct
 import zipfile
 import zlib
 
 import numpy as np
 
+from leadline.disk import bounded
 from leadline.errors import check_choice, check_int
 from leadline.problems.data import are_labels, arrays, as_array, class_labels
 from leadline.problems.draw import check_subset, round_robin
@@ -19,35 +23,81 @@ _KEYS = ("x", "y", "x_test", "y_test")
 _REMEDY = "write it with numpy.savez(path, x=..., y=...)"
 
 
+# What reading a damaged or foreign archive raises, besides its own words.
+_UNREADABLE = (
+    ValueError,
+    EOFError,
+    OSError,
+    RuntimeError,  # encrypted
+    NotImplementedError,  # compressed in a way that is not known
+    KeyError,
+    OverflowError,
+    RecursionError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
+
+
 def _load(text: str) -> dict[str, np.ndarray]:
     path = os.path.expanduser(text)
     if not os.path.exists(path):
         raise FileNotFoundError(f"path={text!r} does not exist: give an npz file; {_REMEDY}")
     try:
-        if not zipfile.is_zipfile(path):
+        if not os.path.isfile(path) or not zipfile.is_zipfile(path):
             raise ValueError("no zip archive")
-        found = {}
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            keys = archive.files
-            for key in _KEYS:
-                if key in keys:
-                    found[key] = archive[key]
-                    if not isinstance(found[key], np.ndarray):
-                        raise ValueError(f"{key} is no array")
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        if "allow_pickle" in str(error):
-            raise ValueError(
-                f"path={text!r} holds an array of objects, which is never unpickled: "
-                "save numbers or strings, as by .astype(float) or .astype(str)"
-            ) from None
+        with zipfile.ZipFile(path) as archive:
+            members = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            wanted = {key: members[key] for key in _KEYS if key in members}
+            shapes = {key: _header(archive, name, key) for key, name in wanted.items()}
+            total = sum(math.prod(shape) * max(size, 8) for shape, size in shapes.values())
+            bounded.check("what it holds", total, os.path.getsize(path))
+            found = {key: _array(archive, name) for key, name in wanted.items()}
+    except _Objects:
+        raise ValueError(
+            f"path={text!r} holds an array of objects, which is never unpickled: "
+            "save numbers or strings, as by .astype(float) or .astype(str)"
+        ) from None
+    except _UNREADABLE as error:
         raise OSError(
             f"path={text!r} is not a readable npz file ({error}): it is truncated or of another "
-            f"format; {_REMEDY}"
+            f"format, or too large; {_REMEDY}"
         ) from error
     for key in ("x", "y"):
         if key not in found:
-            raise KeyError(f"path={text!r} holds no {key!r} but {sorted(keys)}: {_REMEDY}")
+            raise KeyError(f"path={text!r} holds no {key!r} but {sorted(members)}: {_REMEDY}")
     return found
+
+
+class _Objects(Exception):
+    """An array of Python objects."""
+
+
+def _header(archive: zipfile.ZipFile, name: str, key: str) -> tuple[tuple[int, ...], int]:
+    """Shape, and bytes an entry, of an array; nothing but its first bytes is unpacked."""
+    with archive.open(name) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        if version not in read:
+            raise ValueError(f"{key} is of the unknown version {version}")
+        shape, _, dtype = read[version](stream)
+    if dtype.hasobject:
+        raise _Objects
+    if any(n < 0 for n in shape):
+        raise ValueError(f"{key} has the shape {shape}")
+    stored = archive.getinfo(name).file_size
+    if math.prod(shape) * dtype.itemsize > stored:
+        raise ValueError(f"{key} has the shape {shape}, and {stored} bytes")
+    return shape, dtype.itemsize
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(name) as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 def npz(

@@ -105,6 +105,8 @@ def text(
             raise FileNotFoundError(
                 f"path={str(path)!r} does not exist: give a text file or a folder"
             )
+        if not root.is_file() and not root.is_dir():
+            raise OSError(f"path={str(path)!r} is neither a file nor a folder: give a text file")
         name = f"text({root.name})"
         files = [root] if root.is_file() else _sources(root, ("*.py", "*.txt"))
     data = _join(files, root, limit_bytes)
@@ -140,13 +142,14 @@ def _join(files: list[Path], root: Path, limit: int) -> np.ndarray:
     size = 0
     for f in files:
         try:
-            content = f.read_bytes()
+            with open(f, "rb") as file:
+                content = file.read(limit - size)
         except OSError:
             if f == root:
                 raise
             continue
-        out.append(content[: limit - size] if size + len(content) > limit else content)
-        size += len(out[-1])
+        out.append(content)
+        size += len(content)
         if size >= limit:
             break
     return np.frombuffer(b"".join(out), dtype=np.uint8)
