@@ -123,9 +123,9 @@ def check_folder(name: str, path: str | os.PathLike[str], *, make: bool = True) 
     try:
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(f"{name}={os.fspath(path)!r} is a file: give a folder")
+        _try(folder / "file")
         if make:
             folder.mkdir(parents=True, exist_ok=True)
-        _try(folder / "file")
     except (NotADirectoryError, FileExistsError) as error:
         if str(error).startswith(name):
             raise
