@@ -99,7 +99,7 @@ class Watch:
         self._coverage.stop()
         data = self._coverage.get_data()
         touched: dict[str, dict[str, set[int]]] = {}
-        for path in data.measured_files():
+        for path in filter(os.path.exists, data.measured_files()):  # a template has none
             name = str(Path(path).relative_to(self._root / "src" / "leadline").with_suffix(""))
             for line, contexts in data.contexts_by_lineno(path).items():
                 for context in contexts:

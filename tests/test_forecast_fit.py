@@ -1,0 +1,378 @@
+"""The forecast's regression against closed forms and independent solvers: minimum, starts, draws."""
+
+import numpy as np
+import pytest
+from scipy.optimize import lsq_linear
+
+from leadline.forecasting import fit, noise
+from leadline.forecasting.estimate import (
+    Data,
+    Fitted,
+    bootstrap,
+    estimate,
+    prepare,
+    residuals,
+    with_scale,
+)
+from leadline.forecasting.law import Law, Term
+from leadline.forecasting.runs import runs as read
+
+CONSTANT = Law(())
+ONE = Law((Term("width", 1.0),))
+FREE = Law((Term("width"),))
+TWO = Law((Term("width"), Term("depth", 1.0)))
+
+
+def sizes(widths=(32, 64, 128, 256), depths=(2, 4, 8)):
+    grid = np.array([(n, l) for n in widths for l in depths], float)
+    return {"width": grid[:, 0], "depth": grid[:, 1]}
+
+
+def rows(law, theta, noise_=0.0, seeds=1, **grid):
+    """Runs of a law at parameters theta, sizes over the smallest."""
+    at, r = sizes(**grid), np.random.default_rng(0)
+    logs = np.stack([np.log(at[a] / at[a].min()) for a in law.axes], 1) if law.axes else None
+    values = law.value(theta, np.zeros((len(at["width"]), 0)) if logs is None else logs)[0]
+    return read(
+        [
+            dict(width=n, depth=l, seed=s, loss=v * np.exp(noise_ * r.standard_normal()))
+            for n, l, v in zip(at["width"], at["depth"], values, strict=True)
+            for s in range(seeds)
+        ]
+    )
+
+
+def problem(law, theta, **how):
+    data = prepare(rows(law, theta, **how), np.ones(0))
+    data = Data(data.runs, np.linspace(0.5, 1.5, len(data.runs)), 1e3, data.origin)
+    return data, data.logs(law)
+
+
+def soft(law, theta, logs, target, weight, scale):
+    """Σ 2c²(√(1 + (wr/c)²) − 1) = Σ 2c² · 2 sinh²(asinh(wr/c)/2), which cancels nothing."""
+    r = (target - np.log(law.value(theta, logs)[0])) * weight
+    return float((2 * scale**2 * 2 * np.sinh(np.arcsinh(r / scale) / 2) ** 2).sum())
+
+
+def slope(function, theta, step=1e-5):
+    out = []
+    for k in range(len(theta)):
+        up, down = theta.copy(), theta.copy()
+        up[k], down[k] = up[k] + step, down[k] - step
+        out.append((function(up) - function(down)) / (2 * step))
+    return np.array(out)
+
+
+# --- the minimum ---
+
+
+def test_every_start_ends_where_nothing_falls_any_more():
+    """The cost is the formula's, a target of its own for each start, and its slope is 0 there, or
+    pushes against a bound."""
+    data, logs = problem(TWO, np.log([0.2, 0.5, 0.7, 0.4]), noise_=0.05)
+    starts = fit.starts(TWO, logs, data.runs.loss)
+    r = np.random.default_rng(1)
+    target = data.target + 0.1 * r.standard_normal((len(starts), len(logs)))
+    low, high = bounds = TWO.bounds(data.runs.loss)
+    theta, cost = fit.minimise(TWO, logs, target, data.weight, 0.05, starts, bounds)
+    assert theta.shape == (4, 4)
+    for t, c, y in zip(theta, cost, target, strict=True):
+
+        def formula(x, y=y):
+            return soft(TWO, x, logs, y, data.weight, 0.05)
+
+        assert c == pytest.approx(formula(t), rel=1e-9)
+        g = slope(formula, t)
+        held = ((t <= low) & (g > 0)) | ((t >= high) & (g < 0))
+        assert (np.abs(g[~held]) < 1e-5).all()
+
+
+@pytest.mark.parametrize(("at", "end"), [(np.log(0.05), "low"), (np.log(4.0), "high")])
+def test_a_minimum_beyond_a_bound_is_on_it(at, end):
+    """Losses of an exponent outside the bounds: it stays on its bound, the others are the best there."""
+    data, logs = problem(FREE, np.array([-2.0, 0.0, np.log(0.01 if end == "low" else 6.0)]))
+    bounds = FREE.bounds(data.runs.loss)
+    start = np.array([[-1.0, -0.5, 0.0]])
+    theta, cost = fit.minimise(FREE, logs, data.target, data.weight, 1e3, start, bounds)
+    assert theta[0, 2] == pytest.approx(at, abs=1e-12)
+
+    def formula(x):
+        return soft(FREE, np.array([*x, at]), logs, data.target, data.weight, 1e3)
+
+    assert cost[0] == pytest.approx(formula(theta[0, :2]), rel=1e-6)
+    free = theta[0, :2]
+    inside = (free > bounds[0][:2] + 1e-6) & (free < bounds[1][:2] - 1e-6)
+    assert inside.any()
+    assert (np.abs(slope(formula, free))[inside] < 1e-5).all()
+
+
+def test_starts_outside_the_bounds_are_brought_inside():
+    data, logs = problem(FREE, np.log([0.2, 0.5, 0.7]))
+    low, high = bounds = FREE.bounds(data.runs.loss)
+    start = np.array([low - 5, high + 5])
+    for iterations in (0, 1, 30):
+        theta, _ = fit.minimise(FREE, logs, data.target, data.weight, 1, start, bounds, iterations)
+        assert (theta >= low).all()
+        assert (theta <= high).all()
+        if not iterations:
+            assert np.array_equal(theta, [low, high])
+
+
+def test_more_iterations_never_cost_more_and_few_are_enough():
+    """Without noise the minimum is 0 and Newton steps converge: 30 reach it, and the cost only falls."""
+    truth = np.log([0.2, 0.5, 0.7])
+    data, logs = problem(FREE, truth)
+    bounds = FREE.bounds(data.runs.loss)
+    starts = truth + np.array([[0.3, -0.4, 0.2], [-1.0, 0.5, 0.5], [0.0, 0.0, -1.0]])
+    given = starts.copy()
+    costs = []
+    for iterations in (0, 1, 2, 3, 5, 8, 30):
+        theta, cost = fit.minimise(
+            FREE, logs, data.target, data.weight, 1.0, starts, bounds, iterations
+        )
+        costs.append(cost)
+    assert np.array_equal(starts, given)
+    assert (np.diff(costs, axis=0) <= 0).all()
+    assert (costs[1] < costs[0]).all()
+    assert (costs[-1] < 1e-20).all()
+    assert theta == pytest.approx(np.tile(truth, (3, 1)), abs=1e-8)
+
+
+def test_an_outlier_counts_by_its_absolute_value():
+    """One constant, targets 0 but for one of size d ≫ c: the minimum θ solves the weighted balance
+    (N−1)·θ = (d−θ)/√(1 + ((d−θ)/c)²) → about c."""
+    n, c, d = 40, 0.01, 5.0
+    logs, weight = np.zeros((n, 0)), np.ones(n)
+    target = np.zeros(n)
+    target[3] = d
+    bounds = np.array([-9.0]), np.array([9.0])
+    theta, _ = fit.minimise(CONSTANT, logs, target, weight, c, np.array([[1.0]]), bounds)
+    r = d - theta[0, 0]
+    lean = theta[0, 0] / np.sqrt(1 + (theta[0, 0] / c) ** 2)
+    assert (n - 1) * lean == pytest.approx(r / np.sqrt(1 + (r / c) ** 2), rel=1e-6)
+    assert theta[0, 0] == pytest.approx(c / (n - 1), rel=0.02)
+
+
+def test_newton_steps():
+    """The damped system over what is free, zero where held, for each problem of the batch."""
+    r = np.random.default_rng(0)
+    a = r.standard_normal((3, 5, 4))
+    h, g = np.matmul(a.swapaxes(1, 2), a), r.standard_normal((3, 4))
+    held = np.array([[0, 0, 0, 0], [1, 0, 0, 1], [1, 1, 1, 1]], bool)
+    damping = np.array([0.0, 0.3, 2.0])
+    step = fit._solve(h, g, damping, held)
+    assert (step[held] == 0).all()
+    assert step[0] == pytest.approx(np.linalg.solve(h[0], g[0]), rel=1e-9)
+    free = h[1][1:3, 1:3]
+    damped = free + 0.3 * np.diag(np.diag(free))
+    assert step[1, 1:3] == pytest.approx(np.linalg.solve(damped, g[1, 1:3]), rel=1e-9)
+    # A direction that the data do not see is damped by a millionth of the largest.
+    flat = np.diag([2.0, 0.0])[None]
+    step = fit._solve(flat, np.array([[1.0, 1e-3]]), np.array([0.5]), np.zeros((1, 2), bool))
+    assert step[0] == pytest.approx([1 / 3.0, 1e-3 / (0.5 * 2e-6 + 2e-12)], rel=1e-9)
+
+
+def test_the_best_is_the_lowest():
+    theta, cost = fit.best(np.array([[1.0], [2.0], [3.0]]), np.array([2.0, 0.5, 1.0]))
+    assert (theta[0], cost) == (2.0, 0.5)
+    assert type(cost) is float
+
+
+# --- starts ---
+
+
+def test_starts_are_linear_least_squares_at_a_grid_of_exponents():
+    """At each exponent: E and coefficients ≥ 0 with the least relative residuals, as lsq_linear has
+    them, and at least a hundredth of the lowest loss."""
+    data, logs = problem(TWO, np.log([0.2, 0.5, 0.5, 0.4]), noise_=0.2)
+    losses = data.runs.loss
+    starts = fit.starts(TWO, logs, losses)
+    assert np.exp(starts[:, 2]) == pytest.approx([0.25, 0.5, 1.0, 2.0])
+    for row in starts:
+        e, terms, powers = TWO.split(row)
+        assert powers[0, 1] == 1.0
+        columns = np.exp(-powers[0] * logs)
+        design = np.column_stack([np.ones(len(losses)), columns]) / losses[:, None]
+        best = lsq_linear(design, np.ones(len(losses)), (0, np.inf), tol=1e-14).x
+        least = 0.01 * losses.min()
+        assert [e[0], *terms[0]] == pytest.approx(np.maximum(best, least), rel=1e-4)
+
+
+def test_a_law_of_the_grid_is_a_start():
+    truth = np.log([0.2, 0.5, 0.5, 0.4])
+    data, logs = problem(TWO, truth)
+    starts = fit.starts(TWO, logs, data.runs.loss)
+    assert starts[1] == pytest.approx(truth, abs=1e-9)
+
+
+def test_the_number_of_starts():
+    law = Law((Term("width"), Term("depth"), Term("samples")))
+    logs = np.random.default_rng(0).random((20, 3))
+    losses = np.exp(-logs.sum(1)) + 0.1
+    full = fit.starts(law, logs, losses, most=64)
+    assert len(full) == 64
+    assert len(np.unique(np.round(full[:, 2::2], 9), axis=0)) == 64
+    assert len(fit.starts(law, logs, losses)) == 48
+    few = fit.starts(law, logs, losses, most=9)
+    assert len(np.unique(np.round(few[:, 2::2], 9), axis=0)) == 9
+    assert np.array_equal(few, fit.starts(law, logs, losses, most=9))
+    # A part of the grid, spread over it: not its first nine.
+    assert len(np.unique(np.round(few[:, 2], 9))) > 1
+    assert len(fit.starts(CONSTANT, np.zeros((20, 0)), losses)) == 1
+
+
+# --- one law's fit ---
+
+
+def test_runs_as_the_fit_sees_them():
+    data = prepare(rows(TWO, np.log([0.2, 0.5, 0.7, 0.4])), np.arange(12.0))
+    assert data.origin == {"width": 32.0, "depth": 2.0}
+    assert np.array_equal(data.target, np.log(data.runs.loss))
+    logs = data.logs(Law((Term("depth"), Term("width"))))
+    assert logs[:, 0] == pytest.approx(np.log(sizes()["depth"] / 2))
+    assert logs[:, 1] == pytest.approx(np.log(sizes()["width"] / 32))
+    some = data.take(sizes()["width"] > 32)
+    assert np.array_equal(some.weight, np.arange(3.0, 12.0))
+    assert len(some.runs) == 9
+    # Sizes are over the same origin, whatever was taken.
+    assert some.logs(ONE).min() == pytest.approx(np.log(2))
+
+
+def test_values_of_a_fit_and_its_draws():
+    draws = np.log([[0.1, 0.5, 1.0], [0.3, 0.25, 2.0]])
+    f = Fitted(FREE, {"width": 32.0}, np.log([0.2, 0.5, 0.7]), 0.0, draws)
+    at = {"width": [32, 128], "depth": [2, 2]}
+    e, a, p = np.array([[0.2, 0.5, 0.7], [0.1, 0.5, 1.0], [0.3, 0.25, 2.0]]).T
+    assert f.all.shape == (3, 3)
+    assert f.values(at) == pytest.approx(np.stack([e + a, e + a * 4.0**-p], axis=1))
+    flat = Fitted(CONSTANT, {}, np.log([0.2]), 0.0, np.log([[0.3]]))
+    assert flat.values(at) == pytest.approx(np.array([[0.2, 0.2], [0.3, 0.3]]))
+
+
+def test_an_estimate_takes_the_starts_it_is_given():
+    """From a grid of one start far off and the truth as a start; the lowest cost wins, none is drawn."""
+    truth = np.log([0.2, 0.5, 0.7])
+    data, _ = problem(FREE, truth)
+    for starts in (truth, truth[None], np.stack([truth, truth + 1])):
+        found = estimate(FREE, data, starts, most=1)
+        assert found.theta == pytest.approx(truth, abs=1e-9)
+    assert found.draws.shape == (0, 3)
+    assert found.origin == data.origin
+    assert found.cost < 1e-20
+    assert np.array_equal(found.all, found.theta[None])
+
+
+def test_the_robust_bound_is_two_standard_deviations():
+    """Data's scale is σ: the minimum is that of the soft cost at 2σ."""
+    data, logs = problem(FREE, np.log([0.2, 0.5, 0.7]), noise_=0.3)
+    data = Data(data.runs, data.weight, 0.05, data.origin)
+    found = estimate(FREE, data)
+
+    def formula(x):
+        return soft(FREE, x, logs, data.target, data.weight, 0.1)
+
+    assert found.cost == pytest.approx(formula(found.theta), rel=1e-9)
+    low, high = FREE.bounds(data.runs.loss)
+    free = (found.theta > low + 1e-6) & (found.theta < high - 1e-6)
+    assert (np.abs(slope(formula, found.theta))[free] < 1e-5).all()
+
+
+def test_residuals_are_weighted_logarithms():
+    data, _ = problem(FREE, np.log([0.2, 0.5, 0.7]))
+    off = np.log([0.4, 1.0, 0.7])  # twice the loss
+    assert residuals(FREE, off, data) == pytest.approx(-np.log(2) * data.weight)
+
+
+def test_the_scale_is_that_of_its_own_residuals():
+    """Least squares first, then robustly: the scale's last fit is at the scale before it, which
+    differs little; and it is the standard deviation that was planted, to 1/√(2·92) four times."""
+    data = prepare(rows(FREE, np.log([0.2, 0.5, 0.7]), noise_=0.05, seeds=8), np.ones(96))
+    found = with_scale(FREE, data)
+    assert found.scale == pytest.approx(0.05, rel=0.3)
+    again = estimate(FREE, found)
+    own = noise.scale(residuals(FREE, again.theta, found), FREE.parameters)
+    assert own == pytest.approx(found.scale, rel=1e-3)
+    assert found.runs is data.runs
+    # Twice the weight is twice the scale: the same fit.
+    twice = with_scale(FREE, prepare(data.runs, 2 * np.ones(96)))
+    assert twice.scale == pytest.approx(2 * found.scale, rel=1e-6)
+
+
+# --- draws ---
+
+
+def constant(count=30, weight=None, seed=0):
+    r = np.random.default_rng(seed)
+    weight = np.ones(count) if weight is None else weight
+    data = read(
+        [
+            dict(width=32 * (1 + i % 3), depth=2, loss=float(np.exp(x)))
+            for i, x in enumerate(0.1 * r.standard_normal(count) / weight)
+        ]
+    )
+    return Data(data, weight, 1e3, {"width": 32.0, "depth": 2.0})
+
+
+def test_draws_of_a_mean():
+    """log E is a mean of N logs: its draws have mean θ and variance s²/N · ν/(ν−2), s² = Σr²/ν.
+
+    20000 draws: the relative standard error of the standard deviation is 0.006, of the mean 0.007
+    standard deviations; tolerances are four of them.
+    """
+    data = constant(30)
+    found = estimate(CONSTANT, data)
+    assert found.theta[0] == pytest.approx(data.target.mean(), abs=1e-9)
+    drawn = bootstrap(found, data, 20000, np.random.default_rng(0)).draws[:, 0]
+    error = np.sqrt(data.target.var(ddof=1) / 30 * 29 / 27)
+    assert drawn.std() == pytest.approx(error, rel=0.025)
+    assert drawn.mean() == pytest.approx(found.theta[0], abs=0.03 * error)
+
+
+def test_draws_with_weights():
+    """A weight is an inverse standard deviation: the weighted mean's variance is s²/Σw² · ν/(ν−2)."""
+    w = np.linspace(0.3, 2.0, 30)
+    data = constant(30, w)
+    found = estimate(CONSTANT, data)
+    mean = (w**2 * data.target).sum() / (w**2).sum()
+    assert found.theta[0] == pytest.approx(mean, abs=1e-9)
+    drawn = bootstrap(found, data, 20000, np.random.default_rng(0)).draws[:, 0]
+    s = np.sqrt(((data.target - mean) ** 2 * w**2).sum() / 29)
+    assert drawn.std() == pytest.approx(s / np.sqrt((w**2).sum()) * np.sqrt(29 / 27), rel=0.025)
+
+
+def test_few_runs_draw_wider():
+    """ν = 3: the standard deviation is uncertain, and beyond 3.182 of them lie 5 % of Student's draws;
+    of resampled residuals alone all four would have to be one of the two largest: under 1 %."""
+    data = constant(4, seed=2)
+    found = estimate(CONSTANT, data)
+    drawn = bootstrap(found, data, 4000, np.random.default_rng(0)).draws[:, 0]
+    s = data.target.std(ddof=1) / 2
+    share = float((np.abs(drawn - found.theta[0]) > 3.182 * s).mean())
+    assert 0.02 < share < 0.08
+
+
+def test_draws_of_a_law():
+    """Two linear parameters: the draws' covariance is that of least squares, through the leverages.
+
+    log loss = log(E + A x) linearised: cov θ = s² (JᵀJ)⁻¹ ν/(ν−2), J the derivatives at the estimate.
+    Noise is small (1 %), so that curvature does not matter; 8000 draws, tolerances four errors.
+    """
+    runs = rows(ONE, np.log([0.2, 0.5]), noise_=0.01, seeds=3)
+    data = prepare(runs, np.ones(len(runs)))
+    found = estimate(ONE, data)
+    drawn = bootstrap(found, data, 8000, np.random.default_rng(0)).draws
+    j = ONE.log_value(found.theta, data.logs(ONE))[1][0]
+    dof = len(runs) - 2
+    s2 = (residuals(ONE, found.theta, data) ** 2).sum() / dof
+    expected = s2 * np.linalg.inv(j.T @ j) * dof / (dof - 2)
+    assert np.cov(drawn.T) == pytest.approx(expected, rel=0.08)
+    assert drawn.mean(0) == pytest.approx(found.theta, abs=0.1 * np.sqrt(expected.diagonal()).max())
+
+
+def test_draws_without_noise_are_the_estimate():
+    truth = np.log([0.2, 0.5, 0.7])
+    data, _ = problem(FREE, truth)
+    found = estimate(FREE, data)
+    drawn = bootstrap(found, data, 5, np.random.default_rng(0))
+    assert drawn.draws == pytest.approx(np.tile(truth, (5, 1)), abs=1e-6)
+    assert drawn.theta is found.theta
