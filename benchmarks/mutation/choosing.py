@@ -22,7 +22,7 @@ from mutants import Mutant
 # A test slower than this is used where no other touches the line.
 SLOW = 10.0
 # Processor seconds of tests, by what they take unmutated, that a mutant may survive.
-MOST = 30.0
+MOST = 12.0
 
 
 def digest(text: str) -> str:
