@@ -1,0 +1,337 @@
+"""Growing bases, and Gram-Schmidt against dense linear algebra."""
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leadline.dynamics.basis import Rows, choose, extend, jittered_cholesky
+
+CPU = torch.device("cpu")
+F64, F32, BF16 = torch.float64, torch.float32, torch.bfloat16
+
+
+def rows(n, dtype=F64, **how):
+    return Rows(n, dtype, CPU, **how)
+
+
+def normal(*shape, seed=0, dtype=F64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def orthonormal(q, n, seed=0, dtype=F64):
+    return torch.linalg.qr(normal(n, q, seed=seed))[0].mT.contiguous().to(dtype)
+
+
+# --- rows ---
+
+
+@given(st.lists(st.integers(0, 7), max_size=12), st.integers(1, 9), st.integers(0, 20))
+def test_rows_are_what_was_appended(counts, n, expected):
+    kept = rows(n, expected=expected)
+    parts = [normal(m, n, seed=i) for i, m in enumerate(counts)]
+    for i, part in enumerate(parts):
+        kept.append(part)
+        so_far = torch.cat(parts[: i + 1])
+        assert kept.count == len(so_far)
+        assert torch.equal(kept.view, so_far)
+        assert torch.equal(kept.stored, so_far)
+
+
+def test_appending_copies_seldom():
+    """A thousand rows one at a time: a new buffer for every doubling, one where they were expected."""
+    for expected, most in ((0, 11), (1000, 1), (600, 2)):
+        kept, places = rows(3, expected=expected), []
+        for _ in range(1000):
+            kept.append(torch.ones(1, 3, dtype=F64))
+            if not places or places[-1] != kept.stored.data_ptr():
+                places.append(kept.stored.data_ptr())
+        assert len(places) <= most
+        # At least doubled, so that copies are few, and no more, so that addresses are not wasted.
+        size = kept.stored.untyped_storage().nbytes() // 24
+        assert 1000 <= size <= max(1024, 2 * expected)
+
+
+def test_a_row_of_a_view_is_no_copy():
+    kept = rows(4)
+    kept.append(normal(3, 4))
+    assert kept.view.data_ptr() == kept.stored.data_ptr()
+    assert kept.view.is_contiguous()
+    assert kept.rounded(kept.view) is kept.view
+
+
+def test_rows_with_fewer_digits():
+    """They are stored as bfloat16 and read as float32; ``rounded`` says what will be read."""
+    kept, given_ = rows(5, F32, storage=BF16), normal(4, 5, dtype=F32)
+    coming = kept.rounded(given_)
+    kept.append(given_)
+    assert (kept.stored.dtype, kept.view.dtype, coming.dtype) == (BF16, F32, F32)
+    assert torch.equal(kept.view, coming)
+    assert torch.equal(coming, given_.to(BF16).to(F32))
+    assert not torch.equal(coming, given_)
+
+
+@pytest.mark.parametrize("storage", [None, BF16])
+def test_rows_return_to_a_mark(storage):
+    """What came after it is gone, its memory too, and what comes next is at its place."""
+    kept = rows(6, F32, storage=storage)
+    kept.append(normal(3, 6, dtype=F32))
+    before, size = kept.view.clone(), kept.stored.untyped_storage().nbytes()
+    mark = kept.mark()
+    kept.append(normal(50, 6, seed=1, dtype=F32))
+    assert kept.count == 53
+    kept.rollback(mark)
+    assert kept.count == 3
+    assert torch.equal(kept.view, before)
+    assert kept.stored.untyped_storage().nbytes() == size
+    kept.append(torch.ones(1, 6))
+    assert torch.equal(kept.view, torch.cat([before, torch.ones(1, 6)]))
+
+
+def test_rows_in_a_file_without_a_name(tmp_path):
+    kept, memory = rows(7, spill=str(tmp_path)), rows(7)
+    for i in range(5):
+        for r in (kept, memory):
+            r.append(normal(4, 7, seed=i))
+        assert os.listdir(tmp_path) == []
+    assert torch.equal(kept.view, memory.view)
+    assert str(tmp_path) in Path("/proc/self/maps").read_text()
+    rows(0, spill=str(tmp_path / "nowhere")).append(torch.zeros(2, 0, dtype=F64))
+    with pytest.raises(OSError, match="spill=.*nowhere"):
+        rows(1, spill=str(tmp_path / "nowhere")).append(torch.zeros(2, 1, dtype=F64))
+
+
+# --- which are directions ---
+
+
+def greedy(e, bound, room):
+    """Gram-Schmidt one vector at a time."""
+    chosen, basis = [], np.zeros((0, e.shape[1]))
+    for j, row in enumerate(e):
+        left = row - basis.T @ (basis @ row)
+        left -= basis.T @ (basis @ left)
+        if left @ left > bound[j] and (room is None or len(chosen) < room):
+            chosen.append(j)
+            basis = np.vstack([basis, left / np.linalg.norm(left)])
+    return chosen
+
+
+@given(st.integers(0, 10**6), st.integers(1, 7), st.sampled_from([None, 0, 1, 2, 3, 9]))
+def test_chosen_are_those_with_a_remainder(seed, m, room):
+    """Random rows of which some depend on those before them, each with a bound of its own."""
+    r = np.random.default_rng(seed)
+    e = r.standard_normal((m, 6))
+    for j in range(1, m):
+        if r.random() < 0.4:
+            e[j] = r.standard_normal(j) @ e[:j] + r.choice([0.0, 0.03]) * e[j]
+    bound = r.choice([1e-6, 1e-2, 1.0], m)
+    index, factor = choose(e @ e.T, bound, room)
+    assert index.tolist() == greedy(e, bound, room)
+    assert index.dtype.kind == "i"
+    some = e[index]
+    assert np.allclose(np.tril(factor) @ np.tril(factor).T, some @ some.T, atol=1e-9)
+    assert factor.shape == (len(index), len(index))
+
+
+def test_a_remainder_on_its_bound_is_none():
+    gram = np.diag([4.0, 1.0])
+    assert choose(gram, np.array([4.0, 0.5]))[0].tolist() == [1]
+    assert choose(gram, np.array([3.9, 1.0]))[0].tolist() == [0]
+    assert choose(gram, np.array([3.9, 0.9]))[0].tolist() == [0, 1]
+    assert choose(gram, np.array([3.9, 0.9]), 2)[0].tolist() == [0, 1]
+    assert choose(gram, np.array([3.9, 0.9]), 1)[0].tolist() == [0]
+
+
+# --- directions ---
+
+
+def remainders(u, basis):
+    e = u - (u @ basis.mT) @ basis
+    return e - (e @ basis.mT) @ basis
+
+
+def extended(u, basis, tol=1e-10, **how):
+    squares = u.double().square().sum(1).numpy()
+    return extend(remainders(u, basis), squares, tol**2 * squares, basis, **how)
+
+
+def overlap(a, b=None):
+    a = a.double()
+    return float(
+        (a @ a.mT - torch.eye(len(a))).abs().max() if b is None else (a @ b.double().mT).abs().max()
+    )
+
+
+@pytest.mark.parametrize("lean", [False, True])
+@pytest.mark.parametrize("q", [0, 5])
+def test_directions_are_gram_schmidt(lean, q):
+    """Orthonormal, off the basis, and remainder j is in the first j of them, its part along the
+    j-th positive: QR's factor with a positive diagonal."""
+    basis, u = orthonormal(q, 30), normal(6, 30, seed=1)
+    k, _ = extended(u, basis, lean=lean)
+    assert k.shape == (6, 30)
+    assert overlap(k) < 1e-14
+    assert q == 0 or overlap(k, basis) < 1e-14
+    e = remainders(u, basis)
+    c = e @ k.mT
+    assert torch.allclose(c @ k, e, atol=1e-13)
+    assert c.triu(1).abs().max() < 1e-13
+    assert (c.diagonal() > 0).all()
+
+
+def test_dependent_rows_are_no_directions():
+    basis, u = orthonormal(3, 20), normal(3, 20, seed=1)
+    mixed = torch.cat([u[:2], u[:2].sum(0, keepdim=True), 5 * basis[:1], u[2:], u[1:2]])
+    k, _ = extended(mixed, basis)
+    assert len(k) == 3
+    assert torch.allclose(k, extended(u, basis)[0], atol=1e-12)
+
+
+def test_no_more_directions_than_there_is_room():
+    basis = orthonormal(17, 20)
+    k, _ = extended(normal(9, 20, seed=1), basis)
+    assert len(k) == 3
+    assert overlap(torch.cat([basis, k])) < 1e-13
+    assert len(extended(normal(9, 20, seed=1), orthonormal(20, 20))[0]) == 0
+
+
+def test_what_is_below_its_bound_is_no_direction():
+    """Remainders of 1, 1e-3 and 1e-6 of their questions, at a bound of 1e-4 of each."""
+    basis, fresh = orthonormal(3, 20), orthonormal(6, 20)[3:]
+    fresh = remainders(fresh, basis)
+    fresh = torch.linalg.qr(fresh.mT)[0].mT
+    u = torch.stack([fresh[0], basis[0] + 1e-3 * fresh[1], basis[1] + 1e-6 * fresh[2]])
+    k, _ = extended(u, basis, tol=1e-4)
+    assert len(k) == 2
+    assert torch.allclose((k @ fresh.mT).abs(), torch.eye(2, 3, dtype=F64), atol=1e-9)
+
+
+@pytest.mark.parametrize("lean", [False, True])
+def test_a_small_direction_hidden_by_a_large_one_is_found(lean):
+    """Of two rows the second is the first plus 1e-7 of another: a Gram matrix does not show it, whose
+    square is 1e-14 of the diagonal; a second look does."""
+    a, b, c = orthonormal(3, 40)
+    u = torch.stack([a, a + 1e-7 * b, c + 2 * a, c - a + 3e-8 * b])
+    k, _ = extended(u, orthonormal(3, 40)[:0], tol=1e-12, lean=lean)
+    assert len(k) == 3
+    assert overlap(k) < 1e-13
+    known = torch.stack([a, c, b])
+    assert torch.allclose((k @ known.mT).abs(), torch.eye(3, dtype=F64), atol=1e-7)
+    # Below the bound it is none.
+    assert len(extended(u, k[:0], tol=1e-6, lean=lean)[0]) == 2
+    assert len(extended(u[:2], k[:0], tol=0.9e-7, lean=lean)[0]) == 2
+    assert len(extended(u[:2], k[:0], tol=1.1e-7, lean=lean)[0]) == 1
+
+
+def test_hidden_directions_need_room():
+    a, b = torch.eye(2, dtype=F64)
+    u = torch.stack([a, a + 1e-7 * b])
+    assert len(extended(u, a[None][:0], tol=1e-12)[0]) == 2
+    assert len(extended(torch.stack([b, b + 1e-7 * a]), a[None], tol=1e-12)[0]) == 1
+
+
+def nearly_dependent(size, count=4, n=400):
+    base = orthonormal(count, n, seed=5)
+    u = base[0] + size * base
+    return u.float()
+
+
+@pytest.mark.parametrize("size", [1.0, 0.1, 1e-2, 1e-3])
+@pytest.mark.parametrize("most", [0.0, 1e-4, 1.0])
+def test_overlaps_are_below_the_bound_that_is_returned(size, most):
+    """float32 rows that differ by ``size``: overlaps grow by 1/size, unless they are taken off again."""
+    u = nearly_dependent(size)
+    k, defect = extended(u, u[:0], tol=1e-5, most=most)
+    assert len(k) == 4
+    assert overlap(k) <= max(defect, 5e-7)
+    assert defect <= most
+    if most == 1.0:
+        assert 0.3 * 1.2e-7 / size < defect < 10 * 1.2e-7 / size
+
+
+def test_a_basis_that_is_not_quite_orthonormal_counts():
+    """Overlaps within the basis pass to new directions, as many times as the remainder is small."""
+    basis = orthonormal(3, 400, dtype=F32)
+    u = basis[:1] + 0.01 * normal(1, 400, seed=7, dtype=F32) / 20
+    squares = u.double().square().sum(1).numpy()
+    e = remainders(u, basis)
+    part = math.sqrt(squares[0]) / float(e.norm())
+    how = dict(squares=squares, bound=1e-10 * squares, basis=basis, most=1.0)
+    eps = torch.finfo(F32).eps
+    for defect in (0.0, 1e-5):
+        assert extend(e, defect=defect, **how)[1] == pytest.approx((eps + defect) * part, rel=1e-3)
+    # A bound that is known stays where the new directions are better.
+    v = normal(1, 400, seed=8, dtype=F32)
+    e = remainders(v, basis)
+    how = dict(squares=v.double().square().sum(1).numpy(), bound=np.zeros(1), basis=basis)
+    assert extend(e, defect=0.5, most=0.9, **how)[1] == pytest.approx(0.5, rel=1e-2)
+    assert extend(e, defect=0.5, most=0.1, **how)[1] == 0.5
+
+
+def test_directions_off_a_rounded_basis_are_orthonormal():
+    """bfloat16 rows are orthonormal to 1e-2 only; the directions made off them are to rounding."""
+    basis = orthonormal(6, 300).to(BF16).to(F64)
+    assert overlap(basis) > 1e-4
+    u = normal(4, 300, seed=1)
+    squares = u.square().sum(1).numpy()
+    e = u - (u @ basis.mT) @ basis
+    k, _ = extend(e, squares, 1e-12 * squares, basis, rounded=True)
+    assert overlap(k) < 1e-13
+
+
+def test_a_gram_matrix_at_hand_is_used():
+    u = normal(4, 30)
+    squares = u.square().sum(1).numpy()
+    plain, _ = extend(u, squares, 1e-20 * squares, u[:0])
+    known, _ = extend(u, squares, 1e-20 * squares, u[:0], gram=(u @ u.mT).numpy())
+    assert torch.allclose(plain, known, atol=1e-13)
+    # Of other rows' it shows.
+    other, _ = extend(u, squares, 1e-20 * squares, u[:0], gram=np.diag([1.0, 0.0, 0.0, 0.0]))
+    assert len(other) == 1
+
+
+def test_directions_of_what_is_not_finite():
+    for bad in (math.nan, math.inf):
+        u = normal(3, 10)
+        u[1, 2] = bad
+        with pytest.raises(FloatingPointError, match="not finite"):
+            extend(u, np.ones(3), np.zeros(3), u[:0])
+
+
+# --- factors of Gram matrices that may be singular ---
+
+
+def test_a_cholesky_factor():
+    u = normal(5, 30)
+    gram = u @ u.mT
+    assert torch.equal(jittered_cholesky(gram), torch.linalg.cholesky(gram))
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+@pytest.mark.parametrize("n", [2, 3])
+def test_a_factor_of_a_singular_matrix(n, scale):
+    """More rows than dimensions, and equal ones: L Lᵀ is the matrix to 1e-11 of its mean diagonal."""
+    u = scale**0.5 * normal(6, n)
+    u[3] = u[1]
+    gram = u @ u.mT
+    factor = jittered_cholesky(gram)
+    assert float((factor @ factor.mT - gram).abs().max()) < 2e-11 * float(gram.diagonal().mean())
+
+
+def test_a_factor_of_what_rounding_made_indefinite():
+    """The part below 0 is left out."""
+    q = orthonormal(3, 3)
+    gram = q.mT @ torch.diag(torch.tensor([2.0, 1.0, -1e-3], dtype=F64)) @ q
+    nearest = q.mT @ torch.diag(torch.tensor([2.0, 1.0, 0.0], dtype=F64)) @ q
+    factor = jittered_cholesky(gram)
+    assert torch.allclose(factor @ factor.mT, nearest, atol=1e-14)
+
+
+def test_no_factor_of_what_is_not_finite():
+    with pytest.raises(FloatingPointError, match="not finite"):
+        jittered_cholesky(torch.full((2, 2), math.nan, dtype=F64))
