@@ -102,7 +102,7 @@ def test_rows_in_a_file_without_a_name(tmp_path):
     assert torch.equal(kept.view, memory.view)
     assert str(tmp_path) in Path("/proc/self/maps").read_text()
     rows(0, spill=str(tmp_path / "nowhere")).append(torch.zeros(2, 0, dtype=F64))
-    with pytest.raises(OSError, match="spill=.*nowhere"):
+    with pytest.raises(OSError, match=r"spill=.*nowhere"):
         rows(1, spill=str(tmp_path / "nowhere")).append(torch.zeros(2, 1, dtype=F64))
 
 
