@@ -12,7 +12,7 @@ import leadline
 ROOT = Path(leadline.__file__).parent
 LAYERS = [
     {"errors", "_version", "available"},
-    {"disk"},
+    {"disk", "identity"},
     {"problems", "activations", "parametrization"},
     {"probe"},
     {"architecture", "recipe", "tracing"},

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from leadline.tracing.held import entangled
+
 if TYPE_CHECKING:
     from leadline.planning.plan import Plan
 
@@ -39,6 +41,12 @@ def apply(plan: Plan, model: nn.Module, init: bool) -> nn.Module:
             )
         factors = {id(k): plan.kind_factors(k) for k in kinds.values()}
         scaled = {n: k for n, k in kinds.items() if factors[id(k)].init != 1.0}
+        pair = entangled(model) if scaled else None
+        if pair is not None:
+            raise ValueError(
+                f"parameters {pair[0]!r} and {pair[1]!r} lie on the same memory, and would be scaled twice: tie "
+                "them as one Parameter under both names, or take the view in the forward pass"
+            )
         _check_draw(plan, {n: parameters[n] for n in scaled}, scaled)
         with torch.no_grad():
             for name, k in scaled.items():

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch import Tensor
+from torch.func import vmap
 
 from leadline.planning.plan import Factors
+from leadline.sweeps.alone import DIVERGED, EVERY, Result, alone
 from leadline.sweeps.data import Samples, Tokens
+from leadline.sweeps.first import First, NotBatched, begin, output
 from leadline.sweeps.gradients import Gradients
 from leadline.sweeps.optimizers import BETAS, EPS, Stacked
 from leadline.sweeps.rates import Rates
 from leadline.sweeps.specification import Run
-from leadline.tracing.builder import construct, seeded
+from leadline.tracing.held import call, places, registered
 
-# A run is given up when its loss is not finite or this many times its first.
-DIVERGED = 10.0
-_EVERY = 10
 # Ended runs stay in the stack, unread, until this share of it is left.
 _SHRINK = 0.75
 
@@ -42,16 +42,6 @@ class Program:
     """Where they train."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """What is kept of one run."""
-
-    values: dict[str, Any]
-    """loss (training set, at the end), test_loss, diverged, stopped, steps_done, seconds."""
-    curve: np.ndarray
-    """(steps_done,) the batch's loss before each step."""
-
-
 def train(program: Program, report: Callable[[int], None] | None = None) -> list[Result]:
     """Train every run of a program; the results are those of separate runs, to float rounding.
 
@@ -68,13 +58,12 @@ def train(program: Program, report: Callable[[int], None] | None = None) -> list
         try:
             return _together(program, program.runs, report, 0)
         except NotBatched:
-            # Control flow on values, or random numbers in the forward pass: one run at a time.
+            # Control flow on values, random numbers, a state of its own: one real model at a time.
             pass
     out = []
     for i, run in enumerate(program.runs):
-        alone = replace(program, runs=(run,), batched=False, hopeless=None)
-        with seeded(run.seed):
-            out.extend(_Batch(alone).train(_counted(report, i * run.steps, 1)))
+        steps = _counted(report, i * run.steps, 1)
+        out.append(alone(program.build, program.rates, program.data, run, program.device, steps))
     return out
 
 
@@ -85,7 +74,10 @@ def _together(
     twice = runs if len(runs) > 1 else runs * 2
     try:
         steps = _counted(report, before, len(runs))
-        return _Batch(replace(program, runs=twice)).train(steps)[: len(runs)]
+        with warnings.catch_warnings():
+            # An operation without a rule of its own is mapped by a loop: no news for the user.
+            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+            return _Batch(replace(program, runs=twice)).train(steps)[: len(runs)]
     except torch.OutOfMemoryError:
         if len(runs) == 1:
             raise
@@ -103,55 +95,51 @@ def _counted(
     return None if report is None else lambda steps: report(before + runs * steps)
 
 
-class NotBatched(Exception):
-    """The model cannot be mapped over a stack of parameters."""
-
-
-def models(program: Program) -> dict[int, nn.Module]:
-    """The model at initialization by seed."""
-    first = program.runs[0]
-    return {
-        s: program.rates.apply(construct(program.build, first.size, s))
-        for s in dict.fromkeys(run.seed for run in program.runs)
-    }
+def _begun(program: Program) -> First:
+    run = program.runs[0]
+    return begin(
+        program.build,
+        program.rates,
+        program.data,
+        run.size,
+        run.batch_size,
+        [r.seed for r in program.runs],
+        torch.device(program.device),
+    )
 
 
 class _Batch:
     """Members of the stack: the runs that go on, and ended ones not yet taken out."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, begun: First | None = None) -> None:
         self.program, self.device = program, torch.device(program.device)
         self.data = program.data.on(self.device)
         self.runs = program.runs
-        first = self.runs[0]
-        self.size, self.steps = first.batch_size, first.steps
-        one = len(self.runs) == 1
-        drawn = models(program)
-        model = next(iter(drawn.values()))
+        self.size, self.steps = self.runs[0].batch_size, self.runs[0].steps
+        # Real models, filled and on the device: whatever is not replaced below has numbers, and those that
+        # are not the run's own show in the first step.
+        self.first = begun or _begun(replace(program, data=self.data))
+        self.model, states = self.first.model, self.first.states
+        self.places = places(self.model)
+        factors = program.rates.factors(self.model)
         seeds = [run.seed for run in self.runs]
-        factors = program.rates.factors(model)
-        state = {s: _state(m) for s, m in drawn.items()}
-        # Drawn on the CPU: the same numbers wherever they train.
-        stacks = {
-            n: torch.stack([state[s][n] for s in seeds]).to(self.device) for n in state[seeds[0]]
-        }
+        stacks = {n: torch.stack([states[s][n] for s in seeds]) for n in states[seeds[0]]}
         self.names = tuple(n for n in stacks if n in factors)
         self.parameters = [stacks[n] for n in self.names]
-        # What no optimizer moves: buffers, and parameters that are frozen.
+        # What no optimizer moves: buffers, and parameters that do not train.
         self.fixed = {n: t for n, t in stacks.items() if n not in factors}
         self.optimizer = _optimizer(program, [factors[n] for n in self.names])
-        self.model = model.to("meta")
         self.shared = self.data.shared(self.size)
-
-        def loss(p: Any, b: Any, x: Tensor, y: Tensor) -> Tensor:
-            return self.data.loss(_output(functional_call(self.model, {**p, **b}, (x,))), y)
-
-        self._loss = loss
         data_dims = None if self.shared else 0
-        losses = _single(loss) if one else vmap(loss, in_dims=(0, 0, data_dims, data_dims))
-        self.gradients = Gradients(losses, self.names, record=not one)
+        losses = vmap(self._loss, in_dims=(0, 0, data_dims, data_dims))
+        self.gradients = Gradients(losses, self.names, record=True)
         self.members = np.arange(len(self.runs))
         self.alive = np.ones(len(self.runs), dtype=bool)
+
+    def _loss(self, p: dict[str, Tensor], b: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        """Of one member."""
+        out = output(call(self.model, self.places, p | b, (x,)))
+        return self.data.loss(out, y)
 
     def train(self, report: Callable[[int], None] | None = None) -> list[Result]:
         """The training loop; ``report`` is called with the number of steps after each."""
@@ -164,9 +152,11 @@ class _Batch:
         with torch.no_grad():
             for step in range(self.steps):
                 gradients, losses = self._gradients(step)
+                if step == 0:
+                    self.first.compare([r.seed for r in self.runs], gradients, losses)
                 recent.append(losses)
                 self.optimizer.step(self.parameters, gradients)
-                if step % _EVERY == _EVERY - 1 or step == self.steps - 1:
+                if step % EVERY == EVERY - 1 or step == self.steps - 1:
                     # One look at the device for all steps since the last.
                     on = self.members[self.alive]
                     found = torch.stack(recent).cpu().numpy()
@@ -197,7 +187,7 @@ class _Batch:
 
     def _gradients(self, step: int) -> tuple[list[Tensor], Tensor]:
         seeds = [self.runs[i].seed for i in self.members]
-        if self.shared or len(self.runs) == 1:
+        if self.shared:
             x, y = self.data.batch(step, self.size, seeds[0])
         else:
             x, y = self.data.stacked(step, self.size, seeds)
@@ -207,9 +197,8 @@ class _Batch:
         except torch.OutOfMemoryError:
             raise
         except Exception as e:
-            if step == 0 and len(self.runs) > 1:
-                raise NotBatched(str(e)) from e
-            raise
+            # If it is not the mapping, it comes again, in the user's own terms.
+            raise NotBatched(str(e)) from e
 
     def _end(self, curves: np.ndarray, step: int, ended: dict[int, str]) -> None:
         """Mark runs that are over, and take them out when that is worth new stacks."""
@@ -220,7 +209,7 @@ class _Batch:
             ended[int(i)] = "diverged"
         factor = self.program.hopeless
         if factor is not None and step >= self.steps // 2:
-            window = curves[on, max(step - _EVERY, 0) : step + 1].mean(1)
+            window = curves[on, max(step - EVERY, 0) : step + 1].mean(1)
             best = np.nanmin(np.where(over, np.nan, window)) if not over.all() else np.nan
             late = (window > factor * best) & ~over
             for i in on[late]:
@@ -246,42 +235,43 @@ class _Batch:
             return out[0], out[1]
         self.model.eval()
         p = dict(zip(self.names, self.parameters, strict=True))
+        row = int(np.argmax(self.alive))
+        # Before evaluation, which may change buffers.
+        learned = {n: t[row].clone() for n, t in (p | self.fixed).items()}
         for values, batch in zip(out, (self.data.train(), self.data.test()), strict=True):
             if batch is None:
                 continue
-            if k == 1:
-                losses = _single(self._loss)(p, self.fixed, *batch)
-            else:
-                losses = vmap(self._loss, in_dims=(0, 0, None, None))(p, self.fixed, *batch)
+            losses = self._mapped(p, *batch)
             for i, value in zip(self.members.tolist(), losses.tolist(), strict=True):
                 if i not in ended and np.isfinite(value):
                     values[i] = value
+        self._compare(learned, out[0][int(self.members[row])])
         return out[0], out[1]
 
+    def _mapped(self, p: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        """Losses (K,) on the same samples."""
+        try:
+            return vmap(self._loss, in_dims=(0, 0, None, None))(p, self.fixed, x, y)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as e:
+            raise NotBatched(str(e)) from e
 
-def _output(result: Any) -> Tensor:
-    return result if isinstance(result, Tensor) else result.logits
+    def _compare(self, learned: dict[str, Tensor], found: float | None) -> None:
+        """With the model itself, filled with what one run has learned.
 
-
-def _state(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers, shared ones once."""
-    named = (*model.named_parameters(), *model.named_buffers())
-    return {n: t.detach() for n, t in named}
-
-
-def _first(stacks: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {n: t[0] for n, t in stacks.items()}
-
-
-def _single(loss: Any) -> Any:
-    """A stack of one, without vmap: plain matrices are quicker for large models."""
-
-    def losses(
-        parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor
-    ) -> Tensor:
-        return loss(_first(parameters), _first(buffers), x, y)[None]
-
-    return losses
+        Raises:
+            NotBatched: it has another loss.
+        """
+        if found is None:
+            return
+        for name, own in registered(self.model).items():
+            own.copy_(learned[name])
+        x, y = self.data.train()
+        due = float(self.data.loss(output(self.model(x.clone())), y))
+        scale = max(abs(float(v)) for v in self.first.losses.values())
+        if not abs(found - due) <= 1e-2 * abs(due) + 1e-5 * scale:
+            raise NotBatched("the stack's last loss differs from the model's own")
 
 
 def _optimizer(program: Program, factors: Sequence[tuple[Factors, bool]]) -> Stacked:

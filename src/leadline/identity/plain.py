@@ -1,0 +1,37 @@
+"""Hashes of plain parts, and the refusal of what has none."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import Any
+
+
+class Unidentified(TypeError):
+    """What something is cannot be told from what it holds; the message says why."""
+
+
+def combined(tag: str, *parts: bytes | str | int) -> bytes:
+    """One hash of several, which keeps them apart."""
+    h = hashlib.sha256()
+    for part in (tag, *parts):
+        piece = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogatepass")
+        h.update(len(piece).to_bytes(8, "little"))
+        h.update(piece)
+    return h.digest()
+
+
+def of_leaf(x: Any) -> bytes | None:
+    """Numbers, texts and constants; None for anything else."""
+    kind = type(x)
+    if kind is float:
+        return combined("float", struct.pack("<d", x))
+    if kind is complex:
+        return combined("complex", struct.pack("<dd", x.real, x.imag))
+    if kind is bytes:
+        return combined("bytes", x)
+    if kind is bytearray:
+        return combined("bytearray", bytes(x))
+    if x is None or x is Ellipsis or x is NotImplemented or kind in (bool, int, str, range):
+        return combined(kind.__name__, repr(x) if kind is not str else x)
+    return None

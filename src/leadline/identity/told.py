@@ -1,0 +1,70 @@
+"""Functions and objects as text: a name for people, and a digest of what they are."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from leadline.identity.digest import identify
+from leadline.identity.named import Named
+from leadline.identity.plain import Unidentified
+
+UNKNOWN = "?"
+
+
+def readable(x: Any) -> str:
+    """A short name for people.
+
+    >>> readable(len), readable(lambda h: h), readable(functools.partial(round, ndigits=2))
+    ('len', 'lambda', 'partial(round)')
+    """
+    if isinstance(x, Named):
+        return f"named:{x.name}"
+    if isinstance(x, functools.partial):
+        return f"partial({readable(x.func)})"
+    for wrapper in ("_torchdynamo_orig_callable", "_orig_mod"):
+        inner = getattr(x, wrapper, None)
+        if inner is not None:
+            return readable(inner)
+    name = getattr(x, "__name__", None)
+    return name.strip("<>") if isinstance(name, str) else type(x).__name__
+
+
+def told(x: Any) -> str:
+    """What something is, the same text in every process; what was named goes by its name alone.
+
+    Raises:
+        Unidentified: that cannot be told.
+
+    >>> told(Named("wave-1", len)), told(len) == told(len), told(len) == told(print)
+    ('named:wave-1', True, False)
+    """
+    if isinstance(x, Named):
+        return readable(x)
+    return f"{readable(x)}#{identify(x)[:16]}"
+
+
+def told_or_not(x: Any) -> str:
+    """The same, with a question mark where it cannot be told: for people, never to compare."""
+    try:
+        return told(x)
+    except Unidentified:
+        return f"{readable(x)}#{UNKNOWN}"
+
+
+def check_identified(argument: str, x: Any, what: str) -> str:
+    """``told``, or an error that names the argument and the remedy.
+
+    Args:
+        what: what would be kept of a computation: "checkpoint" or "store".
+
+    Raises:
+        TypeError: it cannot be identified.
+    """
+    try:
+        return told(x)
+    except Unidentified as e:
+        raise TypeError(
+            f"{argument}={readable(x)} cannot be told from others: {e}; a {what} could answer for another "
+            f"function: name it, {argument}=leadline.named('my-{argument}', ...), or give no {what}"
+        ) from None
