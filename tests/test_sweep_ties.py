@@ -149,6 +149,6 @@ def test_numbers_with_two_names_are_not_scaled_twice():
     build = tied_models.TwoOnOneMemory
     plan = ll.plan(build, dict(width=16, depth=2), dict(width=32, depth=4))
     with pytest.raises(
-        ValueError, match="'embed.weight' and 'readout.weight' lie on the same memory"
+        ValueError, match=r"'embed.weight' and 'readout.weight' lie on the same memory"
     ):
         plan.apply(build(32, 4))
