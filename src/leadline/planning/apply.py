@@ -44,7 +44,7 @@ def apply(plan: Plan, model: nn.Module, init: bool) -> nn.Module:
         pair = entangled(model) if scaled else None
         if pair is not None:
             raise ValueError(
-                f"parameters {pair[0]!r} and {pair[1]!r} lie on the same memory, and would be scaled twice: "
+                f"parameters {pair[0]!r} and {pair[1]!r} lie on the same memory and would be scaled twice: "
                 "tie them as one Parameter under both names, or take the view in the forward pass"
             )
         _check_draw(plan, {n: parameters[n] for n in scaled}, scaled)
