@@ -5,14 +5,21 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from leadline.identity.digest import identify
+from leadline.identity.named import Named
+from leadline.identity.told import UNKNOWN, check_told, readable, told_or_not
+
 if TYPE_CHECKING:
     from leadline.architecture import ResNet
     from leadline.problems import Problem
     from leadline.recipe import SGD
 
+# Steps up to which a schedule is known by its multipliers.
+_ASKED = 100_000
+
 
 def describe(problem: Problem, network: ResNet, sgd: SGD) -> dict[str, Any]:
-    """JSON-able description; functions appear by name."""
+    """JSON-able description; functions appear by name and digest."""
     return {
         "problem": {
             "name": problem.name,
@@ -21,16 +28,59 @@ def describe(problem: Problem, network: ResNet, sgd: SGD) -> dict[str, Any]:
             "loss": problem.loss,
         },
         "network": plain(network),
-        "sgd": plain(sgd),
+        "sgd": plain(sgd) | ({"schedule": schedule(sgd)} if callable(sgd.schedule) else {}),
     }
+
+
+def schedule(sgd: SGD) -> str:
+    """A schedule that is a function, as text: what it is are its multipliers.
+
+    A schedule that gives other numbers when it is asked again has a question mark, as has a function that
+    cannot be told from others and would be asked too often.
+    """
+    name = readable(sgd.schedule)
+    if isinstance(sgd.schedule, Named):
+        return name
+    if sgd.steps > _ASKED:
+        return told_or_not(sgd.schedule)
+    try:
+        once, again = ([sgd.multiplier(k) for k in range(sgd.steps)] for _ in range(2))
+    except ValueError:
+        return f"{name}#{UNKNOWN}"
+    return f"{name}#{identify(once)[:16] if once == again else UNKNOWN}"
+
+
+def check_identified(network: ResNet, sgd: SGD, what: str) -> None:
+    """Refuse functions that cannot be told from others, where what is kept would answer for them.
+
+    Raises:
+        TypeError: naming the argument and the remedy.
+    """
+    if not isinstance(network.activation, str):
+        check_told("activation", network.activation, what)
+    if callable(sgd.schedule) and schedule(sgd).endswith(f"#{UNKNOWN}"):
+        raise TypeError(
+            f"schedule={readable(sgd.schedule)} gives other multipliers when it is asked again: a {what} "
+            "could go on with another schedule; give a sequence of numbers, a function of the step alone, "
+            f"schedule=leadline.named('my-schedule', ...), or no {what}"
+        )
+
+
+def identified(network: ResNet, sgd: SGD) -> bool:
+    """Can what is kept of a computation be told from another's?"""
+    try:
+        check_identified(network, sgd, "checkpoint")
+    except TypeError:
+        return False
+    return True
 
 
 def plain(x: Any) -> Any:
     """Dataclasses, tuples and functions as what JSON can say."""
-    if dataclasses.is_dataclass(x) and not isinstance(x, type):
+    if isinstance(x, Named):
+        return readable(x)
+    if dataclasses.is_dataclass(x) and not isinstance(x, type) and not callable(x):
         return {f.name: plain(getattr(x, f.name)) for f in dataclasses.fields(x)}
     if isinstance(x, tuple | list):
         return [plain(v) for v in x]
-    if callable(x):
-        return getattr(x, "__qualname__", repr(type(x)))
-    return x
+    return told_or_not(x) if callable(x) else x

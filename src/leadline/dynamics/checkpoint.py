@@ -222,10 +222,19 @@ class Store:
         if self.path is not None:
             attempt(lambda: self.save(finished, None))
 
-    def rescue(self, finished: list[Record], work: Training) -> tuple[str | None, str]:
-        """Save before giving up: the file, by default one in this folder, and what to say of it."""
+    def rescue(
+        self, finished: list[Record], work: Training, default: bool = True
+    ) -> tuple[str | None, str]:
+        """Save before giving up: the file, by default one in this folder, and what to say of it.
+
+        Args:
+            default: False makes none up: nothing could resume from it.
+        """
         try:
-            path = str(self.save(finished, work, default=True))
+            saved = self.save(finished, work, default=default)
         except WriteError as e:
             return None, f"nothing to resume from: {e}; start again"
+        if saved is None:
+            return None, "start again"
+        path = str(saved)
         return path, f"resume from checkpoint={path!r}"

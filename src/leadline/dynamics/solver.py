@@ -12,7 +12,7 @@ import torch
 
 from leadline import available
 from leadline.architecture import ResNet
-from leadline.describe import describe, plain
+from leadline.describe import check_identified, describe, identified, plain
 from leadline.disk.write import check_folder
 from leadline.dynamics import checkpoint as checkpoints
 from leadline.dynamics import memory as memories
@@ -123,6 +123,8 @@ def solve(
         storage,
         spill,
     )
+    if checkpoint is not None:
+        check_identified(network, sgd, "checkpoint")
     shards = where.shards
     budget = memories.budget(memory, where.device, shards)
     plan = memories.predict(
@@ -186,7 +188,7 @@ def solve(
                 progress(seed=s, step=work.k, steps=sgd.steps, loss=loss, rank=rank, bytes=used)
             store.seconds = seconds + time.perf_counter() - started
             if not work.done and not memory_use.fits_another_step():
-                path, remedy = store.rescue(records, work)
+                path, remedy = store.rescue(records, work, identified(network, sgd))
                 raise MemoryBudgetError(
                     f"memory={budget} bytes: seed {s} uses {memory_use.bytes} after step {work.k} "
                     f"of {sgd.steps} and the next step may need {memory_use.next_step}; {remedy} "

@@ -52,7 +52,7 @@ def told_or_not(x: Any) -> str:
         return f"{readable(x)}#{UNKNOWN}"
 
 
-def check_identified(argument: str, x: Any, what: str) -> str:
+def check_told(argument: str, x: Any, what: str) -> str:
     """``told``, or an error that names the argument and the remedy.
 
     Args:

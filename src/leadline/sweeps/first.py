@@ -8,6 +8,7 @@ than a stack can replace, is not trained as a stack at all.
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -166,8 +167,7 @@ def _step(
 
 def _generators() -> tuple[Any, ...]:
     """States of the global random generators."""
-    _, keys, *others = np.random.get_state()  # noqa: NPY002
-    state: tuple[Any, ...] = (random.getstate(), keys.tobytes(), *others)
+    state: tuple[Any, ...] = (random.getstate(), pickle.dumps(np.random.get_state()))  # noqa: NPY002
     state += (torch.get_rng_state().numpy().tobytes(),)
     if torch.cuda.is_initialized():
         state += tuple(s.numpy().tobytes() for s in torch.cuda.get_rng_state_all())

@@ -114,6 +114,6 @@ def _overlap(a: Tensor, b: Tensor) -> bool:
 
 def _range(t: Tensor) -> tuple[int, int]:
     """Bytes of the storage, from and to."""
-    last = sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True))
-    start = t.storage_offset() * t.itemsize
+    last = sum((int(n) - 1) * int(s) for n, s in zip(t.shape, t.stride(), strict=True))
+    start = int(t.storage_offset()) * t.itemsize
     return start, start + (last + 1) * t.itemsize
