@@ -5,10 +5,8 @@ from click.testing import CliRunner
 
 import leadline as ll
 from leadline.cli import main
-from leadline.sweeps.specification import builder_name
 from leadline.sweeps.store import Store
 from leadline.sweeps.sweep import sweep
-from leadline.tracing.builder import construct
 from sweep_models import Model
 
 
@@ -97,11 +95,6 @@ def test_arguments_of_the_builder_are_an_axis(digits):
     done = sweep(Model, digits, arguments={"gain": [0.5, 1.0]}, **how)
     assert [r["arguments"] for r in done.rows] == [{"gain": 0.5}, {"gain": 1.0}]
     assert done.rows[0]["loss"] != done.rows[1]["loss"]
-
-
-def test_a_builder_that_changes_is_another_run():
-    assert builder_name(Model) == builder_name(Model)
-    assert builder_name(Model) != builder_name(construct)
 
 
 def test_a_dry_run_counts_and_trains_nothing(digits, tmp_path):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from leadline.errors import MemoryBudgetError as MemoryBudgetError
     from leadline.forecasting.forecast import forecast as forecast
     from leadline.forecasting.result import Forecast as Forecast
+    from leadline.identity.named import named as named
     from leadline.measure.observation import Measure as Measure
     from leadline.networks.gpt import gpt as gpt
     from leadline.networks.residual import residual_mlp as residual_mlp
@@ -78,6 +79,7 @@ _WHERE = {
     "MemoryBudgetError": "errors",
     "Forecast": "forecasting.result",
     "forecast": "forecasting.forecast",
+    "named": "identity.named",
     "Measure": "measure.observation",
     "gpt": "networks.gpt",
     "residual_mlp": "networks.residual",

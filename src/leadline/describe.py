@@ -83,4 +83,6 @@ def plain(x: Any) -> Any:
         return {f.name: plain(getattr(x, f.name)) for f in dataclasses.fields(x)}
     if isinstance(x, tuple | list):
         return [plain(v) for v in x]
-    return told_or_not(x) if callable(x) else x
+    if isinstance(x, dict):
+        return {str(k): plain(v) for k, v in x.items()}
+    return x if x is None or isinstance(x, str | int | float) else told_or_not(x)

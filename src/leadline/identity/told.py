@@ -66,5 +66,5 @@ def check_told(argument: str, x: Any, what: str) -> str:
     except Unidentified as e:
         raise TypeError(
             f"{argument}={readable(x)} cannot be told from others: {e}; a {what} could answer for another "
-            f"function: name it, {argument}=leadline.named('my-{argument}', ...), or give no {what}"
+            f"function: give it a name, leadline.named('my-name', ...), or give no {what}"
         ) from None

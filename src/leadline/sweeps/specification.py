@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
+import copy
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from torch import nn
 
+from leadline.describe import plain
+from leadline.identity.told import told_or_not
 from leadline.tracing.builder import Size
 
 # Raised when the same specification would give other numbers. 2: tied weights stay tied; before, one of
@@ -26,6 +28,7 @@ class Run:
         base: size whose settings lr, weight_decay, ... are.
         batch_size: None is the full batch.
         arguments: further keywords of the builder.
+        roles: those that the plan was told, as text; "" is none.
     """
 
     model: str
@@ -42,10 +45,12 @@ class Run:
     weight_decay: float = 0.0
     momentum: float = 0.0
     arguments: tuple[tuple[str, Any], ...] = ()
+    roles: str = ""
 
     def spec(self) -> dict[str, Any]:
         """Plain data: what the run's id is made of."""
-        out = asdict(self) | {"arguments": dict(self.arguments), "engine": ENGINE}
+        arguments = {k: _argument(v) for k, v in self.arguments}
+        out = asdict(replace(self, arguments=())) | {"arguments": arguments, "engine": ENGINE}
         return json.loads(json.dumps(out))
 
     @classmethod
@@ -73,44 +78,16 @@ class Run:
 
 @dataclass(frozen=True)
 class WithArguments:
-    """A builder with further keywords set; it pickles if the builder does."""
+    """A builder with further keywords set, copies of their own; it pickles if the builder does."""
 
     build: Callable[..., nn.Module]
     arguments: tuple[tuple[str, Any], ...]
 
     def __call__(self, width: int, depth: int) -> nn.Module:
         """Build."""
-        return self.build(width, depth, **dict(self.arguments))
+        return self.build(width, depth, **copy.deepcopy(dict(self.arguments)))
 
 
-def builder_name(build: Any) -> str:
-    """A name that changes with what the builder does, as far as that can be seen.
-
-    Of a dataclass its fields count, of functions, classes and a user's dataclasses the code; what they
-    call does not.
-    """
-    if hasattr(type(build), "__dataclass_fields__"):
-        values = ((f.name, getattr(build, f.name)) for f in fields(build))
-        inner = (
-            f"{n}={builder_name(v) if callable(v) or is_dataclass(v) else repr(v)}"
-            for n, v in values
-        )
-        name = f"{type(build).__qualname__}({', '.join(inner)})"
-        own = type(build).__module__.startswith("leadline.")
-        return name if own else f"{name}#{_digest(type(build))}"
-    where = f"{getattr(build, '__module__', '')}.{getattr(build, '__qualname__', type(build))}"
-    return f"{where}#{_digest(build)}"
-
-
-def _digest(build: Any) -> str:
-    return hashlib.sha256(_code(build)).hexdigest()[:12]
-
-
-def _code(build: Any) -> bytes:
-    import inspect
-
-    try:
-        return inspect.getsource(build).encode()
-    except (OSError, TypeError):
-        code = getattr(build, "__code__", None)
-        return b"" if code is None else code.co_code + repr(code.co_consts).encode()
+def _argument(value: Any) -> Any:
+    """Numbers and texts as they are, objects by what they are."""
+    return told_or_not(value) if is_dataclass(value) else plain(value)

@@ -15,6 +15,7 @@ from leadline import available
 from leadline.architecture import ResNet
 from leadline.disk.write import check_folder
 from leadline.errors import check_choice, check_int, check_real
+from leadline.identity.told import check_told, told_or_not
 from leadline.planning.plan import Plan, plan
 from leadline.planning.schemes import NAMES as SCHEMES
 from leadline.sweeps.data import Samples, Tokens, data_of
@@ -24,10 +25,10 @@ from leadline.sweeps.optimizers import NAMES as OPTIMIZERS
 from leadline.sweeps.program import Program, train
 from leadline.sweeps.rates import Network, Own, Planned, Rates
 from leadline.sweeps.schedule import Estimate, builder_of, estimate, programs
-from leadline.sweeps.specification import Run, builder_name
+from leadline.sweeps.specification import Run
 from leadline.sweeps.store import Store, run_id
 from leadline.sweeps.tally import Tally
-from leadline.tracing.builder import Size, size
+from leadline.tracing.builder import Size, construct, size
 
 
 @dataclass(frozen=True)
@@ -153,9 +154,20 @@ def sweep(
     for name, values in keywords.items():
         if not values:
             raise ValueError(f"arguments[{name!r}]=[] is empty: give at least one value")
-    model = builder_name(build)
+    model = _told("build", build, store)
+    for name, values in keywords.items():
+        for v in values:
+            _told(f"arguments[{name!r}]", v, store)
+    told_roles = _told("roles", dict(roles), store) if roles else ""
     runs = [
-        Run(model, wrapped.name, base=at, arguments=tuple(sorted(extra.items())), **chosen)
+        Run(
+            model=model,
+            data=wrapped.name,
+            base=at,
+            arguments=tuple(sorted(extra.items())),
+            roles=told_roles,
+            **chosen,
+        )
         for extra in _product(keywords)
         for chosen in _product(grid)
         if sizes == "product"
@@ -172,10 +184,11 @@ def sweep(
         _check_pickles(build)
     kept = _open(store)
     try:
-        ids = {run: run_id(run.spec()) for run in runs}
-        known = {} if kept is None else {
-            i: kept.get(i) for i in set(ids.values()) if kept.has(i)
-        }  # fmt: skip
+        # Made once: training may change what an argument holds.
+        specs = {run: run.spec() for run in runs}
+        ids = {run: run_id(spec) for run, spec in specs.items()}
+        stored = () if kept is None else (kept.get(i) for i in set(ids.values()) if kept.has(i))
+        known = {r.id: r for r in stored if _finished(r.result, hopeless)}
         missing = [r for r in runs if ids[r] not in known]
         if missing and not dry_run:
             if kept is not None:
@@ -197,8 +210,8 @@ def sweep(
                 continue
             for run, result in zip(program.runs, outcome.value, strict=True):
                 if kept is not None:
-                    kept.put(run.spec(), result.values, {"loss": result.curve})
-                rows[ids[run]] = _row(run.spec(), result.values, ids[run])
+                    kept.put(specs[run], result.values, {"loss": result.curve})
+                rows[ids[run]] = _row(specs[run], result.values, ids[run])
             fresh += len(program.runs)
             tally.end(outcome.index, outcome.value)
         ordered = [rows[ids[r]] for r in runs if ids[r] in rows]
@@ -208,6 +221,16 @@ def sweep(
     finally:
         if kept is not None and not isinstance(store, Store):
             kept.close()
+
+
+def _told(argument: str, value: Any, store: Any) -> str:
+    """What it is, as text; where results are kept, one that can be told from others."""
+    return told_or_not(value) if store is None else check_told(argument, value, "store")
+
+
+def _finished(result: Mapping[str, Any], hopeless: float | None) -> bool:
+    """Is a stored run what this call asks for? One that was given up is not where none may be."""
+    return hopeless is not None or not result.get("stopped")
 
 
 def _open(store: Any) -> Store | None:
@@ -295,12 +318,25 @@ def _network(build: ResNet, data: Samples | Tokens, optimizer: Any, arguments: A
     return Network(build, data.problem.dimension, data.problem.outputs)
 
 
+def _check_own(build: Any, at: Size) -> None:
+    """Refuse a builder whose models share what trains: one run would begin where another ended."""
+    first, second = (construct(build, at) for _ in range(2))
+    own = {id(t) for t in (*first.parameters(), *first.buffers())}
+    for name, t in (*second.named_parameters(), *second.named_buffers()):
+        if id(t) in own:
+            raise ValueError(
+                f"build={build!r} returns models that share {name!r}: make it anew in every call, or pass "
+                "what holds it in arguments="
+            )
+
+
 def _rates(
     build: Any, runs: Sequence[Run], roles: Any, inputs: Any, base: Size
 ) -> dict[tuple[Any, ...], Rates]:
     """One plan for each scheme, optimizer and set of arguments; its sizes for each shape."""
     made: dict[tuple[Any, ...], Plan] = {}
     out: dict[tuple[Any, ...], Rates] = {}
+    checked: set[tuple[Any, ...]] = set()
     for run in runs:
         if run.program in out:
             continue
@@ -309,6 +345,9 @@ def _rates(
             out[run.program] = Own(builder, run.width, run.depth)
             continue
         key = (run.scheme, run.optimizer, run.arguments)
+        if key[2] not in checked:
+            checked.add(key[2])
+            _check_own(builder, base)
         if key not in made:
             made[key] = plan(
                 builder,
