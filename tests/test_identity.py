@@ -250,7 +250,7 @@ def test_models_that_share_a_parameter_are_refused(digits):
     # As an argument it is copied for every model.
     how = HOW | dict(lrs=[1e-2, 1e-1], steps=5)
     done = sweep(Scaled, digits, arguments={"phi": [shared]}, **how)
-    assert float(shared.weight) == 0.25
+    assert shared.weight.item() == 0.25
     (alone,) = sweep(Scaled, digits, arguments={"phi": [shared]}, **(how | dict(lrs=[1e-1]))).rows
     assert done.rows[1]["loss"] == alone["loss"]
 

@@ -7,7 +7,7 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,19 @@ from leadline.architecture import ResNet
 from leadline.disk.write import check_folder
 from leadline.errors import check_choice, check_int, check_real
 from leadline.identity.told import check_told, told_or_not
-from leadline.planning.plan import Plan, plan
 from leadline.planning.schemes import NAMES as SCHEMES
 from leadline.sweeps.data import Samples, Tokens, data_of
 from leadline.sweeps.executors import Executor
 from leadline.sweeps.executors import executor as named_executor
 from leadline.sweeps.optimizers import NAMES as OPTIMIZERS
+from leadline.sweeps.plans import rates_of
 from leadline.sweeps.program import Program, train
-from leadline.sweeps.rates import Network, Own, Planned, Rates
-from leadline.sweeps.schedule import Estimate, builder_of, estimate, programs
+from leadline.sweeps.rates import Network
+from leadline.sweeps.schedule import Estimate, estimate, programs
 from leadline.sweeps.specification import Run
 from leadline.sweeps.store import Store, run_id
 from leadline.sweeps.tally import Tally
-from leadline.tracing.builder import Size, construct, size
+from leadline.tracing.builder import Size, size
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def sweep(
             if kept is not None:
                 check_folder("store", kept.path)
             here.prepare()
-        rates = _rates(build, missing, roles, inputs, at)
+        rates = rates_of(build, missing, roles, inputs, at)
         work = programs(build, wrapped, missing, rates, here.workers, hopeless, str(place))
         if dry_run:
             return estimate(work, len(runs) - len(missing), here.workers)
@@ -316,46 +316,3 @@ def _network(build: ResNet, data: Samples | Tokens, optimizer: Any, arguments: A
     if arguments:
         raise ValueError(f"arguments={dict(arguments)!r} are those of a builder: set the ResNet's")
     return Network(build, data.problem.dimension, data.problem.outputs)
-
-
-def _check_own(build: Any, at: Size) -> None:
-    """Refuse a builder whose models share what trains: one run would begin where another ended."""
-    first, second = (construct(build, at) for _ in range(2))
-    own = {id(t) for t in (*first.parameters(), *first.buffers())}
-    for name, t in (*second.named_parameters(), *second.named_buffers()):
-        if id(t) in own:
-            raise ValueError(
-                f"build={build!r} returns models that share {name!r}: make it anew in every call, or pass "
-                "what holds it in arguments="
-            )
-
-
-def _rates(
-    build: Any, runs: Sequence[Run], roles: Any, inputs: Any, base: Size
-) -> dict[tuple[Any, ...], Rates]:
-    """One plan for each scheme, optimizer and set of arguments; its sizes for each shape."""
-    made: dict[tuple[Any, ...], Plan] = {}
-    out: dict[tuple[Any, ...], Rates] = {}
-    checked: set[tuple[Any, ...]] = set()
-    for run in runs:
-        if run.program in out:
-            continue
-        builder = builder_of(build, run)
-        if isinstance(builder, Network):
-            out[run.program] = Own(builder, run.width, run.depth)
-            continue
-        key = (run.scheme, run.optimizer, run.arguments)
-        if key[2] not in checked:
-            checked.add(key[2])
-            _check_own(builder, base)
-        if key not in made:
-            made[key] = plan(
-                builder,
-                base,
-                scheme=run.scheme,
-                optimizer=run.optimizer,
-                roles=roles,
-                inputs=inputs,
-            )
-        out[run.program] = Planned(replace(made[key].at(run.width, run.depth), build=None))
-    return out
