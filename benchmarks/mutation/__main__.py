@@ -53,6 +53,12 @@ def parser() -> argparse.ArgumentParser:
         default=5.0,
         help="processor seconds that a test may take, and ten times what it takes unmutated (default: 5)",
     )
+    out.add_argument(
+        "--most",
+        type=float,
+        default=12.0,
+        help="processor seconds of tests that a mutant has to survive (default: 12)",
+    )
     out.add_argument("--out", type=Path, help="file for the table and the survivors")
     out.add_argument("--list", action="store_true", help="what was found so far; run nothing")
     out.add_argument("--survivors", action="store_true", help="run those that survived, anyway")
@@ -183,7 +189,7 @@ def work(arguments: argparse.Namespace, modules: list[Module], share: int) -> No
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         tree = Path(folder) / "copy"
         trial.copy_tree(arguments.root, tree)
-        touched = choosing.Touched(arguments.root, arguments.cache)
+        touched = choosing.Touched(arguments.root, arguments.cache, arguments.most)
         stale = [f for f in files if f in arguments.tests] if arguments.tests else files
         for i, file in enumerate(touched.stale(stale)):
             if i % arguments.jobs == share:

@@ -21,8 +21,6 @@ from mutants import Mutant
 
 # A test slower than this is used where no other touches the line.
 SLOW = 10.0
-# Processor seconds of tests, by what they take unmutated, that a mutant may survive.
-MOST = 12.0
 
 
 def digest(text: str) -> str:
@@ -55,6 +53,8 @@ class Touched:
 
     root: Path
     cache: Path
+    most: float = 12.0
+    """Processor seconds of tests, by what they take unmutated, that a mutant may survive."""
     tests: list[Test] = field(default_factory=list)
     _measured: set[int] = field(default_factory=set)
 
@@ -133,7 +133,7 @@ class Touched:
         rest = [t for t in other if t.seconds <= SLOW]
         chosen, total = [], 0.0
         for test in (quick or by_line[:3]) + rest:
-            if chosen and total + test.seconds > MOST:
+            if chosen and total + test.seconds > self.most:
                 continue
             chosen.append(test)
             total += test.seconds

@@ -104,7 +104,9 @@ class Table:
         if self._shape != (r, q):
             rows, columns = self.buffer.shape
             if r > rows or q > columns:
-                buffer = self.buffer.new_zeros((max(r, 2 * rows), max(q, 2 * columns)))
+                tall = max(r, 2 * rows) if r > rows else rows
+                wide = max(q, 2 * columns) if q > columns else columns
+                buffer = self.buffer.new_zeros((tall, wide))
                 buffer[:rows, :columns] = self.buffer
                 self.buffer = buffer
             self._shape, self._corner = (r, q), self.buffer[:r, :q]

@@ -1,0 +1,477 @@
+"""The revealed operator question by question: what it must answer exactly, and what it draws."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from leadline.dynamics.noise import Noise
+from leadline.dynamics.operator import Operator, Settings, Table, _balance
+from leadline.dynamics.shards import Shards
+
+F64, F32, BF16 = torch.float64, torch.float32, torch.bfloat16
+
+
+def operator(n, dtype=F64, seed=0, scratch=True, **settings):
+    noises = Noise(seed, (0,), n), Noise(seed, (1,), n) if scratch else None
+    return Operator(Settings(n=n, dtype=dtype, **settings), *noises)
+
+
+def normal(*shape, seed=0, dtype=F64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def trained(n=60, seed=0, momentum=0.0, decay=0.3, tol=0.0, **settings):
+    """An operator that was asked on both sides and updated twice with decay, so that its scale is
+    not 1, the transposed questions and their answers now, and those by W(0)."""
+    op = operator(n, seed=seed, tol=tol, **settings)
+    u, z = normal(3, n, seed=1), normal(4, n, seed=2)
+    op.ask(u)
+    before, _ = op.ask_transposed(z)
+    for step in range(2):
+        _, cu = op.ask(u)
+        _, cz = op.ask_transposed(z[:3])
+        op.update(cz / n, cu, rate=0.2 + 0.1 * step, momentum=momentum, decay=decay)
+    assert abs(op.scale - 1) > 0.05
+    return op, z, op.ask_transposed(z)[0], before
+
+
+def same(answers, z, transposed, u, tolerance=1e-11):
+    """z·(Wu) = (Wᵀz)·u."""
+    left, right = z @ answers.mT, transposed @ u.mT
+    scale = transposed.norm() * u.norm()
+    return float((left - right).abs().max() / scale) < tolerance
+
+
+# --- settings and tables ---
+
+
+def test_settings():
+    s = Settings(n=12)
+    assert (s.floor, s.defect) == pytest.approx((1e-5, 1e-7))
+    assert Settings(n=12, dtype=F64).floor == 1e-12
+    assert Settings(n=12, tol=0.1).floor == 0.1
+    assert Settings(n=12, tol=0.1).defect == pytest.approx(1e-3)
+    assert (s.reused, s.balanced, s.lean, s.counter, s.rounded) == (
+        True,
+        False,
+        False,
+        False,
+        False,
+    )
+    assert Settings(n=12, storage=F32).rounded is False
+    assert Settings(n=12, storage=BF16).rounded is True
+    assert (s.shards.n, s.shards.width) == (12, 12)
+    shards = Shards(12)
+    assert Settings(n=12, shards=shards).shards is shards
+    assert Settings(n=12, device=torch.device("cuda"), shards=shards).lean
+    assert Settings(n=12, device=torch.device("cuda"), shards=shards).counter
+
+
+def test_a_table_grows_and_new_entries_are_zero():
+    table = Table(F64, torch.device("cpu"))
+    table.view(2, 3)[:] = 1.0
+    assert torch.equal(table.view(2, 3), torch.ones(2, 3, dtype=F64))
+    wider = table.view(2, 5)
+    assert wider.shape == (2, 5)
+    assert wider.sum() == 6
+    assert wider[:, 3:].abs().sum() == 0
+    wider[:, 3:] = 2.0
+    taller = table.view(7, 4)
+    assert taller.shape == (7, 4)
+    assert taller[:2, 3].tolist() == [2.0, 2.0]
+    assert taller[2:].abs().sum() == 0
+    # A corner is no copy, and is what the whole says.
+    table.view(1, 1)[0, 0] = 9.0
+    assert table.view(7, 4)[0, 0] == 9.0
+    given = normal(3, 2)
+    table.replace(given)
+    assert torch.equal(table.view(3, 2), given)
+    assert torch.equal(table.view(4, 2)[:3], given)
+
+
+def test_a_table_doubles():
+    """A row at a time: a thousand of them are copied a dozen times."""
+    for shape in (lambda i: (i, 1), lambda i: (1, i)):
+        table, places = Table(F64, torch.device("cpu")), set()
+        for i in range(1, 1001):
+            table.view(*shape(i))
+            places.add(table.buffer.data_ptr())
+            assert table.buffer.numel() <= 1024
+        assert len(places) <= 12
+
+
+# --- questions that are forgotten at once ---
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("lean", [False, True])
+def test_a_glance_agrees_with_every_earlier_answer(lean, balanced):
+    """z·(Wu) = (Wᵀz)·u for W as it is after updates with decay; for ``initial`` rows with W(0)."""
+    op, z, now, before = trained(lean=lean, balanced=balanced)
+    u = normal(5, 60, seed=3)
+    assert same(op.glance(u), z, now, u)
+    first = torch.tensor([True, False, True, False, False])
+    answers = op.glance(u, initial=first)
+    assert same(answers[first], z, before, u[first])
+    assert same(answers[~first], z, now, u[~first])
+
+
+@pytest.mark.parametrize("lean", [False, True])
+def test_a_glance_repeats_what_is_known(lean):
+    op, *_ = trained(lean=lean)
+    u, fresh = normal(3, 60, seed=1), normal(2, 60, seed=5)
+    known, _ = op.ask(u)
+    mixed = normal(2, 3, seed=4)
+    assert torch.allclose(op.glance(mixed @ u), mixed @ known, atol=1e-11)
+    both = op.glance(torch.cat([u, fresh]))
+    assert torch.allclose(both[:3], known, atol=1e-11)
+    # Equal questions get equal answers, and a sum their sum.
+    three = op.glance(torch.stack([fresh[0], fresh[1], fresh[0] + 2 * fresh[1]]))
+    assert torch.allclose(three[2], three[0] + 2 * three[1], atol=1e-6)
+
+
+def test_a_glance_leaves_no_trace():
+    answers = []
+    for glance in (False, True):
+        op, *_ = trained()
+        if glance:
+            op.glance(normal(5, 60, seed=3))
+        answers.append(op.ask(normal(2, 60, seed=6))[0])
+        answers.append(op.ask_transposed(normal(2, 60, seed=7))[0])
+    assert torch.equal(answers[0], answers[2])
+    assert torch.equal(answers[1], answers[3])
+    op, *_ = trained()
+    ranks = op.ranks
+    op.glance(normal(5, 60, seed=3))
+    assert op.ranks == ranks
+
+
+@pytest.mark.parametrize("reused", [True, False])
+@pytest.mark.parametrize("verb", ["ask", "glance"])
+def test_the_law_of_new_answers(verb, reused):
+    """Given earlier answers, W̄e of remainders e has covariance ⟨e_i, e_j⟩/n in each direction off R, and
+    none along it where the coupling is reused; W is s of it. 600 draws of 40 directions: a variance's
+    relative standard error is √(2/24000) = 0.009, tolerances are four and a half.
+    """
+    n, count = 40, 600
+    op = operator(n, reused=reused)
+    q, z = normal(2, n, seed=1), normal(3, n, seed=2)
+    op.ask(q)
+    op.ask_transposed(z)
+    op.scale = 0.7
+    basis = torch.linalg.qr(q.mT)[0].mT
+    r = torch.linalg.qr(z.mT)[0].mT
+    u = torch.stack([normal(n, seed=3), normal(n, seed=4), normal(n, seed=4)])
+    u[2] += 0.5 * normal(n, seed=5)
+    e = u - (u @ basis.mT) @ basis
+    total = []
+    for i in range(count):
+        op.noise = Noise(i, (2,), n)
+        op.scratch = Noise(i, (3,), n)
+        if verb == "ask":
+            mark = op.mark()
+            answer = op.ask(u, forget=True)[0]
+            op.rollback(mark)
+        else:
+            answer = op.glance(u)
+        total.append(answer)
+    a = torch.stack(total)
+    a = a - a.mean(0)
+    off = a - (a @ r.mT) @ r
+    gram = torch.einsum("kin,kjn->ij", off, off) / (count - 1) / (n - 3)
+    expected = 0.49 * (e @ e.mT) / n
+    size = expected.diagonal().sqrt()
+    assert ((gram - expected).abs() / (size[:, None] * size)).max() < 0.041
+    along = (a @ r.mT).square().sum((0, 2)) / (count - 1) / 3
+    if reused:
+        assert along.max() < 1e-20
+    else:
+        # 1800 numbers: 0.033.
+        assert (along / expected.diagonal() - 1).abs().max() < 0.15
+
+
+def test_without_a_scratch_stream_the_run_draws():
+    """Forgotten or not: what is drawn comes from the one stream there is."""
+    n, u = 30, normal(2, 30, seed=1)
+    one, other = operator(n, scratch=False), operator(n, scratch=False)
+    a, _ = one.ask(u, forget=True)
+    b, _ = other.ask(u)
+    assert torch.equal(a, b)
+    with_scratch = operator(n)
+    assert not torch.equal(with_scratch.ask(u, forget=True)[0], b)
+    assert torch.equal(operator(n).ask(u)[0], b)
+
+
+# --- what is below tol ---
+
+
+@pytest.mark.parametrize("verb", ["ask", "glance"])
+@pytest.mark.parametrize("lean", [False, True])
+@pytest.mark.parametrize("initial", [False, True])
+def test_what_is_below_tol_keeps_its_mean_under_decay(verb, lean, initial):
+    """A remainder of half of tol along Wᵀz: its answer's part along z is as large as it would be, by
+    the weights as they are after decay, or by W(0)'s."""
+    tol = 0.01
+    op, z, now, before = trained(n=200, tol=tol, lean=lean)
+    u = normal(3, 200, seed=1)
+    how = {"initial": torch.tensor([initial] * 3)} if initial else {}
+    known = before if initial else now
+    basis = op.forward.questions.view
+    e = known[:3] - (known[:3] @ basis.mT) @ basis
+    e = 0.5 * tol * e / e.norm(dim=1, keepdim=True) * u.norm(dim=1, keepdim=True)
+    if verb == "glance" and lean:
+        return  # looks at nothing: every remainder is drawn, none is below tol
+    ask = (lambda x: op.ask(x, **how)[0]) if verb == "ask" else (lambda x: op.glance(x, **how))
+    rank = op.ranks
+    moved = ask(u + e) - ask(u)
+    assert op.ranks == rank
+    left, right = z @ moved.mT, known @ e.mT
+    assert float((left - right).norm() / right.norm()) < 1e-6
+
+
+@pytest.mark.parametrize("lean", [False, True])
+def test_tol_is_relative_to_the_question(lean):
+    """Remainders of 2e-2 and 5e-3 of their questions at tol = 0.01, whatever the questions' sizes."""
+    n = 80
+    op = operator(n, tol=0.01, lean=lean)
+    u = torch.linalg.qr(normal(n, 4, seed=1))[0].mT
+    op.ask(u[:2])
+    for size in (1e-3, 1.0, 1e3):
+        mark = op.mark()
+        op.ask(size * torch.stack([u[0] + 0.005 * u[2], u[1] + 0.02 * u[3]]))
+        assert op.ranks == (3, 0)
+        c = op.forward.questions.view[2:] @ u.mT
+        assert c.abs().argmax() == 3
+        op.rollback(mark)
+
+
+@pytest.mark.parametrize("lean", [False, True])
+def test_together_tol_is_relative_to_the_largest(lean):
+    """For a sum over rows: a row of a thousandth of another's size matters as little."""
+    n = 80
+    u = torch.linalg.qr(normal(n, 4, seed=1))[0].mT
+    rows = torch.stack([u[0], 1e-3 * u[1], 0.1 * u[2]])
+    for together, rank in ((False, 3), (True, 2)):
+        op = operator(n, tol=0.01, lean=lean)
+        op.ask(rows, together=together)
+        assert op.ranks == (rank, 0)
+
+
+@pytest.mark.parametrize("tol", [0.0, 1e-3, 0.1])
+def test_no_bit_depends_on_which_rows_are_looked_at(tol):
+    """Rows that hold nothing new, among rows that do: the same directions, the same coefficients."""
+    n = 80
+    u, fresh = normal(2, n, seed=1), normal(2, n, seed=3)
+    mixed, plain = operator(n, tol=tol), operator(n, tol=tol)
+    for op in (mixed, plain):
+        op.ask(u)
+    a, c = mixed.ask(torch.stack([u[0], fresh[0], u[0] - u[1], fresh[1], 0 * u[0]]))
+    b, d = plain.ask(fresh)
+    assert mixed.ranks == plain.ranks == (4, 0)
+    assert torch.allclose(a[[1, 3]], b, atol=1e-12)
+    assert torch.allclose(c[[1, 3]], d, atol=1e-12)
+    assert c[[0, 2, 4]][:, 2:].abs().max() < 1e-12
+    assert a[4].abs().max() == 0
+
+
+def test_coefficients_are_those_of_the_question():
+    """c Q is the question where nothing is dropped: for known, mixed and new rows of both sides."""
+    n = 50
+    op = operator(n)
+    for seed, ask, face in (
+        (1, op.ask, op.forward),
+        (2, op.ask_transposed, op.transposed),
+        (3, op.ask, op.forward),
+        (1, op.ask, op.forward),
+        (2, op.ask_transposed, op.transposed),
+    ):
+        u = normal(3, n, seed=seed)
+        _, c = ask(u)
+        assert torch.allclose(c @ face.questions.view, u, atol=1e-12)
+    assert op.ranks == (6, 3)
+
+
+# --- updates ---
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_updates_while_the_bases_grow(momentum, decay):
+    """Coefficients from before the last questions: the gradient's are then zero there. Against
+    torch.optim.SGD on the whole matrix, which a second operator of the same draws shows."""
+    n = 16
+    op = operator(n)
+    rng = torch.Generator().manual_seed(3)
+    history = []
+    for _ in range(4):
+        u, z = (torch.randn(2, n, generator=rng, dtype=F64) for _ in range(2))
+        _, cu = op.ask(u)
+        _, cz = op.ask_transposed(z)
+        # More questions, on both sides, before the step is taken.
+        op.ask(torch.randn(1, n, generator=rng, dtype=F64))
+        op.ask_transposed(torch.randn(1, n, generator=rng, dtype=F64))
+        op.update(cz, cu, rate=0.3, momentum=momentum, decay=decay)
+        history.append((u, z))
+    eye = torch.eye(n, dtype=F64)
+    w0 = op.ask(eye, initial=torch.ones(n, dtype=torch.bool))[0].mT
+    w = torch.nn.Parameter(w0.clone())
+    optimizer = torch.optim.SGD([w], lr=0.3, momentum=momentum, weight_decay=decay)
+    for u, z in history:
+        w.grad = z.mT @ u
+        optimizer.step()
+    assert torch.allclose(op.ask(eye)[0].mT, w.detach(), atol=1e-10)
+    assert torch.allclose(op.ask_transposed(eye)[0], w.detach(), atol=1e-10)
+    rows = torch.arange(n) % 2 == 0
+    first, _ = op.ask_transposed(eye, initial=rows)
+    assert torch.allclose(first[rows], w0[rows], atol=1e-10)
+    assert torch.allclose(first[~rows], w.detach()[~rows], atol=1e-10)
+
+
+def test_an_update_without_decay_leaves_the_scale():
+    op, *_ = trained(decay=0.3)
+    scale = op.scale
+    _, cu = op.ask(normal(1, 60, seed=1))
+    _, cz = op.ask_transposed(normal(1, 60, seed=2))
+    op.update(cz, cu, rate=0.5)
+    assert op.scale == scale
+    op.update(cz, cu, rate=0.5, decay=0.2)
+    assert op.scale == pytest.approx(0.9 * scale)
+
+
+# --- state ---
+
+
+@pytest.mark.parametrize("scratch", [True, False])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_an_operator_continues_from_its_state(scratch, momentum):
+    """The same bits: of questions, forgotten ones, glances and updates after it."""
+    n = 40
+    op = operator(n, F32, scratch=scratch)
+
+    def work(op, seed):
+        u, z = normal(3, n, seed=seed, dtype=F32), normal(2, n, seed=seed + 1, dtype=F32)
+        a, cu = op.ask(u)
+        b, cz = op.ask_transposed(z)
+        op.update(cz[:1], cu[:1], rate=0.1, momentum=momentum, decay=0.1)
+        return [a, b, op.glance(normal(2, n, seed=seed + 2, dtype=F32)), op.ask(u)[0]]
+
+    work(op, 1)
+    state = {name: t.clone() for name, t in op.tensors().items()}
+    assert ("scratch" in state) == scratch
+    other = operator(n, F32, seed=9, scratch=scratch)
+    other.restore(state)
+    assert other.ranks == op.ranks
+    assert (other.scale, other.scale_momentum) == (op.scale, op.scale_momentum)
+    assert (other.forward.defect, other.transposed.defect) == (
+        op.forward.defect,
+        op.transposed.defect,
+    )
+    for a, b in zip(work(op, 5), work(other, 5), strict=True):
+        assert torch.equal(a, b)
+    # What was given stays as it was.
+    assert torch.equal(state["C"], state["C"].clone())
+    assert state["Q"].shape == (3, n)
+
+
+def test_a_state_keeps_the_defects_of_both_sides():
+    op = operator(30)
+    op.forward.defect, op.transposed.defect = 0.25, 0.5
+    op.scale, op.scale_momentum = 0.75, 0.125
+    other = operator(30)
+    other.restore(op.tensors())
+    assert (other.forward.defect, other.transposed.defect) == (0.25, 0.5)
+    assert (other.scale, other.scale_momentum) == (0.75, 0.125)
+
+
+def test_the_defect_of_a_side_is_its_own():
+    """Remainders that are small parts of their questions in float32: overlaps of the questions asked."""
+    n = 300
+    op = operator(n, F32, tol=0.05)
+    u = normal(1, n, seed=1, dtype=F32)
+    op.ask(u)
+    op.ask(u + 0.1 * normal(1, n, seed=2, dtype=F32))
+    assert 0 < op.forward.defect < op.settings.defect
+    assert op.transposed.defect == 0
+
+
+# --- balanced noise ---
+
+
+def balanced(m, n, answers, other, avoid, seed=9):
+    g = normal(m, n, seed=seed) / math.sqrt(n)
+    return g, _balance(g, answers, other, avoid, Shards(n))
+
+
+def test_balanced_noise_is_orthogonal_to_what_is_given():
+    """And to itself, each of its rows with the squared norm that noise off R has: (n − r)/n."""
+    n = 60
+    answers, other, avoid = torch.linalg.qr(normal(n, 12, seed=1))[0].mT.split((4, 5, 3))
+    avoid = normal(3, 3, seed=3) @ avoid
+    avoid = torch.cat([avoid, avoid.sum(0, keepdim=True), 0 * avoid[:1]])  # dependent, and zero
+    g, found = balanced(6, n, answers, other, avoid)
+    assert found.shape == (6, n)
+    for rows in (answers, other, avoid):
+        assert (found @ rows.mT).abs().max() < 1e-13
+    assert torch.allclose(found @ found.mT, (n - 5) / n * torch.eye(6, dtype=F64), atol=1e-12)
+    # It is made of the draw: the first row is the draw less what is not allowed, the same side of it.
+    assert float(g[0] @ found[0]) > 0.5
+
+
+def test_two_passes_where_answers_and_others_overlap():
+    """What is left along an answer is −cos³ of what the others held, cos between them: a pass leaves
+    cos² of what the one before left. The others, taken off last, are exact."""
+    n = 60
+    a, b = torch.linalg.qr(normal(n, 2, seed=1))[0].mT[:, None]
+    other, cosine = 0.1 * a + math.sqrt(0.99) * b, 0.1
+    g, found = balanced(1, n, a, other, None)
+    assert abs(float(found @ other.mT)) < 1e-15
+    part = g - (g @ torch.cat([a, b]).mT) @ torch.cat([a, b])
+    left = float(found @ a.mT) * float(part.norm()) / math.sqrt((n - 1) / n)
+    held = float((g - float(g @ a.mT) * a) @ other.mT)
+    assert left == pytest.approx(-(cosine**3) * held, rel=0.05)
+
+
+def test_balanced_noise_off_answers_alone():
+    n = 60
+    answers = torch.linalg.qr(normal(n, 4, seed=1))[0].mT
+    nothing = answers[:0]
+    g, found = balanced(3, n, answers, nothing, None)
+    assert (found @ answers.mT).abs().max() < 1e-14
+    assert torch.allclose(found @ found.mT, torch.eye(3, dtype=F64), atol=1e-13)
+    # Gram-Schmidt in the draw's order: row i is made of the draw's first i rows.
+    e = g - (g @ answers.mT) @ answers
+    q = torch.linalg.qr(e.mT)[0].mT
+    assert torch.allclose((found @ q.mT).abs(), torch.eye(3, dtype=F64), atol=1e-12)
+
+
+def test_balance_needs_room():
+    """Half of n: with one row more the draw stays as it is."""
+    n = 40
+    answers = torch.linalg.qr(normal(n, 5, seed=1))[0].mT
+    other = torch.linalg.qr(normal(n, 6, seed=2))[0].mT
+    for avoid, m, changed in (
+        (None, 9, True),
+        (None, 10, False),
+        (normal(4, n, seed=3), 5, True),
+        (normal(4, n, seed=3), 6, False),
+    ):
+        g, found = balanced(m, n, answers, other, avoid)
+        assert torch.equal(g, found) != changed
+
+
+def test_a_balanced_operator_draws_off_its_answers():
+    """New answers are orthogonal to earlier ones, to R, to one another and to ``avoid``; a plain one's
+    are so up to 1/√n only."""
+    n = 400
+    for reused in (True, False):
+        op, plain = operator(n, balanced=True, reused=reused), operator(n, reused=reused)
+        avoid = normal(2, n, seed=8)
+        for o in (op, plain):
+            o.ask(normal(3, n, seed=1), avoid=avoid)
+        m = op.forward.answers.view
+        assert torch.allclose(m @ m.mT, torch.eye(3, dtype=F64), atol=1e-12)
+        assert (m @ avoid.mT).abs().max() < 1e-10
+        m = plain.forward.answers.view
+        assert (m @ avoid.mT).abs().max() > 1e-3
