@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     import torch
 
 
+_MMAP_THRESHOLD = -3
+
+
 def memory() -> int:
     """Bytes that new work could take."""
     try:
@@ -16,6 +19,19 @@ def memory() -> int:
     except ImportError:  # a GPU's machine may have torch and numpy alone
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return psutil.virtual_memory().available
+
+
+def return_freed() -> None:
+    """Give large arrays back to the system as soon as they are freed, for a budget to be kept.
+
+    glibc keeps freed arrays of up to 32 MB for later ones, and after a while they lie in pieces that fit
+    none: a process then holds up to twice of what it uses. New pages for every array cost a few percent.
+    """
+    import contextlib
+    import ctypes
+
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)
 
 
 def device(name: Any) -> torch.device:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from leadline.dynamics.solver import COUPLINGS, solve
 from leadline.errors import check_choice, check_int, check_real
 from leadline.networks.train import train
 from leadline.problems.losses import accuracy
+from leadline.reporting.json_text import write
 from leadline.trajectory import Trajectory, versions
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ class Branch:
     def write(self, folder: Path) -> Path:
         """Write the result, whole or not at all."""
         if isinstance(self.result, Limit):
-            text = json.dumps(finite(self.result.to_json()))
-            return write_atomic(folder / f"{self.name}.json", text.encode())
+            data = self.result.to_json(lists=False)
+            return write_atomic(folder / f"{self.name}.json", lambda file: write(file, data))
         return self.result.save(folder / f"{self.name}.safetensors")
 
 
@@ -125,14 +125,14 @@ class Comparison:
 
         return comparison_table(self)
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything as plain lists and numbers, NaN as None."""
+    def to_json(self, lists: bool = True) -> dict[str, Any]:
+        """Everything as plain lists and numbers, NaN as None; arrays as they are without ``lists``."""
         return finite(
             {
                 "info": dict(self.info),
                 "notes": list(self.notes),
                 "rows": [dict(row) for row in self.rows],
-                "branches": {b.name: b.result.to_json() for b in self.branches},
+                "branches": {b.name: b.result.to_json(lists) for b in self.branches},
             }
         )
 
@@ -144,13 +144,12 @@ class Comparison:
 
     def save(self, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
         """Write compare.json and the report compare.html; returns their paths."""
-        from leadline.reporting.page import write
+        from leadline.reporting.page import write as write_page
         from leadline.reporting.page_results import comparison_page
 
-        root = Path(folder)
-        text = json.dumps(self.to_json())
-        data = write_atomic(root / "compare.json", text.encode())
-        return data, write(comparison_page(self), root / "compare.html")
+        root, found = Path(folder), self.to_json(lists=False)
+        data = write_atomic(root / "compare.json", lambda file: write(file, found))
+        return data, write_page(comparison_page(self), root / "compare.html")
 
 
 def compare(

@@ -160,13 +160,14 @@ class Trajectory:
             )
         return "\n".join(lines)
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything as plain lists and numbers, NaN as None."""
+    def to_json(self, lists: bool = True) -> dict[str, Any]:
+        """Everything as plain lists and numbers, NaN as None; arrays as they are without ``lists``."""
+        plain = jsonable if lists else np.asarray
         out: dict[str, Any] = {"info": dict(self.info)}
         for name in _ARRAYS:
             value = getattr(self, name)
-            out[name] = None if value is None else jsonable(value)
-        out["measures"] = {k: jsonable(v) for k, v in self.measures.items()}
+            out[name] = None if value is None else plain(value)
+        out["measures"] = {k: plain(v) for k, v in self.measures.items()}
         return out
 
     def save(self, path: str | os.PathLike[str]) -> Path:

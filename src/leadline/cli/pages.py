@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -30,15 +30,16 @@ def keep(
     out: Path | None,
     name: str,
     html: Path | None,
-    others: Mapping[str, str] = {},
+    others: Mapping[str, Any] = {},
 ) -> None:
     """Write a result that has been shown: each file by itself, whatever becomes of the others.
 
     Args:
         make: makes the page; it goes into the folder as ``name``, with its content for ``leadline
             report``, and to the file ``html``.
-        others: texts of further files in the folder.
+        others: what further files in the folder hold: a text, or data for JSON.
     """
+    from leadline.reporting import json_text
     from leadline.reporting.page import render
     from leadline.reporting.page_store import save
 
@@ -46,8 +47,12 @@ def keep(
         return
     wrote: list[Path] = []
 
-    def put(path: Path, text: str, argument: str) -> None:
-        if attempt(lambda: write_atomic(path, text.encode(), argument)):
+    def put(path: Path, content: Any, argument: str) -> None:
+        def fill(file: BinaryIO) -> None:
+            json_text.write(file, content)
+
+        data = content.encode() if isinstance(content, str) else fill
+        if attempt(lambda: write_atomic(path, data, argument)):
             wrote.append(path)
 
     if out is not None:

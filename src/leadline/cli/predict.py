@@ -16,7 +16,7 @@ from leadline.dynamics import memory as memories
 from leadline.dynamics.extrapolation import check_has_limit
 from leadline.dynamics.solver import COUPLINGS, DTYPES, STORAGE, solve
 from leadline.errors import check_choice, check_int
-from leadline.networks.draw import count_entries
+from leadline.networks.memory import dense_bytes
 from leadline.networks.train import train
 from leadline.reporting.progress import duration, size
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _PROBE_SECONDS = 1.0
 _PROBE_WIDTH = 256
+_PROBE_STEPS = 1000
+_PROBE_LAYERS = 8
 _ROUGH = "a rough estimate, from a run of at most a second at small size; a factor of 3 is usual"
 
 
@@ -77,6 +79,8 @@ def predict(
         check_int("width", n, 1)
         check_int("depth", depth, 1)
     budget = memories.budget(given["memory"], torch.device(given["device"]))
+    every = check_int("record_every", given["record_every"], 1)
+    records: dict[str, Any] = dict(seeds=seeds, record_every=every)
     first = most = 0
     storage = given.get("storage")
     for n, depth in solved:
@@ -91,16 +95,14 @@ def predict(
             if storage is None
             else STORAGE[check_choice("storage", storage, STORAGE)][0],
             spilled=given.get("spill") is not None,
+            **records,
         )
         plan.check_first_step(budget)
         first, most = max(first, plan.first_step), max(most, plan.at_most)
     for n, depth in trained:
-        need = _dense_bytes(problem, network, sgd, n, depth, dtype)
-        if need > budget:
-            raise MemoryError(
-                f"width={n}, depth={depth} need {need:,} bytes for weights and gradients, more "
-                f"than the budget memory={budget:,}: use less width or depth, or a larger budget"
-            )
+        plan = dense_bytes(problem, network, sgd, n, depth, dtype, **records)
+        plan.together(budget)
+        need = plan.least
         first, most = max(first, need), max(most, need)
     how = {"dtype": given["dtype"], "device": given["device"]}
     seconds = 0.0
@@ -149,18 +151,6 @@ def _ladder(problem: Problem, width: int | None, depth: int) -> list[tuple[int, 
     return [(n, depth), (n, depth), (2 * n, depth), (n, 2 * depth)]
 
 
-def _dense_bytes(
-    problem: Problem, network: ResNet, sgd: SGD, n: int, depth: int, dtype: torch.dtype
-) -> int:
-    """Weights, gradients, momentum and activations of one dense network."""
-    entries = count_entries(network, n, depth, problem.dimension, problem.outputs)
-    copies = 2 if sgd.momentum else 1
-    learned = copies * sum(entries[role] for role in sgd.train)
-    rows = min(sgd.batch_size or problem.samples, problem.samples)
-    activations = 4 * rows * n * (depth * network.block_layers + 1)
-    return dtype.itemsize * (sum(entries.values()) + learned + activations)
-
-
 class _Enough(Exception):
     """The probe has run for long enough."""
 
@@ -179,6 +169,10 @@ def _probe(
     need = 4 * problem.samples if sgd.center else 1
     width = min(most, max(_PROBE_WIDTH, need))
     deep = min(max(depth for _, depth in sizes), 2)
+    layers = network.block_layers
+    network = dataclasses.replace(network, block_layers=min(layers, _PROBE_LAYERS))
+    steps = sgd.steps
+    sgd = dataclasses.replace(sgd, steps=min(steps, _PROBE_STEPS))
     warm = dataclasses.replace(sgd, steps=min(sgd.steps, 1))
     run(problem, network, warm, width=width, depth=1, seeds=1, **how)
     started = time.perf_counter()
@@ -193,6 +187,8 @@ def _probe(
         run(problem, network, sgd, width=width, depth=deep, seeds=1, progress=watch, **how)
         total = time.perf_counter() - started
     except _Enough:
+        total = times[-1]
+    if len(times) < steps:
         paces = [b - a for a, b in itertools.pairwise([0.0, *times])]
-        total = times[-1] + statistics.median(paces[-5:]) * (sgd.steps - len(times))
-    return total / (width**power * deep)
+        total += statistics.median(paces[-5:]) * (steps - len(times))
+    return total * layers / (network.block_layers * width**power * deep)

@@ -133,7 +133,7 @@ def _kernels(given: dict[str, Any], kept: Kept) -> None:
 
         return kernels_page(kernels, command_line())
 
-    pages.keep(page, out, "figure.html", html, {"result.json": json.dumps(data)})
+    pages.keep(page, out, "figure.html", html, {"result.json": data})
 
 
 def _train_by(command: str, given: dict[str, Any], out: Path | None) -> None:
@@ -152,7 +152,8 @@ def _train_by(command: str, given: dict[str, Any], out: Path | None) -> None:
 
     import leadline
     from leadline.cli.show import warnings
-    from leadline.comparison import Comparison, finite
+    from leadline.comparison import Comparison
+    from leadline.reporting.json_text import pieces
     from leadline.reporting.progress import Progress
     from leadline.trajectory import Trajectory
 
@@ -169,8 +170,8 @@ def _train_by(command: str, given: dict[str, Any], out: Path | None) -> None:
         return
     for warning in warnings(result):
         click.echo(f"Warning: {warning}", err=True)
-    data = finite(result.to_json())
-    show(json.dumps(data) if as_json else repr(result))
+    data = result.to_json(lists=False)
+    show(pieces(data) if as_json else repr(result))
 
     def page() -> Page:
         from leadline.reporting.page_facts import command_line
@@ -187,4 +188,4 @@ def _train_by(command: str, given: dict[str, Any], out: Path | None) -> None:
         return
     if out is not None and isinstance(result, Trajectory):
         attempt(lambda: result.save(out / "trajectory.safetensors"))
-    pages.keep(page, out, "figure.html", html, {"result.json": json.dumps(data)})
+    pages.keep(page, out, "figure.html", html, {"result.json": data})

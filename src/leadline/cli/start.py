@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, TextIO
 
 import click
@@ -159,10 +159,13 @@ def _warnings() -> Generator[None]:
         yield
 
 
-def show(text: str) -> None:
-    """A result, to stdout, before it goes to files: where stdout refuses it, the files are still made."""
+def show(text: str | Iterable[str]) -> None:
+    """A result, whole or in pieces, to stdout, before it goes to files: where stdout refuses it, the files
+    are still made."""
     try:
-        click.echo(text)
+        for piece in (text,) if isinstance(text, str) else text:
+            click.echo(piece, nl=False)
+        click.echo()
         return
     except BrokenPipeError:
         state.unwritten = True  # the reader has had enough, and knows

@@ -223,7 +223,8 @@ def jittered_cholesky(gram: Tensor) -> Tensor:
         raise FloatingPointError("a question to the operator is not finite")
     scale = gram.diagonal().mean()
     for jitter in (0.0, 1e-15, 1e-14, 1e-13, 1e-12, 1e-11):
-        added = gram + jitter * scale * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+        added = gram.clone()
+        added.diagonal().add_(jitter * scale)
         factor, failed = torch.linalg.cholesky_ex(added)
         if not failed:
             return factor

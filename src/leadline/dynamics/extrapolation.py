@@ -71,8 +71,8 @@ class Limit:
         lines.append("  sizes: " + ", ".join(f"{c['width']}x{c['depth']}" for c in self.sizes))
         return "\n".join(lines)
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything as plain lists and numbers."""
+    def to_json(self, lists: bool = True) -> dict[str, Any]:
+        """Everything as plain lists and numbers; arrays as they are without ``lists``."""
         out: dict[str, Any] = {
             "info": dict(self.info),
             "converged": self.converged,
@@ -90,7 +90,7 @@ class Limit:
             "test_outputs",
         ):
             value = getattr(self, name)
-            out[name] = None if value is None else jsonable(value)
+            out[name] = jsonable(value) if lists and value is not None else value
         return out
 
 

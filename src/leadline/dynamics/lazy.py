@@ -97,7 +97,7 @@ def lazy(
         "versions": versions(),
         "seconds": time.perf_counter() - started,
     }
-    return assemble(records if random else records * count, info, problem, sgd, None)
+    return assemble(records, info, problem, sgd, None, 1 if random else count)
 
 
 def _run(

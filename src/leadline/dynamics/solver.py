@@ -80,7 +80,9 @@ def solve(
         dtype: "float32" or "float64". device: any torch device.
         record_every: record every so many steps (the first and the last are always recorded).
         measure: kernels and other measures of the training inputs, at chosen times and steps.
-        memory: budget in bytes (default: 80 % of what is available now).
+        memory: budget in bytes for all that the call adds to what Python and the libraries take: data,
+            records, weights, bases, and what a question holds at once (default: 80 % of what is
+            available now).
         storage: "bfloat16" keeps the bases in half the memory; for tol ≥ 0.004, below which rounding
             would pass for new directions. None keeps all digits of dtype.
         spill: folder for files (nameless, gone with the process) that hold the bases, mapped into
@@ -137,6 +139,9 @@ def solve(
         shards.widest,
         storage=where.storage,
         spilled=where.spill is not None,
+        seeds=seeds,
+        record_every=record_every,
+        measure=measure,
     )
     plan.check_first_step(budget)
 
@@ -178,7 +183,7 @@ def solve(
         )
         work = Training(problem, sgd, run, seed, blank(), measure)
         store.resume(work)
-        memory_use = memories.Meter(budget, run)
+        memory_use = memories.Meter(budget, run, plan)
         while not work.done:
             work.advance()
             if progress is not None:

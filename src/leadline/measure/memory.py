@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from leadline import available
 from leadline.errors import check_real
 
 if TYPE_CHECKING:
@@ -16,8 +17,10 @@ OVERHEAD = 32 << 20
 
 
 def budget_of(memory: Any) -> int:
-    """A budget in bytes that was given, checked."""
-    return int(check_real("memory", memory, 1.0, 1e18))
+    """A budget in bytes that was given, checked; from then on memory that is freed is given back."""
+    budget = int(check_real("memory", memory, 1.0, 1e18))
+    available.return_freed()
+    return budget
 
 
 def data_bytes(problem: Problem, size: int) -> int:

@@ -164,11 +164,15 @@ def assemble(
     problem: Problem,
     sgd: SGD,
     measure: Measure | None,
+    copies: int = 1,
 ) -> Trajectory:
-    """All seeds' records as one trajectory."""
+    """All seeds' records as one trajectory; they give their outputs away, so that these exist once.
+
+    Args:
+        copies: of a single record, for as many seeds that are all alike.
+    """
     first = records[0]
-    arrays = {name: np.stack([r.arrays[name] for r in records]) for name in first.arrays}
-    extra: dict[str, Any] = dict(arrays)
+    extra: dict[str, Any] = {name: _joined(records, name, copies) for name in list(first.arrays)}
     if measure is not None:
         at = measure.at(sgd.steps)
         # Nothing was measured if every run diverged before the first measured step.
@@ -186,7 +190,18 @@ def assemble(
         }
     return Trajectory(
         steps=first.steps,
-        diverged=np.array([r.diverged for r in records]),
+        diverged=np.array([r.diverged for r in records] * copies),
         info=info,
         **extra,
     )
+
+
+def _joined(records: Sequence[Record], name: str, copies: int) -> np.ndarray:
+    """(S, ...) of one array of all records, which they lose."""
+    if len(records) == 1:
+        one = records[0].arrays.pop(name)
+        return np.broadcast_to(one, (copies, *one.shape))
+    out = np.empty((len(records), *records[0].arrays[name].shape))
+    for row, record in zip(out, records, strict=True):
+        row[:] = record.arrays.pop(name)
+    return out

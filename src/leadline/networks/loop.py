@@ -17,6 +17,7 @@ from leadline.measure.record import Record
 from leadline.networks.dense import Weights, forward
 from leadline.networks.draw import draw
 from leadline.networks.groups import param_groups
+from leadline.networks.memory import EVALUATED
 from leadline.networks.snapshot import take
 from leadline.problems.losses import loss_value
 from leadline.trajectory import has_diverged
@@ -24,8 +25,6 @@ from leadline.trajectory import has_diverged
 if TYPE_CHECKING:
     from leadline.architecture import ResNet
     from leadline.recipe import SGD
-
-_EVALUATION_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,8 @@ class Job:
     x_test: Tensor | None
     measure: Measure | None
     progress: Callable[..., Any] | None
+    chunk_bytes: int = 1 << 28
+    """That evaluating a part of the inputs may take."""
 
     @property
     def full_batch(self) -> bool:
@@ -116,7 +117,7 @@ def run(job: Job, runs: range, records: Sequence[Record]) -> float:
 def evaluate(job: Job, weights: Weights, x: Tensor, take_h: bool = False) -> Tensor:
     """Outputs (S, P, C), or h_L (S, P, n), without gradients, in chunks of inputs."""
     stack, n = weights.readout.shape[:2]
-    rows = max(1, _EVALUATION_BYTES // (4 * stack * n * weights.readout.element_size()))
+    rows = max(1, job.chunk_bytes // (EVALUATED * stack * n * weights.readout.element_size()))
     parts = []
     with torch.no_grad():
         for start in range(0, len(x), rows):

@@ -12,17 +12,16 @@ import torch
 from leadline import available
 from leadline.architecture import ResNet
 from leadline.describe import describe
-from leadline.errors import MemoryBudgetError, check_choice, check_int, check_real
+from leadline.errors import check_choice, check_int
 from leadline.measure.observation import Measure
 from leadline.measure.record import Record, assemble, check_task
-from leadline.networks.draw import count_entries
 from leadline.networks.loop import Job, run
+from leadline.networks.memory import budget, dense_bytes
 from leadline.recipe import SGD
 from leadline.trajectory import Trajectory, versions
 
 if TYPE_CHECKING:
     from leadline.problems.problem import Problem
-
 COUPLINGS = ("reused", "independent")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -64,8 +63,8 @@ def train(
         device: a torch device.
         record_every: record steps 0, record_every, ..., and always the last.
         measure: what to measure inside; None is nothing.
-        memory: bytes that weights, gradients, momentum and activations may take; None is 60 % of
-            what is available.
+        memory: budget in bytes for all that the call adds to what Python and the libraries take: data,
+            records, weights, gradients, momentum, activations; None is 60 % of what is available.
         progress: called after every step with step (1..K), steps, loss (mean over the runs at
             work, before the step) and seeds (their range).
 
@@ -85,17 +84,26 @@ def train(
     every = check_int("record_every", record_every, 1)
     kind = _dtype(dtype)
     place = available.device(device)
-    P, d = problem.x.shape
-    C = problem.y.shape[1]
+    P = problem.samples
     if sgd.center and n < 4 * P:
         raise ValueError(
             f"center=True with P={P} samples needs a width of at least 4·P={4 * P}, not n={n}: "
             "v would lose much of its freedom; give center=False, fewer samples or more width"
         )
+    need = dense_bytes(
+        problem,
+        network,
+        sgd,
+        n,
+        L,
+        kind,
+        coupling=coupling,
+        seeds=S,
+        record_every=every,
+        measure=measure,
+    )
+    together = need.together(budget(memory, place))
     records = [Record.empty(problem, sgd, every, measure) for _ in range(S)]
-
-    per_run, weight_bytes = _bytes_per_run(network, sgd, n, L, P, d, C, coupling, kind.itemsize)
-    together = _together(per_run, n, L, place, memory)
 
     def put(a: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.array(a), dtype=kind, device=place)
@@ -116,6 +124,7 @@ def train(
         x_test=None if test is None else put(test),
         measure=measure,
         progress=progress,
+        chunk_bytes=need.shared["evaluation"],
     )
     drawing = 0.0
     for first in range(0, S, together):
@@ -133,7 +142,7 @@ def train(
         "device": str(place),
         "record_every": every,
         "versions": versions(),
-        "parameters_bytes": weight_bytes,
+        "parameters_bytes": need.parameters,
         "draw_seconds": drawing,
         "seconds": time.perf_counter() - started,
     }
@@ -143,42 +152,3 @@ def train(
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:
     name = str(dtype).removeprefix("torch.")
     return DTYPES[check_choice("dtype", name, DTYPES)]
-
-
-def _bytes_per_run(
-    network: ResNet,
-    sgd: SGD,
-    n: int,
-    L: int,
-    P: int,
-    d: int,
-    C: int,
-    coupling: str,
-    size: int,
-) -> tuple[int, int]:
-    """Bytes of one run: weights, gradients, momentum and activations; and the weights alone."""
-    entries = count_entries(network, n, L, d, C)
-    if coupling == "independent":
-        entries["hidden"] *= 2
-    copies = 2 if sgd.momentum else 1
-    learned = copies * sum(entries[role] for role in sgd.train) if sgd.steps else 0
-    activations = 4 * min(sgd.batch_size or P, P) * n * (L * network.block_layers + 1)
-    total = sum(entries.values())
-    return size * (total + learned + activations), size * total
-
-
-def _together(per_run: int, n: int, L: int, device: torch.device, memory: float | None) -> int:
-    """How many runs fit into memory together, at least one."""
-    if memory is not None:
-        budget = check_real("memory", memory, 0.0, open_minimum=True)
-    elif device.type == "cuda":
-        budget = 0.6 * torch.cuda.mem_get_info(device)[0]
-    else:
-        budget = 0.6 * available.memory()
-    if per_run > budget:
-        raise MemoryBudgetError(
-            f"one network of width={n} and depth={L} needs {per_run} bytes ({per_run / 2**30:.3g} "
-            f"GiB) for weights, gradients, momentum and activations, and memory={budget:.0f} bytes "
-            "are allowed: lower width or depth, use float32, or give more memory"
-        )
-    return int(budget // per_run)

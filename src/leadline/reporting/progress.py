@@ -122,7 +122,13 @@ def duration(seconds: float) -> str:
 
     >>> duration(75), duration(4000)
     ('1 min 15 s', '1 h 7 min')
+    >>> duration(4e5), duration(1e10)
+    ('4.63 days', '317 years')
     """
+    if seconds >= 2 * 31557600:
+        return f"{seconds / 31557600:.3g} years"
+    if seconds >= 2 * 86400:
+        return f"{seconds / 86400:.3g} days"
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
