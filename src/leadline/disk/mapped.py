@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import tempfile
@@ -13,6 +14,7 @@ import torch
 from leadline.disk.write import refused
 
 _ZEROS = bytes(1 << 20)
+_DONTNEED = 4
 
 
 def empty(folder: str, size: int, dtype: torch.dtype, name: str) -> torch.Tensor:
@@ -32,6 +34,16 @@ def empty(folder: str, size: int, dtype: torch.dtype, name: str) -> torch.Tensor
     except OSError as error:
         said = refused(name, folder, error)
         raise type(said)(f"{said} ({count:,} bytes more are needed)", said.errno or 0) from None
+
+
+def leave(rows: torch.Tensor) -> None:
+    """Take the pages of a tensor of ``empty`` out of this process's memory; they stay in the file."""
+    # Of memory that is no file's, this would forget the contents: only ``empty``'s may come here.
+    start = rows.untyped_storage().data_ptr()
+    with contextlib.suppress(AttributeError, OSError):
+        libc = ctypes.CDLL(None)
+        libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        libc.madvise(start, rows.untyped_storage().nbytes(), _DONTNEED)
 
 
 @contextlib.contextmanager

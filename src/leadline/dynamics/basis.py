@@ -86,6 +86,11 @@ class Rows:
         self.count, self._buffer = mark
         self.stored = self._buffer[: self.count]
 
+    def rest(self) -> None:
+        """Leave what is in a file to the file, until it is asked for again."""
+        if self._spill is not None and self._buffer.numel():
+            mapped.leave(self._buffer)
+
 
 def choose(
     gram: np.ndarray, bound: np.ndarray, room: int | None = None

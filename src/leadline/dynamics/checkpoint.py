@@ -151,6 +151,7 @@ class Store:
             digest = hashlib.sha256(json.dumps(self.info, sort_keys=True).encode()).hexdigest()
             path = Path(f"leadline-checkpoint-{digest[:12]}.safetensors")
         own: dict[str, torch.Tensor] = {}
+        rest = (lambda: None) if work is None else work.run.rest
         if work is not None:
             own = {f"work/{k}": v for k, v in work.run.tensors().items()}
         tensors: dict[str, torch.Tensor] = {}
@@ -167,12 +168,14 @@ class Store:
             "step": 0 if work is None else work.k,
             "seconds": self.seconds,
             "neurons": self.shards.n,
-            "shards": self._beside(path, own, f"{len(finished)}.{0 if work is None else work.k}"),
+            "shards": self._beside(
+                path, own, f"{len(finished)}.{0 if work is None else work.k}", rest
+            ),
         }
         now = [path.with_name(name) for name, *_ in header["shards"]]
         try:
             if self.shards.leads:
-                write_atomic(path, lambda f: pieces.seal(f, tensors, header), "checkpoint")
+                write_atomic(path, lambda f: pieces.seal(f, tensors, header, rest), "checkpoint")
                 # What this file does not name: pieces of the one before, and of a job that ended before
                 # its file named them. Now, while the others wait: they write the next ones.
                 piece = re.compile(re.escape(path.name) + r"\.\d+\.\d+\.\d+of\d+")
@@ -186,7 +189,7 @@ class Store:
         return path
 
     def _beside(
-        self, path: Path, own: dict[str, torch.Tensor], stamp: str
+        self, path: Path, own: dict[str, torch.Tensor], stamp: str, rest: Callable[[], None]
     ) -> list[tuple[str, int, int, str]]:
         """Every process writes its neurons; the files' names, what they hold, and their checksums."""
         if self.shards.alone or not own:
@@ -196,7 +199,9 @@ class Store:
         mine = {k: v for k, v in own.items() if pieces.cut(k)}
         here, refused = path.with_name(names[self.shards.rank]), None
         try:
-            write_atomic(here, lambda f: pieces.seal(f, mine, {"piece": here.name}), "checkpoint")
+            write_atomic(
+                here, lambda f: pieces.seal(f, mine, {"piece": here.name}, rest), "checkpoint"
+            )
         except WriteError as e:
             refused = e
         # All go on to the file that names the pieces, or none.

@@ -22,6 +22,7 @@ import numpy as np
 from leadline.describe import describe
 from leadline.dynamics.kernels import InitialKernels, input_kernels
 from leadline.errors import check_int
+from leadline.measure.memory import check_available, record_bytes
 from leadline.measure.record import Record, assemble, check_task
 from leadline.problems.losses import chi, loss_value
 from leadline.trajectory import Trajectory, has_diverged, versions
@@ -79,6 +80,9 @@ def lazy(
             f"train={sgd.train!r}: its effect on the initial outputs is not known here; give "
             "weight_decay=0, train='readout', or a mup scheme"
         )
+    inputs = samples + problem.test_samples
+    kept = record_bytes(problem, sgd, every, None, count if random else 1)
+    check_available("the lazy limit", {"records": kept, "kernels": 8 * 16 * inputs**2})
     x = problem.x if problem.x_test is None else np.concatenate([problem.x, problem.x_test])
     kernels = input_kernels(x, network, depth)
     starts = _starts(kernels, problem, sgd.center, count if random else 1, seed, random)

@@ -149,7 +149,7 @@ def predict(
         )
     copies = 1 if spilled else weights
     # The largest of the bases is copied when it outgrows its room; rounded ones are read as wider copies.
-    making = 0 if spilled else stored
+    making = stored
     making += 4 * size if stored != size else 0
     return Prediction(
         width=width,

@@ -375,6 +375,13 @@ class Operator:
             face.questions.rollback(questions)
             face.answers.rollback(answers)
 
+    def rest(self) -> None:
+        """The bases are not needed for now: those in files leave memory."""
+        if self.settings.spill is not None:
+            for face in (self.forward, self.transposed):
+                face.questions.rest()
+                face.answers.rest()
+
     def tensors(self) -> dict[str, Tensor]:
         """The state for a checkpoint."""
         return {

@@ -7,7 +7,7 @@ has to fit into memory. A state written by some number of processes is read by a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import torch
@@ -42,11 +42,17 @@ def cut(key: str) -> tuple[int, int] | None:
     return (_BLOCKS[name], BLOCK) if name in _BLOCKS else None
 
 
-def seal(file: BinaryIO, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write a sealed file, one tensor after the other."""
+def seal(
+    file: BinaryIO,
+    tensors: Mapping[str, Tensor],
+    header: Mapping[str, Any],
+    between: Callable[[], None] = lambda: None,
+) -> None:
+    """Write a sealed file, one tensor after the other, and do something before each."""
 
     def array(key: str, t: Tensor) -> Array:
         def data() -> Any:
+            between()
             return t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
         return Array(key, _KINDS[t.dtype], tuple(t.shape), data)

@@ -151,6 +151,7 @@ class Run:
                     a, c = operator.ask(a, forget=forget, initial=initial, avoid=avoid)
                     slopes.append(slope)
                     asked.append(c)
+                operator.rest()
                 if gain != 1.0:
                     a = gain * a
             h = torch.add(h, a, alpha=self.alpha) if net.skip else a
@@ -216,6 +217,7 @@ class Run:
                         momentum=sgd.momentum,
                         decay=sgd.weight_decay,
                     )
+                operator.rest()
                 a, b, slope = gain * a, y, done.slopes[l - 1][j]
                 if slope is not None and repeat > 1:
                     slope = slope.repeat(repeat, 1)
@@ -300,6 +302,12 @@ class Run:
                 operator.rollback(mark)
         return shot
 
+    def rest(self) -> None:
+        """Bases in files leave memory."""
+        for block in self.operators:
+            for operator in block:
+                operator.rest()
+
     @property
     def ranks(self) -> np.ndarray:
         """(L, k, 2): q and r of every operator."""
@@ -332,6 +340,7 @@ class Run:
         for l, block in enumerate(self.operators):
             for j, operator in enumerate(block):
                 operator.restore(state.under(f"{l}.{j}."))
+                operator.rest()
 
 
 def _first(done: Pass, p: int) -> Pass:

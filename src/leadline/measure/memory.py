@@ -52,7 +52,18 @@ def record_bytes(
     return one * (seeds + 1 if seeds > 1 else 1)
 
 
-def refusal(name: str, need: dict[str, int], budget: int) -> str:
+def check_available(name: str, need: dict[str, int]) -> None:
+    """Refuse what has no budget of its own and does not fit into what is available.
+
+    Raises:
+        MemoryError: naming the parts, and what would help.
+    """
+    budget = int(0.8 * available.memory())
+    if sum(need.values()) > budget:
+        raise MemoryError(refusal(name, need, budget, given=False))
+
+
+def refusal(name: str, need: dict[str, int], budget: int, given: bool = True) -> str:
     """What does not fit, largest part first, and what would help with it."""
     total = sum(need.values())
     parts = sorted(need.items(), key=lambda item: -item[1])
@@ -63,6 +74,8 @@ def refusal(name: str, need: dict[str, int], budget: int) -> str:
         "passes": "fewer samples or test samples, a smaller batch",
     }
     remedy = remedies.get(parts[0][0], "less width or depth, a smaller batch")
+    if not given:
+        return f"{name} needs {total:,} bytes ({said}), and {budget:,} are available: give {remedy}"
     return (
         f"{name} need {total:,} bytes ({said}), more than the budget memory={budget:,}: give "
         f"{remedy}, or memory= of at least {total:,}"
