@@ -46,6 +46,10 @@ IDENTITY = set(
     "sqrt exp log log1p expm1 abs fabs square tanh sorted reversed round clip clamp copy clone flip"
     " cumsum sort strip isfinite isnan float int bool".split()
 )
+# Calls whose first two arguments may be exchanged: the same function (clip: where low <= high).
+SYMMETRIC = set(
+    "min max minimum maximum fmin fmax clip hypot logaddexp isclose allclose array_equal gcd".split()
+)
 # Constants this small guard against rounding: twice as much is the same guard.
 GUARD = 1e-6
 
@@ -117,10 +121,13 @@ def _call(node: ast.Call) -> Iterator:
     for i, keyword in enumerate(node.keywords):
         if keyword.arg:
             yield _with(node, keywords=node.keywords[:i] + node.keywords[i + 1 :])
-    if len(node.args) > 1 and not any(isinstance(a, ast.Starred) for a in node.args[:2]):
-        yield _with(node, args=[node.args[1], node.args[0], *node.args[2:]])
     method = isinstance(node.func, ast.Attribute)
     name = node.func.attr if method else getattr(node.func, "id", "")
+    starred = any(isinstance(a, ast.Starred) for a in node.args[:2])
+    # torch's x.clip(low, high) is a method; numpy's clip(x, low, high) has three arguments.
+    same = name in SYMMETRIC and not (name == "clip" and len(node.args) != 3)
+    if len(node.args) > 1 and not starred and not same:
+        yield _with(node, args=[node.args[1], node.args[0], *node.args[2:]])
     if name in SWAPS:
         function = _with(node.func, **{"attr" if method else "id": SWAPS[name]})
         yield _with(node, func=function)
