@@ -34,21 +34,27 @@ def check(what: str, count: int, stored: int) -> None:
         count: bytes that it takes in memory. stored: bytes of the file.
 
     Raises:
-        ValueError: more than the memory budget, or than any data of the file's size take.
+        TooLargeError: more than the memory budget, or than any data of the file's size take.
     """
     memory = _budget.get()
     most, whose = (
         (available.memory() // 2, "half of what is available")
         if memory is None
-        else (memory, "the budget memory=")
+        else (memory, "memory= allows")
     )
     if count > most:
-        raise ValueError(f"{what} takes {count:,} bytes in memory, more than {whose} ({most:,})")
+        raise TooLargeError(
+            f"{what} takes {count:,} bytes in memory, more than {whose} ({most:,}): keep fewer samples"
+        )
     if count > max(_SMALL, _RATIO * stored):
-        raise ValueError(
+        raise TooLargeError(
             f"{what} takes {count:,} bytes in memory and {stored:,} in the file, over {_RATIO} times "
             "less: if that is meant, store it uncompressed"
         )
+
+
+class TooLargeError(ValueError):
+    """Data do not fit into the memory that they may take."""
 
 
 class Bounded(io.RawIOBase):

@@ -52,17 +52,19 @@ def _load(text: str) -> dict[str, np.ndarray]:
             wanted = {key: members[key] for key in _KEYS if key in members}
             shapes = {key: _header(archive, name, key) for key, name in wanted.items()}
             total = sum(math.prod(shape) * max(size, 8) for shape, size in shapes.values())
-            bounded.check("what it holds", total, os.path.getsize(path))
+            bounded.check("it", total, os.path.getsize(path))
             found = {key: _array(archive, name) for key, name in wanted.items()}
     except _Objects:
         raise ValueError(
             f"path={text!r} holds an array of objects, which is never unpickled: "
             "save numbers or strings, as by .astype(float) or .astype(str)"
         ) from None
+    except bounded.TooLargeError as error:
+        raise bounded.TooLargeError(f"path={text!r} is too large: {error}") from None
     except _UNREADABLE as error:
         raise OSError(
             f"path={text!r} is not a readable npz file ({error}): it is truncated or of another "
-            f"format, or too large; {_REMEDY}"
+            f"format; {_REMEDY}"
         ) from error
     for key in ("x", "y"):
         if key not in found:
