@@ -286,6 +286,9 @@ def test_a_name_that_cannot_be_written_is_refused_before(tmp_path):
     for path, kind, words in cases:
         with pytest.raises(kind, match=f"html=.*{words}"):
             check_file("html", path)
+        if kind is not IsADirectoryError:
+            with pytest.raises(kind, match=f"checkpoint=.*{words}"):
+                solve(path)
     folders = [
         (file, NotADirectoryError, "is a file: give a folder"),
         (file / "a", NotADirectoryError, "is below a file"),
@@ -297,6 +300,12 @@ def test_a_name_that_cannot_be_written_is_refused_before(tmp_path):
     for path, kind, words in folders:
         with pytest.raises(kind, match=f"out=.*{words}"):
             check_folder("out", path)
+    for wrong in (5, b"x", None, [tmp_path]):
+        for check in (check_file, check_folder, lambda name, path: write_atomic(path, b"", name)):
+            with pytest.raises(TypeError, match=r"out=.* is no path: give text or a Path"):
+                check("out", wrong)
+    with pytest.raises(ValueError, match="checkpoint='/dev/null' is a device or pipe"):
+        solve("/dev/null")
     assert check_file("html", tmp_path / "new" / "deep" / "x.html").name == "x.html"
     check_folder("out", tmp_path / "other" / "deep", make=False)
     long = tmp_path / ("ü" * 120)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leadline.disk import sealed
-from leadline.disk.write import write_atomic
+from leadline.disk.write import as_path, write_atomic
 
 if TYPE_CHECKING:
     import pandas
@@ -189,7 +189,7 @@ class Trajectory:
         Raises:
             OSError: if the file is missing, damaged or of another format.
         """
-        shown = f"path={os.fspath(path)!r}"
+        shown = f"path={str(as_path('path', path))!r}"
         try:
             header, arrays = sealed.arrays(path)
             if header.get("kind") != "trajectory" or header["format"] != FORMAT:

@@ -133,7 +133,9 @@ def _signals() -> Generator[None]:
         yield
     finally:
         sys.unraisablehook = hook
-        signal.signal(signal.SIGINT, signal.SIG_DFL if state.interruptions else before)
+        # After one the process is about to end, and a second one ends it now.
+        if not state.interruptions:
+            signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

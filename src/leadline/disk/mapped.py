@@ -48,14 +48,18 @@ def leave(rows: torch.Tensor) -> None:
 
 @contextlib.contextmanager
 def _nameless(folder: str) -> Generator[tuple[int, str]]:
-    """A file without a name where the disk has such; else one that loses its name at the end."""
+    """A file without a name where the system has such, else one that loses its name at the end."""
     path = ""
     try:
         fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except (OSError, AttributeError):
         fd, path = tempfile.mkstemp(prefix="leadline-", dir=folder)
+    here = f"/proc/self/fd/{fd}"
+    if path and os.path.exists(here):
+        os.unlink(path)
+        path = ""
     try:
-        yield fd, path or f"/proc/self/fd/{fd}"
+        yield fd, path or here
     finally:
         if path:
             os.unlink(path)

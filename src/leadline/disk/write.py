@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from leadline.errors import UnwrittenWarning, WriteError
+from leadline.errors import UnwrittenWarning, WriteError, shown
 
 SUFFIX = ".leadline-part"
 REASONS = {
@@ -31,6 +31,19 @@ _REASONS = REASONS | {
     errno.EISDIR: "it is a folder: give a file",
 }
 _PROBE = 4096
+_LONGEST = 400  # of a path in a message
+
+
+def as_path(name: str, path: Any) -> Path:
+    """The path that an argument names.
+
+    Raises:
+        TypeError: it is none.
+    """
+    try:
+        return Path(path)
+    except TypeError:
+        raise TypeError(f"{name}={shown(path)} is no path: give text or a Path") from None
 
 
 def refused(name: str, path: str | os.PathLike[str], error: OSError) -> WriteError:
@@ -39,7 +52,7 @@ def refused(name: str, path: str | os.PathLike[str], error: OSError) -> WriteErr
     why = _REASONS.get(code, f"{error.strerror or error}: give another path")
     if code in REASONS:
         why += ", or give a path elsewhere"
-    return WriteError(f"{name}={os.fspath(path)!r} cannot be written: {why}", code)
+    return WriteError(f"{name}={shown(os.fspath(path), _LONGEST)} cannot be written: {why}", code)
 
 
 def write_atomic(
@@ -56,7 +69,7 @@ def write_atomic(
     Raises:
         WriteError: naming path, reason and remedy; what was at the path before is still there.
     """
-    target = Path(path)
+    target = as_path(name, path)
     try:
         target = _followed(target)
         if _special(target):
@@ -91,23 +104,24 @@ def check_file(name: str, path: str | os.PathLike[str]) -> Path:
     Raises:
         WriteError, IsADirectoryError, NotADirectoryError: it cannot, and why.
     """
-    shown, target = f"{name}={os.fspath(path)!r}", Path(path)
+    target = as_path(name, path)
+    said = f"{name}={shown(os.fspath(path), _LONGEST)}"
     try:
         os.lstat(target)  # a name that is too long
     except (FileNotFoundError, NotADirectoryError):
         pass
     except ValueError as error:
-        raise ValueError(f"{shown} is no path ({error}): give another") from None
+        raise ValueError(f"{said} is no path ({error}): give another") from None
     except OSError as error:
         raise refused(name, path, error) from None
     if target.is_dir():
-        raise IsADirectoryError(f"{shown} is a folder: give a file")
+        raise IsADirectoryError(f"{said} is a folder: give a file")
     try:
         target = _followed(target)
         if not _special(target):
             _try(target)
     except (NotADirectoryError, FileExistsError):
-        raise NotADirectoryError(f"{shown} is below a file: give another") from None
+        raise NotADirectoryError(f"{said} is below a file: give another") from None
     except OSError as error:
         raise refused(name, path, error) from None
     return Path(path)
@@ -119,20 +133,21 @@ def check_folder(name: str, path: str | os.PathLike[str], *, make: bool = True) 
     Raises:
         WriteError, NotADirectoryError: it is none and cannot be made, or refuses a file.
     """
-    folder = Path(path)
+    folder = as_path(name, path)
+    said = f"{name}={shown(os.fspath(path), _LONGEST)}"
     try:
         if folder.exists() and not folder.is_dir():
-            raise NotADirectoryError(f"{name}={os.fspath(path)!r} is a file: give a folder")
+            raise NotADirectoryError(f"{said} is a file: give a folder")
         _try(folder / "file")
         if make:
             folder.mkdir(parents=True, exist_ok=True)
     except (NotADirectoryError, FileExistsError) as error:
         if str(error).startswith(name):
             raise
-        text = f"{name}={os.fspath(path)!r} is below a file: give another"
+        text = f"{said} is below a file: give another"
         raise NotADirectoryError(text) from None
     except ValueError as error:
-        raise ValueError(f"{name}={os.fspath(path)!r} is no path ({error}): give another") from None
+        raise ValueError(f"{said} is no path ({error}): give another") from None
     except OSError as error:
         raise refused(name, path, error) from None
     return folder

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from leadline.disk.sealed import Sealed, checksum
-from leadline.disk.write import attempt, check_file, clear, write_atomic
+from leadline.disk.write import as_path, attempt, check_file, clear, write_atomic
 from leadline.dynamics import pieces
 from leadline.dynamics.shards import Shards
 from leadline.errors import CheckpointError, WriteError, check_real
@@ -48,7 +48,7 @@ class Store:
         shards: Shards | None = None,
     ) -> None:
         self.shards = Shards(1) if shards is None else shards
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None else as_path("checkpoint", path)
         self.info = json.loads(json.dumps(info))
         self.every = every
         self.seconds = 0.0
@@ -58,8 +58,10 @@ class Store:
         self._step = 0
         if self.path is None:
             return
-        if self.path.is_file():
+        if os.path.isfile(self.path):
             self._load(self.path)
+        elif os.path.exists(self.path) and not os.path.isdir(self.path):
+            raise ValueError(f"checkpoint={str(path)!r} is a device or pipe: give a file")
         # Nothing more is written of a computation that is finished: its disk may be read-only.
         if len(self.finished) < self.info["seeds"]:
             check_file("checkpoint", self.path)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from leadline.disk import strict
-from leadline.disk.write import write_atomic
+from leadline.disk.write import as_path, write_atomic
 from leadline.errors import check_choice
 from leadline.parametrization.optimizers import Optimizer
 from leadline.parametrization.rules import Power
@@ -90,7 +90,7 @@ def save(plan: Plan, path: str | os.PathLike[str]) -> None:
 
 def load(path: str | os.PathLike[str]) -> Plan:
     """Read a file of ``save``."""
-    shown = f"path={os.fspath(path)!r}"
+    shown = f"path={str(as_path('path', path))!r}"
     try:
         text = strict.read(path)
     except FileNotFoundError:

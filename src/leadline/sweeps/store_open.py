@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from pathlib import Path
 from typing import Any
 
+from leadline.disk import strict
 from leadline.sweeps.store_files import LINES, make_folder, write_durable
 from leadline.sweeps.store_lines import FORMAT, START, StoreError
 from leadline.sweeps.store_scan import newer
@@ -29,7 +29,7 @@ def open_folder(folder: Path, create: bool) -> list[str]:
     if MARKER in names:
         version: Any = None
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            version = json.loads((folder / MARKER).read_bytes())["leadline_store"]
+            version = strict.loads(strict.read(folder / MARKER))["leadline_store"]
         if type(version) is int and 1 <= version <= FORMAT:
             return []
         if version is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from leadline._version import __version__
+from leadline.disk import strict
 from leadline.sweeps.store_files import LINES, unless_written, write_all
 from leadline.sweeps.store_index import Index
 from leadline.sweeps.store_lines import (
@@ -46,8 +47,10 @@ class Damage:
         with contextlib.suppress(OSError):
             for raw in (self.folder / DAMAGED).read_bytes().splitlines():
                 with contextlib.suppress(ValueError):
-                    row = json.loads(raw)
-                    if isinstance(row, dict) and {"file", "at", "sha256"} <= row.keys():
+                    row = strict.loads(raw)
+                    if isinstance(row, dict) and [
+                        type(row.get(key)) for key in ("file", "at", "sha256")
+                    ] == [str, int, str]:
                         rows.append(row)
         return rows
 
