@@ -7,13 +7,16 @@ import torch
 from torch import nn
 
 import leadline as ll
+import tied_models
 from check_models import BATCH, IMAGES, TOKENS, Convolutional, Model, gpt2, mse, next_token
+from leadline.checking import members as checking_members
 from leadline.checking.members import Members
 from leadline.checking.quantities import Probe
 from leadline.checking.training import Setup, run, start, train
 from leadline.tracing.builder import Size
 
 SEEDS = (0, 1, 2)
+DIGITS = (torch.rand(8, 64, generator=torch.Generator().manual_seed(0)), torch.ones(8, 1))
 
 
 def setup_of(build, batch, loss_fn):
@@ -110,6 +113,49 @@ def test_what_cannot_be_mapped_runs_one_after_the_other(change):
         b = run(setup, Size(32, 4), (s,))[0]
         assert a.losses == b.losses
         assert a.values == b.values
+
+
+@pytest.mark.parametrize("build", [tied_models.OneModuleTwice, tied_models.Buffers])
+def test_modules_with_several_names_are_one(build):
+    """In a stack as one after the other, and afterwards the models are what they were."""
+    setup = setup_of(build, DIGITS, mse)
+    together = run(setup, Size(32, 2), SEEDS)
+    plan, members = start(setup, Size(32, 2), SEEDS)
+    probe = Probe(plan, members)
+    train(setup, plan, members)
+    probe.measure()
+    assert members.together
+    for s, a in zip(SEEDS, together, strict=True):
+        b = run(setup, Size(32, 2), (s,))[0]
+        assert a.losses == pytest.approx(b.losses, rel=1e-4)
+        assert a.values.keys() == b.values.keys()
+
+
+@pytest.mark.parametrize("build", [tied_models.PlainTensor, tied_models.PlainModule])
+def test_what_differs_by_seed_in_more_is_seen(build):
+    setup = setup_of(build, DIGITS, mse)
+    plan, members = start(setup, Size(32, 2), SEEDS)
+    Probe(plan, members)
+    assert not members.together
+
+
+def test_a_stack_with_other_gradients_is_left(monkeypatch):
+    """Losses may agree where a path of the gradient is missing."""
+    setup = setup_of(*CASES["residual"])
+    right = checking_members.call
+
+    def wrong(model, at, state, args, kwargs=None):
+        held = {n: t.detach() if "readout" in n else t for n, t in state.items()}
+        return right(model, at, held, args, kwargs)
+
+    expected = [run(setup, Size(32, 4), (s,))[0].losses for s in SEEDS]
+    monkeypatch.setattr(checking_members, "call", wrong)
+    plan, members = start(setup, Size(32, 4), SEEDS)
+    Probe(plan, members)
+    assert members.together
+    losses, _ = train(setup, plan, members)
+    assert not members.together
+    assert losses == expected
 
 
 def test_unused_parameters_get_no_gradient():

@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from leadline.checking.stream import Seen, first_tensor, without_cache
+from leadline.tracing.held import Entangled, alike, call, entangled, filled, places, rest
 
 T = TypeVar("T")
 State = dict[str, Tensor]
@@ -76,7 +77,9 @@ class Members:
         self.models, self.batch, self.loss_fn = list(models), batch, loss_fn
         self.together = len(self.models) > 1
         """Do they still run as one program?"""
+        self._places = [places(m) for m in self.models]
         self.buffers = _stacked([dict(m.named_buffers()) for m in self.models])
+        self._compared = False
         self.gpus = gpus_of(self.models[0])
         with torch.random.fork_rng(devices=self.gpus):
             self._random = [self._random_state(s) for s in seeds]
@@ -107,7 +110,7 @@ class Members:
 
         def one(model: nn.Module, p: State, b: State) -> list[Tensor]:
             with watching(model, names) as (seen, outputs):
-                loss = self._loss(model, p, b)
+                loss = self._loss(model, p | b)
             if not outputs:
                 raise ValueError(
                     "loss_fn called the model in no way that shows its output: call model(...), which must "
@@ -120,24 +123,52 @@ class Members:
             return [loss.detach().clone(), outputs[-1].detach().clone(), *tensors]
 
         with torch.no_grad(), torch.random.fork_rng(devices=self.gpus):
-            losses, f, *tensors = self.mapped(one, state, self.buffers, before=_seeded)
+            losses, f, *tensors = self.mapped(one, state, self._buffers(), before=_seeded)
         (spec, leaves), stacked = kept, iter(tensors)
         found = tree_unflatten([next(stacked) if x is _TENSOR else x for x in leaves], spec)
         return {n: Seen(*of) for n, of in found.items()}, f, losses
 
     def call(self, name: str, state: State, seen: Seen) -> Tensor | None:
         """The outputs of the module of this name with these parameters (local names) at what it saw."""
-        prefix = f"{name}." if name else ""
-        local = {n.removeprefix(prefix): b for n, b in self.buffers.items() if n.startswith(prefix)}
+        inner = self.models[0].get_submodule(name)
+        at, buffers = places(inner), self._buffers()
+        local = {n: buffers[full] for n, full in self.inside(name).items() if full in buffers}
 
         def one(model: nn.Module, p: State, b: State, args: Any, kwargs: Any) -> list[Tensor]:
-            out = functional_call(model.get_submodule(name), {**p, **b}, args, kwargs)
+            module = model.get_submodule(name)
+            if self.together:
+                out = call(module, at, p | b, args, kwargs)
+            else:
+                with filled(module, p | b):
+                    out = module(*args, **kwargs)
             found = first_tensor(out)
-            return [] if found is None else [found]
+            return [] if found is None else [found.detach().clone()]
 
         with torch.no_grad():
             found = self.mapped(one, state, local, seen.args, seen.kwargs)
         return found[0] if found else None
+
+    def inside(self, name: str) -> dict[str, str]:
+        """Local names of a module's parameters and buffers, and the model's names of the same tensors."""
+        model = self.models[0]
+        module = model.get_submodule(name)
+        known = {id(t): n for n, t in (*model.named_parameters(), *model.named_buffers())}
+        own = (*module.named_parameters(), *module.named_buffers())
+        return {n: known[id(t)] for n, t in own}
+
+    def _buffers(self) -> State:
+        """A copy of the buffers as they are now: a look moves none."""
+        if not self.together:
+            return _stacked([dict(m.named_buffers()) for m in self.models])
+        return {n: b.clone() for n, b in self.buffers.items()}
+
+    def alike(self) -> bool:
+        """Do the models differ in nothing but parameters and buffers, and hold those by name alone?"""
+        try:
+            held = {rest(model) for model in self.models}
+        except Entangled:
+            return False
+        return len(held) == 1 and not any(entangled(model) for model in self.models)
 
     def backward(self) -> list[float]:
         """Set every model's gradients; the losses."""
@@ -161,23 +192,46 @@ class Members:
     def _backward_together(self) -> list[float] | None:
         p = {n: t.requires_grad_() for n, t in self.state().items()}
         names = [n for n, x in self.models[0].named_parameters() if x.requires_grad]
-
+        before = {n: b[-1].clone() for n, b in self.buffers.items()}
         try:
             with torch.enable_grad():
-                losses = self._as_one(self._loss, p, self.buffers)
+                losses = self._as_one(lambda m, p, b: self._loss(m, p | b), p, self.buffers)
                 found = torch.autograd.grad(losses.sum(), [p[n] for n in names], allow_unused=True)
+            if not self._compared and not self._as_alone(names, found, before):
+                raise Entangled("the models' own gradients are others")
         except Exception:
             self.together = False
             return None
+        self._compared = True
         for n, g in zip(names, found, strict=True):
             for i, model in enumerate(self.models):
                 model.get_parameter(n).grad = None if g is None else g[i]
         return losses.tolist()
 
-    def _loss(self, model: nn.Module, p: State, b: State) -> Tensor:
+    def _as_alone(
+        self, names: Sequence[str], found: Sequence[Tensor | None], before: State
+    ) -> bool:
+        """Are the last member's gradients those of the model itself?"""
+        model = self.models[-1]
+        with filled(model, before), torch.random.fork_rng(devices=self.gpus), torch.enable_grad():
+            loss = scalar_loss(self.loss_fn, model, self.batch)
+            own = [model.get_parameter(n) for n in names]
+            due = torch.autograd.grad(loss, own, allow_unused=True)
+        if [g is None for g in due] != [g is None for g in found]:
+            return False
+        pairs = [
+            (g[-1], d) for g, d in zip(found, due, strict=True) if g is not None and d is not None
+        ]
+        return alike([g for g, _ in pairs], [d for _, d in pairs])
+
+    def _loss(self, model: nn.Module, state: State) -> Tensor:
         """Of the model with these parameters and buffers (one member's)."""
-        state = {f"model.{n}": t for n, t in (p | b).items()}
-        return functional_call(_Loss(model, self.loss_fn), state, (self.batch,))
+        if not self.together:
+            with filled(model, state):
+                return scalar_loss(self.loss_fn, model, self.batch).reshape(())
+        at = {f"model.{place}": f"model.{n}" for place, n in self._places[0].items()}
+        whole = {f"model.{n}": t for n, t in state.items()}
+        return call(_Loss(model, self.loss_fn), at, whole, (self.batch,))
 
     def losses(self) -> list[float]:
         """At the present parameters."""

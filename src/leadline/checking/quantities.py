@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from leadline.checking.members import Members, State, scalar_loss, watching
 from leadline.checking.stream import Seen, blocks, streams
 from leadline.planning.plan import Plan
+from leadline.tracing.held import filled
 
 Key = tuple[str, str]
 """Quantity and the template of a parameter (or of a block)."""
@@ -65,7 +66,8 @@ class Probe:
         self.initial = members.state()
         self.before, self.f0, together = members.look(self.initial, self.watched)
         self.chi, alone = self._slopes()
-        if members.together and not torch.allclose(together, alone, rtol=1e-4, equal_nan=True):
+        same = torch.allclose(together, alone, rtol=1e-4, equal_nan=True)
+        if members.together and not (same and members.alike()):
             # Something differs between the models that is no parameter or buffer.
             members.together = False
             self.before, self.f0, _ = members.look(self.initial, self.watched)
@@ -77,7 +79,9 @@ class Probe:
 
     def _slope(self, model: nn.Module) -> tuple[Tensor | None, Tensor]:
         gpus = self.members.gpus
-        with watching(model) as (_, outputs), torch.random.fork_rng(devices=gpus):
+        random = torch.random.fork_rng(devices=gpus)
+        # A look moves no buffers.
+        with filled(model, {}), watching(model) as (_, outputs), random:
             torch.manual_seed(0)
             loss = scalar_loss(self.members.loss_fn, model, self.members.batch).reshape(())
         f = outputs[-1]
@@ -101,7 +105,7 @@ class Probe:
         def note(quantity: str, template: str, x: Tensor) -> None:
             squares[quantity, template].append(rms(x) ** 2)
 
-        for owner, module in self.owners.items():
+        for owner in self.owners:
             was, now = self.before.get(owner), after.get(owner)
             if was is None or now is None or was.output is None or now.output is None:
                 continue
@@ -110,7 +114,8 @@ class Probe:
             t = self.kinds[main].template.rpartition(".")[0] or "model"
             note("preactivation", t, was.output)
             note("change", t, now.output - was.output)
-            present = {n: trained[_join(owner, n)] for n, _ in module.named_parameters()}
+            names = self.members.inside(owner)
+            present = {n: trained[full] for n, full in names.items() if full in trained}
             for local, name in self.own[owner]:
                 t = self.kinds[name].template
                 other = self.members.call(owner, present | {local: self.initial[name]}, now)
@@ -154,8 +159,8 @@ class Probe:
 
     def _nonlinear(self, name: str, now: Seen, trained: State) -> np.ndarray | None:
         """|B(θ_0+Δ) - B(θ_0) - JΔ| / |B(θ_0+Δ) - B(θ_0)| of a block at its present input."""
-        module = self.members.models[0].get_submodule(name)
-        local = {n: _join(name, n) for n, _ in module.named_parameters()}
+        names = self.members.inside(name)
+        local = {n: full for n, full in names.items() if full in trained}
         start = {n: self.initial[full] for n, full in local.items()}
         move = {n: trained[local[n]] - v for n, v in start.items()}
         # JΔ by a central difference: its error is of third order in Δ, and any operation will do.
@@ -167,7 +172,3 @@ class Probe:
         base, up, down, end = out
         moved, rest = rms(end - base), rms(end - base - (up - down) / (2 * h))
         return rest / moved if (moved > 0).all() else None
-
-
-def _join(module: str, name: str) -> str:
-    return f"{module}.{name}" if module else name

@@ -21,12 +21,7 @@ from torch import Tensor, nn
 from leadline.sweeps.data import Samples, Tokens
 from leadline.sweeps.rates import Rates
 from leadline.tracing.builder import construct, seeded
-from leadline.tracing.held import Entangled, entangled, registered, rest
-
-# Sums in another order differ by a few units in the last place, amplified by depth; what a stack may get
-# wrong (another seed's numbers, a missing path of the gradient) by much more.
-_ROUNDING = 1e4
-_SMALL = 1e-5
+from leadline.tracing.held import Entangled, alike, entangled, registered, rest
 
 
 class NotBatched(Exception):
@@ -63,28 +58,6 @@ class First:
                 raise NotBatched(
                     f"the stack's first step differs from the model's own, seed={seed}"
                 )
-
-
-def alike(found: Sequence[Tensor], due: Sequence[Tensor]) -> bool:
-    """Are tensors the same to rounding, each in its norm?"""
-    norms = [_norm(t) for t in due]
-    finite = [n for n in norms if np.isfinite(n)]
-    whole = float(np.sqrt(np.sum(np.square(finite)))) if finite else 0.0
-    for a, b, norm in zip(found, due, norms, strict=True):
-        if not np.isfinite(norm):
-            # It overflows: in both.
-            if np.isfinite(_norm(a)):
-                return False
-            continue
-        rounding = torch.finfo(b.dtype).eps if b.is_floating_point() else 0.0
-        relative = min(_ROUNDING * rounding, 0.1)
-        if not _norm(a - b) <= relative * norm + _SMALL * whole:
-            return False
-    return True
-
-
-def _norm(t: Tensor) -> float:
-    return float(torch.linalg.vector_norm(t.detach().double()))
 
 
 def begin(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +13,11 @@ from torch.func import functional_call
 
 from leadline.identity.digest import Walk
 from leadline.identity.plain import Unidentified
+
+# Sums in another order differ by a few units in the last place, amplified by depth; what a stack may get
+# wrong (another seed's numbers, a missing path of the gradient) by much more.
+_ROUNDING = 1e4
+_SMALL = 1e-5
 
 
 class Entangled(Exception):
@@ -65,6 +72,28 @@ def call(
     return out
 
 
+@contextmanager
+def filled(model: nn.Module, state: Mapping[str, Tensor]) -> Generator[None]:
+    """The model itself with these numbers in its parameters and buffers; afterwards all is as before.
+
+    What else reaches them, views and other names, sees the numbers too.
+    """
+    named = dict((*model.named_parameters(), *model.named_buffers()))
+    before = {n: t.detach().clone() for n, t in named.items()}
+    buffers = [(m, dict(m._buffers)) for m in model.modules()]
+    try:
+        with torch.no_grad():
+            for name, t in state.items():
+                named[name].copy_(t)
+        yield
+    finally:
+        for module, own in buffers:
+            module._buffers.update(own)
+        with torch.no_grad():
+            for name, t in before.items():
+                named[name].copy_(t)
+
+
 def entangled(model: nn.Module) -> tuple[str, str] | None:
     """Two parameters or buffers that are different tensors on the same memory, if there are any."""
     seen: dict[int, list[tuple[str, Tensor]]] = {}
@@ -99,6 +128,28 @@ def rest(model: nn.Module) -> bytes:
         return Walk({id(t) for t in known.values()}, see).of(model)
     except (Unidentified, RecursionError) as e:
         raise Entangled(str(e)) from None
+
+
+def alike(found: Sequence[Tensor], due: Sequence[Tensor]) -> bool:
+    """Are tensors the same to rounding, each in its norm?"""
+    norms = [_norm(t) for t in due]
+    finite = [n for n in norms if math.isfinite(n)]
+    whole = math.sqrt(sum(n * n for n in finite))
+    for a, b, norm in zip(found, due, norms, strict=True):
+        if not math.isfinite(norm):
+            # It overflows: in both.
+            if math.isfinite(_norm(a)):
+                return False
+            continue
+        rounding = torch.finfo(b.dtype).eps if b.is_floating_point() else 0.0
+        relative = min(_ROUNDING * rounding, 0.1)
+        if not _norm(a - b) <= relative * norm + _SMALL * whole:
+            return False
+    return True
+
+
+def _norm(t: Tensor) -> float:
+    return float(torch.linalg.vector_norm(t.detach().double()))
 
 
 def _overlap(a: Tensor, b: Tensor) -> bool:
