@@ -182,16 +182,15 @@ def parametrized(register):
     return dense(Block)
 
 
-def index(model):
-    for i, block in enumerate(model.blocks):
-        block.b.weight /= math.sqrt(i + 1)
-
-
 MODELS = {
     # Sharing over depth.
     "one block for all": (
-        running(lambda self, h: self.head(self.blocks[0](self.blocks[0](h)))),
+        running(lambda self, h: self.head(functools.reduce(
+            lambda h, _: self.blocks[0](h), self.blocks, h))),
         "'blocks.0.a.weight' is used at several places"),
+    "one block twice at any depth": (
+        running(lambda self, h: self.head(self.blocks[0](self.blocks[0](h)))),
+        "no residual branch repeats with depth"),
     "a layer shared over depth": (shared, "'blocks.0.a.weight' is used at several places"),
     "a norm shared over depth": (
         reused, "'shared.bias' is used 2 times at one depth and 4 times at twice that"),
@@ -244,7 +243,6 @@ MODELS = {
         each(lambda self, h, b, i: h + F.bilinear(h, h, b.a.weight.expand(self.n, -1, -1))),
         "is used by _trilinear"),
     # Draws.
-    "drawn by the layer's index": (after(index), r"blocks.\*.b.weight: its scale at initialization"),
     "drawn as 1/log(depth)": (
         after(lambda m: [b.b.weight.div_(math.log(1 + m.depth)) for b in m.blocks]),
         "follows no known rule"),

@@ -91,6 +91,11 @@ class Exponents:
     eps: Power
 
 
+def deviation(scheme: Scheme, role: str) -> float:
+    """Exponent of width in a weight's standard deviation: -½ for hidden matrices, -p for the readout."""
+    return {"hidden": -0.5, "readout": scheme.readout}.get(role, 0.0)
+
+
 def exponents(
     scheme: Scheme | None,
     optimizer: Optimizer,
@@ -111,7 +116,7 @@ def exponents(
     check_choice("role", place.role, ROLES)
     p, q = -scheme.readout, scheme.rate_width
     finite = place.role == "finite"
-    std = {"hidden": -0.5, "readout": -p}.get(place.role, 0.0)
+    std = deviation(scheme, place.role)
     gradient = 0.0 if finite or place.role == "readout" else -p
     sgd = 0.0 if finite else q + 2 * std
     width = (std, sgd, gradient)

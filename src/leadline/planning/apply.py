@@ -74,6 +74,8 @@ def _check_draw(plan: Plan, parameters: dict[str, Tensor], kinds: dict[str, Any]
         _, total, count = totals.get(id(k), (k, 0.0, 0))
         totals[id(k)] = (k, total + square, count + p.numel())
     for k, total, count in totals.values():
+        if not k.rule.predicts:
+            continue
         due = k.scale * k.rule.ratio(k.dims(plan.target, plan.base), k.dims(plan.base, plan.base))
         actual = math.sqrt(total / count)
         # A tenth for rules that are known up to a few per cent, and six standard errors.

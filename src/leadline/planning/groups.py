@@ -50,6 +50,11 @@ def param_groups(
     for name, p in model.named_parameters():
         k = kinds[name]
         if k.role == "frozen":
+            if p.requires_grad:
+                raise ValueError(
+                    f"parameter {name!r} trains in this model and was frozen in the builder's, so the plan "
+                    "has no rate for it: plan with a builder in which it trains"
+                )
             continue
         o = plan.uses(k)
         if part is not None and (o.name == "adamw") != (part == "adamw"):

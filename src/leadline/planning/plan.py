@@ -11,7 +11,7 @@ from torch import nn
 from leadline.errors import check_choice, check_int, check_real
 from leadline.parametrization.optimizers import OPTIMIZERS, Optimizer
 from leadline.parametrization.optimizers import optimizer as named_optimizer
-from leadline.parametrization.rules import DECAYS, ONE, Exponents, Power, exponents
+from leadline.parametrization.rules import DECAYS, ONE, Exponents, Power, deviation, exponents
 from leadline.parametrization.schemes import Scheme
 from leadline.planning.schemes import check_scheme, resolve
 from leadline.tracing.builder import Builder, Size, outline, shapes, size
@@ -97,6 +97,8 @@ class Plan:
                 total += Power(depth=s.branch) - present
             elif what == "readout":
                 total += Power(width=s.readout) - present
+            elif what == "norm":
+                total += Power(width=deviation(s, kind.gain_of or "")) - present
             else:
                 # Aligned queries and keys need 1/d; the lazy scheme keeps PyTorch's 1/√d.
                 total += Power(width=-1.0 if s.rate_width else -0.5) - present
@@ -131,7 +133,8 @@ class Plan:
             actual = kind.rule.ratio(
                 kind.dims(self.target, self.base), kind.dims(self.base, self.base)
             )
-            init = e.init.at(m, r) / actual
+            # Values of the builder's own choice are what is due; what is folded comes on top.
+            init = (self.fold(kind) if kind.rule.fixed else e.init).at(m, r) / actual
         return Factors(init, lr, weight_decay, eps, self.fold(kind).at(m, r))
 
     def betas(self, betas: tuple[float, float]) -> tuple[float, float]:
@@ -334,8 +337,9 @@ def plan(
         batch_ratio, token_ratio: the target's batch and training tokens over the base's.
         inputs: for one forward pass: a tensor, a tuple, a dict of keywords, or a callable of
             (width, depth); by default the model's dummy_inputs or what its first layer takes.
-        roles: overrides by name pattern: "input", "hidden", "readout", "vector", "finite", "frozen",
-            or dict(role=..., branch=False).
+        roles: overrides by name pattern: "input", "hidden", "readout", "vector", "finite", "frozen"
+            (for what does not train), dict(role=..., branch=False) or dict(init=False), which keeps
+            the builder's own values at every size.
         decay: "per-step" or "width".
 
     Raises:

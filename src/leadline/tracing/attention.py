@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from leadline.tracing.fold import ATTENTION, MATRIX, SCALINGS, SUMS, VIEWS
 from leadline.tracing.graph import Graph
+from leadline.tracing.operations import ATTENTION, MATRIX, SCALINGS, SUMS, VIEWS
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,20 @@ At a sum x + y let C be what both depend on. If nothing that belongs to x alone 
 is the stream and y the end of a branch; if both hold some, the shorter side is a projection shortcut
 (part of the stream), unless the sum lies inside another branch, whose parallel parts they then are.
 A sum of things with nothing in common (word and position embeddings) is no branch.
+
+A skip inside a block looks like that too. What tells the two apart is how many sums follow each other:
+a stream has more of them in a deeper network, a skip inside a block (or around a fixed number of blocks)
+has as many as before, and what it skips is a part of the branch around it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
-from leadline.tracing.fold import CONVOLUTIONS, MATRIX
 from leadline.tracing.graph import Graph
+from leadline.tracing.naming import Naming
+from leadline.tracing.operations import CONVOLUTIONS, MATRIX
 
 SUMS = frozenset({"add", "add_", "sub", "sub_"})
 
@@ -112,6 +118,45 @@ def branches(graph: Graph, outside: frozenset[str] = frozenset()) -> list[Branch
             )
         found.append(max(sides, key=lambda b: b.layers))
     return found
+
+
+def of_streams(
+    graph: Graph, found: list[Branch], deep: Graph, there: list[Branch], naming: Naming
+) -> list[Branch]:
+    """The branches whose sums are more in the deeper network, between the same ends.
+
+    Args:
+        deep, there: the network at twice the depth, and its branches.
+    """
+    counts = (_sums(graph, found, naming), _sums(deep, there, naming))
+    most = [Counter[frozenset[str]]() for _ in counts]
+    for k, by_owner in enumerate(counts):
+        for (_, key), joins in by_owner.items():
+            most[k][key] = max(most[k][key], len(joins))
+    grow = {key for key in most[0] if most[1][key] > most[0][key]}
+    return [b for b in found if _owner(graph, b, found, naming)[1] in grow]
+
+
+def _sums(
+    graph: Graph, found: list[Branch], naming: Naming
+) -> dict[tuple[int, frozenset[str]], set[int]]:
+    """The sums that lie directly in each branch (and in the network outside all)."""
+    out: dict[tuple[int, frozenset[str]], set[int]] = {}
+    for b in found:
+        out.setdefault(_owner(graph, b, found, naming), set()).add(b.join)
+    return out
+
+
+def _owner(
+    graph: Graph, b: Branch, found: list[Branch], naming: Naming
+) -> tuple[int, frozenset[str]]:
+    """The branch that a branch's sum lies in: its sum, and what it is called at any depth."""
+    around = [c for c in found if c is not b and b.join in c.region]
+    if not around:
+        return -1, frozenset()
+    owner = min(around, key=lambda c: len(c.region))
+    names = (layer_weights(graph, i) for i in owner.weighted)
+    return owner.join, frozenset(naming.template(n) for n in set().union(*names))
 
 
 def layer_weights(graph: Graph, i: int) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -31,6 +31,8 @@ _WIDTH: dict[str, Callable[[Dims], float]] = {
     "√width": lambda d: d.width**0.5,
 }
 _DEPTH = {"": 0.0, "1/√depth": -0.5, "1/depth": -1.0}
+# Changes of log rms when the depth doubles.
+OVER_DEPTH = {k: e * math.log(2) for k, e in _DEPTH.items()}
 
 
 # Of a large parameter this many entries are looked at.
@@ -39,18 +41,28 @@ _ENTRIES = 1_000_003
 
 @dataclass(frozen=True)
 class Rule:
-    """A known rule: scale ∝ width part · depth^exponent."""
+    """A known rule: scale ∝ width part · depth^exponent, equal in all layers or not."""
 
     width: str = "constant"
     depth: str = ""
+    layers: bool = False
+    """Each layer has a scale of its own: width and depth describe how a layer's changes."""
+    fixed: bool = False
+    """Values of the builder's own choice, which no width asks to be rescaled: the same in every build."""
 
     def ratio(self, here: Dims, base: Dims) -> float:
         """Scale at one size over the scale at another."""
         f = _WIDTH[self.width]
         return f(here) / f(base) * (here.depth / base.depth) ** _DEPTH[self.depth]
 
+    @property
+    def predicts(self) -> bool:
+        """Does it say how large the values are at another size?"""
+        return not (self.layers or self.fixed)
+
     def __str__(self) -> str:
-        return " · ".join(p for p in (self.width, self.depth) if p)
+        width = "as built" if self.fixed else self.width
+        return " · ".join(p for p in (width, self.depth, "by layer" if self.layers else "") if p)
 
 
 @dataclass
@@ -60,23 +72,24 @@ class Scale:
     total: float = 0.0
     fourth: float = 0.0
     count: int = 0
-    spread: bool = False
-    """Entries differ: the scale is a sample's."""
-    first: float | None = None
 
     def add(self, p: Tensor) -> None:
         """Count a parameter in."""
-        x = p.detach()
-        if x.numel() > _ENTRIES:
-            x = x.flatten()[:: -(-x.numel() // _ENTRIES)]
-        x = x.double()
+        x = entries(p)
         squares = x * x
         self.total += float(squares.sum())
         self.fourth += float((squares * squares).sum())
         self.count += x.numel()
-        if x.numel():
-            self.first = float(x.flatten()[0]) if self.first is None else self.first
-            self.spread |= bool((x != self.first).any())
+
+    @staticmethod
+    def pooled(parts: Iterable[Scale]) -> Scale:
+        """All of these as one."""
+        out = Scale()
+        for s in parts:
+            out.total += s.total
+            out.fourth += s.fourth
+            out.count += s.count
+        return out
 
     @property
     def rms(self) -> float:
@@ -86,15 +99,27 @@ class Scale:
     @property
     def error(self) -> float:
         """Standard error of log rms."""
-        if not self.spread or self.total == 0:
+        if self.total == 0:
             return 1e-6
         mean = self.total / self.count
         variance = max(self.fourth / self.count - mean**2, 1e-6 * mean**2)
         return 0.5 * math.sqrt(variance / self.count) / mean
 
 
+def entries(p: Tensor) -> Tensor:
+    """A parameter's entries in double precision; of a large one a part."""
+    x = p.detach().flatten()
+    if x.numel() > _ENTRIES:
+        x = x[:: -(-x.numel() // _ENTRIES)]
+    return x.double()
+
+
 class Undecided(Exception):
-    """More draws are needed, or there is no such rule."""
+    """There is no such rule (final), or more draws are needed."""
+
+    def __init__(self, why: str, final: bool = False) -> None:
+        super().__init__(why)
+        self.final = final
 
 
 def snap(base: Scale, wide: Scale, deep: Scale, dims: Dims, wide_dims: Dims) -> Rule:
@@ -106,26 +131,30 @@ def snap(base: Scale, wide: Scale, deep: Scale, dims: Dims, wide_dims: Dims) -> 
     if base.total == 0 and wide.total == 0 and deep.total == 0:
         return Rule()
     if not (base.total and wide.total and deep.total):
-        raise Undecided("it is zero at one size and not at another")
+        raise Undecided("it is zero at one size and not at another", final=True)
     return Rule(
-        _nearest(
-            math.log(wide.rms / base.rms),
-            math.hypot(wide.error, base.error),
-            {k: math.log(f(wide_dims) / f(dims)) for k, f in _WIDTH.items()},
+        over_width(
+            math.log(wide.rms / base.rms), math.hypot(wide.error, base.error), dims, wide_dims
         ),
-        _nearest(
-            math.log(deep.rms / base.rms),
-            math.hypot(deep.error, base.error),
-            {k: e * math.log(2) for k, e in _DEPTH.items()},
-        ),
+        _nearest(math.log(deep.rms / base.rms), math.hypot(deep.error, base.error), OVER_DEPTH),
     )
+
+
+def over_width(measured: float, error: float, dims: Dims, wide_dims: Dims) -> str:
+    """The rule that explains a change of log rms from one width to another."""
+    candidates = {k: math.log(f(wide_dims) / f(dims)) for k, f in _WIDTH.items()}
+    return _nearest(measured, error, candidates)
 
 
 def _nearest(measured: float, error: float, candidates: dict[str, float]) -> str:
     tolerance = 4 * error + 1e-3
     fits = {k: v for k, v in candidates.items() if abs(v - measured) <= tolerance}
     if not fits:
-        raise Undecided(f"its logarithm changes by {measured:.3f} ± {error:.3f} over an octave")
+        nearest = min(abs(v - measured) for v in candidates.values())
+        raise Undecided(
+            f"its logarithm changes by {measured:.3f} ± {error:.3f} over an octave",
+            final=nearest > 2 * tolerance,
+        )
     values = sorted(fits.values())
     # Rules that agree over this octave depend on the same dimensions: they agree at every size; and
     # fan_in against fan_in + fan_out with one output, say, differ by less than anybody could see.

@@ -33,13 +33,16 @@ class Kind:
     layers: int | None = None
     last: bool = False
     takes: tuple[tuple[str, Power], ...] = ()
-    """Multipliers folded into it (branch, attention, readout), with what is present of each."""
+    """Multipliers folded into it (branch, attention, readout; norm: the size of what weight norm
+    divides by), with what is present of each."""
     present: Power = ONE
     """Other multipliers that the forward pass applies to it and that vary with size."""
     tied: tuple[str, ...] = ()
     rule: Rule = field(default_factory=Rule)
     scale: float = 0.0
     """Root mean square of the builder's draw at the base."""
+    gain_of: str | None = None
+    """Role of the matrix whose norm it stands for (weight norm)."""
 
     @property
     def place(self) -> Place:
@@ -109,8 +112,13 @@ class Ambiguous(ValueError):
     """Names and shapes do not say which of the base's parameters this one repeats."""
 
 
+def same(a: Kind, b: Kind) -> bool:
+    """Do two kinds differ in nothing that matters?"""
+    return (a.template, a.shape, _essence(a)) == (b.template, b.shape, _essence(b))
+
+
 def _essence(k: Kind) -> tuple[Any, ...]:
-    return (k.grows, k.place, k.takes, k.present, k.rule)
+    return (k.grows, k.place, k.takes, k.present, k.rule, k.gain_of)
 
 
 def _list(shapes: list[tuple[float, ...]]) -> str:

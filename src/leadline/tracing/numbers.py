@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from leadline.parametrization.rules import ONE, Power
 from leadline.tracing.attention import Logits, attention, exponent
 from leadline.tracing.branches import is_weight_layer, layer_weights
-from leadline.tracing.fold import NORMS, SCALINGS, VIEWS, closed, exclusive, fold
+from leadline.tracing.fold import closed, exclusive, fold
 from leadline.tracing.graph import Graph, template
 from leadline.tracing.naming import Naming
+from leadline.tracing.operations import NORMS, SCALINGS, VIEWS
 from leadline.tracing.reductions import averages
 
 _NEAR = "move the multiplier next to a weight, or make it constant and let the plan scale"

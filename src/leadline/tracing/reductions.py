@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from leadline.tracing.fold import SCALINGS, VIEWS
 from leadline.tracing.graph import Graph, template
+from leadline.tracing.operations import SCALINGS, VIEWS
 
 # What the result of N equal terms is proportional to: N to this power.
 _GROWTH = {"sum": 1.0, "linalg_vector_norm": 0.5, "norm": 0.5, "cumsum": 1.0, "logsumexp": 0.0}

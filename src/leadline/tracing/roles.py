@@ -10,7 +10,9 @@ from typing import Any
 
 from leadline.errors import check_choice
 from leadline.parametrization.rules import ROLES
-from leadline.tracing.fold import (
+from leadline.tracing.graph import Graph
+from leadline.tracing.norms import weight_norm
+from leadline.tracing.operations import (
     ATTENTION,
     CONVOLUTIONS,
     MATRIX,
@@ -18,9 +20,7 @@ from leadline.tracing.fold import (
     SCALINGS,
     SUMS,
     VIEWS,
-    WEIGHT_NORM,
 )
-from leadline.tracing.graph import Graph
 
 GIVEN = (*ROLES, "frozen")
 
@@ -99,9 +99,13 @@ def _how(graph: Graph, i: int, name: str) -> str:
     """How a parameter enters the matrix that it is part of."""
     node = graph.nodes[i]
     while node.parameter is None:
+        normed = weight_norm(graph, node.index)
+        if normed is not None:
+            if name in graph.leaves(normed.gain):
+                return "gain"
+            node = graph.nodes[normed.direction]
+            continue
         held = [j for j in node.inputs if name in graph.leaves(j)]
-        if node.op == WEIGHT_NORM:
-            return "matrix" if held == node.inputs[:1] else "gain"
         constant = all(not graph.leaves(j) for j in node.inputs if j not in held)
         plain = node.op in VIEWS or (node.op in SCALINGS and constant and held == node.inputs[:1])
         if len(held) != 1 or not (plain or node.op in ("cat", "stack")):
@@ -189,12 +193,17 @@ def given(roles: Mapping[str, Any] | None) -> list[tuple[str, dict[str, Any]]]:
     out = []
     for pattern, value in (roles or {}).items():
         entry = dict(value) if isinstance(value, Mapping) else {"role": value}
-        if set(entry) - {"role", "branch"} or "role" not in entry:
+        if set(entry) - {"role", "branch", "init"} or not {"role", "init"} & set(entry):
             raise ValueError(
-                f"roles[{pattern!r}]={value!r} is no role: give one of {', '.join(GIVEN)}, or "
-                "dict(role=..., branch=False) for a parameter that counts as outside every branch"
+                f"roles[{pattern!r}]={value!r} is no role: give one of {', '.join(GIVEN)}, "
+                "dict(role=..., branch=False) for a parameter that counts as outside every branch, or "
+                "dict(init=False) for one whose values the builder makes right at every size"
             )
-        check_choice(f"roles[{pattern!r}]", entry["role"], GIVEN)
+        for key in {"branch", "init"} & set(entry):
+            if not isinstance(entry[key], bool):
+                raise TypeError(f"roles[{pattern!r}]: {key}={entry[key]!r}: give True or False")
+        if "role" in entry:
+            check_choice(f"roles[{pattern!r}]", entry["role"], GIVEN)
         out.append((pattern, entry))
     return out
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from leadline.parametrization.rules import ONE
+from leadline.parametrization.rules import ONE, Power
 from leadline.tracing import multipliers, roles
 from leadline.tracing.attention import contractions
-from leadline.tracing.branches import branches
+from leadline.tracing.branches import Branch, branches, of_streams
 from leadline.tracing.builder import (
     Builder,
     Size,
@@ -26,6 +26,7 @@ from leadline.tracing.draws import draws
 from leadline.tracing.graph import Graph, template
 from leadline.tracing.kinds import Ambiguous, Kind, assign, growth
 from leadline.tracing.naming import Naming
+from leadline.tracing.norms import gains
 from leadline.tracing.numbers import size_multipliers
 from leadline.tracing.places import (
     find_places,
@@ -77,9 +78,8 @@ def survey(
         )
     check_reductions(graph, graphs[wide], graphs[deep])
     chosen = {name: roles.match(overrides, name) for name in shapes(model)}
-    outside = frozenset(n for n, c in chosen.items() if c is not None and not c.get("branch", True))
-    found = branches(graph, outside)
-    found = [b for b in found if repeats(graph, graphs[deep], b, found, naming)]
+    outside = frozenset(n for n, c in chosen.items() if _is_outside(c))
+    found = _branches(graphs[base], graphs[deep], overrides, naming)
     places, conflicts = find_places(graph, found, naming)
     uses = roles.uses(graph, graphs[wide], grows)
     aka = aliases(model)
@@ -89,7 +89,9 @@ def survey(
     problems = []
     for name, p in model.named_parameters():
         try:
-            role, reason, readout = _decide(name, p, grows[name], uses.get(name, []), chosen[name])
+            role, reason, readout = _decide(
+                name, p, naming.template(name), grows[name], uses.get(name, []), chosen[name]
+            )
         except ValueError as e:
             problems.append(str(e))
             continue
@@ -109,7 +111,8 @@ def survey(
             tied=tuple(dict.fromkeys(template(n) for n in aka.get(name, ()))),
         )
     if problems:
-        raise ValueError("cannot decide:\n  " + "\n  ".join(problems))
+        lines = [line for _, line in _once([("", p) for p in problems])]
+        raise ValueError("cannot decide:\n  " + "\n  ".join(lines))
     present = size_multipliers(graph, graphs[wide], graphs[deep], frozenset(tied), naming)
     folds = multipliers.Folds(present=present)
     folds.obstacles += [("attention", line) for line in contractions(graph, graphs[wide])]
@@ -118,26 +121,64 @@ def survey(
         multipliers.fold_branch(graph, b, folds)
     for name, node in tied.items():
         multipliers.fold_readout(graph, name, node, naming, folds)
+    normed = gains(graph, graphs[wide])
+    for name, (direction, terms) in normed.items():
+        # |v| of what its role makes of v; where that is constant there is nothing to take.
+        if rows[direction].role != "hidden" or terms != 1.0:
+            folds.takes[name]["norm"] = Power(width=-terms / 2)
+            rows[name] = replace(rows[name], gain_of=rows[direction].role)
     rows = {name: _with_folds(name, k, folds) for name, k in rows.items()}
     kinds = list(dict.fromkeys(rows.values()))
     names = {name: kinds.index(k) for name, k in rows.items()}
+    used = set(uses) - outside
+    shared = shared_over_depth(graph, graphs[deep], naming, used)
+    try:
+        there = _deep(build, models[deep], kinds, naming, deep)
+    except Ambiguous:
+        if not shared:
+            raise
+        # Layers that lead to a module used by all of them are no repetitions of each other.
+        raise ValueError("cannot decide:\n  " + shared[0][1]) from None
     which = {
         base: names,
         wide: assign(kinds, naming, shapes(models[wide]), 2.0, names),
-        deep: _deep(build, models[deep], kinds, naming, deep),
+        deep: there,
     }
     if found:
-        used = set(uses) - outside
         folds.obstacles += outside_branches(rows, names, which[deep], used)
-        folds.obstacles += shared_over_depth(graph, graphs[deep], naming, used)
+        folds.obstacles += shared
     return Survey(
         base,
-        tuple(draws(build, models, kinds, which)),
+        tuple(
+            draws(
+                build,
+                models,
+                kinds,
+                which,
+                frozenset(n for n, c in chosen.items() if c and not c.get("init", True)),
+            )
+        ),
         names,
         {p["branch"]: p["layers"] for p in places.values()},
         naming,
         tuple(_once(folds.obstacles)),
     )
+
+
+def _branches(
+    graph: Graph, deep: Graph, overrides: list[tuple[str, dict[str, Any]]], naming: Naming
+) -> list[Branch]:
+    """The residual branches that repeat with depth."""
+    here, there = (
+        branches(g, frozenset(n for n in g.parameters if _is_outside(roles.match(overrides, n))))
+        for g in (graph, deep)
+    )
+    found = of_streams(graph, here, deep, there, naming)
+    return [b for b in found if repeats(graph, deep, b, found, naming)]
+
+
+def _is_outside(chosen: dict[str, Any] | None) -> bool:
+    return chosen is not None and not chosen.get("branch", True)
 
 
 def _once(obstacles: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -221,13 +262,20 @@ def _run(model: nn.Module, inputs: Any, at: Size) -> Graph:
 
 
 def _decide(
-    name: str, p: Any, grows: tuple[bool, ...], found: list[roles.Use], chosen: Any
+    name: str, p: Any, pattern: str, grows: tuple[bool, ...], found: list[roles.Use], chosen: Any
 ) -> tuple[str, str, bool]:
-    if not p.requires_grad and (chosen is None or chosen["role"] != "frozen"):
+    given = None if chosen is None else chosen.get("role")
+    if not p.requires_grad and given != "frozen":
         raise ValueError(
-            f"parameter {name!r} is frozen (requires_grad=False): give roles={{{name!r}: 'frozen'}} to "
+            f"parameter {name!r} is frozen (requires_grad=False): give roles={{{pattern!r}: 'frozen'}} to "
             "leave it alone, or train it"
         )
-    if chosen is not None:
-        return chosen["role"], "given by roles=", False
+    if p.requires_grad and given == "frozen":
+        raise ValueError(
+            f"parameter {name!r} trains (requires_grad=True), and 'frozen' would leave it out of the "
+            f"optimizer: give roles={{{pattern!r}: dict(init=False)}} to keep the builder's own values and "
+            "train it at its role's rate, or set requires_grad=False in the builder"
+        )
+    if given is not None:
+        return given, "given by roles=", False
     return roles.role(name, grows, found)
