@@ -367,7 +367,7 @@ def plan(
             "networks; give scheme='mup', which scales with width alone, or build a model with skip "
             "connections"
         )
-    return Plan(
+    out = Plan(
         scheme,
         o,
         at,
@@ -381,6 +381,10 @@ def plan(
         decay,
         build,
     )
+    from leadline.planning.guard import check_made
+
+    check_made(out, build, found.made, inputs)
+    return out
 
 
 def _refuse_obstacles(

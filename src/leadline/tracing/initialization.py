@@ -29,6 +29,7 @@ _WIDTH: dict[str, Callable[[Dims], float]] = {
     "1/√width": lambda d: d.width**-0.5,
     "1/width": lambda d: 1 / d.width,
     "√width": lambda d: d.width**0.5,
+    "width": lambda d: d.width,
 }
 _DEPTH = {"": 0.0, "1/√depth": -0.5, "1/depth": -1.0}
 # Changes of log rms when the depth doubles.

@@ -49,8 +49,9 @@ def layer_rule(
     changes = [_change(s, wide[n]) for n, s in base.items() if s.total]
     weights = [e**-2 for _, e in changes]
     mean = sum(x * w for (x, _), w in zip(changes, weights, strict=True)) / sum(weights)
-    if any(abs(x - mean) > _SIGMAS * e + _FLOOR for x, e in changes):
-        raise Undecided("its layers change differently with width")
+    off = max(abs(x - mean) / (_SIGMAS * e + _FLOOR) for x, e in changes)
+    if off > 1:
+        raise Undecided("its layers change differently with width", final=off > 2)
     width = over_width(mean, sum(weights) ** -0.5, dims, wide_dims)
     common = [
         _change(s, deep[n]) for n, s in base.items() if n in deep and s.total and deep[n].total

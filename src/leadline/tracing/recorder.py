@@ -34,6 +34,7 @@ class _Recorder(TorchDispatchMode):
         self.nodes: list[Node] = []
         self.module = [""]
         self.kept: list[Tensor] = []
+        self.values: dict[int, Tensor] = {}
         self.of: dict[int, int] = {}
         # In-place operations change every view of their storage.
         self.written: dict[int, int] = {}
@@ -53,6 +54,7 @@ class _Recorder(TorchDispatchMode):
         for t in outputs:
             self.kept.append(t)
             self.of[id(t)] = node.index
+            self.values.setdefault(node.index, t)
         return node.index
 
     def _node(self, t: Tensor) -> int:
@@ -150,6 +152,11 @@ def record(model: nn.Module, inputs: Any) -> Graph:
     Args:
         inputs: a tensor, a tuple of positional arguments or a dict of keywords.
     """
+    return recorded(model, inputs)[0]
+
+
+def recorded(model: nn.Module, inputs: Any) -> tuple[Graph, dict[int, Tensor]]:
+    """The same, and the first result of every operation."""
     args, kwargs = as_call(inputs)
     training = {m: m.training for m in model.modules()}
     model.train()
@@ -168,7 +175,7 @@ def record(model: nn.Module, inputs: Any) -> Graph:
     finally:
         for m, mode in training.items():
             m.training = mode
-    return Graph(recorder.nodes, recorder.parameters, marked)
+    return Graph(recorder.nodes, recorder.parameters, marked), recorder.values
 
 
 def as_call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

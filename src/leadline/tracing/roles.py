@@ -56,9 +56,8 @@ def uses(graph: Graph, wide: Graph, grows: dict[str, tuple[bool, ...]]) -> dict[
             for name in names:
                 use = Use("other", node=i, op=node.op)
                 if node.op in CONVOLUTIONS and place == 1:
-                    g = grows[name]
                     turned = bool(node.kwargs.get("transposed"))
-                    use = Use("matrix", g[0 if turned else 1], g[1 if turned else 0], i)
+                    use = Use("matrix", growing(j, int(not turned)), growing(j, int(turned)), i)
                 elif node.op in MATRIX and len(graph.nodes[j].shape) > 1:
                     use = _product(graph, growing, i, j)
                 elif node.op in ("embedding", "index", "index_select", "gather") and place == 0:

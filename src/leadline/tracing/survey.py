@@ -25,6 +25,7 @@ from leadline.tracing.builder import (
 from leadline.tracing.draws import draws
 from leadline.tracing.graph import Graph, template
 from leadline.tracing.kinds import Ambiguous, Kind, assign, growth
+from leadline.tracing.made import Made, made
 from leadline.tracing.naming import Naming
 from leadline.tracing.norms import gains
 from leadline.tracing.numbers import size_multipliers
@@ -52,6 +53,8 @@ class Survey:
     """Templates of the branches that repeat with depth, and their weight layers."""
     naming: Naming
     obstacles: tuple[tuple[str, str], ...] = ()
+    made: tuple[Made, ...] = ()
+    """Weights that are made of parameters."""
 
 
 def survey(
@@ -124,9 +127,9 @@ def survey(
     normed = gains(graph, graphs[wide])
     for name, (direction, terms) in normed.items():
         # |v| of what its role makes of v; where that is constant there is nothing to take.
+        rows[name] = replace(rows[name], gain_of=rows[direction].role)
         if rows[direction].role != "hidden" or terms != 1.0:
             folds.takes[name]["norm"] = Power(width=-terms / 2)
-            rows[name] = replace(rows[name], gain_of=rows[direction].role)
     rows = {name: _with_folds(name, k, folds) for name, k in rows.items()}
     kinds = list(dict.fromkeys(rows.values()))
     names = {name: kinds.index(k) for name, k in rows.items()}
@@ -162,6 +165,7 @@ def survey(
         {p["branch"]: p["layers"] for p in places.values()},
         naming,
         tuple(_once(folds.obstacles)),
+        made(graph, graphs[wide], grows),
     )
 
 

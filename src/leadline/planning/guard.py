@@ -1,0 +1,89 @@
+"""Does the plan do to weights what it says? Measured where a model makes them of its parameters.
+
+A normalised weight (spectral or weight norm, orthogonal, cosine classifiers) does not follow the scale of
+what it is made of. Whether it has the right scale all the same is seen at twice the width and depth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from leadline.parametrization.rules import ONE, Power, deviation
+from leadline.planning.plan import Plan
+from leadline.planning.schemes import resolve
+from leadline.tracing.builder import Builder, Size, construct, example, seeded
+from leadline.tracing.initialization import Scale
+from leadline.tracing.kinds import Kind
+from leadline.tracing.made import Made, weights
+
+# Half of what the smallest wrong exponent (1/2) does to the logarithm over an octave.
+_TOLERANCE = 0.25 * math.log(2)
+_SIGMAS, _BUILDS = 5.0, 16
+
+
+def check_made(plan: Plan, build: Builder, found: Iterable[Made], inputs: Any) -> None:
+    """Refuse weights whose scale does not become what the plan means it to be.
+
+    Raises:
+        ValueError: names the parameters, what their weight does and the remedy.
+    """
+    found = [x for x in found if x.role != "finite"]
+    if not found or resolve(plan.scheme, None) is None:
+        return
+    base = plan.base
+    wide, deep = Size(2 * base.width, base.depth), Size(base.width, 2 * base.depth)
+    scales = {s: {x: Scale() for x in found} for s in (base, wide, deep)}
+    for seed in range(_BUILDS):
+        for s, by_weight in scales.items():
+            _measure(plan.at(s.width, s.depth), build, inputs, seed, by_weight)
+        if all(_SIGMAS * _error(scales, s, x) < _TOLERANCE for s in (wide, deep) for x in found):
+            break
+    kinds = plan.at(base.width, base.depth).kind_of(construct(build, base))
+    for s, what in ((wide, "width"), (deep, "depth")):
+        for x in found:
+            here, there = scales[base][x].rms, scales[s][x].rms
+            if here and there:
+                _compare(plan, x, [kinds[n] for n in x.parameters], s, what, there / here)
+
+
+def _measure(plan: Plan, build: Builder, inputs: Any, seed: int, scales: dict[Made, Scale]) -> None:
+    at = plan.target
+    model = construct(build, at, seed)
+    factors = plan.factors(model)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.mul_(factors[name].init)
+    with seeded(seed):
+        values = weights(model, example(model, inputs, at))
+    for x, scale in scales.items():
+        scale.add(values[x.parameters])
+
+
+def _error(scales: dict[Size, dict[Made, Scale]], s: Size, x: Made) -> float:
+    base = next(iter(scales))
+    return math.hypot(scales[base][x].error, scales[s][x].error)
+
+
+def _compare(plan: Plan, x: Made, kinds: list[Kind], at: Size, what: str, ratio: float) -> None:
+    outside = resolve(plan.scheme, None)
+    assert outside is not None
+    folds, present = ONE, ONE
+    for k in kinds:
+        folds += plan.fold(replace(k, takes=tuple(t for t in k.takes if t[0] != "norm")))
+        present += k.present
+    due = Power(width=deviation(outside, x.role)) + folds
+    m, r = at.width / plan.base.width, at.depth / plan.base.depth
+    # A number of the forward pass stands inside the weight, or beside it.
+    allowed = [p.at(m, r) for p in (due, due + present)]
+    if all(abs(math.log(ratio / a)) > _TOLERANCE for a in allowed):
+        raise ValueError(
+            f"parameter {min(x.parameters)!r} is turned into a weight by operations that change its "
+            f"scale: at twice the {what} the plan multiplies the weight by {ratio:.3g} where "
+            f"{allowed[0]:.3g} is due; give the layer a plain weight (without weight norm, spectral norm "
+            "or another parametrization)"
+        )
