@@ -35,7 +35,7 @@ def param_groups(model, lr, weight_decay=0.0{eps}{part}):
     """Groups for {optimizer}; the arguments are the base's."""
     groups = {{}}
     for name, p in model.named_parameters():
-        if name not in FACTORS:
+        if not p.requires_grad and name not in FACTORS:
             continue
         _, rate, decay, small{use} = FACTORS[name]{skip}
         setting = {{"lr": lr * rate, "weight_decay": weight_decay * decay{set}}}

@@ -64,11 +64,12 @@ def is_weight_layer(graph: Graph, i: int) -> bool:
     )
 
 
-def branches(graph: Graph, outside: frozenset[str] = frozenset()) -> list[Branch]:
+def branches(graph: Graph, outside: frozenset[str], naming: Naming) -> list[Branch]:
     """Every residual branch.
 
     Args:
         outside: parameters that the user counts as the stream's.
+        naming: how names repeat, for messages.
 
     Raises:
         ValueError: a sum whose two sides hold equally many weight layers outside any branch.
@@ -114,7 +115,7 @@ def branches(graph: Graph, outside: frozenset[str] = frozenset()) -> list[Branch
                 f"the sum in {graph.nodes[join].module or 'the model'} adds two paths of "
                 f"{sides[0].layers} weight layers each: which is the residual branch cannot be decided; "
                 "say which parameters are the stream's, as in "
-                f"roles={{{name!r}: dict(role='hidden', branch=False)}}"
+                f"roles={{{naming.template(name)!r}: dict(role='hidden', branch=False)}}"
             )
         found.append(max(sides, key=lambda b: b.layers))
     return found

@@ -13,7 +13,7 @@ from leadline.tracing.fixed import Pairs, fixed, fixed_rule, shared
 from leadline.tracing.initialization import Dims, Rule, Scale, Undecided, snap
 from leadline.tracing.kinds import Kind, same
 from leadline.tracing.layers import differ, layer_rule
-from leadline.tracing.redraw import redrawn
+from leadline.tracing.redraw import again, reseeds
 
 # Models are small at the base: more draws cost little, and decide rules of parameters with few entries.
 _DRAWS = 1000
@@ -60,8 +60,8 @@ class _Drawn:
             Undecided: more draws are needed, or there is none.
         """
         base, wide, deep = self.scales
-        whole = [Scale.pooled(s.values()) for s in self.scales]
-        zero = [not s.total for s in whole if s.count]
+        here, wider, deeper = (Scale.pooled(s.values()) for s in self.scales)
+        zero = [not s.total for s in (here, wider, deeper) if s.count]
         if all(zero):
             return Rule()
         if any(zero):
@@ -80,7 +80,7 @@ class _Drawn:
             return fixed_rule(self.kind, *self.values)
         if any(map(differ, self.scales)):
             return layer_rule(base, wide, deep, *self.dims[:2])
-        rule = snap(*whole, *self.dims[:2])
+        rule = snap(here, wider, deeper, *self.dims[:2])
         if rule != Rule() and _SIGMAS * error > _KNOWN:
             raise Undecided("too few entries tell whether they are fixed")
         return rule
@@ -127,16 +127,19 @@ def draws(
             rules[k] = Rule(fixed=True)
     open_ = {k for k in drawn if k not in rules}
     last: dict[int, Undecided] = {}
-    started = time.monotonic()
+    fresh = True
+    started = time.process_time()
     for seed in range(_DRAWS):
         if (
             not open_
             or any(last[k].final for k in open_ & set(last))
-            or (seed > 1 and time.monotonic() - started > _SECONDS)
+            or (seed > 1 and time.process_time() - started > _SECONDS)
         ):
             break
         if seed:
-            parameters = [dict(redrawn(build, s, seed).named_parameters()) for s in models]
+            parameters = [dict(again(build, s, seed, fresh).named_parameters()) for s in models]
+        if seed == 1:
+            fresh = reseeds(build, base, parameters[0])
         for k in open_:
             drawn[k].add(parameters)
         for k in sorted(open_) if seed else ():
@@ -145,7 +148,7 @@ def draws(
             except Undecided as e:
                 last[k] = e
                 continue
-            spent = time.monotonic() - started > _CLOSER_SECONDS
+            spent = time.process_time() - started > _CLOSER_SECONDS
             if rules[k].fixed or drawn[k].close or spent or seed + 1 >= _CLOSER_DRAWS:
                 open_.discard(k)
     if open_:

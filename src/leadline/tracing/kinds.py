@@ -102,7 +102,7 @@ def assign(
             raise Ambiguous(
                 f"parameter {name!r} could be any of {len(fits)} parameters of the base model that have "
                 "different places in it: give its layer a name of its own (not a number in one "
-                "Sequential with the others)"
+                "Sequential with the others), or use all layers of one name alike"
             )
         out[name] = fits[0]
     return out

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from leadline.tracing.builder import Builder, Size, construct
@@ -35,13 +37,24 @@ class _Fresh(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
-def redrawn(build: Builder, at: Size, seed: int) -> nn.Module:
+def again(build: Builder, at: Size, seed: int, fresh: bool) -> nn.Module:
     """The builder's model with other random numbers; the caller's go on as if nothing happened.
 
-    What is equal in two of these is no draw (as far as torch draws it).
+    Args:
+        seed: at least 1; 0 is that of the first.
+        fresh: whatever the builder seeds itself: what is equal in two of these is no draw (as far as
+            torch draws it). False is faster.
+    """
+    with warnings.catch_warnings(action="ignore"), _Fresh(seed) if fresh else nullcontext():
+        return construct(build, at, seed)
+
+
+def reseeds(build: Builder, at: Size, other: Mapping[str, Tensor]) -> bool:
+    """Does the builder seed its own random numbers?
 
     Args:
-        seed: at least 1; 0 is the builder's own.
+        other: parameters of a fresh model.
     """
-    with warnings.catch_warnings(action="ignore"), _Fresh(seed):
-        return construct(build, at, seed)
+    models = (again(build, at, seed, fresh=False) for seed in (0, 1))
+    first, second = (dict(m.named_parameters()) for m in models)
+    return any(torch.equal(p, second[n]) and not torch.equal(p, other[n]) for n, p in first.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -114,7 +114,7 @@ def survey(
             tied=tuple(dict.fromkeys(template(n) for n in aka.get(name, ()))),
         )
     if problems:
-        lines = [line for _, line in _once([("", p) for p in problems])]
+        lines = [_for_all(line, naming, grows) for _, line in _once([("", p) for p in problems])]
         raise ValueError("cannot decide:\n  " + "\n  ".join(lines))
     present = size_multipliers(graph, graphs[wide], graphs[deep], frozenset(tied), naming)
     folds = multipliers.Folds(present=present)
@@ -174,7 +174,11 @@ def _branches(
 ) -> list[Branch]:
     """The residual branches that repeat with depth."""
     here, there = (
-        branches(g, frozenset(n for n in g.parameters if _is_outside(roles.match(overrides, n))))
+        branches(
+            g,
+            frozenset(n for n in g.parameters if _is_outside(roles.match(overrides, n))),
+            naming,
+        )
         for g in (graph, deep)
     )
     found = of_streams(graph, here, deep, there, naming)
@@ -183,6 +187,13 @@ def _branches(
 
 def _is_outside(chosen: dict[str, Any] | None) -> bool:
     return chosen is not None and not chosen.get("branch", True)
+
+
+def _for_all(message: str, naming: Naming, names: Iterable[str]) -> str:
+    """The remedy for one layer, as one for all its repetitions."""
+    for n in names:
+        message = message.replace(f"roles={{{n!r}:", f"roles={{{naming.template(n)!r}:")
+    return message
 
 
 def _once(obstacles: list[tuple[str, str]]) -> list[tuple[str, str]]:
