@@ -1,5 +1,7 @@
 """The forecast's regression against closed forms and independent solvers: minimum, starts, draws."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy.optimize import lsq_linear
@@ -106,6 +108,16 @@ def test_a_minimum_beyond_a_bound_is_on_it(end):
 
     assert cost[0] == pytest.approx(formula(theta[0, :2]), rel=1e-9)
     assert slope(formula, theta[0, :2]) == pytest.approx(np.zeros(2), abs=1e-8)
+
+
+def test_a_start_on_a_bound_leaves_it():
+    """Where the cost falls inwards, however little: bounds a twentieth from the truth, from all corners."""
+    truth = np.log([0.2, 0.5, 0.7])
+    data, logs = problem(FREE, truth)
+    corners = np.array(list(itertools.product(*zip(truth - 0.05, truth + 0.05, strict=True))))
+    bounds = (truth - 0.05, truth + 0.05)
+    how = (FREE, logs, data.target, data.weight, 1.0, corners, bounds)
+    assert fit.minimise(*how, 30)[0] == pytest.approx(np.tile(truth, (8, 1)), abs=1e-8)
 
 
 def test_starts_outside_the_bounds_are_brought_inside():
