@@ -62,7 +62,7 @@ def test_fails_anyway():
 @pytest.fixture
 def tool(monkeypatch):
     """A module of the tool by its name."""
-    names = ("changes", "mutants", "touching", "trial", "choosing", "scores")
+    names = ("changes", "mutants", "touching", "trial", "warm", "choosing", "scores")
     monkeypatch.syspath_prepend(str(FOLDER))
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)

@@ -25,6 +25,7 @@ from pathlib import Path
 import choosing
 import scores
 import trial
+import warm
 from mutants import Mutant, mutants, sample
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,6 +129,15 @@ class Runner:
         # Tests that were seen to pass on the unmutated copy, or not to.
         self.sound: dict[str, bool] = {}
         self.killers: dict[str, str] = {}
+        self.warm: warm.Warm | None = None
+
+    def enter(self, module: Module) -> None:
+        """Collect every test that touches a module, once for all its mutants."""
+        if self.warm is not None:
+            self.warm.close()
+        files = sorted({t.file for t in self.touched.tests})
+        files = [f for f in files if (self.tree / f).exists()]
+        self.warm = warm.Warm(self.tree, module.name, files) if files else None
 
     def verdict(self, module: Module, mutant: Mutant) -> dict:
         """The mutant's line of the results."""
@@ -142,7 +152,7 @@ class Runner:
             part = choosing.chunks(todo)[0]
             try:
                 trial.write(path, mutant.apply(module.source))
-                outcome = self.run(part)
+                outcome = self.run(part, mutant)
             finally:
                 trial.write(path, module.source)
             if outcome.status == "passed":
@@ -171,9 +181,12 @@ class Runner:
             date=datetime.date.today().isoformat(),
         )
 
-    def run(self, tests: list[choosing.Test]) -> trial.Outcome:
+    def run(self, tests: list[choosing.Test], mutant: Mutant | None = None) -> trial.Outcome:
         limits = {t.name: self.patience + 10 * t.seconds for t in tests}
-        return trial.run(self.tree, limits)
+        # Defaults stand for their whole function; they are set when the module is imported.
+        late = mutant is None or not (mutant.imported or mutant.lines == mutant.scope)
+        found = self.warm.run(limits, mutant is not None) if self.warm and late else None
+        return trial.run(self.tree, limits) if found is None else found
 
     def fails(self, tests: list[choosing.Test]) -> bool:
         """Whether one of these fails on the unmutated copy; each is tried once."""
@@ -201,6 +214,7 @@ def work(arguments: argparse.Namespace, modules: list[Module], share: int) -> No
             trial.write(tree / module.path, module.source)
             touched.read(module.name, files)
             todo = module.mutants[share :: arguments.jobs]
+            entered = False
             for mutant in sorted(todo, key=lambda m: m.start):
                 if arguments.only and not mutant.key.startswith(arguments.only):
                     continue
@@ -209,6 +223,9 @@ def work(arguments: argparse.Namespace, modules: list[Module], share: int) -> No
                 tests, _ = touched.choose(mutant, module.source)
                 if not again and module.known(mutant, tests):
                     continue
+                if not entered:
+                    runner.enter(module)
+                    entered = True
                 row = runner.verdict(module, mutant)
                 module.results.add(row)
                 say(

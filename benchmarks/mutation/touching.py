@@ -34,11 +34,11 @@ class Watch:
 
     def __init__(self, tests: Mapping[str, float], pipe: int, measured: Path | None) -> None:
         self._order = {t: i for i, t in enumerate(tests)}
-        self._limits = tests
+        self.limits = tests
         self._pipe, self._root = pipe, measured
         self._uses: dict[str, list[str]] = {}
         self._seconds: dict[str, float] = {}
-        self._failed: set[str] = set()
+        self.failed: set[str] = set()
         self._coverage: Any = None
         self._now = IMPORTED
         if measured is not None:
@@ -50,7 +50,7 @@ class Watch:
             self._coverage.start()
             self._coverage.switch_context(IMPORTED)
 
-    def _tell(self, word: str, test: str, value: float = 0.0) -> None:
+    def tell(self, word: str, test: str, value: float = 0.0) -> None:
         os.write(self._pipe, (json.dumps([word, test, value]) + "\n").encode())
 
     @pytest.hookimpl(trylast=True)
@@ -62,22 +62,22 @@ class Watch:
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed:
-            self._failed.add(report.nodeid)
-            self._tell("failed", report.nodeid)
+            self.failed.add(report.nodeid)
+            self.tell("failed", report.nodeid)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: Any) -> None:
-        self._tell("start", item.nodeid)
+        self.tell("start", item.nodeid)
         self._seconds[item.nodeid] = processor()
-        if item.nodeid in self._limits:
+        if item.nodeid in self.limits:
             # Processor time, not the clock's: other work on the machine kills no mutant.
-            last = math.ceil(time.process_time() + self._limits[item.nodeid])
+            last = math.ceil(time.process_time() + self.limits[item.nodeid])
             resource.setrlimit(resource.RLIMIT_CPU, (last, resource.RLIM_INFINITY))
         self._context(item.nodeid)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         self._seconds[nodeid] = took = processor() - self._seconds[nodeid]
-        self._tell("end", nodeid, took)
+        self.tell("end", nodeid, took)
 
     def _context(self, name: str) -> None:
         self._now = name
@@ -114,7 +114,7 @@ class Watch:
                     lines.setdefault(name, set()).update(numbers)
             out[test] = {
                 "seconds": round(self._seconds[test], 3),
-                "passed": test not in self._failed,
+                "passed": test not in self.failed,
                 "lines": {name: _runs(numbers) for name, numbers in lines.items()},
             }
         return out

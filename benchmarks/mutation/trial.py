@@ -10,6 +10,7 @@ import ctypes
 import gc
 import importlib
 import json
+import math
 import os
 import resource
 import select
@@ -23,6 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import touching
 
 LIBRARIES = (
@@ -110,60 +112,90 @@ def run(
         finally:
             os._exit(code)
     os.close(write)
-    running, seconds, failed, buffer, status = "", {}, "", b"", "passed"
-    deadline = time.monotonic() + (STARTING if measured is None else whole)
+    followed = Followed(tests, STARTING if measured is None else whole, whole)
     try:
-        while True:
-            ready, _, _ = select.select([read], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
-                status = "timeout"
-                break
-            block = os.read(read, 65536)
-            if not block:
-                break
-            *whole_lines, buffer = (buffer + block).split(b"\n")
-            for line in whole_lines:
-                word, test, value = json.loads(line)
-                if word == "start":
-                    running = test
-                    # For a test that waits; one that works is stopped by its processor time.
-                    deadline = time.monotonic() + min(60 + 8 * tests.get(test, whole), whole)
-                elif word == "end":
-                    seconds[test] = value
-                else:
-                    failed = failed or test
+        followed.read(read)
     finally:
         os.close(read)
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(child, signal.SIGKILL if status == "timeout" else signal.SIGTERM)
-        if status == "timeout":
-            with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
+            os.killpg(child, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL if followed.late else 0)
         _, ended = os.waitpid(child, 0)
-    if status == "timeout":
-        return Outcome(status, running, seconds)
     code = os.waitstatus_to_exitcode(ended)
-    if code == -signal.SIGXCPU:
-        return Outcome("timeout", running, seconds)
-    if code in (0, 5):  # 5: none of these tests exists any more
-        return Outcome("passed", "", seconds)
-    if code in (3, 4, 70) and not running:
-        raise RuntimeError(
-            f"the tests did not start ({code}): {(tree / 'trial.log').read_text()[-2000:]}"
-        )
-    return Outcome("failed", failed or running or "collection", seconds)
+    if code in (3, 4, 70) and not followed.running:
+        said = (tree / "trial.log").read_text()[-2000:]
+        raise RuntimeError(f"the tests did not start ({code}): {said}")
+    return followed.outcome(code)
 
 
-def _child(
-    tree: Path, tests: Mapping[str, float], files: list[str], pipe: int, measured: Path | None
-) -> int:
-    os.setsid()
+class Followed:
+    """What a run says while it runs: tests that start, end and fail, and how it exits.
+
+    Args:
+        tests: node ids and the processor seconds that each may take.
+        first: seconds until something is said. whole: most seconds by the clock.
+    """
+
+    def __init__(self, tests: Mapping[str, float], first: float, whole: float = 1800.0) -> None:
+        self._tests, self._whole, self._buffer = tests, whole, b""
+        self._deadline = time.monotonic() + first
+        self.running, self.failed, self.late = "", "", False
+        self.seconds: dict[str, float] = {}
+        self.pid: int | None = None
+        self.code: int | None = None
+
+    def read(self, pipe: int) -> None:
+        """Until the pipe is closed, the run has ended or is late."""
+        while self.code is None:
+            left = max(0.0, self._deadline - time.monotonic())
+            if not select.select([pipe], [], [], left)[0]:
+                self.late = True
+                return
+            block = os.read(pipe, 65536)
+            if not block:
+                return
+            *lines, self._buffer = (self._buffer + block).split(b"\n")
+            for line in lines:
+                self._take(*json.loads(line))
+
+    def _take(self, word: str, test: str, value: float) -> None:
+        if word == "start":
+            self.running = test
+            # For a test that waits; one that works is stopped by its processor time.
+            limit = 60 + 8 * self._tests.get(test, self._whole)
+            self._deadline = time.monotonic() + min(limit, self._whole)
+        elif word == "end":
+            self.seconds[test] = value
+        elif word == "failed":
+            self.failed = self.failed or test
+        elif word == "pid":
+            self.pid = int(value)
+        elif word == "exit":
+            self.code = int(value)
+
+    def outcome(self, code: int) -> Outcome:
+        """Given the exit code: negative is a signal's, 5 that none of the tests exists any more."""
+        if self.late or code == -signal.SIGXCPU:
+            return Outcome("timeout", self.running, self.seconds)
+        if code in (0, 5):
+            return Outcome("passed", "", self.seconds)
+        return Outcome("failed", self.failed or self.running or "collection", self.seconds)
+
+
+def bound(seconds: float) -> None:
+    """This process dies with its parent, and of more memory or processor time than these."""
     with suppress(OSError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # dies with its parent
-    if measured is None:
-        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-        resource.setrlimit(resource.RLIMIT_CPU, (int(STARTING), resource.RLIM_INFINITY))
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if math.isfinite(seconds):
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), resource.RLIM_INFINITY))
+
+
+def enter(tree: Path) -> list[str]:
+    """Work in a copy of the repository, its output in trial.log: pytest's arguments."""
+    os.setsid()
     log = os.open(tree / "trial.log", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -172,24 +204,22 @@ def _child(
     os.environ["PYTHONPATH"] = str(tree / "src")
     # Random tests draw the same examples every time.
     os.environ["CI"] = "1"
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     here = str(Path(__file__).parent)
     sys.path[:] = [str(tree / "src")] + [p for p in sys.path if p not in (here, "")]
-    for name in ("changes", "mutants", "touching", "trial", "choosing", "scores"):
+    for name in ("changes", "mutants", "touching", "trial", "warm", "choosing", "scores"):
         sys.modules.pop(name, None)
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    import pytest
+    plugins = ["-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin"]
+    quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning", "--tb", "short"]
+    return [*plugins, *quiet, "--basetemp", str(tree / "trial-tmp")]
 
+
+def _child(
+    tree: Path, tests: Mapping[str, float], files: list[str], pipe: int, measured: Path | None
+) -> int:
+    bound(STARTING if measured is None else math.inf)
+    arguments = enter(tree) + ([] if measured else ["-x"])
     watch = touching.Watch(tests, pipe, tree if measured else None)
-    arguments = [
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "_hypothesis_pytestplugin",
-        "--basetemp",
-        str(tree / "trial-tmp"),
-    ]
-    arguments += ["-W", "ignore::pytest.PytestAssertRewriteWarning", "--tb", "short"]
-    arguments += [] if measured else ["-x"]
     code = int(pytest.main([*arguments, *files], plugins=[watch]))
     if measured:
         measured.write_text(json.dumps(watch.result()))
