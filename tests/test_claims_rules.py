@@ -242,7 +242,7 @@ def probed(schemes, own=0.0, noise=QUIET, **others):
 def swept(drift, better=1.0, noise=QUIET):
     """Parabolas of log loss in log2 rate: the corrected optimum drifts, its loss is ``better`` times."""
     rng = np.random.default_rng(0)
-    depths, lrs = [2, 4, 8], [2.0**k for k in range(-5, 6)]
+    depths, lrs = [2, 4, 8], [2.0 ** (k / 2) for k in range(-9, 9)]
     x = np.log2(lrs)
 
     def curves(d, factor):

@@ -135,7 +135,7 @@ def tables(data: Data) -> Sequence[Table]:
         f"regret at L = {d[-1]}",
         "transfer",
     )
-    return (Table(head, tuple(rows), "Best rates over depth, 95 % of a bootstrap over seeds"),)
+    return (Table(head, tuple(rows), "Best rates over depth, 95 % over the grid and the seeds"),)
 
 
 def _short(e: Any) -> str:

@@ -46,9 +46,9 @@ DESIGN = (
     "cross-entropy, one pass over the data in small batches, so that no sample is seen twice and "
     "training and test loss mean the same. Every scheme trains every depth at every learning "
     "rate of a grid; rates are those of the shallowest network, carried to depth by the scheme, "
-    "so that a scheme transfers if its best rate does not drift. A parabola through the losses "
-    "around the best rate gives the optimum; intervals are of a bootstrap over seeds, as in "
-    "leadline transfer."
+    "so that a scheme transfers if its best rate does not drift. Best rates, drift and regret are "
+    "those of leadline transfer: their intervals are what the grid of rates leaves open, widened by "
+    "a bootstrap over seeds."
 )
 
 

@@ -1,49 +1,36 @@
-"""Drift, regret, sharpness and verdict of one axis, with bootstrap intervals.
+"""Drift, regret, sharpness and verdict of one axis, each with what the grid and the seeds leave open.
 
-- best rate of a size: see ``optimum``.
-- drift: slope of log2(best rate) against log2(size), by least squares over the sizes: doublings of the rate
-  per doubling of the size, in the base's units (the plan's factors already applied). 0 is transfer.
-- regret of a size: loss at the base's best rate over loss at the size's own best rate, minus 1.
+- best rate of a size: see ``optimum``; its interval is where convexity lets the minimum be.
+- drift: slope of the landscapes' shifts along log2 of the rate (see ``shift``) against log2(size), by least
+  squares over the sizes: doublings of the rate per doubling of the size, in the base's units (the plan's
+  factors already applied). 0 is transfer.
+- regret of a size: loss at the base's best rate, as it is printed, over loss at the size's own best rate,
+  minus 1; the base's is 0.
 - stable up to: the largest rate of the grid below the first at which a seed diverges.
 - sharpness: second derivative of log loss by log2 of the rate at the optimum.
 
-Intervals are 95 % of bootstrap replicates that resample the seeds, the same resample at every rate and size
-(seeds share their data order and noise); with fewer than three seeds there is no interval.
+An interval is what the grid leaves open, widened by what the seeds do: 95 % of bootstrap replicates that
+resample the seeds, the same resample at every rate and size (seeds share their data order and noise),
+stretched as Student's t asks for so few; with fewer than three seeds there is no interval.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from leadline.transferring.optimum import Landscape, loss_at, optimum, stable
+from leadline.transferring.bounds import run
+from leadline.transferring.optimum import Landscape, Optimum, optimum, stable
+from leadline.transferring.shift import Shift, moved, shift
+from leadline.transferring.smooth import believed
+from leadline.transferring.spread import Estimate, Spread, Triple, stretch, widened
+from leadline.transferring.verdict import judge, monotone
 
 REPLICATES = 400
-DRIFT = 0.25
-"""Largest drift, in doublings of the rate per doubling of the size, that still counts as transfer."""
-REGRET = 0.05
-"""Largest loss that trusting the base's rate may cost, relative."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its 95 % interval (nan where seeds are too few)."""
-
-    value: float
-    low: float = float("nan")
-    high: float = float("nan")
-
-    def __str__(self) -> str:
-        if np.isnan(self.value):
-            return "–"
-        if np.isinf(self.value):
-            return f"diverged [{self.low:.3g}, ∞]" if np.isfinite(self.low) else "diverged"
-        if np.isnan(self.low):
-            return f"{self.value:.3g}"
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+SEEDS = 3
+"""Fewest seeds that make an interval."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +52,20 @@ class SizeResult:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """One axis before its verdict.
+
+    Attributes:
+        grid: the drift with what the grid alone leaves open. costs: the same of the last size's regret.
+    """
+
+    sizes: tuple[SizeResult, ...]
+    drift: Estimate
+    grid: Estimate
+    costs: Estimate
+
+
+@dataclass(frozen=True)
 class AxisResult:
     """One scheme over one axis."""
 
@@ -81,114 +82,159 @@ class AxisResult:
 
 def analyse(scheme: str, axis: str, landscapes: dict[int, Landscape]) -> AxisResult:
     """Everything about one axis; the first size is the base."""
+    found = measure(landscapes)
+    rates = np.unique(np.concatenate([s.x for s in landscapes.values()]))
+    word, reason = judge(found, rates)
+    return AxisResult(scheme, axis, found.sizes, found.drift, word, reason, monotone(found.sizes))
+
+
+def measure(landscapes: dict[int, Landscape]) -> Measured:
+    """Everything about one axis but the verdict; the first size is the base."""
     sizes = sorted(landscapes)
-    seeds = landscapes[sizes[0]].losses.shape[1]
-    point = _once(sizes, landscapes, None)
-    draws = []
-    if seeds >= 3:
-        rng = np.random.default_rng(0)
-        for _ in range(REPLICATES):
-            draws.append(_once(sizes, landscapes, rng.integers(0, seeds, seeds)))
+    scapes = [landscapes[s] for s in sizes]
+    count = scapes[0].losses.shape[1]
+    sides = [_sides(s) for s in scapes]
+    point = _replicate(scapes, sides, None)
+    draws, often = [], np.array([], dtype=int)
+    if count >= SEEDS:
+        chosen = np.random.default_rng(0).integers(0, count, (REPLICATES, count))
+        # One resample for every size: seeds share their data order and noise. Few seeds make few different.
+        different, often = np.unique(np.sort(chosen, axis=1), axis=0, return_counts=True)
+        draws = [_replicate(scapes, sides, seeds) for seeds in different]
+    spread = Spread(point, draws, often, stretch(count))
+    places = _places(scapes, spread)
     results = []
     for i, size in enumerate(sizes):
-        optimal = optimum(landscapes[size].x, landscapes[size].mean())
+        found = point.optima[i]
         results.append(
             SizeResult(
                 size,
-                _estimate(point, draws, "x", i, np.exp2),
-                _estimate(point, draws, "value", i, np.exp),
-                _estimate(point, draws, "trusted", i, np.exp),
-                _estimate(point, draws, "regret", i, np.expm1),
-                _estimate(point, draws, "sharpness", i, lambda v: v),
-                "all diverged" if optimal is None else optimal.edge,
-                _estimate(point, draws, "stable", i, np.exp2),
+                spread.of(lambda d, i=i: d.rate(i), np.exp2),
+                spread.of(lambda d, i=i: d.best(i), np.exp),
+                spread.of(lambda d, i=i: d.at_base(i), np.exp),
+                spread.of(lambda d, i=i: d.regret(i), _cost),
+                spread.of(lambda d, i=i: d.sharpness(i), float),
+                "all diverged" if found is None else found.edge,
+                spread.of(lambda d, i=i: (d.stable[i], d.stable[i], d.stable[i]), np.exp2),
             )
         )
-    drift = _estimate(point, draws, "drift", 0, lambda v: v)
-    verdict, reason = _verdict(results, drift)
-    return AxisResult(scheme, axis, tuple(results), drift, verdict, reason, _monotone(results))
+    grid, drift = _drift(sizes, places, spread.stretch)
+    costs = Estimate(*(_cost(v) for v in point.regret(len(sizes) - 1)))
+    return Measured(tuple(results), drift, grid, costs)
 
 
-def _once(
-    sizes: list[int], landscapes: dict[int, Landscape], seeds: np.ndarray | None
-) -> dict[str, np.ndarray]:
-    """One replicate."""
-    found = []
-    for size in sizes:
-        y = landscapes[size].mean(seeds)
-        best = optimum(landscapes[size].x, y)
-        found.append((y, best))
-    base = found[0][1]
-    out: dict[str, list[float]] = {
-        k: [] for k in ("x", "value", "trusted", "regret", "sharpness", "stable")
-    }
-    for size, (y, best) in zip(sizes, found, strict=True):
-        trusted = float("inf") if base is None else loss_at(landscapes[size].x, y, base.x)
-        out["x"].append(float("nan") if best is None else best.x)
-        out["value"].append(float("inf") if best is None else best.value)
-        # Between grid points two parabolas may disagree by a little: no loss is below the best.
-        regret = float("inf") if best is None else max(trusted - best.value, 0.0)
-        out["trusted"].append(trusted)
-        out["stable"].append(stable(landscapes[size].x, y))
-        out["sharpness"].append(float("nan") if best is None else best.sharpness)
-        out["regret"].append(regret)
-    x = np.array(out["x"])
-    known = np.isfinite(x)
-    drift = float("nan")
-    if known.sum() >= 2:
-        drift = float(np.polyfit(np.log2(np.array(sizes)[known]), x[known], 1)[0])
-    return {k: np.array(v) for k, v in out.items()} | {"drift": np.array([drift])}
+def _cost(excess: float) -> float:
+    return float(np.expm1(max(excess, 0.0)))
 
 
-def _estimate(
-    point: dict[str, np.ndarray],
-    draws: list[dict[str, np.ndarray]],
-    what: str,
-    i: int,
-    transform: Callable[[Any], Any],
-) -> Estimate:
-    value = float(transform(point[what][i]))
-    if not draws:
-        return Estimate(value)
-    sample = np.array([transform(d[what][i]) for d in draws])
-    sample = sample[~np.isnan(sample)]
-    if not len(sample):
-        return Estimate(value)
-    low, high = np.quantile(sample, [0.025, 0.975], method="nearest")
-    return Estimate(value, float(low), float(high))
+def _sides(scape: Landscape) -> int:
+    """Sides of the smooth model that a landscape supports, decided once, from all of its seeds."""
+    r = run(scape.x, scape.mean())
+    return 0 if r is None else believed(r, scape.noise())
 
 
-def _verdict(results: list[SizeResult], drift: Estimate) -> tuple[str, str]:
-    """Transfers, does not, or undecided; and why."""
-    lost = [r for r in results if r.edge == "all diverged"]
-    if lost:
-        return "undecided", f"every rate diverged at size {lost[0].size}: extend lrs downwards"
-    edges = {r.edge for r in results if r.edge}
-    regret = results[-1].regret
-    if edges:
-        where = " and ".join({"low": "downwards", "high": "upwards"}[e] for e in sorted(edges))
-        return "undecided", f"the grid does not bracket every optimum: extend lrs {where}"
-    if not np.isfinite(regret.value) and np.isfinite(regret.low):
-        return "undecided", "the base's best rate is at the edge of divergence: trust a smaller one"
-    if not np.isfinite(regret.value):
-        return "does not transfer", "the base's rate diverges at the largest size"
-    if np.isnan(drift.low):
-        return "undecided", "intervals need three seeds or more"
-    within = drift.low >= -DRIFT and drift.high <= DRIFT
-    if within and regret.high <= REGRET:
-        return "transfers", f"drift within ±{DRIFT}, regret at most {REGRET:.0%}"
-    if drift.low > DRIFT or drift.high < -DRIFT:
-        return "does not transfer", f"drift beyond ±{DRIFT} doublings per doubling"
-    if regret.low > REGRET:
-        return "does not transfer", f"regret above {REGRET:.0%}"
-    return "undecided", "intervals reach across the limits: more seeds or larger sizes decide"
+@dataclass(frozen=True)
+class Replicate:
+    """Every size's landscape with one choice of seeds; numbers are (value, least, most) in logs."""
+
+    optima: list[Optimum | None]
+    stable: list[float]
+    means: list[np.ndarray]
+
+    def rate(self, i: int) -> Triple:
+        found = self.optima[i]
+        return _NOTHING if found is None else (found.x, found.low, found.high)
+
+    def best(self, i: int) -> Triple:
+        found = self.optima[i]
+        return _DIVERGED if found is None else (found.value, found.least, found.most)
+
+    def at_base(self, i: int) -> Triple:
+        base, found = self.optima[0], self.optima[i]
+        if base is None or found is None:
+            return _DIVERGED
+        return found.at(base.x)
+
+    def regret(self, i: int) -> Triple:
+        found = self.optima[i]
+        if found is None or self.optima[0] is None:
+            return _DIVERGED
+        if i == 0:
+            return (0.0, 0.0, 0.0)
+        value, least, most = self.at_base(i)
+        return value - found.value, max(least - found.most, 0.0), most - found.least
+
+    def sharpness(self, i: int) -> Triple:
+        found = self.optima[i]
+        return _NOTHING if found is None else (float(np.mean(found.bends)), *found.bent)
 
 
-def _monotone(results: list[SizeResult]) -> str:
-    """Is the largest size better than the base at the base's rate?"""
-    first, last = results[0].at_base, results[-1].at_base
-    if np.isinf(last.value) and np.isfinite(last.low):
-        return "undecided"
-    if not np.isfinite(last.value) or first.high < last.low:
-        return "no"
-    return "yes" if last.high < first.low else "undecided"
+_NOTHING = (math.nan, math.nan, math.nan)
+_DIVERGED = (math.inf, math.inf, math.inf)
+
+
+def _replicate(scapes: list[Landscape], sides: list[int], seeds: np.ndarray | None) -> Replicate:
+    means = [s.mean(seeds) for s in scapes]
+    optima = [optimum(s.x, y, k) for s, y, k in zip(scapes, means, sides, strict=True)]
+    return Replicate(optima, [stable(s.x, y) for s, y in zip(scapes, means, strict=True)], means)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where sizes lie against the base, for those of which some rate trained.
+
+    Attributes:
+        known: their indices, the base's first. rates: intervals of log2 of the best rates.
+        shifts: against the base, as the grid leaves them open.
+        off: (known, replicates) by how much each landscape is moved in a replicate.
+    """
+
+    known: list[int]
+    rates: list[Estimate]
+    shifts: list[Shift]
+    off: np.ndarray
+
+
+def _places(scapes: list[Landscape], spread: Spread) -> Places:
+    point, draws = spread.point, spread.draws
+    known = [i for i, found in enumerate(point.optima) if found is not None]
+    rates = [
+        spread.of(lambda d, i=i: d.rate(i), float) if draws else Estimate(*point.rate(i))
+        for i in known
+    ]
+    runs = [point.optima[i].run for i in known]
+    off = [
+        [moved(r, d.means[i], point.means[i], scapes[i].x) for d in draws]
+        for r, i in zip(runs, known, strict=True)
+    ]
+    shifts = [Shift(0.0, 0.0, 0.0)]
+    for k, i in enumerate(known[1:], start=1):
+        reach = (rates[k].low - rates[0].high, rates[k].high - rates[0].low)
+        noise = max(scapes[known[0]].noise(), scapes[i].noise())
+        shifts.append(shift(runs[0], runs[k], reach, noise))
+    moves = np.array(off).reshape(len(known), len(draws))
+    return Places(known, rates, shifts, np.repeat(moves, spread.often, axis=1))
+
+
+def _drift(sizes: list[int], p: Places, stretched: float) -> tuple[Estimate, Estimate]:
+    """The drift with what the grid leaves open, and with what the seeds add."""
+    if len(p.known) < 2:
+        return Estimate(float("nan")), Estimate(float("nan"))
+    t = np.log2([sizes[i] for i in p.known])
+    weights = (t - t.mean()) / ((t - t.mean()) ** 2).sum()
+
+    def slope(ends: list[tuple[float, float]]) -> tuple[float, float]:
+        """Of all that lie between the ends."""
+        pairs = zip(weights, ends, strict=True)
+        weighed = [(float(w * low), float(w * high)) for w, (low, high) in pairs if w]
+        return sum(min(e) for e in weighed), sum(max(e) for e in weighed)
+
+    value = float(weights @ [s.value for s in p.shifts])
+    grid = Estimate(value, *slope([(s.low, s.high) for s in p.shifts]))
+    if not p.off.size:
+        return grid, Estimate(value)
+    off = weights @ p.off
+    less, more = widened((0.0, 0.0), (off, off), stretched)
+    # The seeds do not move a minimum out of its bracket.
+    least, most = slope([(r.low, r.high) for r in p.rates])
+    return grid, Estimate(value, max(grid.low + less, least), min(grid.high + more, most))

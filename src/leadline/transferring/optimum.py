@@ -1,15 +1,20 @@
-"""The best learning rate of one size, from losses on a grid of rates, with bootstrap replicates.
+"""The best learning rate of one size, from losses on a grid of rates.
 
 Everything is in log2 of the rate. Seeds are averaged in log loss; a rate at which any seed diverges counts
-as diverged. The optimum is that of a parabola through the points around the smallest mean (two on either
-side where they are finite), kept between its neighbours and away from diverged ones.
+as diverged. The best rate is the smallest measured point, or the vertex of a smooth model where the points
+support one (``smooth``); what else it and its loss can be, between the points, is bounded by convexity
+(``bounds``). Between points the loss is a monotone cubic through them and the vertex, kept to the bounds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf, nan
 
 import numpy as np
+
+from leadline.transferring.bounds import Run, above, below, bracket, floor, run
+from leadline.transferring.smooth import vertex
 
 
 @dataclass(frozen=True)
@@ -30,75 +35,121 @@ class Landscape:
         with np.errstate(divide="ignore"):
             return np.log(chosen).mean(1)
 
+    def noise(self) -> float:
+        """Standard error of a mean log loss, after what a seed adds at every rate: the median over the
+        rates that did not diverge; 0 for one seed."""
+        logs = np.log(self.losses[np.isfinite(self.losses).all(1)])
+        rates, seeds = logs.shape
+        if seeds < 2 or rates < 2:
+            return 0.0
+        own = logs - logs.mean(0)
+        return float(np.median(own.std(1, ddof=1)) / np.sqrt(seeds))
+
 
 @dataclass(frozen=True)
 class Optimum:
     """Of one landscape (or one bootstrap replicate of it).
 
     Attributes:
-        x: log2 of the best rate.
-        value: log loss there.
-        sharpness: second derivative of log loss by log2 of the rate.
+        run: the points it was found from. x_all, y_all: (k,) the whole grid.
+        x: log2 of the best rate. low, high: where it can be.
+        value: log loss there. least: the least that it can be; the most is the smallest measured.
+        bends: second derivatives of log loss by log2 of the rate, left and right; nan where no smooth model
+            is supported.
         edge: "low" or "high" if the grid ends there before the minimum is passed, else "".
     """
 
+    run: Run
+    x_all: np.ndarray
+    y_all: np.ndarray
     x: float
+    low: float
+    high: float
     value: float
-    sharpness: float
+    least: float
+    bends: tuple[float, float]
     edge: str
 
+    @property
+    def most(self) -> float:
+        """The smallest measured log loss."""
+        return float(self.run.y[self.run.best])
 
-def optimum(x: np.ndarray, y: np.ndarray) -> Optimum | None:
-    """The minimum of log losses y (k,) over x (k,); None if all diverged."""
-    finite = np.isfinite(y)
-    if not finite.any():
+    @property
+    def bent(self) -> tuple[float, float]:
+        """The least and the most that the second derivative can be: differences of neighbouring secants."""
+        r, b = self.run, self.run.best
+        found = [v for v in self.bends if not np.isnan(v)]
+        for i in range(max(b - 1, 1), min(b + 2, len(r.x) - 1)):
+            found.append(2 * (r.slope(i) - r.slope(i - 1)) / float(r.x[i + 1] - r.x[i - 1]))
+        return (min(found), max(found)) if found else (nan, nan)
+
+    def at(self, rate: float) -> tuple[float, float, float]:
+        """Log loss at a rate (log2): value, least and most.
+
+        Between a rate that diverged and one that did not the value is that of the nearer, and the most is
+        infinite; outside of the grid all are.
+        """
+        r, x, y = self.run, self.x_all, self.y_all
+        if rate == self.x:
+            return self.value, self.least, self.most
+        if r.x[0] <= rate <= r.x[-1]:
+            least, most = below(r, rate), above(r, rate)
+            value = min(max(self._near(rate, least, most), least, self.value), most)
+            return value, least, most
+        if not x[0] <= rate <= x[-1]:
+            return inf, inf, inf
+        k = int(np.searchsorted(x, rate))
+        if x[k] == rate:
+            there = float(y[k])
+            return there, there, there
+        pair = y[k - 1 : k + 1]
+        if np.isinf(pair).all():
+            return inf, inf, inf
+        nearer = pair[int(rate - x[k - 1] > x[k] - rate)]
+        least = below(r, rate) if r.ends[0] < rate < r.ends[1] else -inf
+        return float(nearer), least, inf
+
+    def _near(self, rate: float, least: float, most: float) -> float:
+        """The smooth model's; without one a quarter of the way from the chord to the secants, where a
+        parabola is in the middle of a cell."""
+        bend = self.bends[rate > self.x]
+        if not np.isnan(bend):
+            return self.value + bend / 2 * (rate - self.x) ** 2
+        cell = int(np.searchsorted(self.run.x, rate)) - 1
+        inside = np.isfinite(least) and self.run.within(cell)
+        return (
+            most - (most - least) / 4 if inside else float(np.interp(rate, self.run.x, self.run.y))
+        )
+
+
+def optimum(x: np.ndarray, y: np.ndarray, sides: int = 0) -> Optimum | None:
+    """The minimum of log losses y (k,) over x (k,); None if all diverged.
+
+    Args:
+        sides: of the smooth model that the points support (``smooth.believed``); 0: the smallest point.
+    """
+    r = run(x, y)
+    if r is None:
         return None
-    best = int(np.argmin(np.where(finite, y, np.inf)))
-    # A rate that diverges ends the grid as well as one that is worse.
-    low = best > 0
-    high = best < len(x) - 1
-    near = [i for i in range(max(best - 2, 0), min(best + 3, len(x))) if finite[i]]
-    # Far above the minimum a parabola describes nothing.
-    near = [i for i in near if abs(i - best) < 2 or y[i] - y[best] < 0.7]
-    at, value, sharpness = float(x[best]), float(y[best]), float("nan")
-    if len(near) >= 3:
-        c2, c1, c0 = np.polyfit(x[near] - at, y[near], 2)
-        if c2 > 0:
-            left = x[best - 1] - at if best > 0 and finite[best - 1] else 0.0
-            right = x[best + 1] - at if best < len(x) - 1 and finite[best + 1] else 0.0
-            step = float(np.clip(-c1 / (2 * c2), left, right))
-            value = float(c0 + c1 * step + c2 * step**2)
-            at, sharpness = at + step, float(2 * c2)
-    return Optimum(at, value, sharpness, "low" if not low else "high" if not high else "")
+    low, high = bracket(r)
+    at, value, bends = float(r.x[r.best]), float(r.y[r.best]), (nan, nan)
+    found = vertex(r, sides) if sides else None
+    if found is not None:
+        at = min(max(found.x, low), high)
+        # No model goes below what convexity allows, nor above what was measured.
+        value = min(max(found.value, below(r, at)), value)
+        bends = found.bends
+    edge = {-np.inf: "low", np.inf: "high"}
+    return Optimum(
+        r, x, y, at, low, high, value, floor(r), bends, edge.get(low, "") or edge.get(high, "")
+    )
 
 
 def stable(x: np.ndarray, y: np.ndarray) -> float:
     """The largest rate (log2) below the first that diverged; inf if none did, nan if all did."""
     finite = np.isfinite(y)
     if finite.all():
-        return float("inf")
+        return inf
     first = int(np.argmin(finite))
     return float(x[first - 1]) if first else float("nan")
-
-
-def loss_at(x: np.ndarray, y: np.ndarray, rate: float) -> float:
-    """Log loss at a rate (log2) between grid points, by a parabola through the nearest three.
-
-    Between a rate that diverged and one that did not, the nearer decides; inf outside the grid.
-    """
-    if rate < x[0] - 1e-9 or rate > x[-1] + 1e-9:
-        return float("inf")
-    right = int(np.clip(np.searchsorted(x, rate), 1, len(x) - 1))
-    pair = [right - 1, right]
-    on = [i for i in pair if abs(x[i] - rate) < 1e-9]
-    if on:
-        return float(y[on[0]])
-    if not np.isfinite(y[pair]).all():
-        return float(y[min(pair, key=lambda i: abs(x[i] - rate))])
-    third = min(
-        (i for i in (right - 2, right + 1) if 0 <= i < len(x) and np.isfinite(y[i])),
-        key=lambda i: abs(x[i] - rate),
-        default=None,
-    )
-    points = pair if third is None else sorted([*pair, third])
-    return float(np.polyval(np.polyfit(x[points] - rate, y[points], len(points) - 1), 0.0))
