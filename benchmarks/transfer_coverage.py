@@ -9,8 +9,8 @@ Log loss against log2 of the rate, u from the best rate, of four kinds, with ran
 
 Each at widths 64, 128, 256, moved by a planted drift and down by 3 % a doubling, on grids of factor 2 and 4
 that start at a random rate, four seeds, log-normal noise of .2 % that a seed shares over sizes and rates,
-and .1 % of every run. "changed" lets the shapes differ besides: at each size and on each side log loss is up
-to 15 % more or less above the minimum.
+and .1 % of every run. "changed" lets the shapes differ besides: at each size and on each side log loss is
+up to 15 % more or less above the minimum.
 
 Printed: per cent of verdicts that are wrong (in truth a rate transfers if |drift| ≤ .25 and the base's true
 best rate costs the largest width at most 5 %), per cent decided, and per cent of 95 % intervals that hold
