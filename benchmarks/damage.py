@@ -112,7 +112,8 @@ def kinds() -> Iterator[dict[str, Kind]]:
             piece = next(folder.glob("shared.*of2")).name
             copy = add("a shared checkpoint's piece", piece, checkpoint).parent
             shutil.copytree(folder, copy, dirs_exist_ok=True)
-        plan = ll.plan(ll.residual_mlp(4, 2), dict(width=16, depth=2), dict(width=32, depth=4))
+        torch.manual_seed(0)
+        plan = ll.plan(ll.residual_mlp(4, 2), dict(width=64, depth=2), dict(width=128, depth=4))
         plan.save(add("plan", "plan.json", lambda p: ll.Plan.load(p)))
         path = add("page", page_store.NAME, lambda p: render(page_store.load(p.parent)))
         page_store.save(result_page(run), path.parent)

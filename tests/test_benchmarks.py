@@ -18,6 +18,7 @@ ARGUMENTS = {
     "plan_cost": ["step"],
     "exponents": ["completep"],
     "transfer": ["resnet"],
+    "damage": ["flips", "lengths"],
 }
 # sweeps and shards start processes of their own, which is most of their time; gpu needs a GPU;
 # readme_study measures nothing, it writes what a finished study says.

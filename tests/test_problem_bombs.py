@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import struct
 import tarfile
 import zipfile
@@ -160,6 +161,13 @@ def test_tar_damaged_at_its_start(start, tmp_path):
     (tmp_path / "c.tar.gz").write_bytes(start + bytes(600))
     with pytest.raises(OSError, match=r"not a readable tar|holds no cifar"):
         cifar10(tmp_path / "c.tar.gz")
+
+
+def test_pipes_are_no_archives(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="neither a folder nor a file"):
+        cifar10(tmp_path / "pipe")
+    refused(tmp_path / "pipe", "no zip archive")
 
 
 def test_tables_and_texts_are_read_up_to_a_bound(tmp_path, monkeypatch):

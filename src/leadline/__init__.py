@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from leadline.dynamics.solver import solve as solve
     from leadline.errors import CheckpointError as CheckpointError
     from leadline.errors import MemoryBudgetError as MemoryBudgetError
+    from leadline.errors import UnwrittenWarning as UnwrittenWarning
+    from leadline.errors import WriteError as WriteError
     from leadline.forecasting.forecast import forecast as forecast
     from leadline.forecasting.result import Forecast as Forecast
     from leadline.identity.named import named as named
@@ -77,6 +79,8 @@ _WHERE = {
     "solve": "dynamics.solver",
     "CheckpointError": "errors",
     "MemoryBudgetError": "errors",
+    "UnwrittenWarning": "errors",
+    "WriteError": "errors",
     "Forecast": "forecasting.result",
     "forecast": "forecasting.forecast",
     "named": "identity.named",

@@ -203,6 +203,8 @@ def cifar10(
             f"path={text!r} does not exist: give the folder of {_TRAIN[0]}, its parent or the "
             f"tar.gz; if there is none, {_REMEDY}"
         )
+    if not where.is_dir() and not where.is_file():
+        raise OSError(f"path={text!r} is neither a folder nor a file: give the tar.gz")
     read = _read_folder if where.is_dir() else _read_tar
     batches = read(where, (*_TRAIN, _TEST) if tested else _TRAIN)
 
