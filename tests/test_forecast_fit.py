@@ -204,6 +204,29 @@ def test_damping_rises_sixfold():
     assert fit.minimise(*how)[0][0] == pytest.approx(truth, abs=1e-6)
 
 
+class Counted(Law):
+    """A law that counts how often it is evaluated."""
+
+    calls = 0
+
+    def log_value(self, theta, logs):
+        Counted.calls += 1
+        return super().log_value(theta, logs)
+
+
+@pytest.mark.parametrize(("widths", "most"), [((32, 64), 15), ((32, 64, 128, 256), 60)])
+def test_the_end_is_where_nothing_is_gained(widths, most):
+    """Two widths do not determine three parameters: however far steps go along the flat valley, they gain
+    nothing, and that is the end; as it is where all are determined."""
+    data, logs = problem(FREE, np.log([0.2, 0.5, 0.7]), noise_=0.05, widths=widths)
+    starts, bounds = fit.starts(FREE, logs, data.runs.loss), FREE.bounds(data.runs.loss)
+    Counted.calls = 0
+    how = (Counted(FREE.terms), logs, data.target, data.weight, 1.0, starts, bounds)
+    _, cost = fit.minimise(*how)
+    assert Counted.calls <= most
+    assert np.ptp(cost) < 1e-9 * cost.min()
+
+
 def test_an_outlier_counts_by_its_absolute_value():
     """One constant, targets 0 but for one of size d ≫ c: the minimum θ solves the weighted balance
     (N−1)·θ = (d−θ)/√(1 + ((d−θ)/c)²) → about c."""

@@ -58,10 +58,9 @@ def minimise(
         won = active[better]
         theta[won], cost[won] = new[better], c[better]
         gradient[won], hessian[won] = g1[better], h1[better]
-        damping[active] *= np.where(better, 0.2, 6.0)
-        damping[active] = np.clip(damping[active], 1e-12, 1e12)
+        damping[active] = np.maximum(damping[active] * np.where(better, 0.2, 6.0), 1e-12)
         # A full step that gains nothing, however far it goes along a flat direction, is the end.
-        still = better & (gain <= 1e-10 * c) & ((moved < 1e-5) | (damping[active] < 1e-2))
+        still = better & (gain <= 1e-10 * c) & (damping[active] < 1e-2)
         done = still | (damping[active] > 1e9) | (moved < 1e-10)
         active = active[~done]
     return theta, cost
