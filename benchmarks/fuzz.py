@@ -129,7 +129,7 @@ def describe(seed: int, number: int, folder: str) -> str:
     if r.random() < 0.4:
         words = fuzz_cases.command(r, folder)
         return "leadline " + " ".join(w if len(w) < 60 else f"{w[:50]}…" for w in map(repr, words))
-    name = r.choice([*fuzz_cases.calls(folder)])
+    name = fuzz_cases.pick(r, [*fuzz_cases.calls(folder)])
     _, how = fuzz_cases.calls(folder)[name](r)
     shown = ", ".join(f"{k}={short(v)}" for k, v in how.items())
     return f"{name}({shown})"
@@ -195,7 +195,7 @@ def outcome(seed: int, number: int, folder: str) -> str:
         try:
             if r.random() < 0.4:
                 return command(fuzz_cases.command(r, folder), own)
-            name = r.choice([*fuzz_cases.calls(folder)])
+            name = fuzz_cases.pick(r, [*fuzz_cases.calls(folder)])
             function, how = fuzz_cases.calls(folder)[name](r)
             return call(name, function, how)
         finally:

@@ -71,6 +71,15 @@ def text_of(value: Any) -> str:
     return str(value).replace("\0", "")[:20_000]
 
 
+# What takes seconds is drawn less often.
+SLOW = ("transfer", "sweep", "check", "compare", "limit", "plan", "study --dry-run", "solve --dry-run")
+
+
+def pick(r: random.Random, names: list[str]) -> str:
+    """One of the names, a slow one a fifth as often."""
+    return r.choices(names, [0.2 if n in SLOW else 1.0 for n in names])[0]
+
+
 Maker = Callable[[random.Random], Any]
 
 
@@ -192,10 +201,12 @@ def calls(folder: str) -> dict[str, Callable[[random.Random], tuple[Any, dict[st
         "!steps": one_of(1, 2), "batch_size": one_of(None, 2), "scheme": one_of("auto", ["mup", "ntk"]),
         "optimizer": one_of("adamw", "sgd", "adam", "muon"), "weight_decay": one_of(0.0, 0.1),
         "momentum": one_of(0.0), "arguments": one_of(None), "sizes": one_of("product", "axes"),
-        "store": one_of(None, f"{folder}/runs"), "hopeless": one_of(None, 3.0), "dry_run": one_of(True, False),
+        "store": one_of(None, f"{folder}/runs"), "hopeless": one_of(None, 3.0),
+        "dry_run": one_of(True, False),
     }  # fmt: skip
     transfer = {k: v for k, v in sweep.items() if k not in ("sizes", "scheme")} | {
-        "schemes": one_of(("auto",), ["mup"]), "metric": one_of("loss", "test_loss"), "extend": one_of(0, 1),
+        "schemes": one_of(("auto",), ["mup"]), "metric": one_of("loss", "test_loss"),
+        "extend": one_of(0, 1),
     }  # fmt: skip
 
     def swept(function: Any, good: dict[str, Maker]) -> Any:
@@ -267,12 +278,15 @@ def calls(folder: str) -> dict[str, Callable[[random.Random], tuple[Any, dict[st
         "check": lambda r: (ll.check, {
             "plan": ll.plan(build, dict(width=8, depth=2)), "batch": module["batch"],
             "loss": module["loss"], **mixed(r, {
-                "!widths": one_of((8, 16)), "!depths": one_of((2, 4)), "!steps": one_of(1), "!seeds": one_of(2),
+                "!widths": one_of((8, 16)), "!depths": one_of((2, 4)), "!steps": one_of(1),
+                "!seeds": one_of(2),
                 "lr": one_of(None, 1e-3), "!progress": one_of(False)}, 0.12)}),
-        "explain": plain(ll.explain, {"!scheme": one_of("auto", "mup"), "optimizer": one_of("sgd", "muon")}),
+        "explain": plain(ll.explain, {
+            "!scheme": one_of("auto", "mup"), "optimizer": one_of("sgd", "muon")}),
         "sweep": swept(ll.sweep, sweep),
         "transfer": swept(ll.transfer, transfer),
-        "Trajectory.load": plain(ll.Trajectory.load, {"!path": one_of("/nonexistent", f"{folder}/text.txt")}),
+        "Trajectory.load": plain(ll.Trajectory.load, {
+            "!path": one_of("/nonexistent", f"{folder}/text.txt")}),
         "Plan.from_json": plain(ll.Plan.from_json, {"!text": one_of("{}", "[1]", '{"base": 3}')}),
         "Store": plain(ll.Store, {"!path": one_of(f"{folder}/runs2")}),
         "gpt": plain(ll.gpt, {"context": one_of(8)}),
@@ -323,9 +337,11 @@ _COMMANDS: dict[str, tuple[list[str], str, list[str]]] = {
               ["--seconds", "0.3", "--width", "8", "--depth", "1", "--steps", "1", "--seeds", "2"]),
     "compare": ([], f"{_RUNS} --rtol --sizes --tol --seconds --memory",
                 ["--seconds", "0.3", "--sizes", "8x1", "--steps", "1", "--seeds", "2"]),
-    "plan": (["{folder}/model.py:build"], "--base --target --scheme --optimizer --batch-ratio --token-ratio",
+    "plan": (["{folder}/model.py:build"],
+             "--base --target --scheme --optimizer --batch-ratio --token-ratio",
              ["--base", "8x2"]),
-    "check": (["{folder}/model.py:build"], "--base --scheme --optimizer --widths --depths --steps --seeds --lr",
+    "check": (["{folder}/model.py:build"],
+              "--base --scheme --optimizer --widths --depths --steps --seeds --lr",
               ["--widths", "8,16", "--depths", "2,4", "--steps", "1", "--seeds", "2", "--base", "8x2"]),
     "explain": (["auto"], "", []),
     "forecast": (["{folder}/runs.csv"], "--loss --target --budget --gain --exponents --limit --confidence "
@@ -335,15 +351,15 @@ _COMMANDS: dict[str, tuple[list[str], str, list[str]]] = {
     "study --dry-run": (["--dry-run", "--out", "{folder}/study"],
                         "--claims --preset --problem --seed --workers", []),
     "sweep": (["mlp", "--executor", "inline"], _SWEEP.replace(" --metric --extend", "") + " --problem",
-              ["--widths", "8", "--depths", "1", "--lrs", "0.01,0.1", "--steps", "1", "--seeds", "1"]),
+              ["--widths", "8", "--depths", "1", "--lrs", "0.01", "--steps", "1", "--seeds", "1"]),
     "transfer": (["mlp", "--executor", "inline"], f"{_SWEEP} --problem",
-                 ["--widths", "8,16", "--depths", "1", "--lrs", "0.01,0.1,1", "--steps", "1", "--seeds", "1"]),
+                 ["--widths", "8,16", "--depths", "1", "--lrs", "0.1,1,2", "--steps", "1", "--seeds", "1"]),
 }  # fmt: skip
 
 
 def command(r: random.Random, folder: str) -> list[str]:
     """The arguments of one command."""
-    name = r.choice([*_COMMANDS])
+    name = pick(r, [*_COMMANDS])
     first, pool, small = _COMMANDS[name]
     words = name.split()[:1] + [w.format(folder=folder) for w in first]
     chosen = dict(zip(small[::2], small[1::2], strict=True))

@@ -6,6 +6,7 @@ import difflib
 import itertools
 import math
 import operator
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -162,6 +163,21 @@ def check_type(name: str, value: Any, kind: type, remedy: str = "") -> None:
     if not isinstance(value, kind):
         remedy = remedy or f"give leadline.{kind.__name__}(...)"
         raise TypeError(f"{name}={shown(value)} is not a {kind.__name__}: {remedy}")
+
+
+def check_path(name: str, value: Any) -> str:
+    """Return a path as a string that a disk could have, or raise naming the argument."""
+    try:
+        path = os.fsdecode(value)
+    except (TypeError, UnicodeError):
+        raise TypeError(f"{name}={shown(value)} is not a path: give a string or a Path") from None
+    try:
+        raw = os.fsencode(path)
+    except UnicodeError:
+        raw = b"\0"
+    if not raw or b"\0" in raw or len(raw) > 4000 or max(map(len, raw.split(b"/"))) > 255:
+        raise ValueError(f"{name}={shown(path)} is not a path: give one that a disk can have")
+    return path
 
 
 def check_list(name: str, value: Any, most: int, *, what: str = "values") -> list[Any]:

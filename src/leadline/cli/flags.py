@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from leadline import activations
+from leadline.errors import shown
 from leadline.parametrization import schemes
 
 ALL = "solve train limit lazy compare kernels"
@@ -28,15 +29,17 @@ class Bytes(click.ParamType):
         """Bytes; KB, MB, GB are powers of 1000, K, M, G and KiB, MiB, GiB of 1024."""
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([kmgt]?)(i?b?)\s*", value.lower())
+        match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)(i?b?)\s*", value[:100].lower())
         try:
             if match is None or (match[3] == "i"):
                 raise ValueError
             decimal = match[2] and match[3] == "b"
             power = "kmgt".index(match[2]) + 1 if match[2] else 0
             return int(float(match[1]) * (1000 if decimal else 1024) ** power)
-        except ValueError:
-            self.fail(f"{value!r} is not a size: give bytes, or such as 512MB or 4GiB", param, ctx)
+        except (ValueError, OverflowError):
+            self.fail(
+                f"{shown(value)} is not a size: give bytes, or such as 512MB or 4GiB", param, ctx
+            )
 
 
 class Sizes(click.ParamType):
@@ -52,9 +55,9 @@ class Sizes(click.ParamType):
             return value
         pairs = []
         for item in value.split(","):
-            match = re.fullmatch(r"\s*(\d+)\s*[x×]\s*(\d+)\s*", item.lower())
+            match = re.fullmatch(r"\s*([0-9]{1,18})\s*[x×]\s*([0-9]{1,18})\s*", item.lower())
             if match is None:
-                self.fail(f"{item!r} is not WIDTHxDEPTH: give such as 64x4,128x8", param, ctx)
+                self.fail(f"{shown(item)} is not WIDTHxDEPTH: give such as 64x4,128x8", param, ctx)
             pairs.append((int(match[1]), int(match[2])))
         return tuple(pairs)
 

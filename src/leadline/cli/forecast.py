@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +11,7 @@ import click
 from leadline.cli.mistakes import one_line
 from leadline.cli.pages import HTML, file, keep
 from leadline.cli.start import show
+from leadline.errors import shown
 
 if TYPE_CHECKING:
     from leadline.reporting.page import Page
@@ -76,15 +78,17 @@ def forecast_command(runs: str, **given: Any) -> None:
 
 
 def _size(text: str) -> tuple[float, float]:
-    parts = text.lower().replace("×", "x").split("x")
-    if len(parts) != 2 or not all(p.strip().isdigit() and int(p) > 0 for p in parts):
-        raise ValueError(f"target={text!r} is not WIDTHxDEPTH: give such as 1024x32")
-    return float(parts[0]), float(parts[1])
+    match = re.fullmatch(r"\s*([0-9]{1,18})\s*[x×]\s*([0-9]{1,18})\s*", text.lower())
+    if match is None or not (int(match[1]) and int(match[2])):
+        raise ValueError(f"target={shown(text)} is not WIDTHxDEPTH: give such as 1024x32")
+    return float(match[1]), float(match[2])
 
 
 def _pair(text: str) -> tuple[float, float]:
     try:
         value, error = (float(p) for p in text.split(","))
     except ValueError:
-        raise ValueError(f"limit={text!r} is not VALUE,ERROR: give such as 0.275,0.002") from None
+        raise ValueError(
+            f"limit={shown(text)} is not VALUE,ERROR: give such as 0.275,0.002"
+        ) from None
     return value, error

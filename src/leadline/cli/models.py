@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from leadline.cli.mistakes import one_line
 from leadline.cli.pages import HTML, file, keep
 from leadline.cli.start import show
 from leadline.disk.write import attempt
+from leadline.errors import shown
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -26,16 +28,16 @@ if TYPE_CHECKING:
 
 def _size(text: str, name: str) -> dict[str, int]:
     """WIDTHxDEPTH."""
-    parts = text.lower().replace("×", "x").split("x")
-    if len(parts) != 2 or not all(p.strip().isdigit() for p in parts):
-        raise ValueError(f"{name}={text!r} is not WIDTHxDEPTH: give such as 64x4")
-    return dict(width=int(parts[0]), depth=int(parts[1]))
+    match = re.fullmatch(r"\s*([0-9]{1,18})\s*[x×]\s*([0-9]{1,18})\s*", text.lower())
+    if match is None:
+        raise ValueError(f"{name}={shown(text)} is not WIDTHxDEPTH: give such as 64x4")
+    return dict(width=int(match[1]), depth=int(match[2]))
 
 
 def _numbers(text: str, name: str) -> tuple[int, ...]:
     parts = [p.strip() for p in text.split(",") if p.strip()]
-    if not parts or not all(p.isdigit() for p in parts):
-        raise ValueError(f"{name}={text!r} is not a list of integers: give such as 64,128,256")
+    if not parts or not all(re.fullmatch(r"[0-9]{1,18}", p) for p in parts):
+        raise ValueError(f"{name}={shown(text)} is not a list of integers: give such as 64,128,256")
     return tuple(int(p) for p in parts)
 
 

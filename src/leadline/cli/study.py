@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import click
 from leadline.cli import start
 from leadline.cli.mistakes import Kept, one_line
 from leadline.cli.start import show
+from leadline.errors import shown
 
 
 def _numbers(text: str | None) -> list[int] | None:
@@ -23,10 +25,10 @@ def _numbers(text: str | None) -> list[int] | None:
         return None
     out = []
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise ValueError(f"claims={text!r} are no numbers: give such as 3,7 or 1-10")
-        out.extend(range(int(first), int(last if dash else first) + 1))
+        match = re.fullmatch(r"\s*([0-9]{1,3})(?:-([0-9]{1,3}))?\s*", part)
+        if match is None:
+            raise ValueError(f"claims={shown(text)} are no numbers: give such as 3,7 or 1-10")
+        out.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
     return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,13 @@ from leadline.cli.mistakes import Kept, one_line
 from leadline.cli.models import load
 from leadline.cli.pages import HTML, file, keep
 from leadline.cli.start import show
+from leadline.errors import shown
 
 if TYPE_CHECKING:
     from leadline.reporting.page import Page
     from leadline.sweeps.schedule import Estimate
 
+_MOST = 1000
 _BUILTIN = ("mlp", "resnet", "gpt")
 
 
@@ -30,22 +33,34 @@ def _values(text: str, name: str, kind: Any) -> list[Any]:
     """
     try:
         if ":" in text and kind is float:
-            low, high, factor = (float(p) for p in text.split(":"))
-            if not (0 < low <= high and factor > 1):
-                raise ValueError
-            out = []
-            while low <= high * (1 + 1e-9):
-                out.append(float(f"{low:.10g}"))
-                low *= factor
-            return out
+            return _ladder(name, text)
         out = [kind(p) for p in text.split(",") if p.strip()]
-    except ValueError:
+    except ValueError as e:
+        if str(e).startswith(name):
+            raise
         out = []
     if not out:
         raise ValueError(
-            f"{name}={text!r} is not a list of numbers: give such as 1,2,4"
+            f"{name}={shown(text)} is not a list of numbers: give such as 1,2,4"
             + (" or LOW:HIGH:FACTOR such as 1e-4:1e-1:2" if kind is float else "")
         )
+    return out
+
+
+def _ladder(name: str, text: str) -> list[float]:
+    """LOW, LOW·FACTOR, … up to HIGH."""
+    low, high, factor = (float(p) for p in text.split(":"))
+    if not (0 < low <= high < math.inf and 1 < factor < math.inf):
+        raise ValueError
+    count = int((math.log(high * (1 + 1e-9)) - math.log(low)) / math.log(factor)) + 1
+    if count > _MOST:
+        raise ValueError(
+            f"{name}={text!r} would be {count:,} values: give a larger FACTOR, for at most {_MOST:,}"
+        )
+    out = []
+    while low <= high * (1 + 1e-9):
+        out.append(float(f"{low:.10g}"))
+        low *= factor
     return out
 
 

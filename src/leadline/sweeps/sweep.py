@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import pickle
 import time
@@ -14,13 +13,12 @@ from typing import Any
 from leadline import available
 from leadline.architecture import ResNet
 from leadline.disk.write import check_folder
-from leadline.errors import check_choice, check_int, check_real
+from leadline.errors import check_bool, check_choice, check_real, check_type, shown
 from leadline.identity.told import check_told, told_or_not
-from leadline.planning.schemes import NAMES as SCHEMES
 from leadline.sweeps.data import Samples, Tokens, data_of
 from leadline.sweeps.executors import Executor
 from leadline.sweeps.executors import executor as named_executor
-from leadline.sweeps.optimizers import NAMES as OPTIMIZERS
+from leadline.sweeps.grid import arguments_of, check_count, grid_of, product
 from leadline.sweeps.plans import rates_of
 from leadline.sweeps.program import Program, train
 from leadline.sweeps.rates import Network
@@ -112,7 +110,7 @@ def sweep(
             ``ResNet``, with optimizer="sgd": lr is its η, the same number at every size, whatever the
             base, and a run is run 0 of ``train(..., seed=seed)`` (on a full batch: to rounding).
         data: a ``Problem`` or a ``Text``.
-        widths, depths, lrs, ...: values; the sweep is their product.
+        widths, depths, lrs, ...: values; the sweep is their product, of at most a million runs.
         sizes: "product", or "axes": widths at the smallest depth and depths at the smallest width only.
         base: size that lrs refer to; by default the smallest width and depth.
         store: folder of the results.
@@ -136,24 +134,27 @@ def sweep(
     wrapped = data_of(data)
     if isinstance(build, ResNet):
         build = _network(build, wrapped, optimizer, arguments)
-    grid = _grid(
-        dict(width=widths, depth=depths, lr=lrs, seed=_listed(seeds, range_of=True)),
-        dict(
-            steps=_listed(steps),
-            batch_size=_listed(batch_size),
-            scheme=_listed(scheme),
-            optimizer=_listed(optimizer),
-            weight_decay=_listed(weight_decay),
-            momentum=_listed(momentum),
-        ),
+    grid = grid_of(
+        width=widths,
+        depth=depths,
+        lr=lrs,
+        seed=seeds,
+        steps=steps,
+        batch_size=batch_size,
+        scheme=scheme,
+        optimizer=optimizer,
+        weight_decay=weight_decay,
+        momentum=momentum,
     )
+    keywords = arguments_of(arguments)
+    check_count(grid, keywords)
     check_choice("sizes", sizes, SIZES)
+    dry_run = check_bool("dry_run", dry_run)
+    hopeless = None if hopeless is None else check_real("hopeless", hopeless, 1.0)
     smallest = Size(min(grid["width"]), min(grid["depth"]))
     at = smallest if base is None else size("base", base)
-    keywords = {k: list(v) for k, v in (arguments or {}).items()}
-    for name, values in keywords.items():
-        if not values:
-            raise ValueError(f"arguments[{name!r}]=[] is empty: give at least one value")
+    if roles is not None:
+        check_type("roles", roles, Mapping, "give a dict of patterns and roles, or None")
     model = _told("build", build, store)
     for name, values in keywords.items():
         for v in values:
@@ -168,8 +169,8 @@ def sweep(
             roles=told_roles,
             **chosen,
         )
-        for extra in _product(keywords)
-        for chosen in _product(grid)
+        for extra in product(keywords)
+        for chosen in product(grid)
         if sizes == "product"
         or smallest.width == chosen["width"]
         or smallest.depth == chosen["depth"]
@@ -250,50 +251,6 @@ def _label(program: Program) -> str:
     )
 
 
-def _listed(value: Any, range_of: bool = False) -> list[Any]:
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        if range_of:
-            return list(range(check_int("seeds", value, 1)))
-        return [value]
-    return list(value)
-
-
-def _product(values: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    return [
-        dict(zip(values, combination, strict=True))
-        for combination in itertools.product(*values.values())
-    ]
-
-
-def _grid(sizes: dict[str, Any], others: dict[str, Any]) -> dict[str, list[Any]]:
-    """Check every axis.
-
-    Raises:
-        ValueError: an empty axis or a bad value, named.
-    """
-    grid = {k: list(v) for k, v in (sizes | others).items()}
-    plural = {"width": "widths", "depth": "depths", "lr": "lrs", "seed": "seeds"}
-    for name, values in grid.items():
-        if not values:
-            raise ValueError(f"{plural.get(name, name)}=[] is empty: give at least one value")
-        for v in values:
-            label = plural.get(name, name)
-            if name in ("width", "depth", "steps"):
-                check_int(label, v, 1)
-            elif name == "batch_size":
-                if v is not None:
-                    check_int(label, v, 1)
-            elif name == "seed":
-                check_int(label, v, 0)
-            elif name == "lr":
-                check_real(label, v, 0.0, open_minimum=True)
-            elif name in ("weight_decay", "momentum"):
-                check_real(label, v, 0.0)
-            else:
-                check_choice(label, v, SCHEMES if name == "scheme" else OPTIMIZERS)
-    return grid
-
-
 def _check_pickles(build: Any) -> None:
     try:
         pickle.dumps(build)
@@ -308,11 +265,11 @@ def _network(build: ResNet, data: Samples | Tokens, optimizer: Any, arguments: A
     """A builder of the project's own network, for the data."""
     if not isinstance(data, Samples):
         raise TypeError("a ResNet trains on a Problem: give one as data, or another builder")
-    if _listed(optimizer) != ["sgd"]:
+    if grid_of(optimizer=optimizer)["optimizer"] != ["sgd"]:
         raise ValueError(
             f"optimizer={optimizer!r} has no rates for a ResNet: give optimizer='sgd', or "
             "ll.residual_mlp(...), the same function class, for the others"
         )
     if arguments:
-        raise ValueError(f"arguments={dict(arguments)!r} are those of a builder: set the ResNet's")
+        raise ValueError(f"arguments={shown(arguments)} are those of a builder: set the ResNet's")
     return Network(build, data.problem.dimension, data.problem.outputs)
