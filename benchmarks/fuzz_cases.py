@@ -72,7 +72,16 @@ def text_of(value: Any) -> str:
 
 
 # What takes seconds is drawn less often.
-SLOW = ("transfer", "sweep", "check", "compare", "limit", "plan", "study --dry-run", "solve --dry-run")
+SLOW = (
+    "transfer",
+    "sweep",
+    "check",
+    "compare",
+    "limit",
+    "plan",
+    "study --dry-run",
+    "solve --dry-run",
+)
 
 
 def pick(r: random.Random, names: list[str]) -> str:

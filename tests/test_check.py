@@ -158,7 +158,7 @@ def test_exponents_of_planted_powers():
     ("how", "message"),
     [
         (dict(widths=(32, 80)), r"80 is no multiple of the base's width, 32: give"),
-        (dict(depths=()), "depths=\\[\\] is empty"),
+        (dict(depths=()), r"depths=\(\) is empty"),
         (dict(widths=(32,), depths=(2,)), "hold one size"),
         (dict(seeds=0), "seeds=0 is too small"),
         (dict(lr=-1.0), "lr=-1.0 is out of range"),

@@ -17,7 +17,8 @@ from leadline.dynamics.extrapolation import Limit, check_has_limit, limit
 from leadline.dynamics.kernels import check_limit
 from leadline.dynamics.lazy import lazy
 from leadline.dynamics.solver import COUPLINGS, solve
-from leadline.errors import check_choice, check_int, check_real
+from leadline.errors import check_choice, check_int, check_list, check_real, shown
+from leadline.measure.record import check_task
 from leadline.networks.train import train
 from leadline.problems.losses import accuracy
 from leadline.reporting.json_text import write
@@ -193,16 +194,20 @@ def compare(
         MemoryError: a branch does not fit; those finished are in ``out``.
     """
     pairs = _check_sizes(sizes)
-    wanted = (couplings,) if isinstance(couplings, str) else tuple(couplings)
-    for coupling in wanted:
-        check_choice("couplings", coupling, COUPLINGS)
+    wanted = (couplings,) if isinstance(couplings, str) else couplings
+    wanted = check_list("couplings", wanted, 100, what="couplings")
+    wanted = [check_choice("couplings", coupling, COUPLINGS) for coupling in wanted]
     if not wanted or len(set(wanted)) < len(wanted):
-        raise ValueError(f"couplings={couplings!r}: give one or both of {', '.join(COUPLINGS)}")
-    check_int("seeds", seeds, 2)
-    check_real("rtol", rtol, 0.0, 1.0, open_minimum=True)
-    check_real("tol", tol, 0.0, 1.0)
+        raise ValueError(
+            f"couplings={shown(couplings)}: give one or both of {', '.join(COUPLINGS)}"
+        )
+    check_task(problem, network, sgd)
+    seeds, seed = check_int("seeds", seeds, 2), check_int("seed", seed, 0)
+    rtol = check_real("rtol", rtol, 0.0, 1.0, open_minimum=True, open_maximum=True)
+    tol = check_real("tol", tol, 0.0, 1.0, open_maximum=True)
+    record_every = check_int("record_every", record_every, 1)
     if seconds is not None:
-        check_real("seconds", seconds, 0.0, open_minimum=True)
+        seconds = check_real("seconds", seconds, 0.0, open_minimum=True)
     kind = str(dtype).removeprefix("torch.")
     folder = None if out is None else check_folder("out", out)
 
@@ -364,13 +369,14 @@ def _passes(check: Callable[[ResNet], None], network: ResNet) -> bool:
 def _check_sizes(sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """(width, depth) pairs as ints, at least one and all different."""
     remedy = "give pairs (width, depth), such as ((64, 4), (128, 8))"
+    given = check_list("sizes", sizes, 1000, what="pairs (width, depth)")
     try:
-        pairs = [(width, depth) for width, depth in sizes]
+        pairs = [(width, depth) for width, depth in given]
     except (TypeError, ValueError):
-        raise TypeError(f"sizes={sizes!r} are not pairs: {remedy}") from None
+        raise TypeError(f"sizes={shown(sizes)} are not pairs: {remedy}") from None
     pairs = [
         (check_int("width in sizes", n, 1), check_int("depth in sizes", l, 1)) for n, l in pairs
     ]
     if not pairs or len(set(pairs)) < len(pairs):
-        raise ValueError(f"sizes={sizes!r} is empty or repeats a size: {remedy}")
+        raise ValueError(f"sizes={shown(sizes)} is empty or repeats a size: {remedy}")
     return pairs

@@ -166,17 +166,15 @@ def check_type(name: str, value: Any, kind: type, remedy: str = "") -> None:
 
 
 def check_path(name: str, value: Any) -> str:
-    """Return a path as a string that a disk could have, or raise naming the argument."""
+    """Return a path as text, or raise naming the argument where no disk can have it."""
     try:
         path = os.fsdecode(value)
     except (TypeError, UnicodeError):
-        raise TypeError(f"{name}={shown(value)} is not a path: give a string or a Path") from None
-    try:
-        raw = os.fsencode(path)
-    except UnicodeError:
-        raw = b"\0"
+        raise TypeError(f"{name}={shown(value)} is no path: give text or a Path") from None
+    raw = path.encode("utf-8", "surrogatepass")
     if not raw or b"\0" in raw or len(raw) > 4000 or max(map(len, raw.split(b"/"))) > 255:
-        raise ValueError(f"{name}={shown(path)} is not a path: give one that a disk can have")
+        why = "too long" if len(raw) > 255 else "empty, or has a character that no path has"
+        raise ValueError(f"{name}={shown(path)} is no path ({why}): give another")
     return path
 
 

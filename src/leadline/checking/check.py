@@ -17,7 +17,7 @@ from leadline.checking.fits import BAND, Exponent, exponent, verdict
 from leadline.checking.quantities import Measured
 from leadline.checking.report import FAILED, CheckReport, Row
 from leadline.checking.training import Setup, linear_rate, reference, run
-from leadline.errors import check_int, check_real
+from leadline.errors import check_int, check_list, check_real, check_type, shown
 from leadline.parametrization.optimizers import Optimizer
 from leadline.planning.plan import Plan
 from leadline.reporting.progress import Progress
@@ -73,14 +73,18 @@ def check(
     Raises:
         ValueError: a bad argument, a loss that is no scalar, or an optimizer that torch does not have.
     """
+    check_type("plan", plan, Plan, "give what leadline.plan returns")
+    if not callable(loss_fn):
+        raise TypeError(
+            f"loss_fn={shown(loss_fn)} cannot be called: give a function (model, batch)"
+        )
     builder = plan.build if build is None else build
     if builder is None:
         raise ValueError("this plan has no builder (files do not keep it): give build=")
     sizes = _sizes(plan, widths, depths)
-    check_int("steps", steps, 1)
-    check_int("seeds", seeds, 1)
+    steps, seeds = check_int("steps", steps, 1), check_int("seeds", seeds, 1)
     if lr is not None:
-        check_real("lr", lr, 0.0, open_minimum=True)
+        lr = check_real("lr", lr, 0.0, open_minimum=True)
     if plan.build is None:
         plan = replace(plan, build=builder)
     place = None if device is None else available.device(device)
@@ -158,13 +162,14 @@ def _sizes(plan: Plan, widths: Sequence[int], depths: Sequence[int]) -> dict[str
         ValueError: a size is no multiple of the base's, or there is nothing to compare.
     """
     out = {}
-    given = {"width": list(widths), "depth": list(depths)}
+    given: dict[str, list[int]] = {}
+    for axis, sizes in (("width", widths), ("depth", depths)):
+        base = getattr(plan.base, axis)
+        name, what = f"{axis}s", f"multiples of the base's {axis}, {base}"
+        given[axis] = [check_int(name, v, 1) for v in check_list(name, sizes, 1000, what=what)]
     for axis, values in given.items():
         base = getattr(plan.base, axis)
-        if not values:
-            raise ValueError(f"{axis}s=[] is empty: give multiples of the base's {axis}, {base}")
         for v in values:
-            check_int(f"{axis}s", v, 1)
             if v % base:
                 near = max(round(v / base), 1) * base
                 raise ValueError(
@@ -178,7 +183,7 @@ def _sizes(plan: Plan, widths: Sequence[int], depths: Sequence[int]) -> dict[str
         out["depth"] = [Size(width, d) for d in given["depth"]]
     if not out:
         raise ValueError(
-            f"widths={list(widths)!r} and depths={list(depths)!r} hold one size: give two or more of one"
+            f"widths={shown(widths)} and depths={shown(depths)} hold one size: give two or more of one"
         )
     return out
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from leadline.errors import check_path
+
 # Of a CSV file: a million runs.
 _MOST = 200_000_000
 
@@ -62,7 +64,7 @@ def table(data: Any) -> Table:
         ValueError, TypeError, OSError: none of them, columns of different lengths, no rows.
     """
     if isinstance(data, str | os.PathLike):
-        out = _csv(Path(data))
+        out = _csv(Path(check_path("data", data)))
     elif hasattr(data, "columns") and hasattr(data, "to_numpy"):
         columns = {str(c): data[c].tolist() for c in data.columns}
         out = Table(columns, lambda i: f"row {i}", "the data frame")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from leadline.errors import check_int
+from leadline.errors import check_bool, check_int
 
 
 class Attention(nn.Module):
@@ -106,7 +106,8 @@ class gpt:
 
     def __post_init__(self) -> None:
         for name in ("context", "head_size", "vocabulary"):
-            check_int(name, getattr(self, name), 1)
+            object.__setattr__(self, name, check_int(name, getattr(self, name), 1))
+        object.__setattr__(self, "tied", check_bool("tied", self.tied))
 
     def __call__(self, width: int, depth: int, **change: Any) -> GPT:
         """Build; ``change`` sets fields anew, so that they can be axes of a sweep."""

@@ -67,8 +67,9 @@ class residual_mlp:
 
     def __post_init__(self) -> None:
         for name in ("inputs", "outputs", "block_layers"):
-            check_int(name, getattr(self, name), 1)
-        check_choice("activation", self.activation, NAMES)
+            object.__setattr__(self, name, check_int(name, getattr(self, name), 1))
+        name = check_choice("activation", self.activation, NAMES)
+        object.__setattr__(self, "activation", name)
 
     def __call__(self, width: int, depth: int, **change: Any) -> ResidualMLP:
         """Build; ``change`` sets fields anew, so that they can be axes of a sweep."""

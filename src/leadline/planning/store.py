@@ -66,7 +66,7 @@ def from_json(text: str | bytes) -> Plan:
         )
     except (KeyError, TypeError, AttributeError, ValueError) as e:
         raise ValueError(
-            f"this is no plan ({type(e).__name__}: {e}): give what save wrote, or plan again"
+            f"text is no plan ({type(e).__name__}: {e}): give what save wrote, or plan again"
         ) from None
 
 

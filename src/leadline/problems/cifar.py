@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from leadline.disk.bounded import Bounded
-from leadline.errors import check_choice, check_int
+from leadline.errors import check_choice, check_int, check_path
 from leadline.problems.data import arrays, check_classes
 from leadline.problems.draw import check_samples, check_subset, round_robin
 from leadline.problems.naming import spec
@@ -188,7 +188,7 @@ def cifar10(
         ValueError: on an unknown class, fewer than two, or samples out of range.
         TypeError: on values of another type.
     """
-    text = os.fsdecode(path)
+    text = check_path("path", path)
     where = Path(os.path.expanduser(text))
     if classes is None:
         indices = tuple(range(10))

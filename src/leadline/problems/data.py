@@ -190,8 +190,8 @@ def arrays(
     >>> arrays([[0.0, 1.0], [1.0, 0.0]], ["cat", "dog"]).y.tolist()
     [[-1.0], [1.0]]
     """
-    check_choice("loss", loss, NAMES)
-    check_bool("standardize", standardize)
+    loss = check_choice("loss", loss, NAMES)
+    standardize = check_bool("standardize", standardize)
     if (x_test is None) != (y_test is None):
         given, missing = ("x_test", "y_test") if y_test is None else ("y_test", "x_test")
         raise ValueError(f"{given} is given without {missing}: give both, or neither")

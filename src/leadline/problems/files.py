@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 
 from leadline.disk import bounded
-from leadline.errors import check_choice, check_int
+from leadline.errors import check_choice, check_int, check_path
 from leadline.problems.data import are_labels, arrays, as_array, class_labels
 from leadline.problems.draw import check_subset, round_robin
 from leadline.problems.losses import NAMES
@@ -129,11 +129,11 @@ def npz(
             are, and as ``arrays`` does.
         TypeError: as ``arrays`` does.
     """
-    text = os.fsdecode(path)
+    text = check_path("path", path)
     check_choice("loss", loss, NAMES)
     seed = check_int("seed", seed, 0)
     if samples is not None:
-        check_int("samples", samples, 1)
+        samples = check_int("samples", samples, 1)
     found = _load(text)
     found = {key: as_array(key, value) for key, value in found.items()}
     classes = None

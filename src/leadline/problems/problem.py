@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from leadline.errors import check_choice
+from leadline.errors import check_choice, check_list
 from leadline.problems.losses import NAMES
 
 _ARRAYS = ("x", "y", "labels", "x_test", "y_test", "labels_test")
@@ -80,7 +80,7 @@ class Problem:
     classes: tuple[Any, ...] | None = None
 
     def __post_init__(self) -> None:
-        check_choice("loss", self.loss, NAMES)
+        object.__setattr__(self, "loss", check_choice("loss", self.loss, NAMES))
         if not isinstance(self.name, str):
             raise TypeError(f"name={self.name!r} is not a string: give one, such as 'arrays'")
         for name in _ARRAYS:
@@ -90,7 +90,8 @@ class Problem:
             kind, ndim = (np.int64, 1) if name.startswith("labels") else (np.float64, 2)
             object.__setattr__(self, name, _frozen(name, value, kind, ndim))
         if self.classes is not None:
-            object.__setattr__(self, "classes", tuple(self.classes))
+            names = check_list("classes", self.classes, 1_000_000, what="class labels")
+            object.__setattr__(self, "classes", tuple(names))
         self._check_shapes()
         self._check_labels()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from leadline import available
 from leadline.errors import check_choice, check_int, check_real
 from leadline.problems.data import arrays
 from leadline.problems.losses import NAMES
@@ -14,6 +15,20 @@ from leadline.problems.problem import Problem
 def _streams(seed: int) -> list[np.random.Generator]:
     """Generators of the target, the training inputs, the test inputs and the noise."""
     return [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)]
+
+
+def _check_room(rows: int, columns: int, others: int) -> None:
+    """Refuse what memory has no room for; NumPy would be killed, or say it without names.
+
+    Raises:
+        MemoryError: naming samples and dimension.
+    """
+    need, have = 8 * (4 * rows * columns + others), available.memory()
+    if need > have:
+        raise MemoryError(
+            f"samples and test_samples of {rows:,} in all need {need:,} bytes with this dimension, and "
+            f"{have:,} are available: give fewer samples, or a smaller dimension or width"
+        )
 
 
 def teacher(
@@ -50,11 +65,12 @@ def teacher(
     width = check_int("width", width, 1)
     noise = check_real("noise", noise, 0.0)
     seed = check_int("seed", seed, 0)
-    check_choice("loss", loss, NAMES)
+    loss = check_choice("loss", loss, NAMES)
     if loss == "cross_entropy" and outputs < 2:
         raise ValueError(
             f"outputs={outputs} with loss='cross_entropy': give outputs >= 2, one for each class"
         )
+    _check_room(samples + test_samples, dimension + width + outputs, width * (dimension + outputs))
     target, train, test, noises = _streams(seed)
     u = target.standard_normal((width, dimension)) / np.sqrt(dimension)
     v = target.standard_normal((outputs, width)) / np.sqrt(width)
@@ -122,7 +138,8 @@ def power_law(
     exponent = check_real("exponent", exponent, 0.0)
     noise = check_real("noise", noise, 0.0)
     seed = check_int("seed", seed, 0)
-    check_choice("loss", loss, NAMES)
+    loss = check_choice("loss", loss, NAMES)
+    _check_room(samples + test_samples, dimension + 1, dimension)
     target, train, test, noises = _streams(seed)
     variance = np.arange(1.0, dimension + 1) ** -exponent
     deviation = np.sqrt(variance / variance.mean())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from leadline.errors import check_int, check_real
+from leadline.errors import check_int, check_path, check_real
 
 VOCABULARY = 256
 # Third parties' code, and folders that installations may leave out.
@@ -93,14 +93,16 @@ def text(
     >>> text(context=8, limit_bytes=100_000).batch(0, 2, seed=0)[0].shape
     (2, 8)
     """
-    check_int("context", context, 1)
-    check_real("train_fraction", train_fraction, 0.0, 1.0, open_minimum=True)
-    check_int("limit_bytes", limit_bytes, 1)
+    context = check_int("context", context, 1)
+    train_fraction = check_real(
+        "train_fraction", train_fraction, 0.0, 1.0, open_minimum=True, open_maximum=True
+    )
+    limit_bytes = check_int("limit_bytes", limit_bytes, 1)
     if path is None:
         root = Path(sysconfig.get_paths()["stdlib"])
         name, files = f"text(python {platform.python_version()})", _sources(root)
     else:
-        root = Path(path)
+        root = Path(check_path("path", path))
         if not root.exists():
             raise FileNotFoundError(
                 f"path={str(path)!r} does not exist: give a text file or a folder"

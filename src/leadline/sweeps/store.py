@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leadline.disk.write import write_atomic
+from leadline.errors import check_path
 from leadline.sweeps import store_table
 from leadline.sweeps.store_files import Writer, refused, sync_written
 from leadline.sweeps.store_index import Index
@@ -61,7 +62,7 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, create: bool = True) -> None:
-        self.path = Path(path)
+        self.path = Path(check_path("path", path))
         self._lock = threading.RLock()
         self._bad: dict[str, str] = {}
         self._writer: Writer | None = None

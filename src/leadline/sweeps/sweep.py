@@ -7,13 +7,12 @@ import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from leadline import available
 from leadline.architecture import ResNet
 from leadline.disk.write import check_folder
-from leadline.errors import check_bool, check_choice, check_real, check_type, shown
+from leadline.errors import check_bool, check_choice, check_path, check_real, check_type, shown
 from leadline.identity.told import check_told, told_or_not
 from leadline.sweeps.data import Samples, Tokens, data_of
 from leadline.sweeps.executors import Executor
@@ -237,7 +236,7 @@ def _finished(result: Mapping[str, Any], hopeless: float | None) -> bool:
 def _open(store: Any) -> Store | None:
     if store is None or isinstance(store, Store):
         return store
-    return Store(Path(store))
+    return Store(check_path("store", store))
 
 
 def _row(spec: Mapping[str, Any], result: Mapping[str, Any], key: str) -> dict[str, Any]:

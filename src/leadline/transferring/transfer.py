@@ -6,7 +6,8 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from leadline.errors import check_choice, check_int
+from leadline.errors import check_bool, check_choice, check_int
+from leadline.sweeps.grid import grid_of
 from leadline.sweeps.schedule import Estimate
 from leadline.sweeps.sweep import Sweep, sweep
 from leadline.transferring.analysis import analyse
@@ -14,6 +15,9 @@ from leadline.transferring.landscapes import landscapes
 from leadline.transferring.result import Transfer
 
 METRICS = ("loss", "test_loss")
+
+# A grid that has not reached an optimum in so many steps has none.
+_MOST_EXTENSIONS = 100
 
 
 def transfer(
@@ -48,6 +52,13 @@ def transfer(
         ValueError: a bad argument, or one size only.
     """
     check_choice("metric", metric, METRICS)
+    given = grid_of(width=widths, depth=depths, lr=lrs)
+    widths, depths, lrs = given["width"], given["depth"], given["lr"]
+    schemes = grid_of(scheme=schemes)["scheme"]
+    extend, dry_run = (
+        check_int("extend", extend, 0, _MOST_EXTENSIONS),
+        check_bool("dry_run", dry_run),
+    )
     axes = [a for a, v in (("width", widths), ("depth", depths)) if len(set(v)) > 1]
     if not axes:
         raise ValueError(
@@ -55,7 +66,6 @@ def transfer(
         )
     if len(set(lrs)) < 3:
         raise ValueError(f"lrs={list(lrs)!r} are too few to find an optimum: give three or more")
-    check_int("extend", extend, 0)
     # Both axes as one sweep: the base's runs are on both, and programs of both run side by side.
     over = functools.partial(
         sweep,
@@ -66,7 +76,7 @@ def transfer(
         sizes="axes",
         base=dict(width=min(widths), depth=min(depths)),
         seeds=seeds,
-        scheme=list(schemes),
+        scheme=schemes,
         **settings,
     )
     if dry_run:
