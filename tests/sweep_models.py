@@ -104,6 +104,11 @@ def leave_a_mark_and_stay(folder):
     time.sleep(600)
 
 
+def stay(folder, report):
+    report(1)
+    leave_a_mark_and_stay(folder)
+
+
 def refuse_to_load():
     """A task that pickles and does not come back."""
     return _Refused()

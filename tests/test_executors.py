@@ -1,6 +1,12 @@
 """One suite that every executor passes."""
 
+import os
+import re
+import subprocess
+import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +20,7 @@ from sweep_models import (
     die_once,
     fail_on_three,
     square,
+    stay,
 )
 
 
@@ -122,6 +129,51 @@ def test_a_worker_that_dies_while_it_reports_blocks_nobody(worker, tmp_path):
     done = worker.run(count_and_die_once, tasks, lambda counts: None)
     outcomes = sorted(done, key=lambda o: o.index)
     assert [o.value for o in outcomes] == [7] * 4, outcomes
+
+
+def left_over():
+    """Threads of process pools; the pool's own and its queue's."""
+    return [t for t in threading.enumerate() if re.search("ExecutorManager|QueueFeeder", repr(t))]
+
+
+def test_when_a_run_is_over_nothing_of_it_is_left(tmp_path):
+    """A pool that cleans up later closes pipes that others write to: "Bad file descriptor"."""
+    worker = executor("processes", 2)
+    (tmp_path / "1").touch()
+    assert len(list(worker.run(die_once, [(str(tmp_path / str(i)), i) for i in range(2)]))) == 2
+    assert not left_over()
+    folder = tmp_path / "marks"
+    folder.mkdir()
+
+    def watch(counts):
+        if len(list(folder.iterdir())) == 2:
+            raise ValueError("both are at work")
+
+    with pytest.raises(ValueError, match="both are at work"):
+        list(worker.run(stay, [str(folder)] * 2, watch))
+    assert not left_over()
+    for mark in folder.iterdir():
+        # Dead, or dead and not yet collected by the server.
+        status = Path("/proc", mark.name, "status")
+        assert not status.exists() or "State:\tZ" in status.read_text()
+
+
+def test_a_worker_that_dies_leaves_no_word_behind(tmp_path):
+    code = (
+        "import sys; from leadline.sweeps.executors import executor; from sweep_models import die_once\n"
+        "if __name__ == '__main__':\n"
+        "    tasks = [(f'{sys.argv[1]}/{i}', i) for i in range(3)]\n"
+        "    print(sorted(o.value for o in executor('processes', 2).run(die_once, tasks)))\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    for i in (0, 2):
+        (tmp_path / str(i)).touch()
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)], env=env, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[0, 1, 2]\n", "")
 
 
 def test_unknown_executors_and_bad_workers():

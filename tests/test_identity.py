@@ -228,7 +228,7 @@ def test_a_store_does_not_answer_for_another_builder(digits, tmp_path):
     assert other.fresh == sweep(builder(nn.LeakyReLU(0.9)), digits, **how).fresh == 1
     assert other.rows[0]["loss"] != first.rows[0]["loss"]
     # The roles that a plan is told are a part of it.
-    assert sweep(builder(torch.tanh), digits, roles={"readout*": "frozen"}, **how).fresh == 1
+    assert sweep(builder(torch.tanh), digits, roles={"readout*": "readout"}, **how).fresh == 1
     named = ll.named("tanh", builder(torch.tanh))
     assert [sweep(named, digits, **how).fresh for _ in range(2)] == [1, 0]
 

@@ -88,7 +88,8 @@ def solve(
         spill: folder for files (nameless, gone with the process) that hold the bases, mapped into
             memory: for bases larger than memory, on a CPU.
         checkpoint: file to write every ``checkpoint_every`` seconds and to resume from; removed by
-            nothing: a finished file answers the same call at once.
+            nothing: a finished file answers the same call at once. Functions count by what they do; one
+            that cannot be told from others needs a name, ``leadline.named``.
         group: a torch.distributed process group over which the neurons are shared out: every
             process of it calls ``solve`` with the same arguments and gets the same answer. memory=
             is then each process's; a checkpoint must be the same file for all.

@@ -70,12 +70,12 @@ class Planned:
         return self.plan.apply(model)
 
     def factors(self, model: nn.Module) -> dict[str, tuple[Factors, bool]]:
-        """Frozen parameters are left out."""
+        """Whatever requires a gradient trains; what the plan leaves alone has factors of 1."""
         plan, parameters = self.plan, dict(model.named_parameters())
         return {
             n: (plan.kind_factors(k), plan.uses(k).update.startswith("orthogonal"))
             for n, k in plan.kind_of(model).items()
-            if k.role != "frozen" and parameters[n].requires_grad
+            if parameters[n].requires_grad
         }
 
     def betas(self, betas: tuple[float, float]) -> tuple[float, float]:

@@ -98,6 +98,9 @@ def sweep(
 ) -> Sweep | Estimate:
     """Train every combination of the given settings, each once.
 
+    Every run trains as the module itself would in a plain loop: models that cannot be stacked (states of
+    their own, views of parameters, control flow on values) train one by one.
+
     Learning rates, weight decays and initializations are the base's and carried to every size by
     the plan of the scheme and optimizer. Runs of the same shape train together as one batched program;
     programs run side by side in one-thread processes. A finished run is in the store, durably, before
@@ -112,7 +115,8 @@ def sweep(
         widths, depths, lrs, ...: values; the sweep is their product, of at most a million runs.
         sizes: "product", or "axes": widths at the smallest depth and depths at the smallest width only.
         base: size that lrs refer to; by default the smallest width and depth.
-        store: folder of the results.
+        store: folder of the results. Builders and arguments count by what they do (see docs/store.md);
+            what cannot be told from others needs a name there, ``leadline.named``.
         executor: "processes" (default on a CPU), "inline" (default elsewhere: one program at a time has
             the device), "ray", "slurm" (needs a store), or an object of that kind.
         slurm: sbatch's options of executor="slurm", such as {"partition": "long", "time": "2:00:00"}.

@@ -133,9 +133,12 @@ class Processes:
             except BrokenProcessPool:
                 yield None
             finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+                # Workers first, of which a pool that is shut down knows none; then wait for the thread
+                # that cleans up after them. Left alone it closes pipes while the interpreter, which may
+                # end now, or the next pool writes to them: "Bad file descriptor".
                 for process in list((pool._processes or {}).values()):
                     process.terminate()
+                pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _keep_memory() -> None:
