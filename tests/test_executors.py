@@ -158,15 +158,35 @@ def test_when_a_run_is_over_nothing_of_it_is_left(tmp_path):
         assert not status.exists() or "State:\tZ" in status.read_text()
 
 
+SLOW = """
+import concurrent.futures.process as pools, os, sys, time
+from leadline.sweeps.executors import executor
+from sweep_models import die_once
+
+begun = []
+
+def close(self):
+    # What closes a pool's pipe, with time between its lines.
+    if not self._closed:
+        os.close(self._writer.fileno())
+        begun.append(self)
+        time.sleep(0.5)
+        self._writer._handle, self._closed = None, True
+        self._reader.close()
+
+if __name__ == "__main__":
+    pools._ThreadWakeup.close = close
+    tasks = [(f"{sys.argv[1]}/{i}", i) for i in range(3)]
+    print(sorted(o.value for o in executor("processes", 2).run(die_once, tasks)))
+    while not begun:
+        time.sleep(0.01)
+"""
+
+
 def test_a_worker_that_dies_leaves_no_word_behind(tmp_path):
-    code = (
-        "import sys; from leadline.sweeps.executors import executor; from sweep_models import die_once\n"
-        "if __name__ == '__main__':\n"
-        "    tasks = [(f'{sys.argv[1]}/{i}', i) for i in range(3)]\n"
-        "    print(sorted(o.value for o in executor('processes', 2).run(die_once, tasks)))\n"
-    )
+    """The interpreter ends while a pool could still be cleaning up."""
     script = tmp_path / "script.py"
-    script.write_text(code)
+    script.write_text(SLOW)
     for i in (0, 2):
         (tmp_path / str(i)).touch()
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
