@@ -202,13 +202,13 @@ def lengths() -> None:
     tell(counts)
 
 
-LONG: dict[str, Any] = dict(width=1024, depth=8, seeds=2)
+LONG: dict[str, Any] = dict(width=512, depth=4, seeds=2)
 
 
 def long(path: Path | None) -> ll.Trajectory:
     """A solve of some seconds that writes a checkpoint after every step."""
     problem = ll.teacher(samples=12, dimension=6, test_samples=4)
-    sgd = ll.SGD(lr=0.3, steps=size(40, 3), batch_size=4)
+    sgd = ll.SGD(lr=0.3, steps=size(24, 3), batch_size=4)
     how = LONG | dict(checkpoint=path, checkpoint_every=0.0)
     return ll.solve(problem, ll.ResNet(), sgd, **how)
 
@@ -254,7 +254,7 @@ def ll_step(path: Path) -> int:
     from leadline.disk.sealed import Sealed
 
     header = Sealed(path).header
-    return header["finished"] * size(40, 3) + header["step"]
+    return header["finished"] * size(24, 3) + header["step"]
 
 
 def interrupts() -> None:

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import leadline as ll
+from disks import disk
 from leadline.claims import engine, setting
 from leadline.claims.cell import Cell
 from leadline.claims.outline import outline
@@ -229,6 +230,24 @@ def test_folder_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="give a folder"):
         study(3, preset=TOY, out=tmp_path / "file", workers=1)
+
+
+def test_a_disk_too_small_for_the_report_costs_no_verdict(tmp_path):
+    with disk(tmp_path / "disk", "3m") as small:
+        with pytest.warns(ll.UnwrittenWarning, match=r"out=.*report\.html.*the disk is full"):
+            done = study(4, preset=TOY, out=small, workers=1)
+        assert done.verdicts[4].headline.verdict in VERDICTS
+        assert load(small).verdicts == done.verdicts
+
+
+def test_damaged_data_of_another_claim_are_refused_before_any_work(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "claim-5.json").write_text("{}")
+    monkeypatch.setattr(engine, "measure", None)
+    with pytest.raises(
+        ValueError, match=r"claim-5\.json' is no data of claim 5 \(it has no checksum"
+    ):
+        study(4, preset=TOY, out=tmp_path)
 
 
 def test_nothing_to_read_back(tmp_path):

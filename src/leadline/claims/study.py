@@ -123,6 +123,8 @@ def study(
     started = time.perf_counter()
     wanted, setting = check_arguments(claims, preset, problem, device, seed, workers)
     folder = check_folder("out", out)
+    for number in set(NUMBERS) - set(wanted):
+        files.read_claim(folder, number)  # one that is damaged is refused now, not after the work
     chosen = {number: claim(number) for number in wanted}
     cells = {number: c.cells(setting) for number, c in chosen.items()}
     with Store(folder / "store") as store:
