@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from leadline._version import __version__
-from leadline.cli import build, pages, processes
+from leadline.cli import build, pages, processes, start
 from leadline.cli.flags import flags
 from leadline.cli.forecast import forecast_command
 from leadline.cli.mistakes import Kept, one_line
@@ -183,7 +183,7 @@ def _train_by(command: str, given: dict[str, Any], out: Path | None) -> None:
 
     if isinstance(result, Comparison):
         pages.keep(page, out, "compare.html", html)
-        if out is not None:
+        if out is not None and not start.state.unwritten:
             click.echo(f"wrote {out / 'compare.json'} and branches", err=True)
         return
     if out is not None and isinstance(result, Trajectory):
