@@ -31,7 +31,7 @@ from leadline.transferring.verdict import DRIFT, REGRET
 
 WIDTHS = (64, 128, 256)
 SEEDS = 4
-TRIALS = size(200, 4)
+TRIALS = size(40, 1)
 Curve = Callable[[np.ndarray], np.ndarray]
 
 

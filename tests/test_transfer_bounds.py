@@ -1,0 +1,492 @@
+"""What measured points say between them, by hand: bounds, smooth minima, shifts, single landscapes."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leadline.transferring.bounds import above, below, bracket, floor, run
+from leadline.transferring.optimum import Landscape, optimum, stable
+from leadline.transferring.shift import moved, near, shift
+from leadline.transferring.smooth import believed, vertex, window
+from leadline.transferring.spread import Spread, stretch, widened
+
+INF = np.inf
+
+
+def over(y, x=None):
+    y = np.array(y, float)
+    return run(np.arange(len(y), dtype=float) if x is None else np.array(x, float), y)
+
+
+# Runs.
+
+
+def test_a_run_ends_where_training_diverges():
+    r = over([INF, 3, 1, 2, INF, 0.5 + 1, INF])
+    assert (r.x.tolist(), r.y.tolist(), r.best, r.ends) == ([1, 2, 3], [3, 1, 2], 1, (0, 4))
+    r = over([3, 1, 2])
+    assert (r.best, r.ends, r.convex) == (1, (-INF, INF), (0, 2))
+    # The smallest of all decides, wherever it is.
+    assert over([1, INF, 0.5, 2]).x.tolist() == [2, 3]
+    assert over([INF, INF]) is None
+
+
+def test_convex_points_end_before_the_top_of_a_cliff():
+    # Rises of 1, 2, then 1: the third point is the top of a cliff.
+    assert over([0, 1, 3, 4, 9]).convex == (0, 1)
+    assert over([9, 4, 3, 1, 0]).convex == (3, 4)
+    assert over([0, 3, 4]).convex == (0, 0)
+    # A tenth flatter still counts, for rounding and noise.
+    assert over([0, 1, 1.91]).convex == (0, 2)
+    assert over([0, 1, 1.89]).convex == (0, 0)
+    # Rises are by the step: 2 over 2 steps is flatter than 1.5 over one.
+    assert over([0, 1.5, 3.5], x=[0, 1, 3]).convex == (0, 0)
+    assert over([0, 1.5, 4.7], x=[0, 1, 3]).convex == (0, 2)
+
+
+def test_slopes_and_cells():
+    r = over([4, 1, 0, 2, 3], x=[-4, -2, -1, 0, 2])
+    assert [r.slope(i) for i in range(4)] == [-1.5, -1, 2, 0.5]
+    assert [r.within(i) for i in range(-1, 5)] == [False, True, True, False, False, False]
+
+
+# Bounds of a convex function: a parabola through integers.
+
+
+PARABOLA = over(np.arange(-3, 4) ** 2, x=np.arange(-3, 4))
+
+
+def test_bounds_of_a_parabola():
+    # Secants beyond: slope -3 from (-1, 1) and 3 from (1, 1) come down to 0 a third of the way.
+    assert bracket(PARABOLA) == pytest.approx((-2 / 3, 2 / 3))
+    # In [0, 1]: -u and 3u - 2 meet at one half.
+    assert floor(PARABOLA) == pytest.approx(-0.5)
+    assert below(PARABOLA, 0.25) == pytest.approx(-0.25)
+    assert below(PARABOLA, 0.75) == pytest.approx(0.25)
+    assert below(PARABOLA, -0.75) == pytest.approx(0.25)
+    assert above(PARABOLA, 0.25) == pytest.approx(0.25)
+    # In [1, 2] the secants are 1 + (u - 1) and 4 + 5(u - 2).
+    assert below(PARABOLA, 1.5) == pytest.approx(1.5)
+    assert below(PARABOLA, 1.9) == pytest.approx(3.5)
+    assert above(PARABOLA, 1.5) == pytest.approx(2.5)
+    # In the last cell there is one secant, and at points nothing is open.
+    assert below(PARABOLA, 2.5) == pytest.approx(5.5)
+    for x in range(-3, 4):
+        assert below(PARABOLA, x) == above(PARABOLA, x) == x**2
+    for f in (below, above):
+        assert (
+            f(PARABOLA, 3.1) == f(PARABOLA, -3.1) == (INF if f is above else below(PARABOLA, 3.1))
+        )
+
+
+def test_bounds_on_an_uneven_grid():
+    r = over([6, 2, 0, 1, 9], x=[-4, -2, 0, 1, 3])
+    # Left: slope -2 from (-2, 2) reaches 0 at -1; right: slope 4 from (1, 1) at 3/4.
+    assert bracket(r) == pytest.approx((-1, 0.75))
+    # [-1, 0]: 2 - 2(u + 2) and u meet at -2/3; [0, 3/4]: -u and 1 + 4(u - 1) at 3/5.
+    assert floor(r) == pytest.approx(-2 / 3)
+
+
+def test_straight_lines_pin_the_minimum():
+    """Two straight sides leave the kink alone, at a point and between two."""
+    r = over([3, 2, 1, 0, 2, 4])
+    assert bracket(r) == (3, 3)
+    assert floor(r) == 0
+    r = over(np.where((x := np.arange(6.0)) < 2.5, 2.5 - x, 3 * (x - 2.5)))
+    assert bracket(r)[0] == 2
+    assert bracket(r)[1] == pytest.approx(3 - 1 / 3)
+    assert floor(r) == pytest.approx(0)
+    assert below(r, 2.5) == pytest.approx(0)
+    # A rise of nothing leaves nothing beyond it.
+    assert bracket(over([1, 0, 0, 0])) == (0, 2)
+
+
+def test_a_flat_bottom():
+    r = over([1, 0, 0, 1], x=[0, 1, 2, 3])
+    assert bracket(r) == (0, 2)
+    assert over([2, 1, 0, 0, 0, 1]).best == 2
+    # In [1, 2]: -(u - 1) and u - 2 meet at 3/2.
+    assert floor(r) == -0.5
+
+
+def test_a_cliff_leaves_its_cell_open():
+    # 1, .4, .1, 0 | 3, 3.1: the jump may be anywhere before 3.
+    r = over([1, 0.4, 0.1, 0, 3, 3.1])
+    # Left of 0 the fall of .3 a step comes down to 0 after a third, and may go on before a rise to 0.
+    assert bracket(r) == pytest.approx((2 + 1 / 3, 4))
+    assert floor(r) == pytest.approx(-0.2)
+    # Right of it, up to the top of the cliff, the fall of .1 a step goes on.
+    assert below(r, 3.9) == pytest.approx(-0.09)
+    assert above(r, 3.1) == 3
+    # Beyond it only the order counts.
+    assert (below(r, 4.5), above(r, 4.5)) == (3, 3.1)
+
+
+def test_divergence_leaves_its_cell_open():
+    r = over([1, 0.4, 0.1, 0, INF])
+    assert bracket(r) == pytest.approx((2 + 1 / 3, 4))
+    assert floor(r) == pytest.approx(-0.2)
+    assert below(r, 3.5) == pytest.approx(-0.05)
+    assert above(r, 3.5) == INF
+    assert below(r, 4) == INF
+    # The same from the left.
+    r = over([INF, 0, 0.1, 0.4, 1])
+    assert bracket(r) == pytest.approx((0, 1 + 2 / 3))
+    assert floor(r) == pytest.approx(-0.2)
+    # A straight fall up to divergence goes on at most to there.
+    assert floor(over([3, 2, 1, 0, INF])) == -1
+    assert below(r, 0.5) == pytest.approx(-0.05)
+    assert below(r, 0) == INF
+    # A single rate that trained bounds nothing.
+    r = over([INF, 1, INF])
+    assert bracket(r) == (0, 2)
+    assert (floor(r), below(r, 1.5), below(r, 0.5), below(r, 1), above(r, 1)) == (
+        -INF,
+        -INF,
+        -INF,
+        1,
+        1,
+    )
+    # Before divergence from a cliff neither.
+    assert below(over([0, 3, 3.1, INF]), 2.5) == -INF
+
+
+def test_the_end_of_the_grid_is_open():
+    assert bracket(over([3, 2, 1])) == (2, INF)
+    assert floor(over([3, 2, 1])) == -INF
+    assert bracket(over([1, 2, 4]))[0] == -INF
+    assert floor(over([1, 2, 4])) == -INF
+    # Three points: nothing beyond the neighbours bounds the two cells.
+    r = over([1, 0, 1])
+    assert bracket(r) == (0, 2)
+    assert floor(r) == -1
+
+
+POWERS = st.tuples(
+    st.floats(0.2, 2), st.floats(0.2, 2), st.floats(0.1, 1), st.floats(0.05, 2), st.floats(-1, 1)
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(POWERS, st.sampled_from([0.5, 1.0, 2.0]), st.floats(-3, 3))
+def test_a_convex_function_is_within_its_bounds(powers, step, at):
+    p, q, share, cut, centre = powers
+
+    def f(u):
+        smooth = np.log1p(share * ((q * 2 ** (-p * u) + p * 2 ** (q * u)) / (p + q) - 1))
+        return np.where(u < cut, smooth, INF)
+
+    x = np.arange(-6.0, 6.1, step)
+    r = run(x, f(x - centre))
+    low, high = bracket(r)
+    assert low - 1e-9 <= centre <= high + 1e-9
+    assert floor(r) <= 1e-12
+    value = float(f(np.array(at - centre)))
+    assert below(r, at) <= value + 1e-9
+    if np.isfinite(value) and r.x[0] <= at <= r.x[-1]:
+        assert value <= above(r, at) + 1e-9
+
+
+# Smooth minima.
+
+
+def test_a_parabola_is_found_exactly():
+    x = np.arange(-6.0, 1.0)
+    r = run(x, 0.3 + 0.2 * (x + 2.3) ** 2)
+    assert (window(r).start, window(r).stop) == (2, 7)
+    assert believed(r, 0.0) == 1
+    v = vertex(r, 1)
+    assert (v.x, v.value) == pytest.approx((-2.3, 0.3))
+    assert v.bends == pytest.approx((0.4, 0.4))
+    assert v.misfit == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("centre", [-2.9, -2.5, -2.3, -2.0])
+def test_two_parabolas_with_one_vertex_are_found(centre):
+    x = np.arange(-6.0, 2.0)
+    u = x - centre
+    r = run(x, 0.3 + np.where(u < 0, 0.01, 0.15) * u**2)
+    assert believed(r, 0.0) == 2
+    v = vertex(r, 2)
+    assert v.x == pytest.approx(centre, abs=0.01)
+    assert v.value == pytest.approx(0.3, abs=0.001)
+    assert v.bends == pytest.approx((0.02, 0.3), rel=0.05)
+    assert v.misfit < 1e-3
+
+
+def test_the_misfit_is_a_root_mean_square_a_degree_of_freedom():
+    # Five points, y = u² + e·(1, -4, 6, -4, 1)/√70: the part that no parabola fits has length e.
+    u = np.arange(-2.0, 3.0)
+    off = np.array([1, -4, 6, -4, 1.0]) / 70**0.5
+    assert vertex(run(u, u**2 + 0.02 * off), 1).misfit == pytest.approx(0.02 / 2**0.5)
+    # Believed up to a tenth of the rise to the nearer neighbour, about 1 here, or twice the noise.
+    assert believed(run(u, u**2 + 0.13 * off), 0.0) == 1
+    assert believed(run(u, u**2 + 0.17 * off), 0.0) != 1
+    assert believed(run(u, u**2 + 0.17 * off), 0.07) == 1
+    assert believed(run(u, u**2 + 0.17 * off), 0.03) != 1
+
+
+def test_what_supports_no_vertex():
+    # Three points determine a parabola and cannot miss it; four support one side, not two.
+    assert vertex(over([1, 0, 1]), 1) is None
+    assert vertex(over([4, 1, 0, 1]), 1) is not None
+    assert vertex(over([4, 1, 0, 1]), 2) is None
+    assert vertex(over([9, 4, 1, 0]), 1) is None
+    assert vertex(over([0, 1, 4, 9]), 1) is None
+    # A cliff, a kink and a straight fall are no parabolas.
+    assert believed(over([0.02, 0.005, 0, 0.64]), 0.0) == 0
+    assert believed(over([0.4, 0.2, 0, 0.6, 1.2]), 0.0) == 0
+    assert believed(over([3, 2, 1, 0, INF]), 0.0) == 0
+    # The vertex stays between the neighbours of the smallest point.
+    u = np.arange(-2.0, 3.0)
+    for sides in (1, 2):
+        v = vertex(run(u, np.array([0.3, 0.1, 0.0, 1.0, 2.1])), sides)
+        assert v is None or -1 <= v.x <= 1
+    # Concave points have no minimum.
+    assert vertex(over([0.1, 1, 0, 1, 0.1]), 1) is None
+
+
+# One landscape.
+
+
+def test_the_smallest_point_where_nothing_smooth_is_supported():
+    found = optimum(np.arange(4.0), np.array([0.02, 0.005, 0.0, 0.64]))
+    assert (found.x, found.value, found.most) == (2, 0, 0)
+    # Secants of slopes -.015 and .64.
+    assert found.least == pytest.approx(0.005 - 0.015 * 0.645 / 0.655)
+    assert (found.low, found.high) == pytest.approx((1 + 1 / 3, 3))
+    assert found.edge == ""
+    assert optimum(np.arange(3.0), np.full(3, INF)) is None
+    assert optimum(np.arange(3.0), np.array([1.0, 2, 3])).edge == "low"
+    assert optimum(np.arange(3.0), np.array([3.0, 2, 1])).edge == "high"
+    assert optimum(np.arange(3.0), np.array([3.0, 2, INF])).edge == ""
+    assert optimum(np.arange(3.0), np.array([INF, 2, 3])).edge == ""
+
+
+def test_a_vertex_is_kept_to_the_bounds():
+    x = np.arange(-4.0, 5.0)
+    found = optimum(x, 0.1 * (x - 0.3) ** 2, 1)
+    assert (found.x, found.value) == pytest.approx((0.3, 0), abs=1e-12)
+    assert found.bends == pytest.approx((0.2, 0.2))
+    assert found.bent == pytest.approx((0.2, 0.2))
+    # The same points are asked for a model that misses them: never below the secants, nor above the points.
+    y = np.array([0.3, 0.2, 0.1, 0.0, 0.3, 0.6, 0.9, 1.2])
+    kink = optimum(np.arange(8.0), y, 1)
+    assert (kink.x, kink.value) == (3, 0)
+    # Second differences: 0 left and right of the kink, .4 over it.
+    assert kink.bent[0] == pytest.approx(0)
+    assert kink.bent[1] >= 0.4
+    assert np.isnan(optimum(np.arange(2.0), np.array([1.0, 0])).bent).all()
+
+
+def test_the_loss_at_other_rates():
+    x = np.arange(-4.0, 5.0)
+    smooth = optimum(x, np.where(x < 0.3, 0.1, 0.2) * (x - 0.3) ** 2, 2)
+    for at in (-1.5, 0.1, 0.31, 1.2):
+        value, least, most = smooth.at(at)
+        assert value == pytest.approx((0.1 if at < 0.3 else 0.2) * (at - 0.3) ** 2, abs=0.004)
+        assert least <= value <= most
+    assert smooth.at(smooth.x) == (smooth.value, smooth.least, smooth.most)
+    assert smooth.at(2.0) == pytest.approx((0.2 * 1.7**2,) * 3)
+    assert smooth.at(4.5) == smooth.at(-4.5) == (INF, INF, INF)
+    # Without a model: a quarter from the chord to the secants, exact in the middle for a parabola.
+    plain = optimum(x, 0.1 * x**2)
+    assert plain.at(1.5) == pytest.approx((0.225, 0.15, 0.25))
+    assert plain.at(0.5) == pytest.approx((0.025, -0.05, 0.05))
+    # On a cliff and beyond it: the chord.
+    cliff = optimum(np.arange(6.0), np.array([1, 0.4, 0.1, 0, 3, 3.1]))
+    assert cliff.at(3.5) == pytest.approx((1.5, -0.05, 3))
+    assert cliff.at(4.5) == pytest.approx((3.05, 3, 3.1))
+
+
+def test_the_loss_at_rates_where_training_diverges():
+    found = optimum(np.arange(8.0), np.array([1, 0.4, 0.1, 0, INF, INF, 0.7, INF]))
+    assert found.at(3.4) == pytest.approx((0, -0.04, INF))
+    assert found.at(3.5) == pytest.approx((0, -0.05, INF))
+    assert found.at(3.6) == pytest.approx((INF, -0.06, INF))
+    assert found.at(4.0) == found.at(4.5) == (INF, INF, INF)
+    # Beyond a rate that diverged only what was measured is known.
+    assert found.at(6.0) == (0.7, 0.7, 0.7)
+    assert found.at(5.4) == (INF, -INF, INF)
+    assert found.at(5.6) == (0.7, -INF, INF)
+    assert found.at(7.0) == (INF, INF, INF)
+
+
+def test_the_edge_of_stability():
+    x, y = np.arange(5.0), np.array([1.0, 0.6, 0.3, INF, INF])
+    assert stable(x, y) == 2.0
+    assert stable(x, np.zeros(5)) == INF
+    assert np.isnan(stable(x, np.full(5, INF)))
+
+
+def test_means_and_noise_of_a_landscape():
+    losses = np.exp(np.array([[0.0, 2.0, 4.0], [1.0, 1.0, 4.0], [2.0, 3.0, 4.0]]))
+    scape = Landscape(np.arange(3.0), losses)
+    assert scape.mean() == pytest.approx([2, 2, 3])
+    assert scape.mean(np.array([0, 0, 1])) == pytest.approx([2 / 3, 1, 7 / 3])
+    # Less each seed's level (1, 2, 4): (-1, 0, 0), (0, -1, 0), (1, 1, 0), with deviations of √(1/3).
+    assert scape.noise() == pytest.approx((1 / 3) ** 0.5 / 3**0.5)
+    infinite = np.vstack([losses, [[1.0, INF, 1.0]]])
+    assert np.isinf(Landscape(np.arange(4.0), infinite).mean()[3])
+    assert Landscape(np.arange(4.0), infinite).noise() == pytest.approx(scape.noise())
+    assert Landscape(np.arange(3.0), losses[:, :1]).noise() == 0
+    assert Landscape(np.arange(1.0), losses[:1]).noise() == 0
+
+
+# Shifts.
+
+
+def smooth_log(u):
+    return np.log((2 ** (-0.5 * u) / 0.5 + 2**u) / 3)
+
+
+@pytest.mark.parametrize("by", [-2.5, -1.0, -0.3, 0.0, 0.4])
+@pytest.mark.parametrize("curve", [lambda u: 0.05 * u**2, smooth_log, lambda u: 0.1 * u**4])
+def test_a_shift_is_found_from_shapes(by, curve):
+    x = np.arange(-7.0, 8.0)
+    base, other = run(x, curve(x - 0.2)), run(x, 0.3 + curve(x - 0.2 - by))
+    (a, b), (s, t) = bracket(base), bracket(other)
+    found = shift(base, other, (s - b, t - a))
+    assert found.low <= by <= found.high
+    assert found.value == pytest.approx(by, abs=0.06)
+    # Much closer than the two brackets leave it.
+    assert found.high - found.low < 0.6 * (t - a - s + b)
+    # From the other side it is the same with the other sign.
+    back = shift(other, base, (a - t, b - s))
+    assert back.low == pytest.approx(-found.high, abs=0.03)
+    assert back.high == pytest.approx(-found.low, abs=0.03)
+
+
+def test_the_same_points_are_not_moved_and_how_far_they_may_be():
+    x = np.arange(-4.0, 5.0)
+    r = run(x, x**2)
+    found = shift(r, r, (-4 / 3, 4 / 3))
+    assert found.value == 0
+    assert found.low == pytest.approx(-found.high)
+    # Heights of 1 over a floor of -.5, of whose depth half counts, may differ by an eighth on all sides.
+    assert 0.15 < found.high < 0.3
+    # Noise leaves more open.
+    noisy = shift(r, r, (-4 / 3, 4 / 3), noise=0.2)
+    assert noisy.high > found.high + 0.05
+
+
+def test_shapes_that_differ_leave_more_open_and_at_last_all():
+    x = np.arange(-4.0, 5.0)
+    base = run(x, x**2)
+    reach = (-4 / 3, 4 / 3)
+    alike, less = shift(base, run(x, 1.05 * x**2), reach), shift(base, run(x, 1.4 * x**2), reach)
+    assert less.high - less.low > alike.high - alike.low
+    other = run(x, np.where(x < 0, 9.0, 1 / 9) * x**2 + 0.0)
+    assert shift(base, other, (-1.2, 1.0)) == shift(base, other, (-1.2, 1.0))
+    unlike = shift(base, other, (-1.2, 1.0))
+    assert (unlike.value, unlike.low, unlike.high) == (0, -1.2, 1.0)
+
+
+def test_a_straight_fall_and_divergence_leave_a_shift_open():
+    line = over([3, 2, 1, 0, INF])
+    found = shift(line, line, (-1.0, 1.0))
+    assert (found.value, found.low, found.high) == pytest.approx((0, -1, 1))
+    # Points cannot lie where the other one diverged: here the base has them up to 3, the other's wall is at 3.
+    short = over([3, 2, 1, INF, INF])
+    found = shift(line, short, (-2.0, 0.0))
+    assert found.low == -2
+    assert found.high == pytest.approx(0, abs=0.03)
+    # One without a bound from below: the points' distance, kept to the reach.
+    end = over([3, 2, 1])
+    for reach in ((-INF, INF), (-0.5, INF), (-5.0, -2.0)):
+        found = shift(line, end, reach)
+        assert (found.low, found.high) == reach
+        assert found.value == np.clip(-1, *reach)
+
+
+def test_an_infinite_reach_is_kept_where_the_points_do_not_close_it():
+    x = np.arange(-4.0, 5.0)
+    r = run(x, x**2)
+    found = shift(r, r, (-INF, INF))
+    assert found.value == pytest.approx(0, abs=1e-9)
+    assert -0.5 < found.low < found.high < 0.5
+
+
+def test_which_points_a_shift_uses():
+    x = np.arange(-8.0, 9.0)
+    points, walls = near(run(x, x**2))
+    # Three on either side where a step is a doubling.
+    assert (points.start, points.stop, walls) == (5, 12, (-INF, INF))
+    fine = np.arange(-8.0, 8.1, 0.25)
+    points, _ = near(run(fine, fine**2))
+    assert points.stop - points.start == 13
+    middle = np.arange(-8.0, 8.1, 0.5)
+    points, _ = near(run(middle, middle**2))
+    assert points.stop - points.start == 9
+    # Walls count where the points reach them.
+    assert near(over([1, 0.4, 0.1, 0, INF]))[1] == (-INF, 4)
+    assert near(over([INF, 0, 0.1, 0.4, 1]))[1] == (0, INF)
+    assert near(over([0, 3, 3.1, INF]))[1] == (-INF, INF)
+    assert near(over([9, 5, 2, 1, 0, INF]))[1] == (-INF, 5)
+    assert near(over([INF, 9, 5, 2, 1, 0, INF]))[1] == (-INF, 6)
+
+
+def test_moves_to_first_order():
+    x = np.arange(-4.0, 5.0)
+    y = 0.1 * x**2
+    r = run(x, y)
+    for d in (0.01, -0.02):
+        assert moved(r, 0.1 * (x - d) ** 2 + 0.5, y, x) == pytest.approx(d, rel=0.03)
+    assert moved(r, y, y, x) == 0
+    # With what diverged below.
+    wide = np.concatenate([[-6.0, -5.0], x])
+    usual = np.concatenate([[INF, INF], y])
+    means = np.concatenate([[INF, INF], 0.1 * (x - 0.01) ** 2])
+    assert moved(r, means, usual, wide) == pytest.approx(0.01, rel=0.03)
+    # A straight line may be anywhere, and two points say nothing.
+    line = over([3, 2, 1, 0, INF])
+    assert (
+        moved(line, np.array([3.1, 2, 1, 0, INF]), np.array([3, 2, 1, 0, INF]), np.arange(5.0)) == 0
+    )
+    assert moved(over([1, 0]), np.array([2.0, 0]), np.array([1.0, 0]), np.arange(2.0)) == 0
+
+
+# Spreads.
+
+
+def test_ends_are_moved_out_by_what_the_replicates_are_beyond_them():
+    draws = np.linspace(-1, 1, 201)
+    # 2.5 % of 201 lie below -.95.
+    low, high = widened((0.0, 0.0), (draws, draws), 1.0)
+    assert (low, high) == pytest.approx((-0.95, 0.95))
+    assert widened((0.0, 0.0), (draws, draws), 2.0) == pytest.approx((-1.9, 1.9))
+    # Replicates within the ends move nothing; those beyond, by their distance.
+    assert widened((-2.0, 2.0), (draws, draws), 3.0) == (-2, 2)
+    assert widened((-0.45, 2.0), (draws, draws), 3.0) == pytest.approx((-0.45 - 1.5, 2))
+    # nan is left out; without any the ends stay.
+    holes = np.where(np.arange(201) % 2, np.nan, draws)
+    assert widened((0.0, 0.0), (holes, holes), 1.0) == pytest.approx((-0.95, 0.95), abs=0.011)
+    empty = np.full(3, np.nan)
+    assert widened((0.5, 1.5), (empty, np.array([])), 2.0) == (0.5, 1.5)
+
+
+def test_ends_that_are_infinite():
+    ones = np.ones(5)
+    assert widened((1.0, 1.0), (ones, INF * ones), 2.0) == (1, INF)
+    assert widened((INF, INF), (ones, ones), 2.0) == (1, INF)
+    assert widened((1.0, INF), (-INF * ones, ones), 2.0) == (-INF, INF)
+
+
+def test_stretch_needs_two_seeds():
+    assert np.isnan(stretch(1))
+    assert stretch(2) == pytest.approx(12.7062047 / 1.95996398 * 2**0.5)
+    assert 1 < stretch(100) < 1.02
+
+
+def test_spreads_count_how_often_a_replicate_was_drawn():
+    draws = [(0.0, -1.0, 1.0), (5.0, -9.0, 9.0)]
+    spread = Spread((0.0, 0.0, 0.0), draws, np.array([99, 1]), 1.0)
+    found = spread.of(lambda d: d, float)
+    assert (found.value, found.low, found.high) == (0, -1, 1)
+    often = Spread((0.0, 0.0, 0.0), draws, np.array([90, 10]), 1.0).of(lambda d: d, np.exp)
+    assert (often.value, often.low, often.high) == pytest.approx((1, np.exp(-9), np.exp(9)))
+    alone = Spread((2.0, 1.0, 3.0), [], np.array([], int), float("nan")).of(lambda d: d, float)
+    assert alone.value == 2
+    assert np.isnan([alone.low, alone.high]).all()
+    assert np.isnan(spread.of(lambda _: (np.nan, 0.0, 1.0), float).low)
