@@ -194,6 +194,25 @@ def test_a_regret_above_the_limit_does_not_transfer_whatever_the_drift():
     assert (found.verdict, found.reason) == ("does not transfer", "regret above 5%")
 
 
+def test_the_printed_rate_may_cost_much_where_the_best_one_need_not():
+    """The base's best rate can be where the other size has its own: a finer grid would find it."""
+    x = np.arange(5.0)
+    base, other = np.exp([0.6, 0.1, 0.0, 0.4, 1.2]), np.exp([0.5, 0.0, 0.1, 0.6, 1.3])
+    scapes = {w: Landscape(x, np.stack([y] * 3, 1)) for w, y in ((2, base), (2**7, other))}
+    found = measure(scapes)
+    assert found.sizes[-1].regret.low == pytest.approx(np.expm1(0.1))
+    assert found.costs == found.sizes[-1].regret
+    assert found.least == 0
+    result = analyse("s", "width", scapes)
+    assert -0.25 < result.drift.low < result.drift.high < 0.25
+    assert result.verdict == "undecided"
+    assert "regret 10.5% to " in result.reason
+    assert "next: a finer grid, --lrs " in result.reason
+    # The base's bracket begins at 1.2: there this costs 1.2 in logs, and more beyond.
+    steep = {2: scapes[2], 2**7: Landscape(x, np.exp(np.stack([[0.0, 1, 2, 3, 4.0]] * 3, 1)))}
+    assert measure(steep).least == pytest.approx(np.expm1(1.2))
+
+
 def test_divergence_counts_as_worse():
     scapes = planted(0.0)
     losses = scapes[128].losses.copy()

@@ -387,7 +387,7 @@ def test_a_straight_fall_and_divergence_leave_a_shift_open():
     line = over([3, 2, 1, 0, INF])
     found = shift(line, line, (-1.0, 1.0))
     assert (found.value, found.low, found.high) == pytest.approx((0, -1, 1))
-    # Points cannot lie where the other one diverged: here the base has them up to 3, the other's wall is at 3.
+    # Points cannot lie where the other one diverged: the base has them up to 3, the other's wall is at 3.
     short = over([3, 2, 1, INF, INF])
     found = shift(line, short, (-2.0, 0.0))
     assert found.low == -2

@@ -29,6 +29,8 @@ from leadline.transferring.spread import Estimate, Spread, Triple, stretch, wide
 from leadline.transferring.verdict import judge, monotone
 
 REPLICATES = 400
+TRIED = 33
+"""Rates that are tried for the base's."""
 SEEDS = 3
 """Fewest seeds that make an interval."""
 
@@ -57,12 +59,14 @@ class Measured:
 
     Attributes:
         grid: the drift with what the grid alone leaves open. costs: the same of the last size's regret.
+        least: the least regret of the last size, wherever the base's best rate can be.
     """
 
     sizes: tuple[SizeResult, ...]
     drift: Estimate
     grid: Estimate
     costs: Estimate
+    least: float
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,20 @@ def measure(landscapes: dict[int, Landscape]) -> Measured:
         )
     grid, drift = _drift(sizes, places, spread.stretch)
     costs = Estimate(*(_cost(v) for v in point.regret(len(sizes) - 1)))
-    return Measured(tuple(results), drift, grid, costs)
+    least = costs.value
+    if point.optima[0] is not None and point.optima[-1] is not None:
+        base = places.rates[0]
+        least = _cost(_least(point.optima[-1], base.low, base.high))
+    return Measured(tuple(results), drift, grid, costs, least)
+
+
+def _least(found: Optimum, low: float, high: float) -> float:
+    """The least that log loss rises from its minimum to any rate between two (log2)."""
+    if math.isinf(low) or math.isinf(high):
+        return 0.0
+    inside = found.run.x[(found.run.x > low) & (found.run.x < high)]
+    rates = [*np.linspace(low, high, TRIED), *inside]
+    return min(found.at(float(rate))[1] for rate in rates) - found.most
 
 
 def _cost(excess: float) -> float:

@@ -54,7 +54,8 @@ def judge(found: Measured, rates: np.ndarray) -> tuple[str, str]:
         return "transfers", f"drift within ±{DRIFT}, regret at most {REGRET:.0%}"
     if _beyond(drift):
         return "does not transfer", f"drift beyond ±{DRIFT} doublings per doubling"
-    if regret.low > REGRET:
+    # Another rate may be the base's best, and cost less: the printed one's cost is not enough.
+    if min(regret.low, found.least - (found.costs.low - regret.low)) > REGRET:
         return "does not transfer", f"regret above {REGRET:.0%}"
     return "undecided", _next(found, rates)
 
@@ -84,7 +85,7 @@ def _trust(sizes: Sequence[SizeResult]) -> str:
 def _next(found: Measured, rates: np.ndarray) -> str:
     """What decides: a finer grid, more seeds, or larger sizes."""
     drift, grid, costs, regret = found.drift, found.grid, found.costs, found.sizes[-1].regret
-    coarse = not (_beyond(grid) or costs.low > REGRET) and not (
+    coarse = not (_beyond(grid) or min(costs.low, found.least) > REGRET) and not (
         _within(grid) and costs.high <= REGRET
     )
     seeds = max(grid.low - drift.low, drift.high - grid.high)
