@@ -272,7 +272,7 @@ def calls(folder: str) -> dict[str, Callable[[random.Random], tuple[Any, dict[st
         "initial_kernels": lambda r: (ll.initial_kernels, {
             "problem": problem(r), "network": made(r, ll.ResNet, NETWORK),
             **mixed(r, dict(depth=one_of(None, 1, 10), times=one_of(None, (0.0, 0.5))), 0.2)}),
-        "module": lambda r: (made(r, ll.ResNet, NETWORK).module, mixed(r, {
+        "module": lambda r: (ll.ResNet(**mixed(r, dict(scheme=NETWORK["scheme"]), 0.0)).module, mixed(r, {
             "!width": one_of(8), "!depth": one_of(1, 2), "seed": one_of(0), "inputs": one_of(None, 3),
             "outputs": one_of(1, 2)}, 0.3)),
         "forecast": lambda r: (ll.forecast, {"data": wild(r) if r.random() < 0.1 else rows(r), **mixed(r, {

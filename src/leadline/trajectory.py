@@ -268,3 +268,8 @@ def versions() -> dict[str, str]:
 def has_diverged(loss: float, first: float) -> bool:
     """Not finite, or 10^8 times the first recorded loss (at least 1)."""
     return not np.isfinite(loss) or loss > 1e8 * max(first, 1.0)
+
+
+def too_large(error: RuntimeError) -> bool:
+    """Is it PyTorch's for a factor that the tensor's precision cannot hold, such as a rate of 1e39?"""
+    return "without overflow" in str(error)

@@ -17,6 +17,7 @@ from leadline.dynamics import memory as memories
 from leadline.dynamics.shards import Shards
 from leadline.dynamics.solver import COUPLINGS, DTYPES, Progress, solve
 from leadline.errors import MemoryBudgetError, check_choice, check_int, check_real
+from leadline.measure.record import check_task
 from leadline.recipe import SGD
 from leadline.trajectory import Trajectory, jsonable, versions
 
@@ -135,19 +136,20 @@ def limit(
         ValueError, TypeError: bad arguments, or a scheme that has no limit.
         MemoryError: the first size does not fit.
     """
-    check_real("rtol", rtol, 0.0, 1.0, open_minimum=True)
-    check_choice("coupling", coupling, COUPLINGS)
-    check_int("depth", depth, 1)
-    check_int("seeds", seeds, 2)
+    check_task(problem, network, sgd)
+    rtol = check_real("rtol", rtol, 0.0, 1.0, open_minimum=True, open_maximum=True)
+    tol = check_real("tol", tol, 0.0, 1.0, open_maximum=True)
+    coupling = check_choice("coupling", coupling, COUPLINGS)
+    depth, seeds = check_int("depth", depth, 1), check_int("seeds", seeds, 2)
+    seed, record_every = check_int("seed", seed, 0), check_int("record_every", record_every, 1)
     dtype = str(dtype).removeprefix("torch.")
     check_choice("dtype", dtype, DTYPES)
     if seconds is not None:
-        check_real("seconds", seconds, 0.0, open_minimum=True)
+        seconds = check_real("seconds", seconds, 0.0, open_minimum=True)
     check_has_limit(network)
-    sgd.check(problem.samples)
     if width is None:
         width = max(256, 1 << (4 * problem.samples - 1).bit_length())
-    check_int("width", width, 1)
+    width = check_int("width", width, 1)
 
     ladder = _Ladder(
         problem,

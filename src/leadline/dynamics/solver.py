@@ -24,7 +24,7 @@ from leadline.measure.observation import Measure, numbers
 from leadline.measure.record import Record, assemble, check_task
 from leadline.problems.losses import chi, loss_value
 from leadline.recipe import SGD
-from leadline.trajectory import Trajectory, has_diverged, versions
+from leadline.trajectory import Trajectory, has_diverged, too_large, versions
 
 if TYPE_CHECKING:
     from leadline.problems import Problem
@@ -249,6 +249,11 @@ class Training:
                 self._advance()
         except FloatingPointError:
             self.record.diverge(self.k)
+            self.done = True
+        except RuntimeError as error:
+            if not too_large(error):
+                raise
+            self.record.diverge(self.k + 1)
             self.done = True
 
     def _advance(self) -> None:

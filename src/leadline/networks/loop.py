@@ -20,7 +20,7 @@ from leadline.networks.groups import param_groups
 from leadline.networks.memory import EVALUATED
 from leadline.networks.snapshot import take
 from leadline.problems.losses import loss_value
-from leadline.trajectory import has_diverged
+from leadline.trajectory import has_diverged, too_large
 
 if TYPE_CHECKING:
     from leadline.architecture import ResNet
@@ -103,7 +103,14 @@ def run(job: Job, runs: range, records: Sequence[Record]) -> float:
             group["lr"] = rate * job.sgd.multiplier(step)
         optimizer.zero_grad()
         losses.backward(torch.from_numpy(alive).to(losses))
-        optimizer.step()
+        try:
+            optimizer.step()
+        except RuntimeError as error:
+            if not too_large(error):
+                raise
+            for at in np.flatnonzero(alive):
+                records[at].diverge(step + 1)
+            break
         _clear(weights, optimizer, np.flatnonzero(before & ~alive))
         if job.progress is not None:
             known = losses.detach().double().cpu().numpy()[alive]
