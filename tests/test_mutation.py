@@ -97,6 +97,7 @@ def changes(tool, source):
         ("x = a < b", {("a < b", "(a <= b)"), ("a < b", "(a >= b)")}),
         ("x = 3", {("3", "(4)"), ("3", "(2)"), ("3", "(6)"), ("3", "(-3)")}),
         ("x = 1e-12", {("1e-12", f"({v!r})") for v in (1 + 1e-12, 1e-12 - 1, 1e-9, -1e-12)}),
+        ("x = 1e9", {("1e9", f"({v!r})") for v in (1e12, 1e6, -1e9)}),
         ("x = a - b", {("a - b", "(a + b)"), ("a - b", "(b - a)")}),
         ("x = a and b", {("a and b", f"({t})") for t in ("a or b", "a", "b")}),
         ("x = a if b else c", {("a if b else c", "(a)"), ("a if b else c", "(c)")}),

@@ -50,7 +50,7 @@ IDENTITY = set(
 SYMMETRIC = set(
     "min max minimum maximum fmin fmax clip hypot logaddexp isclose allclose array_equal gcd".split()
 )
-# Constants this small guard against rounding: twice as much is the same guard.
+# Constants this small or, inverted, this large are guards: twice as much, or one more, is the same guard.
 GUARD = 1e-6
 
 
@@ -75,8 +75,12 @@ def _constant(node: ast.Constant) -> Iterator:
     elif isinstance(value, str):
         yield ast.Constant(value + "_")
     elif isinstance(value, int | float):
-        twice = value * 1000 if 0 < value < GUARD else value * 2
-        made = {repr(v): v for v in (value + 1, value - 1, twice, -value) if v != value}
+        others = [value + 1, value - 1, value * 2, -value]
+        if 0 < value < GUARD:
+            others[2] = value * 1000
+        elif isinstance(value, float) and 1 / GUARD < value < float("inf"):
+            others = [value * 1000, value / 1000, -value]
+        made = {repr(v): v for v in others if v != value}
         yield from (ast.Constant(v) for v in made.values())
 
 
