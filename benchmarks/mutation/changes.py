@@ -48,7 +48,8 @@ IDENTITY = set(
 )
 # Calls whose first two arguments may be exchanged: the same function (clip: where low <= high).
 SYMMETRIC = set(
-    "min max minimum maximum fmin fmax clip hypot logaddexp isclose allclose array_equal gcd".split()
+    "min max minimum maximum fmin fmax clip hypot logaddexp isclose allclose array_equal gcd"
+    " swapaxes".split()
 )
 # Constants this small or, inverted, this large are guards: twice as much, or one more, is the same guard.
 GUARD = 1e-6

@@ -1,8 +1,9 @@
 """Mutants of a Python file: small changes of its syntax tree, each at one place.
 
 Left out, because nobody asserts on them or nothing runs: annotations, docstrings, imports, decorators,
-what stands under ``if TYPE_CHECKING``, the arguments of ``raise``, f-strings, and strings that contain a
-blank (sentences for people). That an error is raised, and where, is mutated; its words are not.
+what stands under ``if TYPE_CHECKING``, the arguments of ``raise``, f-strings, strings that contain a
+blank (sentences for people), and the sign of an axis. That an error is raised, and where, is mutated; its
+words are not.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def mutants(source: str, module: str) -> list[Mutant]:
     offsets = [0]
     for text in lines:
         offsets.append(offsets[-1] + len(text))
-    original = ast.dump(tree)
+    original, axes = ast.dump(tree), _axes(tree)
     for node, place in _places(tree):
         function = ".".join(place.names)
         at = node.test if isinstance(node, ast.If | ast.While | ast.Assert) else node
@@ -69,6 +70,8 @@ def mutants(source: str, module: str) -> list[Mutant]:
         before = source.encode()[start:end].decode()
         for made in changes(node):
             after = made if isinstance(made, str) else f"({ast.unparse(made)})"
+            if id(node) in axes and after in (f"(-{before})", f"({before[1:]})"):
+                continue
             line = lines[at.lineno - 1].decode().strip()
             same = (function, line, before, after)
             where = (function, place.lines, place.scope, place.imported)
@@ -80,6 +83,24 @@ def mutants(source: str, module: str) -> list[Mutant]:
             if changed:
                 seen[same] = mutant.nth + 1
                 found.append(mutant)
+    return found
+
+
+_ALONG = set(
+    "sum mean max min any all prod std var argmin argmax norm cumsum squeeze softmax diff sort".split()
+)
+
+
+def _axes(tree: ast.Module) -> set[int]:
+    """Numbers of axes: counted from the front or the back they are the same, so none changes its sign."""
+    found: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            axes = [k.value for k in node.keywords if k.arg in ("axis", "dim", "axes")]
+            if isinstance(node.func, ast.Attribute) and node.func.attr in _ALONG:
+                axes += node.args[:2]
+            numbers = [a for a in axes if isinstance(a, ast.Constant | ast.UnaryOp | ast.Tuple)]
+            found |= {id(inner) for axis in numbers for inner in ast.walk(axis)}
     return found
 
 

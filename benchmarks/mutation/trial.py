@@ -196,6 +196,7 @@ def bound(seconds: float) -> None:
 def enter(tree: Path) -> list[str]:
     """Work in a copy of the repository, its output in trial.log: pytest's arguments."""
     os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     log = os.open(tree / "trial.log", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
     os.dup2(log, 1)
     os.dup2(log, 2)

@@ -53,15 +53,15 @@ def minimise(
         new = np.clip(at - np.clip(step, -2.0, 2.0), low, high)
         c, g1, h1 = _derivatives(law, logs, target[active], weight, scale, new)
         better = c <= cost[active]
-        moved = np.abs(new - at).max(-1)
         gain = cost[active] - c
         won = active[better]
         theta[won], cost[won] = new[better], c[better]
         gradient[won], hessian[won] = g1[better], h1[better]
-        damping[active] = np.maximum(damping[active] * np.where(better, 0.2, 6.0), 1e-12)
-        # A full step that gains nothing, however far it goes along a flat direction, is the end.
-        still = better & (gain <= 1e-10 * c) & (damping[active] < 1e-2)
-        done = still | (damping[active] > 1e9) | (moved < 1e-10)
+        damping[active] *= np.where(better, 0.2, 6.0)
+        # The end is a step that would gain nothing if it were whole, however far it goes along a flat
+        # direction; or that none gains.
+        still = better & (gain * (1 + damping[active]) <= 1e-10 * c)
+        done = still | (damping[active] > 1e9)
         active = active[~done]
     return theta, cost
 
@@ -81,7 +81,7 @@ def _derivatives(
     cost = (2 * r**2 / (root + 1)).sum(-1)
     slope = slope * weight[:, None]
     lean = slope / root[:, :, None]
-    gradient = -np.matmul(lean.swapaxes(1, 2), r[:, :, None])[:, :, 0]
+    gradient = -np.matmul(lean.swapaxes(1, 2), r[:, :, None]).squeeze(-1)
     return cost, gradient, np.matmul(lean.swapaxes(1, 2), slope)
 
 
@@ -95,7 +95,7 @@ def _solve(h: np.ndarray, g: np.ndarray, damping: np.ndarray, held: np.ndarray) 
     extra = damping[:, None] * np.maximum(diagonal, 1e-6 * diagonal.max(-1, keepdims=True)) + floor
     extra = np.where(held, 1.0, extra)
     h = h + extra[:, :, None] * np.eye(p)
-    return np.linalg.solve(h, np.where(held, 0.0, g)[:, :, None])[:, :, 0]
+    return np.linalg.solve(h, np.where(held, 0.0, g)[:, :, None]).squeeze(-1)
 
 
 def starts(law: Law, logs: np.ndarray, losses: np.ndarray, most: int = _MOST_STARTS) -> np.ndarray:
