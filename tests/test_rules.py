@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 import leadline as ll
 from leadline.parametrization.optimizers import OPTIMIZERS, optimizer
-from leadline.parametrization.rules import ONE, ROLES, Place, Power, exponents
-from leadline.parametrization.schemes import SCHEMES
+from leadline.parametrization.rules import ONE, ROLES, Place, Power, deviation, exponents
+from leadline.parametrization.schemes import NAMES, SCHEMES, scheme
 
 # (init, lr, weight decay, eps): powers of m, from Tensor Programs V (2203.03466) table 3 and the
 # condition that lr·λ is kept (gradient steps, decoupled decay).
@@ -184,3 +184,141 @@ def test_unknown_names_are_refused(bad):
         optimizer(bad)
     with pytest.raises(ValueError, match="scheme='completp' is unknown: did you mean 'completep'"):
         ll.explain("completp")
+
+
+# Every optimizer's exponents of (lr, λ, ε), by hand, for mup in width: powers of m.
+OTHERS = {
+    # Entries of size lr, λ coupled: λw must keep its part of the gradient n^-1 (readout: 1).
+    ("adam", "input"): (0, -1, -1),
+    ("adam", "hidden"): (-1, -0.5, -1),
+    ("adam", "readout"): (-1, 1, 0),
+    ("adam", "vector"): (0, -1, -1),
+    ("lion", "input"): (0, 0, 0),
+    ("lion", "hidden"): (-1, 1, 0),
+    ("lion", "readout"): (-1, 1, 0),
+    # Steps of size lr·RMS(w): what is drawn n^-½ moves n^-½ already. ε is the least RMS(w).
+    ("adafactor", "input"): (0, 0, 0),
+    ("adafactor", "hidden"): (-0.5, 0.5, -0.5),
+    ("adafactor", "readout"): (0, 0, -1),
+    ("adafactor", "vector"): (0, 0, 0),
+    ("muon", "hidden"): (0, 0, 0),
+    ("muon-match-rms", "hidden"): (-0.5, 0.5, 0),
+    ("sgd", "finite"): (0, 0, 0),
+    ("adafactor", "finite"): (0, 0, 0),
+    ("adam", "finite"): (0, 0, 0),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS, ids=str)
+def test_every_optimizers_width_table(case):
+    name, role = case
+    e = exponents(SCHEMES["mup"], OPTIMIZERS[name], Place(role))
+    assert (e.lr.width, e.weight_decay.width, e.eps.width) == OTHERS[case]
+
+
+def test_adafactors_rate_knows_the_draw():
+    """A step is lr·RMS(w) an entry: m^-1 where AdamW's is, of which the draw has m^-½ (hidden), m^-1."""
+    for role, draw in (("hidden", -0.5), ("readout", -1.0), ("input", 0.0)):
+        place = Place(role)
+        adamw, ours = (
+            exponents(SCHEMES["mup"], OPTIMIZERS[n], place) for n in ("adamw", "adafactor")
+        )
+        assert ours.lr.width + draw == adamw.lr.width
+        # Folding changes RMS(w) with the weight, and the rate not at all; ε with it.
+        folded = exponents(SCHEMES["mup"], OPTIMIZERS["adafactor"], place, Power(0.25, -1.0))
+        assert (folded.lr, folded.weight_decay) == (ours.lr, ours.weight_decay)
+        assert folded.eps - ours.eps == Power(0.25, -1.0)
+    inside = Place("hidden", 1, 2, True)
+    assert exponents(SCHEMES["completep"], OPTIMIZERS["adafactor"], inside).lr == Power(-0.5, 0.0)
+    assert exponents(SCHEMES["depth-mup"], OPTIMIZERS["adafactor"], inside).lr == Power(-0.5, -0.5)
+
+
+# (s, internal, last, p, q) of each scheme, from the papers' statements in the N(0, 1) form.
+TABLE = {
+    "ntk": (-0.5, 0, 0, -0.5, 0),
+    "mup": (0, 0, 0, -1, 1),
+    "depth-mup": (-0.5, 0, 0, -1, 1),
+    "depth-mup-corrected": (-0.5, 0.5, 0, -1, 1),
+    "completep": (-1, 1, 1, -1, 1),
+}
+
+
+def test_the_table_of_schemes():
+    assert {
+        n: (s.branch, s.rate_internal, s.rate_last, s.readout, s.rate_width)
+        for n, s in SCHEMES.items()
+    } == TABLE
+    assert all(s.name == n and s.source for n, s in SCHEMES.items())
+    assert (*SCHEMES, "auto") == NAMES
+    assert ll.Scheme("mine", 0.0, 0.0, 0.0, -1.0, 1.0, "why").source == "the user's own"
+
+
+def test_drift_and_noise_over_depth():
+    """L·α²·c and L·α²: 0 where there is a limit."""
+    drift = {n: [s.drift(j, 3) for j in range(3)] for n, s in SCHEMES.items()}
+    assert drift == {
+        "ntk": [0, 0, 0], "mup": [1, 1, 1], "depth-mup": [0, 0, 0],
+        "depth-mup-corrected": [0.5, 0.5, 0], "completep": [0, 0, 0],
+    }  # fmt: skip
+    assert {n: s.noise for n, s in SCHEMES.items()} == {
+        "ntk": 0, "mup": 1, "depth-mup": 0, "depth-mup-corrected": 0, "completep": -1,
+    }  # fmt: skip
+    corrected = SCHEMES["depth-mup-corrected"]
+    assert [corrected.rate_depth(j, 2) for j in (0, 1)] == [0.5, 0]
+    assert [scheme("auto", k).name for k in (1, 2, 3)] == ["depth-mup", "completep", "completep"]
+    assert [scheme("mup", k).name for k in (1, 2)] == ["mup", "mup"]
+    with pytest.raises(ValueError, match="scheme='mupp' is unknown"):
+        scheme("mupp", 1)
+
+
+def test_powers():
+    p = Power(0.5, -1.0)
+    assert (p.at(4.0, 2.0), p.at(1.0, 1.0)) == (1.0, 1.0)
+    assert p.at(9.0, 2.0) == 1.5
+    assert p + Power(1.0, 2.0) == Power(1.5, 1.0)
+    assert p - Power(1.0, 2.0) == Power(-0.5, -3.0)
+    assert p * 2.0 == Power(1.0, -2.0)
+    assert [str(Power(*x)) for x in ((0, 0), (0.5, 0), (0, -0.5), (1.5, -1.5), (1, 0.25))] == [
+        "1", "m^½", "r^-½", "m^1½·r^-1½", "m^1·r^0.25"]  # fmt: skip
+    assert Power() == Power(0.0, 0.0) == ONE
+    assert Power(0.0, 1.0) < Power(1.0, 0.0)
+
+
+def test_places():
+    assert [Place("hidden").inside, Place("hidden", 0, 1).inside] == [False, True]
+    assert not Place("hidden", 0, 2).last
+
+
+def test_the_deviation_of_every_role():
+    due = {"input": 0.0, "hidden": -0.5, "vector": 0.0, "finite": 0.0}
+    for name, s in SCHEMES.items():
+        assert {r: deviation(s, r) for r in due} == due
+        assert deviation(s, "readout") == (-0.5 if name == "ntk" else -1.0)
+
+
+def test_what_has_no_scheme_has_no_exponents():
+    for o in OPTIMIZERS.values():
+        e = exponents(None, o, Place("hidden", 0, 2), Power(1.0, 1.0))
+        assert (e.init, e.lr, e.weight_decay, e.eps) == (ONE, ONE, ONE, ONE)
+    with pytest.raises(ValueError, match="role='outer' is unknown"):
+        exponents(SCHEMES["mup"], OPTIMIZERS["sgd"], Place("outer"))
+
+
+def test_decay_of_coupled_optimizers_over_depth():
+    """torch's Adam adds λw to the gradient: in a branch with 1/r gradients fall as r^-1, w does not."""
+    e = exponents(SCHEMES["completep"], OPTIMIZERS["adam"], Place("hidden", 0, 2))
+    assert e.weight_decay == Power(-0.5, -1.0)
+    e = exponents(
+        SCHEMES["completep"], OPTIMIZERS["adam"], Place("hidden", 1, 2, True), Power(0, -1)
+    )
+    assert e.weight_decay == Power(-0.5, 1.0)
+    e = exponents(SCHEMES["completep"], OPTIMIZERS["adam"], Place("hidden", 0, 2), decay="width")
+    assert e.weight_decay == Power(-0.5, 0.0)
+    e = exponents(SCHEMES["completep"], OPTIMIZERS["adamw"], Place("vector", 0, 2), decay="width")
+    assert (e.lr, e.weight_decay, e.eps) == (ONE, ONE, Power(-1.0, -1.0))
+
+
+def test_explain_names_its_places():
+    rows = {r[0]: r[1:5] for r in ll.explain("depth-mup", "muon").rows}
+    assert rows["branch of 2 or more: inner"] == ("m^-½", "r^-½", "r^½", "1")
+    assert rows["input"] == ("1", "1", "1", "m^-1")

@@ -57,9 +57,9 @@ def fold(graph: Graph, index: int) -> Fold | None:
 
     def one_of(operands: list[int]) -> Fold | None:
         """The first of these whose weights act on nothing else, or else the first that has any."""
-        parts = [(i, p) for i in operands if (p := through(i)) is not None]
-        alone = [p for i, p in parts if exclusive(graph, p, i, {index})]
-        return (alone or [p for _, p in parts] or [None])[0]
+        parts = [(i, p) for i in operands if (p := fold(graph, i)) is not None]
+        parts.sort(key=lambda part: not exclusive(graph, part[1], part[0], {index}))
+        return here.union(parts[0][1]) if parts else None
 
     held = [i for i in node.inputs if not graph.is_act(i) and graph.leaves(i)]
     acts = [i for i in node.inputs if graph.is_act(i)]

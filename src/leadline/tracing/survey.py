@@ -89,17 +89,17 @@ def survey(
 
     rows: dict[str, Kind] = {}
     tied: dict[str, int] = {}
-    problems = []
+    problems: dict[str, str] = {}
     for name, p in model.named_parameters():
         try:
             role, reason, readout = _decide(
                 name, p, naming.template(name), grows[name], uses.get(name, []), chosen[name]
             )
         except ValueError as e:
-            problems.append(str(e))
+            problems[name] = str(e)
             continue
         if name in conflicts and name not in outside:
-            problems.append(conflicts[name])
+            problems[name] = conflicts[name]
             continue
         if readout:
             tied[name] = next(u.node for u in uses[name] if u.how == "matrix")
@@ -114,8 +114,7 @@ def survey(
             tied=tuple(dict.fromkeys(template(n) for n in aka.get(name, ()))),
         )
     if problems:
-        lines = [_for_all(line, naming, grows) for _, line in _once([("", p) for p in problems])]
-        raise ValueError("cannot decide:\n  " + "\n  ".join(lines))
+        raise ValueError("cannot decide:\n  " + "\n  ".join(_for_all(problems, naming)))
     present = size_multipliers(graph, graphs[wide], graphs[deep], frozenset(tied), naming)
     folds = multipliers.Folds(present=present)
     folds.obstacles += [("attention", line) for line in contractions(graph, graphs[wide])]
@@ -189,11 +188,14 @@ def _is_outside(chosen: dict[str, Any] | None) -> bool:
     return chosen is not None and not chosen.get("branch", True)
 
 
-def _for_all(message: str, naming: Naming, names: Iterable[str]) -> str:
-    """The remedy for one layer, as one for all its repetitions."""
-    for n in names:
-        message = message.replace(f"roles={{{n!r}:", f"roles={{{naming.template(n)!r}:")
-    return message
+def _for_all(problems: dict[str, str], naming: Naming) -> Iterable[str]:
+    """One line for a layer and all its repetitions, with a remedy for all of them."""
+    out: dict[str, str] = {}
+    for name, line in problems.items():
+        pattern = naming.template(name)
+        line = line.replace(f"roles={{{name!r}:", f"roles={{{pattern!r}:")
+        out.setdefault(line.replace(repr(name), repr(pattern)), line)
+    return out.values()
 
 
 def _once(obstacles: list[tuple[str, str]]) -> list[tuple[str, str]]:

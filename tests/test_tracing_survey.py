@@ -1,0 +1,404 @@
+"""What a survey finds, field by field, in models small enough to know it by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+from leadline.parametrization.rules import ONE, Power
+from leadline.tracing.builder import Size
+from leadline.tracing.initialization import Rule
+from leadline.tracing.made import Made
+from leadline.tracing.survey import survey
+
+BASE = Size(16, 2)
+X = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+
+
+def linear(i, o):
+    return nn.Linear(i, o, bias=False)
+
+
+class Block(nn.Module):
+    """a, b: a branch of two layers."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.a, self.b = linear(n, n), linear(n, n)
+
+    def forward(self, h):
+        return h + self.b(torch.relu(self.a(h)))
+
+
+class Model(nn.Module):
+    """i, blocks, o; ``change(self, n, depth)`` at the end, ``run(self, h, n)`` in place of the blocks."""
+
+    def __init__(self, n, depth, change=None, run=None):
+        super().__init__()
+        self.i, self.o = linear(8, n), linear(n, 64)
+        self.blocks = nn.ModuleList(Block(n) for _ in range(depth))
+        self.run = run
+        if change:
+            change(self, n, depth)
+
+    def forward(self, x):
+        h = self.i(x)
+        if self.run:
+            return self.run(self, h)
+        for b in self.blocks:
+            h = b(h)
+        return self.o(h)
+
+
+def model(change=None, run=None):
+    return lambda n, depth: Model(n, depth, change, run)
+
+
+def found(build, roles=None, inputs=X):
+    s = survey(build, BASE, inputs, roles)
+    return s, {k.template: k for k in s.kinds}
+
+
+def test_a_survey_of_a_residual_network():
+    s, kinds = found(model())
+    assert s.base == BASE
+    assert s.branches == {"blocks.*": 2}
+    assert (s.obstacles, s.made) == ((), ())
+    assert s.names == {
+        "i.weight": 0, "o.weight": 1, "blocks.0.a.weight": 2, "blocks.0.b.weight": 3,
+        "blocks.1.a.weight": 2, "blocks.1.b.weight": 3,
+    }  # fmt: skip
+    assert [k.template for k in s.kinds] == [
+        "i.weight",
+        "o.weight",
+        "blocks.*.a.weight",
+        "blocks.*.b.weight",
+    ]
+    i, _, a, b = s.kinds
+    assert [k.shape for k in s.kinds] == [(16, 8), (64, 16), (16, 16), (16, 16)]
+    assert [k.grows for k in s.kinds] == [(True, False), (False, True), (True, True), (True, True)]
+    assert [k.role for k in s.kinds] == ["input", "readout", "hidden", "hidden"]
+    assert [(k.branch, k.position, k.layers, k.last) for k in (i, a, b)] == [
+        (None, None, None, False), ("blocks.*", 0, 2, False), ("blocks.*", 1, 2, True)]  # fmt: skip
+    assert [k.takes for k in s.kinds] == [(), (), (), (("branch", ONE),)]
+    assert [k.rule for k in s.kinds] == [
+        Rule(),
+        Rule("1/√fan_in"),
+        Rule("1/√fan_in"),
+        Rule("1/√fan_in"),
+    ]
+    assert [k.present for k in s.kinds] == [ONE] * 4
+    # nn.Linear draws from ±1/√fan_in: standard deviation 1/√(3·fan_in).
+    assert [k.scale for k in s.kinds] == pytest.approx(
+        [(3 * f) ** -0.5 for f in (8, 16, 16, 16)], rel=0.1
+    )
+    assert [k.tied for k in s.kinds] == [()] * 4
+    assert kinds["blocks.*.a.weight"].reason == "fan-in and fan-out grow"
+
+
+def test_given_roles_and_the_streams_parameters():
+    s, kinds = found(model(), {"*.a.*": "vector", "*.b.*": dict(role="finite", branch=False)})
+    a, b = kinds["blocks.*.a.weight"], kinds["blocks.*.b.weight"]
+    assert (a.role, a.reason) == ("vector", "given by roles=")
+    # What is left of the branch has one layer, and the user's weight outside takes its multiplier.
+    assert (a.position, a.layers, a.last) == (0, 1, True)
+    assert (b.role, b.position, b.branch) == ("finite", None, None)
+    assert s.obstacles == ()
+    s, kinds = found(model(), {"blocks.*": dict(role="hidden", branch=False)})
+    assert s.branches == {}
+    assert {k.position for k in s.kinds} == {None}
+    s, kinds = found(model(), {"*.a.*": dict(role="hidden", branch=True)})
+    assert s.branches == {"blocks.*": 2}
+
+
+def test_values_kept_and_values_drawn():
+    _, kinds = found(model(), {"*.a.*": dict(init=False), "i.*": dict(init=True)})
+    assert kinds["blocks.*.a.weight"].rule == Rule(fixed=True)
+    assert kinds["blocks.*.a.weight"].role == "hidden"
+    assert kinds["i.weight"].rule == Rule()
+    assert kinds["blocks.*.b.weight"].rule == Rule("1/√fan_in")
+
+
+def freeze(name):
+    def change(self, n, depth):
+        for key, p in self.named_parameters():
+            if name in key:
+                p.requires_grad_(False)
+
+    return model(change)
+
+
+def test_what_does_not_train_takes_no_multiplier():
+    s, kinds = found(freeze(".b."), {"*.b.*": "frozen"})
+    b = kinds["blocks.*.b.weight"]
+    assert (b.role, b.takes, b.rule) == ("frozen", (), Rule(fixed=True))
+    ((what, line),) = s.obstacles
+    assert what == "branch"
+    assert line.startswith(
+        "parameter 'blocks.0.b.weight' would have to take the branch's multiplier"
+    )
+    s, kinds = found(freeze(".a."), {"*.a.*": "frozen"})
+    assert s.obstacles == ()
+    with pytest.raises(ValueError, match=r"'i.weight' is frozen .*roles=\{'i.weight': 'frozen'\}"):
+        found(freeze("i."))
+    with pytest.raises(ValueError, match=r"'i.weight' is frozen"):
+        found(freeze("i."), {"i.weight": "input"})
+    with pytest.raises(ValueError, match=r"'i.weight' trains "):
+        found(model(), {"i.weight": "frozen"})
+
+
+def test_multipliers_that_are_there():
+    _, kinds = found(
+        model(
+            run=lambda s, h: s.o(h + sum(b.b(b.a(h)) for b in s.blocks) * 0) * s.o.in_features**-0.5
+        )
+    )
+    assert kinds["o.weight"].present == Power(width=-0.5)
+
+    def scaled(s, h):
+        for b in s.blocks:
+            h = h + b.b(torch.relu(b.a(h))) / len(s.blocks)
+        return s.o(h)
+
+    _, kinds = found(model(run=scaled))
+    assert kinds["blocks.*.b.weight"].present == Power(depth=-1.0)
+    assert kinds["blocks.*.a.weight"].present == ONE
+
+
+class Tied(nn.Module):
+    """e: embedding and readout; n: a norm before it."""
+
+    def __init__(self, n, depth, tie=True, norm=True):
+        super().__init__()
+        self.e, self.o = nn.Embedding(64, n), linear(n, 64)
+        self.n = nn.LayerNorm(n) if norm else nn.Identity()
+        self.blocks = nn.ModuleList(Block(n) for _ in range(depth))
+        if tie:
+            self.o.weight = self.e.weight
+
+    def forward(self, x):
+        h = self.e(x)
+        for b in self.blocks:
+            h = b(h)
+        return self.o(self.n(h))
+
+
+TOKENS = torch.randint(0, 64, (2, 5), generator=torch.Generator().manual_seed(0))
+
+
+def test_an_embedding_that_is_the_readout_too():
+    s, kinds = found(Tied, inputs=TOKENS)
+    assert kinds["e.weight"].role == "input"
+    assert kinds["e.weight"].tied == ("e.weight", "o.weight")
+    assert kinds["n.weight"].takes == kinds["n.bias"].takes == (("readout", ONE),)
+    assert s.obstacles == ()
+    s, kinds = found(lambda n, depth: Tied(n, depth, tie=False), inputs=TOKENS)
+    assert kinds["n.weight"].takes == ()
+    s, _ = found(lambda n, depth: Tied(n, depth, norm=False), inputs=TOKENS)
+    assert [what for what, _ in s.obstacles] == ["readout"]
+
+
+class Normed(nn.Module):
+    """v over |v|, over one dimension or both, times a gain."""
+
+    def __init__(self, n, dim):
+        super().__init__()
+        self.v = nn.Parameter(torch.randn(n, n) / n**0.5)
+        self.g = nn.Parameter(torch.ones(n, 1) if dim == 1 else torch.ones(1))
+        self.dim = dim
+
+    def forward(self, h):
+        return h + torch.relu(h) @ (self.g * self.v / self.v.norm(dim=self.dim, keepdim=True)).mT
+
+
+def test_gains_of_normalised_weights():
+    def change(dim):
+        def f(self, n, depth):
+            self.blocks = nn.ModuleList(Normed(n, dim) for _ in range(depth))
+
+        return model(f)
+
+    s, kinds = found(change(1))
+    g = kinds["blocks.*.g"]
+    assert (g.role, g.gain_of, g.takes) == ("vector", "hidden", (("branch", ONE),))
+    assert kinds["blocks.*.v"].gain_of is None
+    assert s.made == (
+        Made(frozenset({"blocks.0.v", "blocks.0.g"}), "hidden"),
+        Made(frozenset({"blocks.1.v", "blocks.1.g"}), "hidden"),
+    )
+    g = found(change((0, 1)))[1]["blocks.*.g"]
+    assert (g.role, g.gain_of) == ("finite", "hidden")
+    # |v| of n² entries of size n^-½.
+    assert g.takes == (("branch", ONE), ("norm", Power(width=-1.0)))
+
+
+def post_norm(self, n, depth):
+    self.norms = nn.ModuleList(nn.LayerNorm(n) for _ in range(depth))
+
+
+def run_post_norm(s, h):
+    for b, norm in zip(s.blocks, s.norms, strict=True):
+        h = norm(b(h))
+    return s.o(h)
+
+
+def test_obstacles_are_said_once_for_all_layers():
+    s, _ = found(model(post_norm, run_post_norm))
+    assert [what for what, _ in s.obstacles] == ["branch", "branch"]
+    assert "'norms.0.bias' repeats with depth" in s.obstacles[0][1]
+    assert "'norms.0.weight' repeats with depth" in s.obstacles[1][1]
+    given = {"norms.*": dict(role="vector", branch=False)}
+    assert found(model(post_norm, run_post_norm), given)[0].obstacles == ()
+
+    def shared(s, h):
+        for b in s.blocks:
+            h = s.norm(b(h))
+        return s.o(h)
+
+    s, _ = found(model(lambda s, n, depth: setattr(s, "norm", nn.LayerNorm(n)), shared))
+    assert ["2 times at one depth and 4 times" in line for _, line in s.obstacles] == [True, True]
+
+    def without_branches(s, h):
+        for b in s.blocks:
+            h = b.b(torch.relu(b.a(h)))
+        return s.o(h)
+
+    s, _ = found(model(run=without_branches))
+    assert (s.branches, s.obstacles) == ({}, ())
+
+
+def test_products_over_width_and_heads_that_grow_are_obstacles():
+    def products(s, h):
+        for b in s.blocks:
+            h = b(h + (h @ h.mT) @ h)
+        return s.o(h)
+
+    s, _ = found(model(run=products))
+    assert "attention" in {what for what, _ in s.obstacles}
+
+    def attends(s, h):
+        q, k = s.q(h), s.k(h)
+        return s.o(h + (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1) @ h)
+
+    def change(self, n, depth):
+        self.q, self.k = linear(n, n), linear(n, n)
+
+    _, kinds = found(model(change, attends))
+    assert kinds["q.weight"].takes == (("attention", Power(width=-0.5)),)
+    assert kinds["k.weight"].takes == ()
+
+
+def test_problems_are_said_for_all_layers_and_each_parameter():
+    def change(self, n, depth):
+        for b in self.blocks:
+            for layer in (b.a, b.b):
+                nn.utils.parametrizations.orthogonal(layer)
+
+    with pytest.raises(ValueError, match="cannot decide") as e:
+        found(model(change))
+    assert str(e.value).count("\n") == 2
+    for name in "ab":
+        assert f"roles={{'blocks.*.{name}.parametrizations.weight.original': ...}}" in str(e.value)
+
+    def twice(s, h):
+        for b in s.blocks:
+            h = h + b.b(torch.relu(b.b(torch.relu(b.a(h)))))
+        return s.o(h)
+
+    with pytest.raises(ValueError, match=r"roles=\{'blocks.\*.b.weight': dict") as e:
+        found(model(run=twice))
+    assert str(e.value).count("\n") == 1
+    # Counted as the stream's it is no conflict.
+    _, kinds = found(model(run=twice), {"*.b.*": dict(role="hidden", branch=False)})
+    assert kinds["blocks.*.b.weight"].position is None
+
+
+def deeper(f):
+    """A model whose change knows its depth."""
+    return model(lambda s, n, depth: f(s, n, depth))
+
+
+REFUSED = {
+    "the readout grows with depth": (
+        deeper(lambda s, n, depth: setattr(s, "o", linear(n, 32 * depth))),
+        r"'o.weight' has shape \(64, 16\) at width=16, depth=2 and \(128, 16\) at width=16, depth=4"),
+    "no parameter for depth": (
+        lambda n, depth: Model(n, 2), "has the same parameters at width=16, depth=2 and at .* depth=4"),
+    "a parameter of one depth": (
+        deeper(lambda s, n, depth: setattr(s, f"x{'y' * depth}", linear(n, n))),
+        "parameters xyy.weight, xyyyy.weight exist at one depth only"),
+    "a layer of another shape": (
+        deeper(lambda s, n, depth: [
+            setattr(b, "a", nn.Sequential(linear(n, 2 * n), linear(2 * n, n)))
+            for b in s.blocks if depth > 2]),
+        "exist at one depth only"),
+    "later layers of another shape": (
+        deeper(lambda s, n, depth: [
+            (setattr(b, "a", linear(n, 3 * n)), setattr(b, "b", linear(3 * n, n)))
+            for b in s.blocks[2:]]),
+        r"the model at width=16, depth=4 is no repetition of the layers at half that depth \(parameter "
+        r"'blocks.2.a.weight' has shape \(48, 16\), the plan expects \(16, 16\)\)"),
+    "other operations at another width": (
+        model(run=lambda s, h: s.o(torch.relu(h) if s.o.in_features > 16 else h)),
+        "at width=16, depth=2 and at width=32, depth=2 runs different operations"),
+    "a width without growth": (lambda n, depth: Model(16, depth), "build ignores width"),
+    "a pass that fails": (
+        model(run=lambda s, h: s.o(h[:, :3])),
+        "the forward pass at width=16, depth=2 failed with RuntimeError"),
+    "layers before one readout": (
+        model(run=lambda s, h: sum(s.o(h := b(h)) for b in s.blocks)),
+        "'o.weight' is used 2 times at one depth and 4 times"),
+    "layers of unlike places": (
+        lambda n, depth: nn.Sequential(
+            nn.Embedding(64, n), *(Block(n) for _ in range(depth)), linear(n, 64)),
+        "could be any of 2 parameters of the base model that have different places"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusals(name):
+    build, message = REFUSED[name]
+    with pytest.raises(ValueError, match=message):
+        found(build, inputs=TOKENS if "unlike" in name else X)
+
+
+def test_roles_that_match_nothing_are_refused_before_work():
+    with pytest.raises(ValueError, match="matches no parameter"):
+        found(model(), {"nothing": "input"})
+    # A name of the deeper model alone is one.
+    found(model(), {"blocks.3.a.weight": "hidden"})
+
+
+def test_dimensions_that_equal_the_width():
+    """A readout of 16 outputs and inputs of 16 numbers, at width 16; a layer more at twice the depth."""
+
+    def build(n, depth):
+        blocks = nn.Sequential(*(Block(n) for _ in range(depth)))
+        return nn.Sequential(linear(16, n), blocks, linear(n, 16))
+
+    _, kinds = found(build, inputs=torch.randn(3, 16))
+    assert [(k.template, k.role) for k in kinds.values()] == [
+        ("0.weight", "input"), ("1.*.a.weight", "hidden"), ("1.*.b.weight", "hidden"),
+        ("2.weight", "readout")]  # fmt: skip
+
+
+class Flat(nn.Module):
+    """Layers and ends in one list: at twice the depth only growth tells which is which."""
+
+    def __init__(self, n, depth):
+        super().__init__()
+        self.all = nn.ModuleList(
+            [linear(16, n), *(linear(n, n) for _ in range(depth)), linear(n, 16)]
+        )
+
+    def forward(self, x):
+        h = self.all[0](x)
+        for layer in self.all[1:-1]:
+            h = h + layer(torch.relu(h))
+        return self.all[-1](h)
+
+
+def test_layers_and_ends_in_one_list():
+    s, _ = found(Flat, inputs=torch.randn(3, 16))
+    assert [s.kinds[s.names[f"all.{i}.weight"]].role for i in range(4)] == [
+        "input", "hidden", "hidden", "readout"]  # fmt: skip
+    assert s.branches == {"all.*": 1}
