@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import leadline as ll
 from leadline.parametrization.optimizers import OPTIMIZERS, optimizer
-from leadline.parametrization.rules import ONE, ROLES, Place, Power, deviation, exponents
+from leadline.parametrization.rules import DECAYS, ONE, ROLES, Place, Power, deviation, exponents
 from leadline.parametrization.schemes import NAMES, SCHEMES, scheme
 
 # (init, lr, weight decay, eps): powers of m, from Tensor Programs V (2203.03466) table 3 and the
@@ -302,6 +302,9 @@ def test_what_has_no_scheme_has_no_exponents():
         assert (e.init, e.lr, e.weight_decay, e.eps) == (ONE, ONE, ONE, ONE)
     with pytest.raises(ValueError, match="role='outer' is unknown"):
         exponents(SCHEMES["mup"], OPTIMIZERS["sgd"], Place("outer"))
+    with pytest.raises(ValueError, match="decay='steps' is unknown"):
+        exponents(SCHEMES["mup"], OPTIMIZERS["sgd"], Place("hidden"), decay="steps")
+    assert DECAYS == ("per-step", "width")
 
 
 def test_decay_of_coupled_optimizers_over_depth():

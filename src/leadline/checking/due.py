@@ -30,7 +30,7 @@ def due(plan: Plan, kind: Kind, quantity: str) -> Power:
     if s is None or kind.role == "frozen":
         return ONE
     p, q = -s.readout, s.rate_width
-    fold = plan.fold(kind)
+    fold = plan.fold(kind, norms=False)
     if quantity == "effect on output":
         return ONE
     if quantity == "preactivation":

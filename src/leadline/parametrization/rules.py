@@ -114,6 +114,7 @@ def exponents(
     if scheme is None:
         return Exponents(ONE, ONE, ONE, ONE)
     check_choice("role", place.role, ROLES)
+    check_choice("decay", decay, DECAYS)
     p, q = -scheme.readout, scheme.rate_width
     finite = place.role == "finite"
     std = deviation(scheme, place.role)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -74,7 +73,7 @@ def _compare(plan: Plan, x: Made, kinds: list[Kind], at: Size, what: str, ratio:
     assert outside is not None
     folds, present = ONE, ONE
     for k in kinds:
-        folds += plan.fold(replace(k, takes=tuple(t for t in k.takes if t[0] != "norm")))
+        folds += plan.fold(k, norms=False)
         present += k.present
     due = Power(width=deviation(outside, x.role)) + folds
     m, r = at.width / plan.base.width, at.depth / plan.base.depth

@@ -86,8 +86,13 @@ class Plan:
             self.build, self.kinds, self.naming, self.base, target)  # fmt: skip
         return replace(self, target=target, names=names)
 
-    def fold(self, kind: Kind) -> Power:
-        """Multipliers of the forward pass that a kind takes over."""
+    def fold(self, kind: Kind, norms: bool = True) -> Power:
+        """Multipliers of the forward pass that a kind takes over.
+
+        Args:
+            norms: the size of what weight norm divides by counts as one; its layer's output does not
+                see it.
+        """
         s = resolve(self.scheme, kind.layers)
         if s is None or kind.role == "frozen":
             return ONE
@@ -98,7 +103,8 @@ class Plan:
             elif what == "readout":
                 total += Power(width=s.readout) - present
             elif what == "norm":
-                total += Power(width=deviation(s, kind.gain_of or "")) - present
+                if norms:
+                    total += Power(width=deviation(s, kind.gain_of or "")) - present
             else:
                 # Aligned queries and keys need 1/d; the lazy scheme keeps PyTorch's 1/√d.
                 total += Power(width=-1.0 if s.rate_width else -0.5) - present
