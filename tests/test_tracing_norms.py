@@ -289,3 +289,62 @@ def test_a_branch_does_not_fold_into_what_is_normalised():
             ValueError, match="no weight that acts on it alone can take the branch's"
         ):
             ll.plan(build, dict(width=32, depth=2), inputs=X, roles={own: "hidden"})
+
+
+class Table(nn.Module):
+    """Rows of a table that is made of a parameter."""
+
+    def __init__(self, n, depth, f):
+        super().__init__()
+        self.e, self.f = nn.Parameter(torch.randn(64, n)), f
+        self.blocks = nn.ModuleList(Conv(n, k, lambda c: c) for k in range(depth))
+        self.head = nn.Linear(n, 64, bias=False)
+
+    def forward(self, x):
+        h = self.f(self.e)[x]
+        for b in self.blocks:
+            h = b(h)
+        return self.head(h)
+
+
+def test_tables_whose_scale_is_normalised_away_are_refused():
+    tokens = torch.randint(0, 64, (2, 6), generator=torch.Generator().manual_seed(0))
+    for f, fails in (
+        (lambda w: F.normalize(w, dim=1), True),
+        (lambda w: F.layer_norm(w, w.shape[-1:]), False),
+        (torch.tanh, False),
+        (lambda w: w * 2.0, False),
+    ):
+        build = lambda n, depth, f=f: Table(n, depth, f)  # noqa: E731
+        how = dict(base=dict(width=16, depth=2), target=dict(width=64, depth=2), inputs=tokens)
+        if fails:
+            with pytest.raises(
+                ValueError, match=r"'e' is turned into a weight .*0.707 where 1 is due"
+            ):
+                ll.plan(build, **how)
+        else:
+            assert ll.plan(build, **how).factors()["e"].init == 1.0
+
+
+def test_depthwise_filters_and_stems():
+    """Norms over both dimensions of a filter a channel: n terms, of constant size."""
+
+    class Deep(nn.Module):
+        def __init__(self, n, k):
+            super().__init__()
+            self.c = weight_norm(nn.Conv1d(n, n, 3, padding=1, groups=n, bias=False), dim=2)
+            self.o = nn.Linear(n, n, bias=False)
+
+        def forward(self, h):
+            return h + self.o(torch.relu(self.c(h.transpose(1, 2)).transpose(1, 2)))
+
+    def build(n, depth):
+        model = Net(n, depth, Deep)
+        model.stem = weight_norm(model.stem, dim=0)
+        return model
+
+    plan = ll.plan(build, dict(width=16, depth=2), dict(width=64, depth=2), inputs=X)
+    f = plan.factors()
+    assert f["blocks.0.c.parametrizations.weight.original0"].fold == 2.0
+    assert f["stem.parametrizations.weight.original0"].fold == 1.0
+    assert {w for k in plan.kinds if k.template.startswith("stem") for w, _ in k.takes} == set()

@@ -1,4 +1,4 @@
-"""Weights that a model makes of its parameters: normalised, orthogonal, or products of others."""
+"""Weights and tables that a model makes of its parameters: normalised, orthogonal, or products."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from leadline.tracing.graph import Graph
-from leadline.tracing.operations import CONVOLUTIONS, MATRIX, SCALINGS, VIEWS
+from leadline.tracing.operations import CONVOLUTIONS, MATRIX, SCALINGS, TABLES, VIEWS
 from leadline.tracing.recorder import recorded
 from leadline.tracing.roles import uses
 
 
 @dataclass(frozen=True)
 class Made:
-    """The weight of one layer, which is no parameter (nor a multiple or a view of one)."""
+    """The weight (or table) of one layer, which is no parameter (nor a multiple or a view of one)."""
 
     parameters: frozenset[str]
     """What it is made of."""
@@ -61,9 +61,10 @@ def _operands(graph: Graph) -> list[tuple[int, int]]:
     return [
         (node.index, j)
         for node in graph.nodes
-        if (node.op in MATRIX or node.op in CONVOLUTIONS) and graph.is_act(node.index)
-        for j in node.inputs
-        if not graph.is_act(j)
+        if graph.is_act(node.index)
+        for j in (node.inputs[:1] if node.op in TABLES else node.inputs)
+        if (node.op in MATRIX or node.op in CONVOLUTIONS or node.op in TABLES)
+        and not graph.is_act(j)
         and graph.leaves(j)
         and len(graph.nodes[j].shape) > 1
         and not _plain(graph, j)

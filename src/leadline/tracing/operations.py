@@ -22,6 +22,8 @@ NORMS = frozenset(
 )
 MATRIX = frozenset("mm addmm bmm baddbmm linear matmul mv addmv mkldnn_linear".split())
 CONVOLUTIONS = frozenset("convolution _convolution mkldnn_convolution conv2d conv1d conv3d".split())
+TABLES = frozenset("embedding index index_select gather".split())
+"""Rows of their first argument."""
 SCALINGS = frozenset("mul div mul_ div_".split())
 SUMS = frozenset("add sub add_ sub_ rsub".split())
 WEIGHT_NORM = "_weight_norm_interface"

@@ -19,6 +19,7 @@ from leadline.tracing.operations import (
     NORMS,
     SCALINGS,
     SUMS,
+    TABLES,
     VIEWS,
 )
 
@@ -60,7 +61,7 @@ def uses(graph: Graph, wide: Graph, grows: dict[str, tuple[bool, ...]]) -> dict[
                     use = Use("matrix", growing(j, int(not turned)), growing(j, int(turned)), i)
                 elif node.op in MATRIX and len(graph.nodes[j].shape) > 1:
                     use = _product(graph, growing, i, j)
-                elif node.op in ("embedding", "index", "index_select", "gather") and place == 0:
+                elif node.op in TABLES and place == 0:
                     use = Use("embedding", False, True in grows[name], i)
                 elif node.op in _ELEMENTWISE:
                     use = Use("elementwise", node=i)

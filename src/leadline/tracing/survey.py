@@ -126,8 +126,9 @@ def survey(
     normed = gains(graph, graphs[wide])
     for name, (direction, terms) in normed.items():
         # |v| of what its role makes of v; where that is constant there is nothing to take.
-        rows[name] = replace(rows[name], gain_of=rows[direction].role)
-        if rows[direction].role != "hidden" or terms != 1.0:
+        made_of = rows[direction].role
+        rows[name] = replace(rows[name], gain_of=made_of)
+        if (made_of, terms) not in (("hidden", 1.0), ("input", 0.0)):
             folds.takes[name]["norm"] = Power(width=-terms / 2)
     rows = {name: _with_folds(name, k, folds) for name, k in rows.items()}
     kinds = list(dict.fromkeys(rows.values()))
