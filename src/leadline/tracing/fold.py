@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from leadline.tracing.graph import Graph
 from leadline.tracing.norms import weight_norm
@@ -23,8 +23,8 @@ from leadline.tracing.operations import (
 class Fold:
     """Parameters that scale a tensor together, and the operations between."""
 
-    parameters: set[str] = field(default_factory=set)
-    visited: set[int] = field(default_factory=set)
+    parameters: set[str]
+    visited: set[int]
 
     def union(self, *others: Fold) -> Fold:
         out = Fold(set(self.parameters), set(self.visited))
