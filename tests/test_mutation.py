@@ -171,6 +171,63 @@ def test_equivalent_mutants_need_a_reason(tool, tmp_path):
     assert [x.after for x in m if scores.is_equivalent(x, scores.equivalent(path))] == ["(4)"]
 
 
+def test_functions_are_replaced_in_place(tool, tmp_path, monkeypatch):
+    """Whoever holds a function has the mutant: methods, properties, defaults, wrapped ones, and private
+    constants; classes and public constants are not replaced, and that is said."""
+    source = """
+from dataclasses import dataclass
+from functools import cache
+
+_PRIVATE = 2
+PUBLIC = 3
+
+
+def plain(x, by=5):
+    return x * _PRIVATE + by
+
+
+@cache
+def cached():
+    return 7
+
+
+@dataclass
+class A:
+    x: int = 11
+
+    @property
+    def half(self):
+        return self.x / 13
+
+    @staticmethod
+    def fixed():
+        return 17
+"""
+    path = tmp_path / "replaced_toy.py"
+    path.write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("replaced_toy")
+    plain, a = module.plain, module.A()
+    for before, after, now in (
+        ("_PRIVATE = 2", "_PRIVATE = 4", lambda: plain(1) == 9),
+        ("by=5", "by=6", lambda: plain(1) == 8),
+        ("x * _PRIVATE", "x / _PRIVATE", lambda: plain(1) == 5.5),
+        ("return 7", "return 8", lambda: module.cached() == 8),
+        ("/ 13", "/ 1", lambda: a.half == 11),
+        ("return 17", "return 18", lambda: a.fixed() == 18),
+    ):
+        path.write_text(source.replace(before, after))
+        assert tool("warm").replaced(module)
+        assert now()
+        path.write_text(source)
+        assert tool("warm").replaced(module)
+    module.cached.cache_clear()
+    assert (plain(1), module.cached(), a.half, a.fixed()) == (7, 7, 11 / 13, 17)
+    for before, after in (("PUBLIC = 3", "PUBLIC = 4"), ("int = 11", "int = 12"), ("\n\n\n", "\n")):
+        path.write_text(source.replace(" " + before if before == "PUBLIC = 3" else before, after))
+        assert not tool("warm").replaced(module)
+
+
 def test_a_toy_repository(tool, toy, tmp_path):
     """Its score is known: what clips and waits is tested, what adds one is not."""
     code = f"""

@@ -183,9 +183,7 @@ class Runner:
 
     def run(self, tests: list[choosing.Test], mutant: Mutant | None = None) -> trial.Outcome:
         limits = {t.name: self.patience + 10 * t.seconds for t in tests}
-        # Defaults stand for their whole function; they are set when the module is imported.
-        late = mutant is None or not (mutant.imported or mutant.lines == mutant.scope)
-        found = self.warm.run(limits, mutant is not None) if self.warm and late else None
+        found = self.warm.run(limits, mutant is not None) if self.warm else None
         return trial.run(self.tree, limits) if found is None else found
 
     def fails(self, tests: list[choosing.Test]) -> bool:

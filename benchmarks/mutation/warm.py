@@ -1,8 +1,8 @@
 """A pytest session that has collected its tests and waits: each run is a fork of it.
 
 In the fork the code of the module's functions is replaced by the mutant's, in place, so that whoever
-has imported one of them has the mutant: nothing is loaded or collected again. What runs when a module is
-imported (constants, class bodies, defaults) needs a run of its own (trial.run).
+has imported one of them has the mutant: nothing is loaded or collected again. What else runs when a module
+is imported (public constants, class bodies) needs a run of its own (trial.run).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import functools
 import gc
 import importlib
 import json
-import marshal
 import os
 import signal
 import sys
@@ -130,21 +129,52 @@ class _Loop:
 
 
 def replaced(module: types.ModuleType) -> bool:
-    """Whether the module's functions now have the code that its file has, and one is another's."""
+    """Whether the module now has functions, defaults or private constants of its file that it had not.
+
+    False too where that cannot be done in place: others hold a public constant, a class is made.
+    """
     path = str(module.__file__)
     code = compile(Path(path).read_text(), path, "exec")
     made: dict[str, list[types.CodeType]] = {}
     for new in _codes(code):
         made.setdefault(new.co_qualname, []).append(new)
+    fresh = types.ModuleType(module.__name__)
+    fresh.__file__ = path
+    exec(code, vars(fresh))
+    defaults = {f.__qualname__: f for f in _functions(vars(fresh).values(), module.__name__, set())}
     changed = False
     for function in _functions(vars(module).values(), module.__name__, set()):
-        old = function.__code__
+        old, name = function.__code__, function.__qualname__
         new = made.get(old.co_qualname, [])
         if old.co_filename != path or len(new) != 1 or old.co_freevars != new[0].co_freevars:
             continue
-        if marshal.dumps(old) != marshal.dumps(new[0]):
+        if not _same(old, new[0]):
             function.__code__, changed = new[0], True
+        other = defaults.get(name, function)
+        for kind in ("__defaults__", "__kwdefaults__"):
+            if repr(getattr(function, kind)) != repr(getattr(other, kind)):
+                setattr(function, kind, getattr(other, kind))
+                changed = True
+    for name, value in vars(fresh).items():
+        plain = isinstance(value, int | float | str | tuple | list | dict | set)
+        if plain and name.startswith("_") and not name.startswith("__"):
+            old = vars(module).get(name)
+            if type(old) is not type(value) or old != value:
+                setattr(module, name, value)
+                changed = True
     return changed
+
+
+def _same(a: Any, b: Any) -> bool:
+    """The same code, wherever its lines are."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, types.CodeType):
+        names = (a.co_code, a.co_names, a.co_varnames) == (b.co_code, b.co_names, b.co_varnames)
+        return names and _same(a.co_consts, b.co_consts)
+    if isinstance(a, tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return repr(a) == repr(b)
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
