@@ -43,8 +43,6 @@ def fold(graph: Graph, index: int) -> Fold | None:
     here = Fold(set(), {index})
     if node.parameter is not None:
         return Fold({node.parameter}, {index})
-    if not node.inputs:
-        return None
 
     def through(i: int) -> Fold | None:
         below = fold(graph, i)
