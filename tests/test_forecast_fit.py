@@ -302,7 +302,8 @@ def test_the_number_of_starts():
     full = fit.starts(law, logs, losses, most=64)
     assert len(full) == 64
     assert len(np.unique(np.round(full[:, 2::2], 9), axis=0)) == 64
-    assert len(fit.starts(law, logs, losses)) == 48
+    some = fit.starts(law, logs, losses)
+    assert len(np.unique(np.round(some[:, 2::2], 9), axis=0)) == len(some) == 48
     few = fit.starts(law, logs, losses, most=9)
     assert len(np.unique(np.round(few[:, 2::2], 9), axis=0)) == 9
     assert np.array_equal(few, fit.starts(law, logs, losses, most=9))
@@ -428,6 +429,38 @@ def test_draws_with_weights():
     drawn = bootstrap(found, data, 20000, np.random.default_rng(0)).draws[:, 0]
     s = np.sqrt(((data.target - mean) ** 2 * w**2).sum() / 29)
     assert drawn.std() == pytest.approx(s / np.sqrt((w**2).sum()) * np.sqrt(29 / 27), rel=0.025)
+
+
+def mean_draws(data, theta, draws, seed):
+    """The definition for one constant, whose leverages are w²/Σw² and whose fit is the weighted mean."""
+    w, n, rng = data.weight, len(data.runs), np.random.default_rng(seed)
+    r, leverage = (data.target - theta) * w, w**2 / (w**2).sum()
+    fair = leverage < 0.95 if (leverage < 0.95).sum() >= 3 else np.ones(n, bool)
+    pool = r[fair] / np.sqrt(np.maximum(1 - leverage[fair], 0.05))
+    pool = pool - pool.mean()
+    pool = pool * np.sqrt((r**2).sum() / (n - 1) / (pool**2).mean())
+    noisy = rng.choice(pool, (draws, n)) * np.sqrt((n - 1) / rng.chisquare(n - 1, (draws, 1)))
+    return theta + (noisy * w).sum(1) / (w**2).sum()
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        [1.0, 1.0, 1.0, 1.0, 1.0],
+        [0.5, 1.0, 1.5, 2.0, 2.5],
+        [1.0, 1.0, 1.0, 1.0, 9.0],  # a leverage of 0.953: its residual says nothing
+        [1.0, 1.0, 1.0, 1.0, 8.5],  # of 0.948
+        [1.0, 1.0, 7.0],  # two fair runs are too few: all three
+        [1.0, 1.0, 1.0, 9.0],  # three are not
+    ],
+)
+def test_draws_by_their_definition(weight):
+    """Residuals over √(1 − leverage), centred, with the variance of the fit, times √(ν/χ²_ν)."""
+    weight = np.array(weight)
+    data = constant(len(weight), weight)
+    found = estimate(CONSTANT, data)
+    drawn = bootstrap(found, data, 40, np.random.default_rng(3)).draws[:, 0]
+    assert drawn == pytest.approx(mean_draws(data, found.theta[0], 40, 3), abs=1e-8)
 
 
 def test_few_runs_draw_wider():

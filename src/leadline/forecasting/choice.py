@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import f as f_law
 
+from leadline.forecasting import fit
 from leadline.forecasting.estimate import Data, Fitted, estimate, with_scale
 from leadline.forecasting.law import Law, Term
 from leadline.forecasting.runs import Runs
@@ -173,7 +174,7 @@ def _term(law: Law, axis: str) -> Term | None:
 
 def _most(law: Law) -> int:
     """Starts of a fit."""
-    return 48 if law.parameters <= 5 else 16
+    return fit.MOST if law.parameters <= 5 else 16
 
 
 def _freed(term: Term, runs: Runs, exponents: str) -> Term:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -20,13 +21,14 @@ class Data:
     """Runs as the fit sees them.
 
     Attributes:
-        weight: (N,) of the log losses. scale: standard deviation of a weighted log loss.
+        weight: (N,) of the log losses. scale: standard deviation of a weighted log loss; infinite
+            until it is known, and the fit then one of least squares.
         origin: smallest size by axis.
     """
 
     runs: Runs
     weight: np.ndarray
-    scale: float = 1e3
+    scale: float = math.inf
     origin: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -44,7 +46,7 @@ class Data:
 
 def prepare(runs: Runs, weight: np.ndarray) -> Data:
     """Data whose scale is not yet known."""
-    return Data(runs, weight, origin={a: float(x.min()) for a, x in runs.sizes.items()})
+    return Data(runs, weight, origin={a: x.min() for a, x in runs.sizes.items()})
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,9 @@ class Fitted:
         return self.law.value(self.all, self.logs(sizes))
 
 
-def estimate(law: Law, data: Data, starts: np.ndarray | None = None, most: int = 48) -> Fitted:
+def estimate(
+    law: Law, data: Data, starts: np.ndarray | None = None, most: int = fit.MOST
+) -> Fitted:
     """Fit from a grid of starts and from those given."""
     logs = data.logs(law)
     grid = fit.starts(law, logs, data.runs.loss, most)
@@ -82,7 +86,7 @@ def estimate(law: Law, data: Data, starts: np.ndarray | None = None, most: int =
     bounds = law.bounds(data.runs.loss)
     found = fit.minimise(law, logs, data.target, data.weight, _ROBUST * data.scale, grid, bounds)
     theta, cost = fit.best(*found)
-    return Fitted(law, data.origin, theta, cost, theta[None][:0])
+    return Fitted(law, data.origin, theta, cost, np.zeros((0, len(theta))))
 
 
 def residuals(law: Law, theta: np.ndarray, data: Data) -> np.ndarray:
@@ -93,7 +97,7 @@ def residuals(law: Law, theta: np.ndarray, data: Data) -> np.ndarray:
 def with_scale(law: Law, data: Data) -> Data:
     """The scale from a law's residuals: least squares first, then twice robustly."""
     start: np.ndarray | None = None
-    for most in (48, 9, 1):
+    for most in (fit.MOST, 9, 1):
         found = estimate(law, data, start, most)
         start = found.theta
         data = replace(data, scale=noise.scale(residuals(law, found.theta, data), law.parameters))

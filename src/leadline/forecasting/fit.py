@@ -15,7 +15,7 @@ from scipy.optimize import nnls
 from leadline.forecasting.law import Law
 
 _STARTS = (0.25, 0.5, 1.0, 2.0)
-_MOST_STARTS = 48
+MOST = 48
 
 
 def minimise(
@@ -98,7 +98,7 @@ def _solve(h: np.ndarray, g: np.ndarray, damping: np.ndarray, held: np.ndarray) 
     return np.linalg.solve(h, np.where(held, 0.0, g)[:, :, None]).squeeze(-1)
 
 
-def starts(law: Law, logs: np.ndarray, losses: np.ndarray, most: int = _MOST_STARTS) -> np.ndarray:
+def starts(law: Law, logs: np.ndarray, losses: np.ndarray, most: int = MOST) -> np.ndarray:
     """For a grid of exponents the best non-negative E and terms by linear least squares."""
     grids = [_STARTS if t.exponent is None else (t.exponent,) for t in law.terms]
     powers = list(itertools.product(*grids))
