@@ -278,6 +278,10 @@ def test_a_vertex_is_kept_to_the_bounds():
     assert kink.bent[0] == pytest.approx(0)
     assert kink.bent[1] >= 0.4
     assert np.isnan(optimum(np.arange(2.0), np.array([1.0, 0])).bent).all()
+    # Beside the end of the grid there are fewer: steps of -1, 1, 3 and of 5, 8, 12.
+    assert optimum(np.arange(4.0), np.array([1.0, 0, 1, 4])).bent == (2, 2)
+    assert optimum(np.arange(4.0), np.array([4.0, 1, 0, 3])).bent == (2, 4)
+    assert optimum(np.arange(4.0), np.array([0.0, 5, 13, 25])).bent == (3, 3)
 
 
 def test_the_loss_at_other_rates():
@@ -289,11 +293,15 @@ def test_the_loss_at_other_rates():
         assert least <= value <= most
     assert smooth.at(smooth.x) == (smooth.value, smooth.least, smooth.most)
     assert smooth.at(2.0) == pytest.approx((0.2 * 1.7**2,) * 3)
-    assert smooth.at(4.5) == smooth.at(-4.5) == (INF, INF, INF)
+    for outside in (4.5, -4.5):
+        assert np.isnan(smooth.at(outside)[0])
+        assert smooth.at(outside)[1:] == (-INF, INF)
     # Without a model: a quarter from the chord to the secants, exact in the middle for a parabola.
     plain = optimum(x, 0.1 * x**2)
     assert plain.at(1.5) == pytest.approx((0.225, 0.15, 0.25))
     assert plain.at(0.5) == pytest.approx((0.025, -0.05, 0.05))
+    # In the outermost cells there is one secant: of slope .5 from (3, .9), the chord being 1.25.
+    assert plain.at(3.5) == plain.at(-3.5) == pytest.approx((1.225, 1.15, 1.25))
     # On a cliff and beyond it: the chord.
     cliff = optimum(np.arange(6.0), np.array([1, 0.4, 0.1, 0, 3, 3.1]))
     assert cliff.at(3.5) == pytest.approx((1.5, -0.05, 3))
@@ -311,6 +319,9 @@ def test_the_loss_at_rates_where_training_diverges():
     assert found.at(5.4) == (INF, -INF, INF)
     assert found.at(5.6) == (0.7, -INF, INF)
     assert found.at(7.0) == (INF, INF, INF)
+    ends = optimum(np.arange(7.0), np.array([0.7, INF, 1, 0, 1, INF, 0.8]))
+    assert (ends.at(0.0), ends.at(6.0)) == ((0.7,) * 3, (0.8,) * 3)
+    assert np.isnan([ends.at(-0.1)[0], ends.at(6.1)[0]]).all()
 
 
 def test_the_edge_of_stability():
@@ -332,6 +343,7 @@ def test_means_and_noise_of_a_landscape():
     assert Landscape(np.arange(4.0), infinite).noise() == pytest.approx(scape.noise())
     assert Landscape(np.arange(3.0), losses[:, :1]).noise() == 0
     assert Landscape(np.arange(1.0), losses[:1]).noise() == 0
+    assert Landscape(np.arange(3.0), np.full((3, 3), INF)).noise() == 0
 
 
 # Shifts.

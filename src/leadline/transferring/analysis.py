@@ -135,9 +135,8 @@ def _least(found: Optimum, low: float, high: float) -> float:
     """The least that log loss rises from its minimum to any rate between two (log2)."""
     if math.isinf(low) or math.isinf(high):
         return 0.0
-    inside = found.run.x[(found.run.x > low) & (found.run.x < high)]
-    rates = [*np.linspace(low, high, TRIED), *inside]
-    return min(found.at(float(rate))[1] for rate in rates) - found.most
+    rates = np.linspace(low, high, TRIED).tolist()
+    return min(found.at(rate)[1] for rate in rates) - found.most
 
 
 def _cost(excess: float) -> float:

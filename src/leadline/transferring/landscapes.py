@@ -27,7 +27,8 @@ def landscapes(
     sizes = sorted({int(r[axis]) for r in mine})
     if len(sizes) < 2:
         raise ValueError(f"{axis}s hold one size, {sizes}: give two or more")
-    out = {}
+    out: dict[int, Landscape] = {}
+    common: list[int] | None = None
     for size in sizes:
         here = [r for r in mine if int(r[axis]) == size]
         rates = sorted({float(r["lr"]) for r in here})
@@ -47,6 +48,12 @@ def landscapes(
             )
         if len(rates) < 3:
             raise ValueError(f"lrs={rates} are too few to find an optimum: give three or more")
+        if common is not None and seeds != common:
+            raise ValueError(
+                f"{axis} {size} of {scheme!r} has seeds {seeds}, {axis} {sizes[0]} has {common}: run the "
+                "same seeds at every size"
+            )
+        common = seeds
         losses = np.array([[table[a, s] for s in seeds] for a in rates])
         out[size] = Landscape(np.log2(rates), losses)
     return out

@@ -88,7 +88,7 @@ class Optimum:
         """Log loss at a rate (log2): value, least and most.
 
         Between a rate that diverged and one that did not the value is that of the nearer, and the most is
-        infinite; outside of the grid all are.
+        infinite. Outside of the grid nothing is known, and the value is nan.
         """
         r, x, y = self.run, self.x_all, self.y_all
         if rate == self.x:
@@ -98,7 +98,7 @@ class Optimum:
             value = min(max(self._near(rate, least, most), least, self.value), most)
             return value, least, most
         if not x[0] <= rate <= x[-1]:
-            return inf, inf, inf
+            return nan, -inf, inf
         k = int(np.searchsorted(x, rate))
         if x[k] == rate:
             there = float(y[k])

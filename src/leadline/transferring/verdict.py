@@ -42,6 +42,11 @@ def judge(found: Measured, rates: np.ndarray) -> tuple[str, str]:
         return "undecided", (
             f"the grid does not bracket every optimum: extend lrs {where}, {_extended(rates, edges)}"
         )
+    if math.isnan(regret.value):
+        return "undecided", (
+            f"the base's best rate was not measured at size {found.sizes[-1].size}: give every size the "
+            f"same rates, {_extended(rates, [])}"
+        )
     if math.isinf(regret.value):
         # Its best rate may be lower than the point that is best by measurement.
         sure = math.isinf(regret.low) and np.log2(base.lr.low) >= _diverged(last, rates) - 1e-9
