@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from history import size
 
 import leadline as ll
 
@@ -84,8 +85,12 @@ SLOW = (
 )
 
 
+LIGHT = ("SGD", "ResNet", "Measure", "arrays", "teacher", "parse", "Store", "explain", "runs")
+
+
 def pick(r: random.Random, names: list[str]) -> str:
     """One of the names, a slow one a fifth as often."""
+    names = size(names, [n for n in names if n in LIGHT])
     return r.choices(names, [0.2 if n in SLOW else 1.0 for n in names])[0]
 
 
@@ -280,14 +285,14 @@ def calls(folder: str) -> dict[str, Callable[[random.Random], tuple[Any, dict[st
             "limit": one_of(None, (0.9, 0.01)), "confidence": one_of(0.9), "!draws": one_of(50),
             "seed": one_of(0)}, 0.15)}),
         "plan": lambda r: (ll.plan, {"build": wild(r) if r.random() < 0.05 else build, **mixed(r, {
-            "!base": one_of(dict(width=8, depth=2)), "target": one_of(None, dict(width=16, depth=4)),
+            "!base": one_of(dict(width=32, depth=2)), "target": one_of(None, dict(width=64, depth=4)),
             "scheme": one_of("auto", "mup", "sp", "completep"), "optimizer": one_of("sgd", "adamw", "muon"),
             "batch_ratio": one_of(1.0), "token_ratio": one_of(1.0), "roles": one_of(None, {}),
             "decay": one_of("per-step")}, 0.15)}),
         "check": lambda r: (ll.check, {
-            "plan": ll.plan(build, dict(width=8, depth=2)), "batch": module["batch"],
+            "plan": ll.plan(build, dict(width=32, depth=2)), "batch": module["batch"],
             "loss": module["loss"], **mixed(r, {
-                "!widths": one_of((8, 16)), "!depths": one_of((2, 4)), "!steps": one_of(1),
+                "!widths": one_of((32, 64)), "!depths": one_of((2, 4)), "!steps": one_of(1),
                 "!seeds": one_of(2),
                 "lr": one_of(None, 1e-3), "!progress": one_of(False)}, 0.12)}),
         "explain": plain(ll.explain, {
@@ -324,11 +329,11 @@ _GOOD: dict[str, tuple[str, ...]] = {
     "--depth": ("1", "2", "9999999999"), "--coupling": ("independent",), "--tol": ("0", "nan", "0.5"),
     "--variance-reduction": ("balanced",), "--dtype": ("float64",), "--memory": ("1GB", "1e999", "3"),
     "--storage": ("bfloat16",), "--rtol": ("0.5", "0", "1"), "--seconds": ("0.3", "nan", "-1"),
-    "--sizes": ("8x1", "8x1,16x2", "8x", "1000000000x1"), "--widths": ("8,16", "8", "9" * 30),
+    "--sizes": ("8x1", "8x1,16x2", "8x", "1000000000x1"), "--widths": ("32,64", "32", "9" * 30),
     "--depths": ("1", "1,2"), "--lrs": ("1e-2,1e-1,1", "1e-300:1e300:1.0000001", "1e-3:1e-1:10", "1:2"),
     "--optimizer": ("sgd", "adamw", "lion"), "--arg": ("x=1", "=", "gain=0.5,1"), "--hopeless": ("3",),
     "--store": ("runs",), "--metric": ("loss", "test_loss"), "--extend": ("0", "1", "1000000000"),
-    "--base": ("8x2", "0x0", "x"), "--target": ("16x4", "1e3x2"), "--batch-ratio": ("1", "2", "nan"),
+    "--base": ("32x2", "0x0", "x"), "--target": ("64x4", "1e3x2"), "--batch-ratio": ("1", "2", "nan"),
     "--token-ratio": ("1", "-1"), "--budget": ("1e9", "nan"), "--exponents": ("free", "theory"),
     "--limit": ("0.9,0.01", "1", "nan,nan"), "--confidence": ("0.9", "2"), "--draws": ("50", "1e9"),
     "--claims": ("1", "3-1", "1-99999999999"), "--preset": ("quick",), "--workers": ("1", "0"),
@@ -348,10 +353,10 @@ _COMMANDS: dict[str, tuple[list[str], str, list[str]]] = {
                 ["--seconds", "0.3", "--sizes", "8x1", "--steps", "1", "--seeds", "2"]),
     "plan": (["{folder}/model.py:build"],
              "--base --target --scheme --optimizer --batch-ratio --token-ratio",
-             ["--base", "8x2"]),
+             ["--base", "32x2"]),
     "check": (["{folder}/model.py:build"],
               "--base --scheme --optimizer --widths --depths --steps --seeds --lr",
-              ["--widths", "8,16", "--depths", "2,4", "--steps", "1", "--seeds", "2", "--base", "8x2"]),
+              ["--widths", "32,64", "--depths", "2,4", "--steps", "1", "--seeds", "2", "--base", "32x2"]),
     "explain": (["auto"], "", []),
     "forecast": (["{folder}/runs.csv"], "--loss --target --budget --gain --exponents --limit --confidence "
                  "--draws --seed", ["--draws", "50"]),
@@ -360,9 +365,10 @@ _COMMANDS: dict[str, tuple[list[str], str, list[str]]] = {
     "study --dry-run": (["--dry-run", "--out", "{folder}/study"],
                         "--claims --preset --problem --seed --workers", []),
     "sweep": (["mlp", "--executor", "inline"], _SWEEP.replace(" --metric --extend", "") + " --problem",
-              ["--widths", "8", "--depths", "1", "--lrs", "0.01", "--steps", "1", "--seeds", "1"]),
+              ["--widths", "32", "--depths", "1", "--lrs", "0.01", "--steps", "1", "--seeds", "1"]),
     "transfer": (["mlp", "--executor", "inline"], f"{_SWEEP} --problem",
-                 ["--widths", "8,16", "--depths", "1", "--lrs", "0.1,1,2", "--steps", "1", "--seeds", "1"]),
+                 ["--widths", "32,64", "--depths", "1", "--lrs", "0.1,1,2", "--steps", "1",
+                  "--seeds", "1"]),
 }  # fmt: skip
 
 

@@ -18,12 +18,13 @@ ARGUMENTS = {
     "plan_cost": ["step"],
     "exponents": ["completep"],
     "transfer": ["resnet"],
+    "memory": ["test inputs", "spill", "records, refused", "train, momentum"],
     "damage": ["flips", "lengths"],
 }
 # sweeps and shards start processes of their own, which is most of their time; gpu needs a GPU;
 # readme_study measures nothing, it writes what a finished study says.
 SLOW = ("sweeps", "shards", "gpu", "readme_study")
-HELPERS = ("history", "roofline")
+HELPERS = ("history", "roofline", "fuzz_cases")
 SCRIPTS = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in HELPERS)
 
 
