@@ -291,7 +291,7 @@ def calls(folder: str) -> dict[str, Callable[[random.Random], tuple[Any, dict[st
             "decay": one_of("per-step")}, 0.15)}),
         "check": lambda r: (ll.check, {
             "plan": ll.plan(build, dict(width=32, depth=2)), "batch": module["batch"],
-            "loss": module["loss"], **mixed(r, {
+            "loss_fn": module["loss"], **mixed(r, {
                 "!widths": one_of((32, 64)), "!depths": one_of((2, 4)), "!steps": one_of(1),
                 "!seeds": one_of(2),
                 "lr": one_of(None, 1e-3), "!progress": one_of(False)}, 0.12)}),

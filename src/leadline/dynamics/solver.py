@@ -19,7 +19,7 @@ from leadline.dynamics import memory as memories
 from leadline.dynamics.operator import Settings
 from leadline.dynamics.run import VARIANCE_REDUCTIONS, Run
 from leadline.dynamics.shards import Shards
-from leadline.errors import MemoryBudgetError, check_choice, check_int, check_real
+from leadline.errors import MemoryBudgetError, check_choice, check_int, check_path, check_real
 from leadline.measure.observation import Measure, numbers
 from leadline.measure.record import Record, assemble, check_task
 from leadline.problems.losses import chi, loss_value
@@ -310,7 +310,7 @@ def check_arguments(
     spill: str | os.PathLike[str] | None = None,
 ) -> Settings:
     """Refuse bad arguments before any work."""
-    check_choice("coupling", coupling, COUPLINGS)
+    coupling = check_choice("coupling", coupling, COUPLINGS)
     check_choice("variance_reduction", variance_reduction, VARIANCE_REDUCTIONS)
     name = str(dtype).removeprefix("torch.")
     check_choice("dtype", name, DTYPES)
@@ -321,7 +321,7 @@ def check_arguments(
         )
     place = available.device(device)
     if storage is not None:
-        check_choice("storage", storage, STORAGE)
+        storage = check_choice("storage", storage, STORAGE)
         if tol < STORAGE[storage][1]:
             raise ValueError(
                 f"storage={storage!r} rounds directions to about 0.001: tol={tol:g} would take that "
@@ -330,10 +330,9 @@ def check_arguments(
     if spill is not None and place.type != "cpu":
         raise ValueError(f"spill={str(spill)!r} works on a CPU, not on device={str(device)!r}")
     if spill is not None:
+        spill = check_path("spill", spill)
         if not os.path.isdir(spill):
-            raise NotADirectoryError(
-                f"spill={str(spill)!r} is not a folder: make it, or give another"
-            )
+            raise NotADirectoryError(f"spill={spill!r} is not a folder: make it, or give another")
         check_folder("spill", spill)
     batch = problem.samples if sgd.batch_size is None else sgd.batch_size
     return Settings(
@@ -345,6 +344,6 @@ def check_arguments(
         dtype=DTYPES[name],
         device=place,
         storage=None if storage is None else STORAGE[storage][0],
-        spill=None if spill is None else os.fspath(spill),
+        spill=spill,
         shards=Shards(width, group, place),
     )
