@@ -13,7 +13,7 @@ import torch
 
 from leadline.describe import describe
 from leadline.disk.write import attempt, check_folder, write_atomic
-from leadline.dynamics.extrapolation import Limit, check_has_limit, limit
+from leadline.dynamics.extrapolation import SECONDS, Limit, check_has_limit, check_rtol, limit
 from leadline.dynamics.kernels import check_limit
 from leadline.dynamics.lazy import lazy
 from leadline.dynamics.solver import COUPLINGS, solve
@@ -164,7 +164,7 @@ def compare(
     seed: int = 0,
     rtol: float = 0.01,
     tol: float = 1e-3,
-    seconds: float | None = None,
+    seconds: float | None = SECONDS,
     memory: int | None = None,
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
@@ -182,7 +182,7 @@ def compare(
     Args:
         sizes: (width, depth) of the finite networks, in the order they are trained.
         seeds: S ≥ 2, of every branch (lazy in ntk has more). rtol, tol: as in ``limit``.
-        seconds: time budget of the limits; each coupling has an equal share.
+        seconds: time budget of the limits, each coupling has an equal share; None is none.
         memory: budget in bytes of each branch.
         out: folder; each finished branch is written there before the next one starts, and
             ``Comparison.save`` at the end. What cannot be written is an ``UnwrittenWarning``.
@@ -203,7 +203,7 @@ def compare(
         )
     check_task(problem, network, sgd)
     seeds, seed = check_int("seeds", seeds, 2), check_int("seed", seed, 0)
-    rtol = check_real("rtol", rtol, 0.0, 1.0, open_minimum=True, open_maximum=True)
+    rtol = check_rtol(rtol)
     tol = check_real("tol", tol, 0.0, 1.0, open_maximum=True)
     record_every = check_int("record_every", record_every, 1)
     if seconds is not None:

@@ -14,6 +14,7 @@ import torch
 
 from leadline.dynamics import memory as memories
 from leadline.dynamics.extrapolation import check_has_limit
+from leadline.dynamics.ladder import first_sizes, first_width
 from leadline.dynamics.solver import COUPLINGS, DTYPES, STORAGE, solve
 from leadline.errors import check_choice, check_int
 from leadline.networks.memory import dense_bytes
@@ -146,9 +147,9 @@ def _sizes(
 
 
 def _ladder(problem: Problem, width: int | None, depth: int) -> list[tuple[int, int]]:
-    """What ``limit`` solves at least: the first size twice, double width, double depth."""
-    n = max(256, 1 << (4 * problem.samples - 1).bit_length()) if width is None else width
-    return [(n, depth), (n, depth), (2 * n, depth), (n, 2 * depth)]
+    """What ``limit`` solves at least: the first size also with a finer tol."""
+    sizes = first_sizes(first_width(problem) if width is None else width, depth)
+    return [sizes[0], *sizes]
 
 
 class _Enough(Exception):

@@ -100,7 +100,12 @@ def _train(given: dict[str, Any], kept: Kept) -> None:
 
 @_command("limit")
 def _limit(given: dict[str, Any], kept: Kept) -> None:
-    _train_by("limit", given, build.folder(given))
+    out = build.folder(given)
+    if given["checkpoint"] is None and out is not None:
+        given["checkpoint"] = str(out / "sizes")
+    if given["checkpoint"] is not None:
+        kept.append(f"the same command resumes from the finished sizes in {given['checkpoint']}")
+    _train_by("limit", given, out)
 
 
 @_command("lazy")

@@ -24,7 +24,8 @@ def warnings(result: Trajectory | Limit | Comparison) -> list[str]:
     remedy = "lower --lr, or use a scheme with a limit"
     if isinstance(result, Limit):
         bad = np.flatnonzero(~np.isfinite(result.train_loss))
-        return [f"diverged at step {result.steps[bad[0]]}: {remedy}"] if len(bad) else []
+        found = [f"diverged at step {result.steps[bad[0]]}: {remedy}"] if len(bad) else []
+        return found if result.converged else [*found, f"not converged: {result.message}"]
     if result.diverged is None or not (result.diverged >= 0).any():
         return []
     at = result.diverged[result.diverged >= 0]

@@ -441,7 +441,10 @@ def _balance(
         return g
     if avoid is not None:
         wide = avoid.double()
-        values, vectors = torch.linalg.eigh(inner((wide, wide))[0])
+        (gram,) = inner((wide, wide))
+        if not gram.isfinite().all():
+            raise FloatingPointError("the features are not finite")
+        values, vectors = torch.linalg.eigh(gram)
         keep = values > 1e-6 * values[-1]
         avoid = ((vectors[:, keep] * values[keep].rsqrt()).mT @ wide).to(g)
     for _ in range(2):

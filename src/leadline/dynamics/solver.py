@@ -48,6 +48,7 @@ def solve(
     coupling: str = "reused",
     seeds: int = 1,
     seed: int = 0,
+    batch_seed: int | None = None,
     tol: float = 1e-3,
     variance_reduction: str = "none",
     dtype: str | torch.dtype = "float32",
@@ -73,6 +74,7 @@ def solve(
             "independent" through an independent copy of W(0) (the gradient-independence assumption
             of arXiv 2512.21075).
         seeds: S ≥ 1 runs; run s draws from child s of ``SeedSequence(seed)``.
+        batch_seed: of the batch order; None is ``seed``.
         tol: in [0, 1): directions below tol·|question| are answered by their conditional mean
             instead of being added to the bases.
         variance_reduction: "none", "ends" ([U v] with orthogonal columns) or "balanced" (also the
@@ -129,6 +131,7 @@ def solve(
     if checkpoint is not None:
         check_identified(network, sgd, "checkpoint")
     shards = where.shards
+    order = seed if batch_seed is None else check_int("batch_seed", batch_seed, 0)
     budget = memories.budget(memory, where.device, shards)
     plan = memories.predict(
         problem,
@@ -154,6 +157,7 @@ def solve(
         "coupling": coupling,
         "seeds": seeds,
         "seed": seed,
+        "batch_seed": batch_seed,
         "tol": tol,
         "variance_reduction": variance_reduction,
         "dtype": str(where.dtype).removeprefix("torch."),
@@ -182,7 +186,7 @@ def solve(
             s=s,
             variance_reduction=variance_reduction,
         )
-        work = Training(problem, sgd, run, seed, blank(), measure)
+        work = Training(problem, sgd, run, order, blank(), measure)
         store.resume(work)
         memory_use = memories.Meter(budget, run, plan)
         while not work.done:
@@ -222,7 +226,7 @@ class Training:
         problem: Problem,
         sgd: SGD,
         run: Run,
-        seed: int,
+        order: int,
         record: Record,
         measure: Measure | None,
     ) -> None:
@@ -236,7 +240,7 @@ class Training:
         self.x, self.y = tensor(problem.x), tensor(problem.y)
         self.x_test = None if problem.x_test is None else tensor(problem.x_test)
         self.record = record
-        self.batches = sgd.batches(problem.samples, seed)
+        self.batches = sgd.batches(problem.samples, order)
         self.measured = () if measure is None else frozenset(measure.at(sgd.steps))
         self.full = sgd.batch_size is None or sgd.batch_size >= problem.samples
         self.k = 0

@@ -197,8 +197,12 @@ def _course(result: Trajectory | Limit) -> tuple[str, ...]:
         return (f"{len(at)} of {result.seeds} seeds diverged, the first at step {min(at)}.",)
     sources = ", ".join(f"{k} {v:.2g}" for k, v in result.contributions.items())
     sizes = ", ".join(f"{c['width']}×{c['depth']}" for c in result.sizes)
+    verdict = "Converged" if result.converged else "Not converged"
+    p = result.p_value
+    tested = f"p = {p:.2g}" if p == p else "nothing to test yet"
     return (
-        f"{result.message[:1].upper()}{result.message[1:]}.",
+        f"{verdict}: {result.message}.",
+        f"Do the sizes follow a series in 1/n and 1/L? {tested} (below 0.01 they do not).",
         f"Sources of the error bar of the training loss: {sources}.",
         f"Sizes solved, width × depth: {sizes}.",
     )

@@ -1,0 +1,155 @@
+"""From the sizes solved to the limit's outputs and losses, their error bars, and a test of the error model.
+
+Outputs are extrapolated, not losses: outputs depend on the size smoothly where a loss bounces off 0, and
+the loss of the extrapolated outputs is never negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from leadline.dynamics.series import Posterior, Sizes, infer
+from leadline.trajectory import Trajectory
+
+SOURCES = ("sampling", "width", "depth")
+# A variance from few seeds is mixed with that of all sizes, which counts as so many seeds more.
+_PRIOR_SEEDS = 3.0
+_LEVEL = 0.98
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The limit of one part, training or test inputs.
+
+    Attributes:
+        loss, bar: (R,), the bar about 95 %. outputs: (R, P, C).
+        sources: (R,) each, what makes up the bar, in squares.
+        p_value: of the test that the series describes all sizes; NaN where nothing is left to test.
+        sizes, posterior: of the error model.
+        noise: (R, c) variance of a size's mean, the mean over outputs.
+    """
+
+    loss: np.ndarray
+    bar: np.ndarray
+    outputs: np.ndarray
+    sources: dict[str, np.ndarray]
+    p_value: float
+    sizes: Sizes
+    posterior: Posterior
+    noise: np.ndarray
+
+
+def estimate(runs: Sequence[Trajectory], part: str, kind: str, y: np.ndarray) -> Estimate:
+    """Extrapolate.
+
+    Args:
+        runs: one a size, none of them diverged. part: "train" or "test".
+        kind, y: the loss and its targets (P, C).
+    """
+    n, l, seeds = (
+        np.array([t.info[k] for t in runs], dtype=float) for k in ("width", "depth", "seeds")
+    )
+    sizes = Sizes(n, l, float(max(t.info["largest_rank"] for t in runs)))
+    each = [np.asarray(getattr(t, f"{part}_outputs"), dtype=float) for t in runs]
+    means = np.stack([f.mean(0) for f in each], axis=1)
+    r, c, p, outputs = means.shape
+    m = p * outputs
+    flat = means.reshape(r, c, m)
+    noise = _noise(np.stack([f.var(0, ddof=1).mean((-2, -1)) for f in each], axis=1), n, seeds)
+
+    steps = runs[0].steps
+    progress = (steps + 1.0) / (steps[-1] + 1.0)
+    largest = means[:, np.argmax(n * l)]
+    posterior = infer(sizes, flat, noise, _typical(largest), progress)
+    weights = posterior.mean_weights
+    f = np.einsum("rc,rcm->rm", weights, flat).reshape(r, p, outputs)
+    loss, slope, curvature = _loss(kind, f, y)
+
+    slope = slope.reshape(r, m)
+    along = np.einsum("rcm,rm->rc", flat, slope)
+    seen = [np.einsum("srm,rm->sr", x.reshape(len(x), r, m), slope) for x in each]
+    seen_noise = _noise(np.stack([x.var(0, ddof=1) for x in seen], axis=1), n, seeds)
+    shares = weights**2 * seen_noise
+    variances = {
+        "sampling": shares.sum(1) * _widening(shares, seeds) ** 2,
+        "width": posterior.width * (slope**2).sum(1),
+        "depth": posterior.depth * (slope**2).sum(1) + posterior.spread(_gram(along[..., None])),
+    }
+    linear = sum(variances.values())
+    # What is of second order in the outputs' error counts where the loss is near its minimum.
+    uncertain = (weights**2 * noise).sum(1) + posterior.width + posterior.depth
+    uncertain += posterior.spread(_gram(flat))
+    second = 0.5 * uncertain * curvature * (1 + 2 * np.sqrt(2 / m))
+    z = stats.norm.ppf(0.5 + _LEVEL / 2)
+    bar = np.hypot(z * np.sqrt(linear), second)
+    share = np.divide(bar**2, linear, out=np.ones(r), where=linear > 0)
+    return Estimate(
+        loss,
+        bar,
+        f,
+        {k: np.sqrt(v * share) for k, v in variances.items()},
+        _p_value(posterior.misfit[1:], c, int((seeds - 1).sum())),
+        sizes,
+        posterior,
+        noise,
+    )
+
+
+def _gram(y: np.ndarray) -> np.ndarray:
+    """(R, c, c) products of sizes, their mean taken off, averaged over outputs: y is (R, c, M)."""
+    y = y - y.mean(1, keepdims=True)
+    return np.einsum("rcm,rdm->rcd", y, y) / y.shape[2]
+
+
+def _noise(variance: np.ndarray, n: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Variance of a size's mean (R, c), from that of one seed.
+
+    It is ∝ 1/n where nothing is near instability: sizes are pooled so, and every size counts itself too.
+    """
+    pooled = (variance * n).mean(1, keepdims=True) / n
+    own = seeds - 1
+    return (own * variance + _PRIOR_SEEDS * pooled) / (own + _PRIOR_SEEDS) / seeds
+
+
+def _widening(shares: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """(R,) Student's quantile over the normal one, for variances from few seeds."""
+    total = shares.sum(1)
+    each = (shares**2 / (seeds - 1)).sum(1)
+    freedom = np.divide(total**2, each, out=np.full(len(total), np.inf), where=each > 0)
+    q = 0.5 + _LEVEL / 2
+    return stats.t.ppf(q, freedom) / stats.norm.ppf(q)
+
+
+def _typical(f: np.ndarray) -> np.ndarray:
+    """(R,) size of outputs: the farthest they have moved up to a step."""
+    return np.sqrt(np.maximum.accumulate(((f - f[0]) ** 2).mean((1, 2))))
+
+
+def _loss(kind: str, f: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Loss (R,) of outputs (R, P, C), its gradient, and its Hessian's trace."""
+    p = f.shape[1]
+    if kind == "mse":
+        loss = 0.5 * ((f - y) ** 2).sum(-1).mean(-1)
+        return loss, (f - y) / p, np.full(len(f), float(f.shape[2]))
+    shifted = f - f.max(-1, keepdims=True)
+    total = np.exp(shifted).sum(-1, keepdims=True)
+    chance = np.exp(shifted) / total
+    loss = -(y * (shifted - np.log(total))).sum(-1).mean(-1)
+    return loss, (chance - y) / p, (chance * (1 - chance)).sum((1, 2)) / p
+
+
+def _p_value(misfit: np.ndarray, sizes: int, freedom: int) -> float:
+    """Of c − 1 differences between sizes against noise of so many degrees of freedom.
+
+    Outputs and steps may be copies of each other: a step's outputs count as one, and the steps' p-values
+    join by their mean in Cauchy's scale, which holds however they depend on each other.
+    """
+    if sizes < 2 or not len(misfit):
+        return float("nan")
+    p = stats.f.sf(misfit / (sizes - 1), sizes - 1, freedom)
+    p = np.clip(p, 1e-15, 1 - 1e-15)
+    return float(0.5 - np.arctan(np.tan((0.5 - p) * np.pi).mean()) / np.pi)
