@@ -6,6 +6,7 @@ the loss of the extrapolated outputs is never negative.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,9 @@ from leadline.trajectory import Trajectory
 SOURCES = ("sampling", "width", "depth")
 # A variance from few seeds is mixed with that of all sizes, which counts as so many seeds more.
 _PRIOR_SEEDS = 3.0
-_LEVEL = 0.98
+# Half of what lies outside the bars, by the series' remaining terms and by noise. The work ends when bars
+# are short, which is when noise happens to look small: so noise counts with less outside.
+_SERIES, _NOISE = 0.025, 0.01
 
 
 @dataclass(frozen=True)
@@ -50,30 +53,19 @@ def estimate(runs: Sequence[Trajectory], part: str, kind: str, y: np.ndarray) ->
         runs: one a size, none of them diverged. part: "train" or "test".
         kind, y: the loss and its targets (P, C).
     """
-    n, l, seeds = (
-        np.array([t.info[k] for t in runs], dtype=float) for k in ("width", "depth", "seeds")
-    )
-    sizes = Sizes(n, l, float(max(t.info["largest_rank"] for t in runs)))
-    each = [np.asarray(getattr(t, f"{part}_outputs"), dtype=float) for t in runs]
-    means = np.stack([f.mean(0) for f in each], axis=1)
-    r, c, p, outputs = means.shape
-    m = p * outputs
-    flat = means.reshape(r, c, m)
-    noise = _noise(np.stack([f.var(0, ddof=1).mean((-2, -1)) for f in each], axis=1), n, seeds)
-
-    steps = runs[0].steps
-    progress = (steps + 1.0) / (steps[-1] + 1.0)
-    largest = means[:, np.argmax(n * l)]
-    posterior = infer(sizes, flat, noise, _typical(largest), progress)
+    seen = _seen(runs, part)
+    n, seeds, each, noise = seen.sizes.n, seen.seeds, seen.each, seen.noise
+    flat, m = seen.flat, seen.flat.shape[2]
+    posterior = infer(seen.sizes, flat, noise, *seen.scales)
+    r, (p, outputs) = len(flat), y.shape
     weights = posterior.mean_weights
     f = np.einsum("rc,rcm->rm", weights, flat).reshape(r, p, outputs)
     loss, slope, curvature = _loss(kind, f, y)
 
     slope = slope.reshape(r, m)
     along = np.einsum("rcm,rm->rc", flat, slope)
-    seen = [np.einsum("srm,rm->sr", x.reshape(len(x), r, m), slope) for x in each]
-    seen_noise = _noise(np.stack([x.var(0, ddof=1) for x in seen], axis=1), n, seeds)
-    shares = weights**2 * seen_noise
+    losses = [np.einsum("srm,rm->sr", x.reshape(len(x), r, m), slope) for x in each]
+    shares = weights**2 * _noise(np.stack([x.var(0, ddof=1) for x in losses], axis=1), n, seeds)
     variances = {
         "sampling": shares.sum(1) * _widening(shares, seeds) ** 2,
         "width": posterior.width * (slope**2).sum(1),
@@ -84,7 +76,7 @@ def estimate(runs: Sequence[Trajectory], part: str, kind: str, y: np.ndarray) ->
     uncertain = (weights**2 * noise).sum(1) + posterior.width + posterior.depth
     uncertain += posterior.spread(_gram(flat))
     second = 0.5 * uncertain * curvature * (1 + 2 * np.sqrt(2 / m))
-    z = stats.norm.ppf(0.5 + _LEVEL / 2)
+    z = stats.norm.isf(_SERIES)
     bar = np.hypot(z * np.sqrt(linear), second)
     share = np.divide(bar**2, linear, out=np.ones(r), where=linear > 0)
     return Estimate(
@@ -92,11 +84,41 @@ def estimate(runs: Sequence[Trajectory], part: str, kind: str, y: np.ndarray) ->
         bar,
         f,
         {k: np.sqrt(v * share) for k, v in variances.items()},
-        _p_value(posterior.misfit[1:], c, int((seeds - 1).sum())),
-        sizes,
+        _lack_of_fit(seen, posterior),
+        seen.sizes,
         posterior,
         noise,
     )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the sizes gave: flat (R, c, M) means over seeds, each (S, R, P, C), noise (R, c).
+
+    scales: (R,) how far outputs have moved, and how far training has come.
+    """
+
+    sizes: Sizes
+    seeds: np.ndarray
+    each: list[np.ndarray]
+    flat: np.ndarray
+    noise: np.ndarray
+    scales: tuple[np.ndarray, np.ndarray]
+
+
+def _seen(runs: Sequence[Trajectory], part: str) -> _Seen:
+    n, l, seeds = (
+        np.array([t.info[k] for t in runs], dtype=float) for k in ("width", "depth", "seeds")
+    )
+    sizes = Sizes(n, l, float(max(t.info["largest_rank"] for t in runs)))
+    each = [np.asarray(getattr(t, f"{part}_outputs"), dtype=float) for t in runs]
+    means = np.stack([f.mean(0) for f in each], axis=1)
+    noise = _noise(np.stack([f.var(0, ddof=1).mean((-2, -1)) for f in each], axis=1), n, seeds)
+    steps = runs[0].steps
+    progress = (steps + 1.0) / (steps[-1] + 1.0)
+    typical = _typical(means[:, np.argmax(n * l)])
+    flat = means.reshape(*means.shape[:2], -1)
+    return _Seen(sizes, seeds, each, flat, noise, (typical, progress))
 
 
 def _gram(y: np.ndarray) -> np.ndarray:
@@ -116,12 +138,11 @@ def _noise(variance: np.ndarray, n: np.ndarray, seeds: np.ndarray) -> np.ndarray
 
 
 def _widening(shares: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """(R,) Student's quantile over the normal one, for variances from few seeds."""
+    """(R,) Student's quantile over the series' normal one, for variances from few seeds."""
     total = shares.sum(1)
     each = (shares**2 / (seeds - 1)).sum(1)
     freedom = np.divide(total**2, each, out=np.full(len(total), np.inf), where=each > 0)
-    q = 0.5 + _LEVEL / 2
-    return stats.t.ppf(q, freedom) / stats.norm.ppf(q)
+    return stats.t.isf(_NOISE, freedom) / stats.norm.isf(_SERIES)
 
 
 def _typical(f: np.ndarray) -> np.ndarray:
@@ -142,14 +163,52 @@ def _loss(kind: str, f: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return loss, (chance - y) / p, (chance * (1 - chance)).sum((1, 2)) / p
 
 
-def _p_value(misfit: np.ndarray, sizes: int, freedom: int) -> float:
-    """Of c − 1 differences between sizes against noise of so many degrees of freedom.
+def _lack_of_fit(seen: _Seen, posterior: Posterior) -> float:
+    """p-value of the test that the series describes the sizes.
+
+    Three questions: are the sizes nearer to the most probable series than noise would be; and were the
+    largest depth and the largest width what the smaller ones made expect? The smallest of the
+    p-values, times their number.
+    """
+    c = len(seen.seeds)
+    if c < 2:
+        return math.nan
+    freedom = int((seen.seeds - 1).sum())
+    found = [_p_value(posterior.misfit[1:] / (c - 1), c - 1, freedom)]
+    n, l = seen.sizes.n, seen.sizes.l
+    for size, other in ((l, n), (n, l)):
+        rest = size < size.max()
+        if len(np.unique(size[rest])) < 2:
+            continue
+        new = int(np.argmax(np.where(rest, 0.0, other)))
+        expected = infer(
+            Sizes(n[rest], l[rest], seen.sizes.rank),
+            seen.flat[:, rest],
+            seen.noise[:, rest],
+            *seen.scales,
+            at=(n[new], l[new]),
+        )
+        w = expected.mean_weights
+        surprise = seen.flat[:, new] - np.einsum("rc,rcm->rm", w, seen.flat[:, rest])
+        variance = (
+            seen.noise[:, new]
+            + (w**2 * seen.noise[:, rest]).sum(1)
+            + expected.width
+            + expected.depth
+            + expected.spread(_gram(seen.flat[:, rest]))
+        )
+        ratio = (surprise**2).mean(1)[1:] / np.maximum(variance[1:], 1e-300)
+        found.append(_p_value(ratio, 1, freedom))
+    return float(min(1.0, len(found) * np.nanmin(found))) if np.isfinite(found).any() else math.nan
+
+
+def _p_value(ratio: np.ndarray, differences: int, freedom: int) -> float:
+    """Of mean squares over their expectation, at every step, with so many degrees of freedom.
 
     Outputs and steps may be copies of each other: a step's outputs count as one, and the steps' p-values
     join by their mean in Cauchy's scale, which holds however they depend on each other.
     """
-    if sizes < 2 or not len(misfit):
-        return float("nan")
-    p = stats.f.sf(misfit / (sizes - 1), sizes - 1, freedom)
-    p = np.clip(p, 1e-15, 1 - 1e-15)
+    if not len(ratio):
+        return math.nan
+    p = np.clip(stats.f.sf(ratio, differences, freedom), 1e-15, 1 - 1e-15)
     return float(0.5 - np.arctan(np.tan((0.5 - p) * np.pi).mean()) / np.pi)

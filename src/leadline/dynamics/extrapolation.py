@@ -94,9 +94,9 @@ class Limit:
             "info": dict(self.info),
             "converged": self.converged,
             "message": self.message,
-            "p_value": self.p_value if math.isfinite(self.p_value) else None,
-            "contributions": dict(self.contributions),
-            "sizes": [dict(c) for c in self.sizes],
+            "p_value": _number(self.p_value),
+            "contributions": {k: _number(v) for k, v in self.contributions.items()},
+            "sizes": [{k: _number(v) for k, v in c.items()} for c in self.sizes],
         }
         for name in (
             "steps",
@@ -242,6 +242,11 @@ def limit(
             "seconds": time.perf_counter() - started,
         },
     )
+
+
+def _number(x: float) -> float | None:
+    """None for what JSON cannot say."""
+    return x if math.isfinite(x) else None
 
 
 def check_rtol(rtol: float) -> float:

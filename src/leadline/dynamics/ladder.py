@@ -30,6 +30,8 @@ Size = tuple[int, int]
 
 # A fit of two lines through two widths and two depths says nothing of itself: so many different ones.
 LEVELS = 3
+# Neurons that take as long as what does not depend on their number.
+_OVERHEAD = 2048
 # What a run's info says beyond what it was asked to do.
 _FOUND = ("device", "largest_rank", "versions", "seconds")
 
@@ -78,8 +80,9 @@ class Ladder:
 
     def _run(self, n: int, l: int, tol: float) -> Trajectory:
         # Sizes share the order of batches and nothing else: their noise is independent.
-        how = dict(self._how) | dict(width=n, depth=l, tol=tol, seed=_seed(self._how["seed"], n, l))
-        how["batch_seed"] = self._how["seed"]
+        seed = self._how["seed"]
+        how: dict[str, Any] = {**self._how, "width": n, "depth": l, "tol": tol}
+        how |= {"seed": _seed(seed, n, l), "batch_seed": seed}
         path = None
         if self._folder is not None:
             path = self._folder / f"{n}x{l}{'' if tol == self._tol else '-fine'}.safetensors"
@@ -173,7 +176,8 @@ class Ladder:
         """The size that, by the error model, lowers the worst error bar most for its time.
 
         Candidates are those of the grid not yet solved, up to four times the width and twice the depth.
-        Where the bar is met but not believed, the cheapest size that adds what is missing.
+        Where the bar is met but not believed, the cheapest size that adds what is missing. Time is
+        counted, not measured: the same call solves the same sizes on any machine.
         """
         widths = sorted({n for n, _ in self.cells})
         depths = sorted({l for _, l in self.cells})
@@ -191,7 +195,7 @@ class Ladder:
                 for n, l in grid
                 if (few_widths and n not in widths) or (few_depths and l not in depths)
             ] or [(n, l) for n, l in grid if n > widths[-1] or l > depths[-1]]
-            return min(useful, key=lambda size: self.predict_seconds(*size))
+            return min(useful, key=_cost)
         models = found.posterior.likely(k)
         now = sum(p * model.variance(found.sizes, found.noise[k]) for p, model in models)
 
@@ -202,7 +206,7 @@ class Ladder:
             return float(found.bar[k] * np.sqrt(then / now))
 
         def worth(size: Size) -> float:
-            return (found.bar[k] - max(bar(*size), target)) / self.predict_seconds(*size)
+            return (found.bar[k] - max(bar(*size), target)) / _cost(size)
 
         return max(grid, key=worth)
 
@@ -210,6 +214,11 @@ class Ladder:
         """Of a size not yet solved: that of the nearest depth, and ∝ 1/n."""
         nearest = int(np.argmin(np.abs(np.log(found.sizes.l / l))))
         return float(found.noise[k, nearest] * found.sizes.n[nearest] / n)
+
+
+def _cost(size: Size) -> int:
+    """In neurons times layers."""
+    return (size[0] + _OVERHEAD) * size[1]
 
 
 def _seed(seed: int, n: int, l: int) -> int:

@@ -1,15 +1,15 @@
-"""The error model of ``limit``: what is computed at width n and depth L, minus its limit, is a series.
+"""The error model of ``limit``: what is computed at width n and depth L is its limit and smooth functions.
 
-Every output is E + Σ_p c_p (a/L)^p + Σ_q d_q (b/n)^q + mixed terms + noise. The coefficients are unknown:
-Gaussian with mean 0 and a size that does not depend on p, q. a and b are the depth and width below which
-the series says nothing. Given a, b and the sizes of the coefficients, the estimate of E with the smallest
-variance is a weighted mean of what was computed, and that variance is its error bar: noise, and what terms
-of any order may still be worth at the sizes at hand, in one number. (In geostatistics: ordinary kriging,
-read at 1/n = 1/L = 0.)
+Every output is E + g(a/L) + h(b/n) + a mixed term + noise. g and h are unknown, with a power series that
+begins at first order: Gaussian processes with correlation length 1, made to be 0 at 0. a and b are the
+depth and width below which sizes say nothing of each other or of the limit. Given a, b and the sizes of g
+and h, the estimate of E with the smallest variance is a weighted mean of what was computed, and that
+variance is its error bar: noise, and what terms of any order may still be worth, in one number. (In
+geostatistics: ordinary kriging, read at 1/n = 1/L = 0.)
 
 What is not known is averaged over, weighted by its likelihood: a (which grows as training goes on, since
-a step changes what the next one sees), and the sizes of the coefficients. b is the largest rank that a
-layer's bases had: at n = b there is no direction left.
+a step changes what the next one sees), and the sizes of g and h. b is the largest rank that a layer's bases
+had: at n = b there is no direction left.
 """
 
 from __future__ import annotations
@@ -19,12 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Orders in depth and in width.
-_DEPTH_TERMS, _WIDTH_TERMS = 4, 2
-# A ratio a/L or b/n beyond this says no less than nothing.
-_MOST = 3.0
-# What a can be at the last step, how it grows (a power of the step), and the size of the coefficients
-# relative to the outputs'.
+# What a can be at the last step, how it grows (a power of the step), and the sizes of g and h relative to
+# how far outputs have moved.
 DEPTH_SCALES = 2.0 ** np.arange(7)
 GROWTHS = (0.0, 0.5, 1.0)
 DEPTH_SIZES = 2.0 * 4.0 ** -np.arange(3)
@@ -35,34 +31,34 @@ _FLOOR = 1e-4
 _CHUNK = 64
 
 
+def _smooth(x: np.ndarray) -> np.ndarray:
+    """Covariance of a smooth function of x (…, c), which is 0 at x = 0 and has variance 1 far from it."""
+    apart = x[..., :, None] - x[..., None, :]
+    return np.exp(-(apart**2) / 2) - np.exp(-(x[..., :, None] ** 2 + x[..., None, :] ** 2) / 2)
+
+
 @dataclass(frozen=True)
 class Sizes:
-    """Widths and depths (c,) and the rank b at which the series in 1/n breaks down."""
+    """Widths and depths (c,) and the rank b."""
 
     n: np.ndarray
     l: np.ndarray
     rank: float
 
     def covariances(self, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of the terms with depth and of those with width alone, for a of every step: (R, c, c).
-
-        Both for coefficients of size 1.
-        """
-        e = np.minimum(scale[:, None] / self.l, _MOST)
-        d = np.minimum(self.rank / self.n, _MOST)
-        depth, width = e[:, :, None] * e[:, None, :], np.outer(d, d)
-        depth = sum(depth**p for p in range(1, _DEPTH_TERMS + 1))
-        width = sum(width**q for q in range(1, _WIDTH_TERMS + 1))
+        """Of the terms with depth and of those with width alone, both of size 1, for every step's a:
+        (R, c, c)."""
+        depth, width = _smooth(scale[:, None] / self.l), _smooth(self.rank / self.n)
         return depth * (1 + width), np.broadcast_to(width, depth.shape)
 
-    def and_one(self, n: int, l: int) -> Sizes:
-        """With one size more."""
+    def and_one(self, n: float, l: float) -> Sizes:
+        """With one size more; the limit is at infinity."""
         return Sizes(np.append(self.n, n), np.append(self.l, l), self.rank)
 
 
 @dataclass(frozen=True)
 class Model:
-    """One set of what is averaged over, at one step: a, and the sizes of the coefficients."""
+    """One set of what is averaged over, at one step: a, and the sizes of both functions."""
 
     scale: float
     depth: float
@@ -77,13 +73,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Posterior:
-    """Weights of the sizes and variances of the limit, with R steps and H models.
+    """Weights of the sizes and variances of the limit (or of a size), with R steps and H models.
 
     Attributes:
         probability: (H, R). weights: (H, R, c), each row sums to 1.
-        depth, width: (R,) variance of an output's limit by the terms that are left.
+        depth, width: (R,) variance of an output's limit by the terms that are left (of a size's
+            output, by what its own terms differ from what is expected).
         misfit: (R,) for the most probable model, M⁻¹ Σ over outputs of yᵀPy: about c − 1.
-        models: (H, R, 3): a, and both sizes of coefficients.
+        models: (H, R, 3): a, and the sizes of both functions.
     """
 
     probability: np.ndarray
@@ -113,13 +110,19 @@ class Posterior:
 
 
 def infer(
-    sizes: Sizes, y: np.ndarray, noise: np.ndarray, typical: np.ndarray, progress: np.ndarray
+    sizes: Sizes,
+    y: np.ndarray,
+    noise: np.ndarray,
+    typical: np.ndarray,
+    progress: np.ndarray,
+    at: tuple[float, float] = (np.inf, np.inf),
 ) -> Posterior:
-    """The limit's distribution.
+    """The distribution of the limit, or of what a size would give without noise.
 
     Args:
         y: (R, c, M) means over seeds of M outputs at R steps. noise: (R, c) their variance, the mean
             over outputs. typical: (R,) size of an output. progress: (R,) in (0, 1], step over steps.
+        at: width and depth that are asked for.
     """
     r, c, m = y.shape
     noise = noise + (_FLOOR * typical[:, None]) ** 2 + 1e-30
@@ -132,7 +135,7 @@ def infer(
     parts = np.empty((*shape, 2))
     for i, (a, growth) in enumerate(laws):
         scale = a * progress**growth
-        kernels = sizes.covariances(scale)
+        kernels = sizes.and_one(*at).covariances(scale)
         models[i, :, :, 0] = scale
         models[i, :, :, 1:] = amplitudes[:, None, :] * typical[:, None]
         for start in range(0, r, _CHUNK):
@@ -141,18 +144,20 @@ def infer(
                 (amplitudes[:, j, None] * typical[s])[:, :, None, None] ** 2 * kernels[j][s]
                 for j in (0, 1)
             )
-            k = kd + kw + noise[s, :, None] * np.eye(c)
+            both = kd + kw
+            k = both[..., :c, :c] + noise[s, :, None] * np.eye(c)
             inverse = np.linalg.inv(k)
             u = inverse.sum(-1)
             total = u.sum(-1)
-            w = u / total[..., None]
-            projected = inverse - u[..., :, None] * w[..., None, :]
+            projected = inverse - u[..., :, None] * (u / total[..., None])[..., None, :]
+            w = u / total[..., None] + (projected @ both[..., :c, c:])[..., 0]
+            contrast = np.concatenate([w, np.full((*w.shape[:-1], 1), -1.0)], axis=-1)
             quadratic = (projected * gram[s]).sum((-2, -1))
             logarithm = np.linalg.slogdet(k)[1] + np.log(total)
             likelihood[i, :, s] = -0.5 * (quadratic + logarithm)
             misfit[i, :, s], weights[i, :, s] = quadratic, w
             for j, kernel in ((0, kd), (1, kw)):
-                parts[i, :, s, j] = np.einsum("...i,...ij,...j->...", w, kernel, w)
+                parts[i, :, s, j] = np.einsum("...i,...ij,...j->...", contrast, kernel, contrast)
     probability = _probabilities(likelihood)
     best = probability.reshape(-1, r).argmax(0)
     flat = probability.reshape(-1, r)
@@ -168,14 +173,15 @@ def infer(
 def _probabilities(likelihood: np.ndarray) -> np.ndarray:
     """Of every model at every step, from log likelihoods (laws of a, amplitudes, R).
 
-    a's law is one for all steps. Amplitudes are a step's own, but where an output passes its limit a
-    step alone would see none: its neighbours count half as much as it does.
+    a's law is one for all steps. Amplitudes are a step's own, but where sizes agree by chance a step
+    alone would see none: its neighbours count half as much as it does, and all steps together as one.
     """
     r = likelihood.shape[-1]
     pooled = likelihood.copy()
     if r > 1:
         pooled[..., 1:] += 0.5 * likelihood[..., :-1]
         pooled[..., :-1] += 0.5 * likelihood[..., 1:]
+        pooled += likelihood[..., 1:].mean(-1, keepdims=True)
     top = pooled.max(1, keepdims=True)
     evidence = np.log(np.exp(pooled - top).mean(1)) + top[:, 0]
     given = np.exp(pooled - top)

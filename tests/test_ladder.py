@@ -1,0 +1,161 @@
+"""The sizes of limit: what the next one costs, which it is, what is kept of those finished."""
+
+import numpy as np
+import pytest
+
+import leadline as ll
+from leadline.dynamics import ladder as ladders
+from leadline.dynamics.estimate import estimate
+from leadline.dynamics.ladder import Ladder, first_sizes, first_width
+from leadline.dynamics.shards import Shards
+from leadline.errors import CheckpointError
+from leadline.trajectory import Trajectory
+
+PROBLEM = ll.arrays([[1.0, 0.5], [-0.3, 1.2]], [1.0, -0.5], standardize=False)
+NET, SGD = ll.ResNet(), ll.SGD(lr=0.2, steps=3)
+HOW = dict(coupling="reused", seeds=2, seed=0, variance_reduction="balanced", dtype="float32")
+
+
+def empty(**more):
+    return Ladder(PROBLEM, NET, SGD, 1e-3, HOW, Shards(64), **more)
+
+
+def cell(n, l, seconds=1.0, diverged=(-1, -1), slope=0.5, spread=1e-3, steps=4):
+    """A run of (n, L) with outputs 1 − slope/L, exact but for a little noise."""
+    rng = np.random.default_rng([n, l])
+    outputs = np.zeros((2, steps, 2, 1))
+    outputs[:, 1:] = 1 - slope / l + spread / np.sqrt(n) * rng.standard_normal((2, steps - 1, 2, 1))
+    return Trajectory(
+        steps=np.arange(steps),
+        train_loss=0.5 * ((outputs - 2) ** 2).sum(-1).mean(-1),
+        train_outputs=outputs,
+        diverged=np.array(diverged),
+        info=dict(width=n, depth=l, seeds=2, largest_rank=8, seconds=seconds),
+    )
+
+
+def ladder(*sizes, **how):
+    made = empty()
+    made.cells = {(n, l): cell(n, l, **how) for n, l in sizes}
+    return made
+
+
+def found(made):
+    return estimate(made.runs, "train", "mse", np.full((2, 1), 2.0))
+
+
+def test_first_sizes():
+    assert first_sizes(128, 4) == ((128, 4), (256, 4), (128, 8))
+    assert first_width(PROBLEM) == 256
+    many = ll.arrays(np.eye(100), np.arange(100.0), standardize=False)
+    assert first_width(many) == 512
+
+
+def test_seconds_follow_layers_and_width():
+    """Time = L·(a + b·n) is recovered, from sizes of very different cost."""
+    made = empty()
+    for n, l in ((64, 4), (128, 4), (64, 8), (4096, 16)):
+        made.cells[n, l] = cell(n, l, seconds=l * (0.01 + 2e-5 * n))
+    assert made.predict_seconds(512, 32) == pytest.approx(32 * (0.01 + 2e-5 * 512), rel=1e-6)
+    assert ladder((64, 4), seconds=2.0).predict_seconds(64, 8) == pytest.approx(4.0, rel=1e-6)
+
+
+def test_where_depth_is_the_error_depth_is_next():
+    made = ladder((256, 8), (512, 8), (256, 16), slope=3.0)
+    n, l = made.next_size(found(made), 1e-6)
+    assert l > 8
+    assert (n, l) not in made.cells
+
+
+def test_where_noise_is_the_error_width_is_next():
+    """With depth known well, only more neurons help; wide is cheap when time hardly depends on n."""
+    made = ladder((256, 64), (512, 64), (256, 128), (256, 32), slope=1e-3, spread=1.0)
+    n, _ = made.next_size(found(made), 1e-6)
+    assert n > 512
+
+
+def test_a_bar_that_is_met_asks_for_what_is_missing():
+    """First a third depth or width, whichever is cheaper; then, misfitting, the cheapest larger size."""
+    made = ladder((256, 8), (512, 8), (256, 16))
+    assert made.next_size(found(made), 1e9) == (1024, 8)
+    made.cells[1024, 8] = cell(1024, 8)
+    assert made.next_size(found(made), 1e9)[1] == 32
+    made.cells[256, 32] = cell(256, 32)
+    assert made.levels == (3, 3)
+    n, l = made.next_size(found(made), 1e9)
+    assert n > 1024 or l > 32
+
+
+def test_divergence_is_told_from_undecided():
+    assert ladder((64, 4), (128, 4), (64, 8)).divergence == ""
+    everywhere = ladder((64, 4), (128, 4), diverged=(2, 3))
+    assert "diverges at every size" in everywhere.divergence
+    assert everywhere.diverges == 2
+    assert everywhere.runs == []
+    deepest = ladder((64, 4), (128, 4))
+    deepest.cells[64, 8] = cell(64, 8, diverged=(-1, 3))
+    assert "undecided: 1 of 2 networks of width=64, depth=8" in deepest.divergence
+    assert deepest.diverges == 3
+    assert len(deepest.runs) == 2
+    assert deepest.levels == (2, 1)
+    smallest = ladder((128, 4), (64, 8), (128, 8))
+    smallest.cells[64, 4] = cell(64, 4, diverged=(1, 1))
+    assert smallest.divergence == ""
+
+
+def test_truncation_counts_where_no_noise_explains_it():
+    made = ladder((256, 8), steps=6)
+    coarse = made.cells[256, 8]
+    assert (made.truncation("train_loss") == 0).all()
+    loss = np.array(coarse.train_loss)
+    loss[:, 3] += [0.1, 0.1001]
+    loss[:, 4] += 2 * coarse.error()[4]
+    made._fine = Trajectory(
+        steps=coarse.steps, train_loss=loss, train_outputs=coarse.train_outputs, info=coarse.info
+    )
+    change = made.truncation("train_loss")
+    assert change[3] == pytest.approx(0.10005, rel=1e-6)
+    assert (np.delete(change, 3) == 0).all()
+
+
+def test_finished_sizes_are_kept_and_read(tmp_path, monkeypatch):
+    solved = []
+    real = ladders.solve
+
+    def count(*task, **how):
+        solved.append((how["width"], how["depth"], how["tol"]))
+        return real(*task, **how)
+
+    monkeypatch.setattr(ladders, "solve", count)
+    first = empty(folder=tmp_path)
+    first.solve(32, 2)
+    first.solve(64, 2)
+    assert solved == [(32, 2, 1e-3), (32, 2, 1e-4), (64, 2, 1e-3)]
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "32x2.safetensors",
+        "32x2-fine.safetensors",
+        "64x2.safetensors",
+    }
+    assert first.seconds == pytest.approx(
+        sum(t.info["seconds"] for t in (*first.cells.values(), first._fine))
+    )
+    again = empty(folder=tmp_path)
+    again.solve(32, 2)
+    again.solve(64, 2)
+    again.solve(32, 4)
+    assert solved[3:] == [(32, 4, 1e-3)]
+    np.testing.assert_array_equal(again.cells[64, 2].train_loss, first.cells[64, 2].train_loss)
+    other = Ladder(PROBLEM, NET, ll.SGD(lr=0.3, steps=3), 1e-3, HOW, Shards(64), tmp_path)
+    with pytest.raises(CheckpointError, match=r"belongs to another limit.*sgd"):
+        other.solve(32, 2)
+
+
+def test_sizes_share_batches_and_no_noise():
+    """Else a width's noise would return in the next one, which begins with the same neurons."""
+    made = empty()
+    made.solve(32, 2)
+    made.solve(64, 2)
+    infos = [t.info for t in made.cells.values()]
+    assert infos[0]["seed"] != infos[1]["seed"]
+    assert infos[0]["batch_seed"] == infos[1]["batch_seed"] == 0
+    assert made._fine.info["seed"] == infos[0]["seed"]
