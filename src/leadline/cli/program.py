@@ -104,7 +104,9 @@ def _limit(given: dict[str, Any], kept: Kept) -> None:
     if given["checkpoint"] is None and out is not None:
         given["checkpoint"] = str(out / "sizes")
     if given["checkpoint"] is not None:
-        kept.append(f"the same command resumes from the finished sizes in {given['checkpoint']}")
+        sizes = Path(given["checkpoint"])
+        words = f"the same command resumes from the finished sizes in {sizes}"
+        kept.append((sizes, "*.safetensors", words))
     _train_by("limit", given, out)
 
 

@@ -15,6 +15,7 @@ import torch
 
 from leadline.architecture import ResNet
 from leadline.describe import describe
+from leadline.disk.write import check_folder
 from leadline.dynamics import memory as memories
 from leadline.dynamics.estimate import SOURCES, Estimate, estimate
 from leadline.dynamics.ladder import LEVELS, Ladder, Size, first_sizes, first_width
@@ -168,6 +169,8 @@ def limit(
         seconds = check_real("seconds", seconds, 0.0, open_minimum=True)
     check_has_limit(network)
     width = first_width(problem) if width is None else check_int("width", width, 1)
+    if checkpoint is not None:
+        checkpoint = check_folder("checkpoint", checkpoint)
     started = time.perf_counter()
     where = torch.device(device)
     how = dict(

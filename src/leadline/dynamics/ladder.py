@@ -13,6 +13,7 @@ from scipy import stats
 from scipy.optimize import nnls
 
 from leadline.describe import describe
+from leadline.disk.write import attempt
 from leadline.dynamics.estimate import Estimate
 from leadline.dynamics.shards import Shards
 from leadline.dynamics.solver import solve
@@ -91,7 +92,7 @@ class Ladder:
         found = solve(*self._task, **how)
         self.seconds += float(found.info["seconds"])
         if path is not None and self._shards.leads:
-            found.save(path)
+            attempt(lambda: found.save(path))
         return found
 
     def _kept(self, path: Path, how: Mapping[str, Any]) -> Trajectory:
