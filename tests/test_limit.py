@@ -134,7 +134,7 @@ def test_budgets_end_with_the_best_answer():
     assert "more: give seconds=" in r.message
     assert len(r.sizes) == 3
     assert np.isfinite(r.train_loss).all()
-    r = ll.limit(p, NET, SGD, rtol=1e-4, memory=1_000_000, **small)
+    r = ll.limit(p, NET, SGD, rtol=1e-4, memory=36_000_000, **small)
     assert not r.converged
     assert "stopped by memory" in r.message
     with pytest.raises(MemoryError, match="memory=1,000"):
@@ -168,6 +168,13 @@ def test_where_some_networks_diverge_it_is_undecided(monkeypatch):
     assert np.isfinite(r.train_loss_error[:3]).all()
     assert np.isnan(r.train_loss[3:]).all()
     assert np.isnan(r.train_outputs[3:]).all()
+
+
+def test_without_steps_the_limit_is_that_of_the_start():
+    r = ll.limit(four_samples(), NET, ll.SGD(lr=0.5, steps=0), width=64, depth=2, seeds=2)
+    assert r.converged
+    assert r.train_loss == pytest.approx([0.5], abs=1e-5)
+    assert len(r.sizes) == 5
 
 
 def test_test_inputs_are_extrapolated_too():

@@ -255,7 +255,6 @@ def test_p_values_join_over_steps():
     assert estimates._p_value(np.full(7, ratio(0.03)), 4, 12) == pytest.approx(0.03, rel=1e-6)
     mixed = np.array([ratio(1e-6)] + [ratio(0.5)] * 9)
     assert estimates._p_value(mixed, 4, 12) == pytest.approx(1e-5, rel=0.01)
-    assert np.isnan(estimates._p_value(np.array([]), 4, 12))
 
 
 def test_many_steps_are_worked_on_in_parts():

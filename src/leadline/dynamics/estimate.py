@@ -174,7 +174,9 @@ def _lack_of_fit(seen: _Seen, posterior: Posterior) -> float:
     if c < 2:
         return math.nan
     freedom = int((seen.seeds - 1).sum())
-    found = [_p_value(posterior.misfit[1:] / (c - 1), c - 1, freedom)]
+    # Before training outputs are what they are at any size, and say nothing of the series.
+    trained = slice(min(1, len(seen.flat) - 1), None)
+    found = [_p_value(posterior.misfit[trained] / (c - 1), c - 1, freedom)]
     n, l = seen.sizes.n, seen.sizes.l
     for size, other in ((l, n), (n, l)):
         rest = size < size.max()
@@ -197,9 +199,9 @@ def _lack_of_fit(seen: _Seen, posterior: Posterior) -> float:
             + expected.depth
             + expected.spread(_gram(seen.flat[:, rest]))
         )
-        ratio = (surprise**2).mean(1)[1:] / np.maximum(variance[1:], 1e-300)
-        found.append(_p_value(ratio, 1, freedom))
-    return float(min(1.0, len(found) * np.nanmin(found))) if np.isfinite(found).any() else math.nan
+        ratio = (surprise**2).mean(1) / np.maximum(variance, 1e-300)
+        found.append(_p_value(ratio[trained], 1, freedom))
+    return min(1.0, len(found) * min(found))
 
 
 def _p_value(ratio: np.ndarray, differences: int, freedom: int) -> float:
@@ -208,7 +210,5 @@ def _p_value(ratio: np.ndarray, differences: int, freedom: int) -> float:
     Outputs and steps may be copies of each other: a step's outputs count as one, and the steps' p-values
     join by their mean in Cauchy's scale, which holds however they depend on each other.
     """
-    if not len(ratio):
-        return math.nan
     p = np.clip(stats.f.sf(ratio, differences, freedom), 1e-15, 1 - 1e-15)
     return float(0.5 - np.arctan(np.tan((0.5 - p) * np.pi).mean()) / np.pi)
