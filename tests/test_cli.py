@@ -128,6 +128,7 @@ def test_out_holds_the_results_and_a_figure(tmp_path):
         "result.json",
         "figure.html",
         "page.json",
+        "sizes",
     }
     call("kernels", "--problem", PROBLEM, "--out", tmp_path / "k")
     assert {p.name for p in (tmp_path / "k").iterdir()} == {
