@@ -141,7 +141,7 @@ def test_a_law_without_noise_predicts_what_was_held_out():
         (Law((WIDTH,)), (32, 64, 128, 256), (2, 4), 1, True),
         (Law((WIDTH,)), (32, 64, 128), (2, 4), 1, False),
         (Law((OVER_WIDTH,)), (32, 64, 128), (2, 4), 1, True),
-        (Law((OVER_WIDTH,)), (32, 64), (2, 4), 1, False),
+        (Law((OVER_WIDTH,)), (32, 64), (2, 4), 3, False),
         # Four parameters: as many sizes, one run more.
         (Law((WIDTH, OVER_DEPTH)), (32, 64, 128, 256), (2, 4), 1, True),
         (Law((WIDTH, OVER_DEPTH)), (32, 64, 128, 256), (2,), 5, False),

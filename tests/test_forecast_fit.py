@@ -12,6 +12,7 @@ from leadline.forecasting.estimate import (
     Fitted,
     bootstrap,
     estimate,
+    leverages,
     prepare,
     residuals,
     with_scale,
@@ -353,6 +354,20 @@ def test_an_estimate_takes_the_starts_it_is_given():
     assert np.array_equal(found.all, found.theta[None])
 
 
+def test_a_given_start_may_be_the_best():
+    """Losses with outliers, whose cost has two minima: the grid's one start ends in the higher one."""
+    r = np.random.default_rng(255)
+    e, a, p = np.exp(r.normal(-1, 1)), np.exp(r.normal(0, 1)), np.exp(r.uniform(-2.8, 1.36))
+    n = 2.0 ** np.arange(6)
+    losses = (e + a * n**-p) * np.exp(r.choice([0, 0.1, 1.0]) * r.standard_t(1.5, 6))
+    runs = read([dict(width=w, depth=2, loss=x) for w, x in zip(n, losses, strict=True)])
+    data = Data(runs, np.ones(6), 0.025, {"width": 1.0})
+    best, one = estimate(FREE, data), estimate(FREE, data, most=1)
+    assert one.cost > 1.02 * best.cost
+    again = estimate(FREE, data, best.theta, most=1)
+    assert again.cost == pytest.approx(best.cost, rel=1e-9)
+
+
 def test_the_robust_bound_is_two_standard_deviations():
     """Data's scale is σ: the minimum is that of the soft cost at 2σ."""
     data, logs = problem(FREE, np.log([0.2, 0.5, 0.7]), noise_=0.3)
@@ -390,6 +405,16 @@ def test_the_scale_is_that_of_its_own_residuals():
 
 
 # --- draws ---
+
+
+def test_leverages():
+    """The diagonal of J(JᵀJ)⁻¹Jᵀ; of columns that are the same but for 1e-10, those of one of them."""
+    j = np.random.default_rng(0).standard_normal((9, 3))
+    hat = j @ np.linalg.solve(j.T @ j, j.T)
+    assert leverages(j) == pytest.approx(hat.diagonal(), abs=1e-12)
+    for much, rank in ((1e-10, 2), (1e-8, 3)):
+        j[:, 2] = j[:, 1] + much * np.random.default_rng(1).standard_normal(9)
+        assert leverages(j).sum() == pytest.approx(rank, abs=1e-5)
 
 
 def constant(count=30, weight=None, seed=0):

@@ -97,11 +97,18 @@ def residuals(law: Law, theta: np.ndarray, data: Data) -> np.ndarray:
 def with_scale(law: Law, data: Data) -> Data:
     """The scale from a law's residuals: least squares first, then twice robustly."""
     start: np.ndarray | None = None
-    for most in (fit.MOST, 9, 1):
+    most = fit.MOST
+    for _ in range(3):
         found = estimate(law, data, start, most)
-        start = found.theta
-        data = replace(data, scale=noise.scale(residuals(law, found.theta, data), law.parameters))
+        left = residuals(law, found.theta, data)
+        data = replace(data, scale=noise.scale(left, law.parameters))
+        start, most = found.theta, 1
     return data
+
+
+def leverages(slope: np.ndarray) -> np.ndarray:
+    """(N,) of a least-squares fit with derivatives (N, p): their sum is how many directions it has."""
+    return (slope * np.linalg.pinv(slope, rcond=1e-9).T).sum(1)
 
 
 def bootstrap(found: Fitted, data: Data, draws: int, rng: np.random.Generator) -> Fitted:
@@ -111,11 +118,10 @@ def bootstrap(found: Fitted, data: Data, draws: int, rng: np.random.Generator) -
     them by √(ν/χ²_ν), for the standard deviation is itself estimated from ν = N - p residuals.
     """
     law, logs = found.law, data.logs(found.law)
-    value, slope = law.log_value(found.theta, logs)
-    lean = slope[0] * data.weight[:, None]
-    leverage = np.clip((lean * np.linalg.pinv(lean, rcond=1e-9).T).sum(1), 0, 1)
-    dof = max(len(data.runs) - law.parameters, 1)
-    pool = (data.target - value[0]) * data.weight
+    value, slope = (x[0] for x in law.log_value(found.theta, logs))
+    leverage = leverages(slope * data.weight[:, None])
+    dof = len(data.runs) - law.parameters
+    pool = (data.target - value) * data.weight
     size = np.sqrt((pool**2).sum() / dof)
     fair = leverage < 0.95
     if fair.sum() < 3:
