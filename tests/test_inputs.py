@@ -283,3 +283,25 @@ def test_a_slope_that_is_nan_is_not_called_divergence():
     problem = ll.arrays([[0.0, 0.0], [1.0, 2.0]], [0.5, 1.0], standardize=False)
     with pytest.raises(ValueError, match="has the slope nan at 0"):
         ll.solve(problem, network, ll.SGD(steps=2), width=16, depth=1)
+
+
+@pytest.mark.parametrize("verb", [ll.solve, ll.train])
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_features_that_are_not_finite_are_divergence(verb, center, dtype):
+    """Three layers of gain 1e15 on inputs of 1e30; nothing else is raised and nothing is warned of."""
+    x = np.array([[1e30, 2e30], [3e30, -1e30]])
+    problem = ll.arrays(x, [0.5, 1.0], standardize=False)
+    network = ll.ResNet("relu", gain=1e15, block_layers=3)
+    done = verb(problem, network, ll.SGD(steps=2, center=center), width=16, depth=1, dtype=dtype)
+    (step,) = done.diverged
+    assert step >= 0
+    assert np.isfinite(done.train_loss[0, :step]).all()
+    assert np.isnan(done.train_loss[0, step:]).all()
+
+
+@pytest.mark.parametrize("verb", [ll.solve, ll.train])
+def test_a_rate_that_no_float_holds_is_divergence(verb):
+    sgd = ll.SGD(lr=1e30, steps=2, schedule=(1e20, 1.0))
+    done = verb(PROBLEM, ll.ResNet(), sgd, width=16, depth=1)
+    assert done.diverged.tolist() == [1]

@@ -111,10 +111,11 @@ def choose(
         return np.arange(m), factor
     schur = gram.copy()
     chosen: list[int] = []
-    for j in range(m):
-        if schur[j, j] > bound[j] and (room is None or len(chosen) < room):
-            chosen.append(j)
-            schur -= np.outer(schur[:, j] / schur[j, j], schur[j])
+    with np.errstate(over="raise", invalid="raise"):  # training that diverges, not a warning
+        for j in range(m):
+            if schur[j, j] > bound[j] and (room is None or len(chosen) < room):
+                chosen.append(j)
+                schur -= np.outer(schur[:, j] / schur[j, j], schur[j])
     index = np.array(chosen, dtype=np.intp)
     return index, cholesky(gram[np.ix_(index, index)])[0] if chosen else gram[:0, :0]
 

@@ -260,6 +260,8 @@ class Operator:
             return None
         # Where rounding allows, |u⊥|² = |u|² − |c|² tells which rows hold anything new; only
         # their remainders are formed. Its rounding blurs tol, by less than a half.
+        if not np.isfinite(squares).all():
+            raise FloatingPointError("a question to the operator is not finite")
         small = c.cpu().numpy()
         below = squares - np.einsum("ij,ij->i", small, small, dtype=np.float64) <= bound
         return (~below).nonzero()[0] if below.any() else None

@@ -72,7 +72,7 @@ def run(job: Job, runs: range, records: Sequence[Record]) -> float:
     )
     drawing = time.perf_counter() - started
     if job.sgd.center:
-        center(job, weights)
+        center(job, weights, records)
     groups = param_groups(job.network, job.sgd, weights, job.depth)
     for group in groups:
         for p in group["params"]:
@@ -146,10 +146,19 @@ class _LastFeatures:
         pass
 
 
-def center(job: Job, weights: Weights) -> None:
-    """v −= H(HᵀH)⁺Hᵀv in place, H (n, P) the training h_L, by the singular vectors of H."""
+def center(job: Job, weights: Weights, records: Sequence[Record]) -> None:
+    """v −= H(HᵀH)⁺Hᵀv in place, H (n, P) the training h_L, by the singular vectors of H.
+
+    A run whose features are not finite has diverged before its first step.
+    """
     eps = torch.finfo(job.dtype).eps
-    for h, v in zip(evaluate(job, weights, job.x, take_h=True), weights.readout, strict=True):
+    features = evaluate(job, weights, job.x, take_h=True)
+    for at, (h, v) in enumerate(zip(features, weights.readout, strict=True)):
+        if not h.isfinite().all():
+            records[at].diverge(0)
+            for w in weights.tensors:
+                w[at].zero_()
+            continue
         q, size, _ = torch.linalg.svd(h.double().mT, full_matrices=False)
         q = q[:, size > eps * max(h.shape) * size[0]]
         projected = v.double()
