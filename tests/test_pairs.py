@@ -30,7 +30,8 @@ def asked(monkeypatch):
             counts.append(len(start))
             return work(which, start)
 
-        return original(k0, counted, degrees, **how)
+        # The second run, of a few inputs, is the measurement of the first.
+        return original(k0, counted if len(k0) > 7 else work, degrees, **how)
 
     monkeypatch.setattr("leadline.dynamics.kernels.follow", counting)
     return counts

@@ -26,6 +26,10 @@ class MemoryBudgetError(MemoryError):
         self.checkpoint = checkpoint
 
 
+class TimeBudgetError(ValueError):
+    """The arguments ask for more than the time allowed; the message says for how much."""
+
+
 class LostProcessError(ConnectionError):
     """Another process of a sharded computation ended or does not answer."""
 

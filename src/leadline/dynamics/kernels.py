@@ -13,18 +13,23 @@ With a = lim L·α² and b_j = lim L·α²·c_j the limit L→∞ is one forward
     dK/dt = a Σ_k,   dA/dt = a D,   dΘ/dt = a D·Θ + Σ_j b_j(…),   G_t = exp(A_1 − A_t).
 
 At k = 1 under depth-mup this is section 3 of arXiv 2512.21075v1 at step 0.
+
+How accurate the result is, is measured: the inputs with the largest and smallest norms and correlations
+are followed again, through smaller steps, and with every expectation off by the bound of its error.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leadline.dynamics.expectations import HOMOGENEOUS, dual_on_pairs
-from leadline.dynamics.pairs import Pairs, follow
+from leadline.dynamics import depth as through
+from leadline.dynamics.expectations import HOMOGENEOUS, RTOL, dual_on_pairs
+from leadline.dynamics.pairs import Pairs, every, follow
 from leadline.errors import check_choice, check_int, check_real
 
 if TYPE_CHECKING:
@@ -32,6 +37,9 @@ if TYPE_CHECKING:
     from leadline.problems.problem import Problem
 
 COUPLINGS = ("reused", "independent")
+SECONDS = 15.0
+"""What a call may take if nothing else is said."""
+DEEPEST = 10**12
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,6 +53,8 @@ class InitialKernels:
             ntk): one step moves the outputs by −ηΘχ/B.
         tangent_input, tangent_hidden, tangent_readout: the parts of U, of all W, of v.
         depth: L, or None for the infinite-depth limit.
+        accuracy: the largest error that was measured in K, G and Θ, relative to √(K_xx K_x'x') and so
+            on.
         times: (D,) depth times t in [0, 1], if asked for.
         feature_path, gradient_path: K_t and G_t at ``times``, (D, P, P).
     """
@@ -56,6 +66,7 @@ class InitialKernels:
     tangent_hidden: np.ndarray
     tangent_readout: np.ndarray
     depth: int | None
+    accuracy: float = math.nan
     times: np.ndarray = field(default_factory=lambda: np.zeros(0))
     feature_path: np.ndarray | None = None
     gradient_path: np.ndarray | None = None
@@ -66,7 +77,8 @@ class InitialKernels:
 
     def __repr__(self) -> str:
         depth = "∞" if self.depth is None else self.depth
-        return f"InitialKernels({len(self.features)} inputs, depth={depth})"
+        known = f"accuracy={max(self.accuracy, 1e-15):.0e}"
+        return f"InitialKernels({len(self.features)} inputs, depth={depth}, {known})"
 
 
 def initial_kernels(
@@ -75,6 +87,8 @@ def initial_kernels(
     depth: int | None = None,
     *,
     times: Sequence[float] | None = None,
+    rtol: float = RTOL,
+    seconds: float | None = SECONDS,
 ) -> InitialKernels:
     """Kernels at initialization on the training inputs, at infinite width.
 
@@ -85,11 +99,16 @@ def initial_kernels(
             scheme must have.
         times: depth times in [0, 1] at which K_t and G_t are wanted too; with a depth, those of
             layer round(t·L).
+        rtol: in (0, 1); kernels that are not known so well, by the result's ``accuracy``, are
+            refused.
+        seconds: > 0; what would take longer is refused, with its time. None: no bound.
 
     Raises:
-        ValueError, TypeError: naming the argument, its value and the remedy.
+        ValueError, TypeError: naming the argument, its value and the remedy. Among them: an
+            activation whose moments do not exist or are not known to ``rtol`` at the norms that
+            occur, kernels that overflow, or that grow without bound before depth time 1.
     """
-    return input_kernels(problem.x, network, depth, times=times)
+    return input_kernels(problem.x, network, depth, times=times, rtol=rtol, seconds=seconds)
 
 
 def input_kernels(
@@ -98,51 +117,124 @@ def input_kernels(
     depth: int | None = None,
     *,
     times: Sequence[float] | None = None,
+    rtol: float = RTOL,
+    seconds: float | None = SECONDS,
 ) -> InitialKernels:
     """``initial_kernels`` of raw inputs (P, d), for example training and test inputs together."""
+    k0 = _covariances(x)
+    t = np.zeros(0) if times is None else np.atleast_1d(np.asarray(times, dtype=np.float64))
+    for value in t:
+        check_real("times", value, 0.0, 1.0)
+    check_real("rtol", rtol, 0.0, 1.0, open_minimum=True)
+    if seconds is not None:
+        check_real("seconds", seconds, 0.0, open_minimum=True)
+    check_real("gain", network.gain, 0.0, 1e100, open_minimum=True)
+    if depth is None:
+        check_limit(network)
+    else:
+        depth = check_int("depth", depth, 1)
+        if depth > DEEPEST:
+            raise ValueError(
+                f"depth=10^{len(str(depth)) - 1} layers cannot be followed one by one: give a "
+                f"depth of at most {DEEPEST}, or depth=None for the limit"
+            )
+    budget = _budget(network, depth, len(k0), seconds)
+    dual = dual_on_pairs(network.activation, rtol, lambda _: budget.check())
+    block = through.Block(network, dual, budget)
+
+    def followed(which: through.Block, step: float, k: np.ndarray) -> list[np.ndarray]:
+        def work(pairs: Pairs, start: np.ndarray) -> through.Followed:
+            if depth is None:
+                return through.limit(which, pairs, start, t, step)
+            return through.recursion(which, pairs, start, depth, t)
+
+        same = network.activation in HOMOGENEOUS
+        return follow(k, work, (1, 0, 1), homogeneous=same)
+
+    few = _extremes(k0)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        found = followed(block, through.STEP, k0)
+        again = followed(block.off(), 0.01 * through.STEP, k0[np.ix_(few, few)])
+    accuracy = max(
+        _difference(kernel[..., few[:, None], few], other)
+        for kernel, other in zip(found, again, strict=True)
+    )
+    k, growth, hidden = found
+    outer = growth[-1] * k0
+    tangent = outer + hidden + k[-1]
+    if not np.isfinite(tangent).all():
+        raise through.overflow(network, f"depth={depth!r}", "in the tangent kernel")
+    if not accuracy <= rtol:
+        raise ValueError(
+            f"activation={network.activation_name}: the kernels are known to a relative "
+            f"{accuracy:.1g} only, rtol={rtol:g} is asked for: they are sensitive to what is not "
+            "known; give a larger rtol, a smaller depth or horizon, or inputs of smaller norm"
+        )
+    return InitialKernels(
+        features=k[-1],
+        gradients=growth[-1],
+        tangent=tangent,
+        tangent_input=outer,
+        tangent_hidden=hidden,
+        tangent_readout=k[-1],
+        depth=depth,
+        accuracy=accuracy,
+        times=t,
+        feature_path=None if times is None else k[:-1],
+        gradient_path=None if times is None else growth[:-1],
+    )
+
+
+def _covariances(x: np.ndarray) -> np.ndarray:
+    """K_0 = x·x'/d."""
     inputs = np.asarray(x, dtype=np.float64)
     if inputs.ndim != 2 or 0 in inputs.shape:
         raise ValueError(f"x has shape {inputs.shape}: give inputs of shape (P, d)")
     if not np.isfinite(inputs).all():
         raise ValueError("x has entries that are not finite: give finite inputs")
-    k0 = inputs @ inputs.T / inputs.shape[1]
-    t = np.zeros(0) if times is None else np.atleast_1d(np.asarray(times, dtype=np.float64))
-    for value in t:
-        check_real("times", value, 0.0, 1.0)
-    block = _Block(network)
+    largest = float(np.abs(inputs).max())
+    if largest > 1e100:
+        raise ValueError(f"x has entries up to {largest:.3g}: give inputs of at most 1e100")
+    return inputs @ inputs.T / inputs.shape[1]
+
+
+def _budget(
+    network: ResNet, depth: int | None, inputs: int, seconds: float | None
+) -> through.Budget:
+    """The bound on the time, with what to do about it."""
     if depth is None:
+        what = f"horizon={network.horizon!r} and {inputs} inputs"
+        return through.Budget(seconds, what, "a smaller horizon or fewer inputs")
+    remedy = "a smaller depth or fewer inputs"
+    try:
         check_limit(network)
+        remedy += f", or depth=None for the limit, which is O(1/{depth:g}) away"
+    except ValueError:
+        pass
+    return through.Budget(seconds, f"depth={depth} and {inputs} inputs", remedy)
 
-        def work(pairs: Pairs, start: np.ndarray) -> tuple[np.ndarray, ...]:
-            return _solve(block, pairs, start, t)
-    else:
-        layers = check_int("depth", depth, 1)
 
-        def work(pairs: Pairs, start: np.ndarray) -> tuple[np.ndarray, ...]:
-            return _recursion(block, pairs, start, layers, t)
+def _extremes(k: np.ndarray) -> np.ndarray:
+    """Inputs with the largest and smallest norms and correlations: at most 7."""
+    pairs = every(len(k))
+    q, rho = pairs.correlation(k[pairs.left, pairs.right])
+    between = slice(len(k), None)
+    few = [0, int(q.argmax()), int(q.argmin())]
+    if len(k) > 1:
+        r, l, m = rho[between], pairs.left[between], pairs.right[between]
+        # Of all but the equal ones, which are no harder than one.
+        inside = np.where(np.abs(r) < 1 - 1e-12, r, 0)
+        for at in (inside.argmax(), inside.argmin()):
+            few += [int(l[at]), int(m[at])]
+    return np.unique(few)
 
-    homogeneous = network.activation in HOMOGENEOUS
-    with np.errstate(over="ignore", invalid="ignore"):
-        k, growth, hidden = follow(k0, work, (1, 0, 1), homogeneous=homogeneous)
-    gradients, paths = growth[-1], growth[:-1]
-    if not np.isfinite(hidden).all():
-        raise ValueError(
-            f"depth={depth!r} with scheme={network.scheme!r}, gain={network.gain!r}: the kernels "
-            "overflow; give a smaller depth, gain or horizon"
-        )
-    outer = gradients * k0
-    return InitialKernels(
-        features=k[-1],
-        gradients=gradients,
-        tangent=outer + hidden + k[-1],
-        tangent_input=outer,
-        tangent_hidden=hidden,
-        tangent_readout=k[-1],
-        depth=depth,
-        times=t,
-        feature_path=None if times is None else k[:-1],
-        gradient_path=None if times is None else paths,
-    )
+
+def _difference(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest of |a − b| relative to √(b_xx b_x'x'), of kernels (..., P, P)."""
+    size = np.sqrt(np.abs(np.diagonal(b, axis1=-2, axis2=-1)))
+    size = size[..., :, None] * size[..., None, :]
+    off = np.abs(a - b)
+    return float(np.divide(off, size, out=np.where(off > 0, np.inf, 0), where=size > 0).max())
 
 
 def first_step(
@@ -191,97 +283,3 @@ def check_limit(network: ResNet) -> None:
             f"depth=None with scheme={table.name!r}, skip=True, block_layers={layers}: the {what} "
             f"grows without bound with depth; give depth an integer, or use scheme={remedy!r}"
         )
-
-
-class _Block:
-    """One block at infinite width: what it adds, its backward growth, its layers' kernels."""
-
-    def __init__(self, network: ResNet) -> None:
-        self.network = network
-        self._dual = dual_on_pairs(network.activation)
-        self._gain = network.gain**2
-
-    def __call__(
-        self, k: np.ndarray, pairs: Pairs
-    ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-        """Σ_k, D, and for every weight layer γ²·(kernel of its input)·(growth after it); (N,)."""
-        gain, layers = self._gain, self.network.block_layers
-        phi, slope = self._dual(k, pairs) if layers == 1 else (k, np.ones_like(k))
-        inputs, growths = [phi], [slope]
-        for _ in range(1, layers):
-            phi, slope = self._dual(gain * phi, pairs)
-            inputs.append(phi)
-            growths.append(slope)
-        parts: list[np.ndarray] = []
-        after = np.ones_like(k)
-        for u, s in zip(reversed(inputs), reversed(growths), strict=True):
-            parts.insert(0, gain * u * after)
-            after = after * (gain * s)
-        return gain * phi, after, parts
-
-
-def _recursion(
-    block: _Block, pairs: Pairs, k0: np.ndarray, depth: int, times: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """K at times and at the end, G at times and at 0 (D+1, N), Θ of W (N,); n→∞ at this depth."""
-    network = block.network
-    a = network.branch(depth) ** 2
-    b = [a * network.rate_factor(j, depth) for j in range(network.block_layers)]
-    keep = float(network.skip)
-    at = np.append(np.rint(times * depth).astype(int), 0)
-    k, hidden = k0, np.zeros_like(k0)
-    k_path = np.empty((len(at), *k0.shape))
-    g_path = np.ones((len(at), *k0.shape))
-    for layer in range(depth + 1):
-        k_path[:-1][at[:-1] == layer] = k
-        if layer == depth:
-            break
-        added, d, parts = block(k, pairs)
-        factor = keep + a * d
-        hidden = factor * hidden
-        for rate, part in zip(b, parts, strict=True):
-            hidden += rate * part
-        g_path[at <= layer] *= factor
-        k = keep * k + a * added
-    k_path[-1] = k
-    return k_path, g_path, hidden
-
-
-def _solve(
-    block: _Block, pairs: Pairs, k0: np.ndarray, times: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """K at times and at the end, G at times and at 0 (D+1, N), Θ of W (N,); the limit L→∞."""
-    from scipy.integrate import solve_ivp
-
-    network = block.network
-    table, layers = network.table, network.block_layers
-
-    def limit(exponent: float) -> float:
-        return network.horizon if exponent == 0 else 0.0
-
-    a = limit(table.noise)
-    b = [limit(table.drift(j, layers)) for j in range(layers)]
-
-    def slope(_: float, state: np.ndarray) -> np.ndarray:
-        k, _growth, theta = state.reshape(3, -1)
-        added, d, parts = block(k, pairs)
-        out = np.empty((3, len(k)))
-        np.multiply(a, added, out=out[0])
-        np.multiply(a, d, out=out[1])
-        np.multiply(out[1], theta, out=out[2])
-        for rate, part in zip(b, parts, strict=True):
-            out[2] += rate * part
-        return out.ravel()
-
-    start = np.concatenate([k0, np.zeros(2 * len(k0))])
-    grid, back = np.unique(np.append(times, 1.0), return_inverse=True)
-    result = solve_ivp(slope, (0, 1), start, "DOP853", grid, rtol=1e-9, atol=1e-11)
-    if not result.success:
-        raise ValueError(
-            f"horizon={network.horizon!r}: the kernels' depth equation failed "
-            f"({result.message}); give a smaller horizon or gain, or an integer depth"
-        )
-    path = result.y.T.reshape(len(grid), 3, -1)
-    k, growth = path[back, 0], path[back, 1]
-    whole = growth[-1]
-    return k, np.exp(whole - np.concatenate([growth[:-1], np.zeros((1, len(k0)))])), path[-1, 2]

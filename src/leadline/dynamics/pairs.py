@@ -23,6 +23,7 @@ import numpy as np
 NODES = (32, 64, 128)
 _ENOUGH = 1e-11
 _CHUNK = 1 << 13
+_ROUNDING = 9e-16
 
 Follow = Callable[["Pairs", np.ndarray], tuple[np.ndarray, ...]]
 """(pairs, K_0 (N,)) -> kernels (..., N)."""
@@ -55,9 +56,13 @@ class Pairs:
         """Variances (m,) and correlations (N,) in [-1, 1]; 0 where a variance is 0."""
         q = np.maximum(k[: self.groups], 0.0)
         both = np.sqrt(self.outer(q))  # exactly q for equal ones: then ρ = 1 exactly
+        if q.max(initial=0) > 1e150 or (q[q > 0] < 1e-150).any():
+            both = self.outer(np.sqrt(q))
         alive = None if q.all() else both > 0
         rho = k / both if alive is None else np.divide(k, both, out=0 * k, where=alive)
         rho = np.clip(rho, -1, 1, out=rho)
+        # What rounding alone keeps from ±1.
+        np.copyto(rho, np.sign(rho), where=np.abs(rho) > 1 - _ROUNDING)
         rho[: self.groups] = q > 0
         return q, rho
 
@@ -128,12 +133,14 @@ def _by_curves(
     for nodes in NODES:
         if 4 * len(g) * nodes > len(flat):
             return None
-        theta = 0.5 * (low + high) + 0.5 * (high - low) * _nodes(nodes)
+        theta = 0.5 * (low + high) + 0.5 * (high - low) * chebyshev_nodes(nodes)
         followed = Pairs.of(m, np.repeat(g, nodes), np.repeat(h, nodes))
         k = followed.outer(np.sqrt(values))
         k[m:] *= np.tile(np.cos(theta), len(g))
         kernels = work(followed, k)
-        series = [_series(f[..., m:].reshape(*f.shape[:-1], len(g), nodes)) for f in kernels]
+        series = [
+            chebyshev_series(f[..., m:].reshape(*f.shape[:-1], len(g), nodes)) for f in kernels
+        ]
         if all(_resolved(c) for c in series):
             return [
                 np.concatenate([f[..., :m][..., group], _evaluate(c, curve, x)], -1)
@@ -153,12 +160,12 @@ def distinct(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ordered[new], group
 
 
-def _nodes(count: int) -> np.ndarray:
+def chebyshev_nodes(count: int) -> np.ndarray:
     """Chebyshev nodes cos((j + ½)π/count)."""
     return np.cos((np.arange(count) + 0.5) * np.pi / count)
 
 
-def _series(values: np.ndarray) -> np.ndarray:
+def chebyshev_series(values: np.ndarray) -> np.ndarray:
     """Chebyshev coefficients (..., count) of values at the nodes."""
     count = values.shape[-1]
     j = np.arange(count)
