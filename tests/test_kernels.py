@@ -227,3 +227,118 @@ def test_two_hundred_inputs_take_a_second():
     assert time.process_time() - started < 1.0
     fine = initial_kernels(problem, ResNet(torch.tanh), times=[0.25, 0.5, 0.75])
     np.testing.assert_allclose(kernels.tangent, fine.tangent, rtol=0, atol=1e-9)
+
+
+def collinear(norm=1.0):
+    """Two inputs at an angle, and one along the first with twice the norm, |x|²/d = norm²."""
+    return norm * np.array([[2.0, 0, 0, 0], [1.2, 1.6, 0, 0], [4.0, 0, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("phi", "words"),
+    [
+        (lambda h: h**3, ["grow without bound", "depth time", "horizon of"]),
+        (lambda h: torch.exp(h), ["grow without bound"]),
+        (lambda h: h.abs().sqrt(), ["E[φ'(h)φ'(h')]", "standard deviation", "rtol=1e-06"]),
+    ],
+)
+def test_equations_without_a_solution_are_refused(phi, words):
+    with pytest.raises(ValueError, match="give") as caught:
+        input_kernels(collinear(), ResNet(phi))
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_a_pole_is_where_it_is_due_and_its_remedy_works():
+    """q' = 15 T q³ of the cube ends at T·t = 1/(30 q_0²)."""
+    x = collinear()[:1]
+    end = 1 / 30
+    with pytest.raises(ValueError, match="grow without bound") as caught:
+        input_kernels(x, ResNet(lambda h: h**3, horizon=0.1))
+    found = float(str(caught.value).split("at a horizon of ")[1].split(";")[0])
+    assert found == pytest.approx(end, rel=1e-3)
+    remedy = float(str(caught.value).split("give a horizon of ")[1].split(",")[0])
+    kernels = input_kernels(x, ResNet(lambda h: h**3, horizon=remedy))
+    expected = 1 / math.sqrt(1 - 30 * remedy)
+    assert kernels.features.item() == pytest.approx(expected, rel=1e-8)
+    assert kernels.accuracy < 1e-7
+
+
+def test_what_overflows_is_said_to():
+    for network in (ResNet("identity", horizon=1e5), ResNet("relu", gain=1e10)):
+        with pytest.raises(ValueError, match=r"overflow .*smaller .*gain or horizon"):
+            input_kernels(collinear(), network, seconds=300)
+    with pytest.raises(ValueError, match=r"depth=40.*overflow in layer"):
+        input_kernels(collinear(), ResNet("relu", gain=1e10, skip=False), 40)
+    with pytest.raises(ValueError, match=r"entries up to 1e\+120"):
+        input_kernels(np.full((1, 2), 1e120), ResNet())
+
+
+def test_what_takes_long_is_refused_with_its_time():
+    started = time.perf_counter()
+    with pytest.raises(ValueError, match=r"depth=9999999999 and 3 inputs.*about .*depth=None"):
+        input_kernels(collinear(), ResNet("relu"), 9999999999, seconds=1.0)
+    with pytest.raises(ValueError, match=r"give seconds="):
+        input_kernels(collinear(), ResNet(skip=False), 10**6, seconds=1.0)
+    assert time.perf_counter() - started < 20
+    for wrong in (0.0, math.inf, "long"):
+        with pytest.raises((ValueError, TypeError), match="seconds="):
+            input_kernels(collinear(), ResNet(), seconds=wrong)
+    assert input_kernels(collinear(), ResNet("relu"), 3, seconds=None).depth == 3
+
+
+@pytest.mark.parametrize("norm", [1e-80, 1e-8, 1.0, 1e3])
+def test_relu_scales_with_its_inputs_by_either_way(norm):
+    unit = input_kernels(collinear(), ResNet("relu"))
+    kernels = input_kernels(collinear(norm), ResNet(lambda h: torch.relu(h)))
+    for name in PARTS:
+        scale = 1.0 if name == "gradients" else norm**2
+        expected = scale * getattr(unit, name)
+        off = np.abs(getattr(kernels, name) - expected).max()
+        # Collinear inputs: gradients go as √(1 − ρ).
+        assert off <= 3e-8 * np.abs(expected).max(), name
+    assert kernels.accuracy < 1e-7
+
+
+def test_small_inputs_see_a_linear_activation():
+    """tanh h = h up to a relative h²/3: the tolerances are relative to the kernels."""
+    kernels = input_kernels(collinear(1e-8), ResNet("tanh"))
+    exact = input_kernels(collinear(1e-8), ResNet("identity"))
+    for name in PARTS:
+        np.testing.assert_allclose(getattr(kernels, name), getattr(exact, name), rtol=1e-8)
+
+
+@pytest.mark.parametrize("depth", [None, 5])
+def test_raw_pixels(depth):
+    """Norms of 150 against φ by a sign and what tanh and erf differ from it: dK = T·E[φφ'] < T."""
+    x = np.random.default_rng(1).uniform(0, 255, (4, 40))
+    kernels = input_kernels(x, ResNet(lambda h: torch.erf(h)), depth)
+    exact = input_kernels(x, ResNet("erf"), depth)
+    for name in PARTS:
+        np.testing.assert_allclose(getattr(kernels, name), getattr(exact, name), rtol=1e-9)
+    assert kernels.accuracy < 1e-8
+
+
+def test_accuracy_is_what_is_off():
+    """A φ known to 1e-4 only, by a shift of its values: the kernels are off by about that."""
+    import leadline.dynamics.kernels as module
+
+    exact = input_kernels(collinear(), ResNet("erf"))
+    original = module.dual_on_pairs
+
+    def rough(*how):
+        inner = original(*how)
+
+        def shifted(k, pairs):
+            found = inner(k, pairs)
+            return found._replace(error=1e-4 * np.abs(np.stack([found.phi, found.slope])))
+
+        return shifted
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "dual_on_pairs", rough)
+        with pytest.raises(ValueError, match=r"activation=erf.*relative 0.0001 only.*rtol=1e-06"):
+            input_kernels(collinear(), ResNet("erf"))
+        kernels = input_kernels(collinear(), ResNet("erf"), rtol=1e-2)
+    assert 3e-5 < kernels.accuracy < 3e-4
+    assert exact.accuracy < 1e-9
+    np.testing.assert_array_equal(kernels.tangent, exact.tangent)

@@ -246,7 +246,7 @@ def compare(
         if folder is not None:
             attempt(lambda: branch.write(folder))
 
-    add(lazy, "lazy", None, lazy_depth, None)
+    add(lazy, "lazy", None, lazy_depth, None, seconds=None)
     for coupling in wanted:
         for width, depth in pairs:
             add(train, "finite", width, depth, coupling)

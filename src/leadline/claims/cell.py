@@ -80,8 +80,8 @@ def _trajectory(verb: str) -> Callable[[Cell], tuple[dict[str, Any], Arrays]]:
 
         how = dict(cell.arguments)
         network, sgd = how.pop("network"), how.pop("sgd")
-        if verb != "lazy":
-            how["device"] = cell.device
+        # A study says how long it takes.
+        how |= {"seconds": None} if verb == "lazy" else {"device": cell.device}
         t = getattr(leadline, verb)(cell.problem, network, sgd, **how)
         names = cell.keep or ("train_loss", "test_loss")
         found = {n: t.measures.get(n, getattr(t, n, None)) for n in names}
@@ -107,7 +107,7 @@ def _rates(cell: Cell) -> tuple[dict[str, Any], Arrays]:
 def _kernels(cell: Cell) -> tuple[dict[str, Any], Arrays]:
     from leadline.dynamics.kernels import initial_kernels
 
-    k = initial_kernels(cell.problem, **cell.arguments)
+    k = initial_kernels(cell.problem, **cell.arguments, seconds=None)
     paths = {"feature_kernel": k.feature_path, "gradient_kernel": k.gradient_path}
     return {}, {"tangent_kernel": k.tangent} | {n: p for n, p in paths.items() if p is not None}
 

@@ -83,5 +83,5 @@ def stable_rate(
     """
     from leadline.dynamics.kernels import initial_kernels
 
-    kernel = initial_kernels(problem, network, depth).part(train)
+    kernel = initial_kernels(problem, network, depth, seconds=None).part(train)
     return fraction * problem.samples / float(np.linalg.eigvalsh(kernel)[-1])

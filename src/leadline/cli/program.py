@@ -130,7 +130,8 @@ def _kernels(given: dict[str, Any], kept: Kept) -> None:
 
     out, as_json = build.folder(given), given["as_json"]
     html = pages.file("html", given["html"])
-    kernels = initial_kernels(build.problem(given), build.network(given), given["depth"])
+    how = {name: given[name] for name in ("depth", "rtol", "seconds")}
+    kernels = initial_kernels(build.problem(given), build.network(given), **how)
     data = kernels_json(kernels)
     show(json.dumps(data) if as_json else kernels_table(kernels))
 

@@ -34,7 +34,8 @@ def warnings(result: Trajectory | Limit | Comparison) -> list[str]:
 
 def kernels_json(kernels: InitialKernels) -> dict[str, Any]:
     """All kernels as nested lists."""
-    return {"depth": kernels.depth} | {p: jsonable(getattr(kernels, p)) for p in _PARTS}
+    about = {"depth": kernels.depth, "accuracy": kernels.accuracy}
+    return about | {p: jsonable(getattr(kernels, p)) for p in _PARTS}
 
 
 def kernels_table(kernels: InitialKernels) -> str:
@@ -49,5 +50,7 @@ def kernels_table(kernels: InitialKernels) -> str:
         numbers = (diagonal, rest, values[-1], values[0])
         rows.append([part, *(f"{x:.4g}" for x in numbers)])
     header = ["kernel", "mean K(x,x)", "mean K(x,x')", "largest eigenvalue", "smallest"]
-    note = "Tangent kernels are in units of η."
+    note = (
+        "Tangent kernels are in units of η. accuracy: the largest relative error that was measured."
+    )
     return f"{kernels!r}\n\n{text_table(header, rows)}\n\n{note}"

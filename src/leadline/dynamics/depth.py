@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 
 STEP = 1e-9
 """Relative error of a step of the depth equation; a hundredth of it when it is measured."""
+_ROUGH, _LONG = 1e-4, 100.0
+"""Error of the scout's steps; the horizon in units of 1/γ² from which on it is sent."""
 _LARGEST = 1e200
-_SHRUNK, _SHORTEST = 10, 1e-4
-"""So many steps in a row each shorter than the last, down to this share of t: a pole is near."""
+_STEPS, _STALLED = 16, 1e-3
+"""Where so many steps go on by less than this share of t a pole is near."""
 
 Followed = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -191,14 +194,12 @@ def limit(block: Block, pairs: Pairs, k0: np.ndarray, times: np.ndarray, step: f
     path[grid == 0] = start
     solver = DOP853(slope, 0.0, start, 1.0, rtol=step, atol=absolute)
     block.budget.begin()
-    where, steps, shrunk, last = f"horizon={network.horizon!r}", 0, 0, math.inf
+    where, before = f"horizon={network.horizon!r}", deque([0.0], _STEPS)
     while solver.status == "running":
         solver.step()
         t, state = float(solver.t), solver.y.reshape(3, -1)
-        size = float(solver.step_size or 0.0)
-        shrunk = shrunk + 1 if size < last else 0
-        last = size
-        if solver.status == "failed" or (shrunk >= _SHRUNK and size < _SHORTEST * t):
+        moved = t - before[0]
+        if solver.status == "failed" or (len(before) == _STEPS and moved < _STALLED * t):
             grown = state[0].max() > 1.5 * k0.max()
             raise _unbounded(network, t, failed) if grown else _stuck(network, t, failed)
         if not max(np.abs(state[0]).max(), state[2].max()) < _LARGEST or not (
@@ -210,14 +211,32 @@ def limit(block: Block, pairs: Pairs, k0: np.ndarray, times: np.ndarray, step: f
             dense = None if (grid[due] == t).all() else solver.dense_output()
             path[due] = solver.y if dense is None else dense(grid[due]).T
         # The first steps are short, so are those before a pole, and an overflow may end it all.
-        steps += 1
+        before.append(t)
         ahead = (state[1] + (1 - t) * solver.f.reshape(3, -1)[1]).max()
-        regular = steps > 8 and shrunk < 3 and ahead < math.log(_LARGEST)
+        regular = len(before) > 8 and moved > 0.02 * t and ahead < math.log(_LARGEST)
         block.budget.check(t if regular else None)
     path = path.reshape(len(grid), 3, -1)
     k, growth = path[back, 0], path[back, 1]
     whole = growth[-1]
     return k, np.exp(whole - np.concatenate([growth[:-1], np.zeros((1, len(k0)))])), path[-1, 2]
+
+
+def scout(block: Block, q: np.ndarray) -> None:
+    """Refuse what has no limit by the variances (P,) alone, where that may be so.
+
+    That is where E[φ²] grows faster than q, or the horizon is long: a pole or an overflow is found in few
+    and large steps, before pairs are followed up to it in many small ones.
+    """
+    network, q = block.network, np.unique(q)
+    pairs = Pairs.of(len(q), *np.zeros((2, 0), dtype=int))
+    try:
+        slower = (block(1.1 * q, pairs)[0] <= 1.11 * block(q, pairs)[0]).all()
+    except TimeBudgetError:
+        raise
+    except ValueError:
+        slower = False
+    if network.horizon * network.gain**2 > _LONG or not slower:
+        limit(block, pairs, q, np.zeros(0), _ROUGH)
 
 
 def _rates(network: ResNet) -> tuple[float, list[float]]:

@@ -108,7 +108,7 @@ class _Numerical:
         self, phi: str | activations.Function, rtol: float, tick: Callable[[int], None]
     ) -> None:
         self._function = activations.value_and_slope(phi)
-        self._name = phi if isinstance(phi, str) else getattr(phi, "__name__", repr(phi))
+        self._name = activations.name(phi)
         self._rtol, self._tick = rtol, tick
         self._grid = hermite.Grid()
         self._bands: dict[int, _Band] = {}
@@ -131,29 +131,10 @@ class _Numerical:
         same = full & (rho > 0) & (left == right)
         out = np.empty((2, len(rho)))
         out[:, same] = source.energy[:, left[same]]
-        loss = np.zeros((2, len(rho)))
-        far = np.abs(np.where(full, 0, rho))
-        # Not for the most correlated pairs: few are better done one by one.
-        most = float(np.quantile(far, 0.9)) if len(far) else 0.0
-        terms = 64
-        while most**terms > _SERIES and terms < hermite.TERMS:
-            terms *= 2
-        while True:
-            a = source.coefficients(terms)
-            rest = hermite.remainder(a, source.energy)
-            loss = rest[:, left] * rest[:, right] * far**terms
-            slow = (loss > _SERIES).any(0) | (full & ~same)
-            left_over = np.count_nonzero(slow & ~full)
-            more = 2 * terms * (source.nodes + len(rho)) * _ONE_TERM
-            if not left_over or terms == hermite.TERMS or left_over * _ONE_PAIR < more:
-                break
-            terms *= 2
-        (by_series,) = np.nonzero(~slow & ~same)
-        if len(by_series):
-            for k in (0, 1):
-                out[k, by_series] = hermite.add(
-                    a[k], left[by_series], right[by_series], rho[by_series]
-                )
+        loss, slow = np.zeros((2, len(rho))), full & ~same
+        if not same.all():
+            loss, slow = self._series(source, left, right, np.where(full, 0, rho), same, out)
+            slow |= full & ~same
         error = source.distance[:, left] + source.distance[:, right] + _ROUNDING
         error = (error + np.where(slow | same, 0, loss)) * scale
         todo = np.flatnonzero(slow)
@@ -166,9 +147,44 @@ class _Numerical:
         self._check(error, scale, s)
         return Moments(out[0], out[1], error)
 
+    def _series(
+        self,
+        source: _Source,
+        left: np.ndarray,
+        right: np.ndarray,
+        rho: np.ndarray,
+        known: np.ndarray,
+        out: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Fill in ``out`` (2, N) by the series, but for what is ``known`` or needs too many terms.
+
+        Returns:
+            The relative bound of the remainder, (2, N), and which pairs are left, (N,).
+        """
+        far = np.abs(rho)
+        # Not for the most correlated pairs: few are better done one by one.
+        most = float(np.quantile(far, 0.9))
+        terms = 64
+        while most**terms > _SERIES and terms < hermite.TERMS:
+            terms *= 2
+        while True:
+            a = source.coefficients(terms)
+            rest = hermite.remainder(a, source.energy)
+            loss = rest[:, left] * rest[:, right] * far**terms
+            slow = (loss > _SERIES).any(0) & ~known
+            more = 2 * terms * (source.nodes + len(rho)) * _ONE_TERM
+            if terms == hermite.TERMS or np.count_nonzero(slow) * _ONE_PAIR < more:
+                break
+            terms *= 2
+        (here,) = np.nonzero(~slow & ~known)
+        if len(here):
+            for k in (0, 1):
+                out[k, here] = hermite.add(a[k], left[here], right[here], rho[here])
+        return loss, slow
+
     def _pair(self, a: float, b: float, rho: float) -> tuple[np.ndarray, np.ndarray]:
         f, g = self.band(a).pieces, self.band(b).pieces
-        return conditional.moments(self.evaluate, f, g, a, b, rho)
+        return conditional.moments(self.finite, f, g, a, b, rho)
 
     def evaluate(self, h: np.ndarray) -> np.ndarray:
         """φ and φ' stacked, (2, ...)."""
@@ -177,12 +193,16 @@ class _Numerical:
         y, slope = self._function(torch.from_numpy(np.ascontiguousarray(h)))
         return np.stack([y.numpy(), slope.numpy()])
 
+    def finite(self, h: np.ndarray) -> np.ndarray:
+        """The same, where φ's pieces have said that what is not finite does not occur."""
+        return np.nan_to_num(self.evaluate(h), nan=0.0, posinf=0.0, neginf=0.0)
+
     def band(self, s: float) -> _Band:
         """The pieces for a standard deviation."""
         octave = int(np.ceil(np.log2(s)))
         if octave not in self._bands:
             pieces = piecewise.build(self.evaluate, 2.0**octave)
-            self._bands[octave] = _Band(pieces, hermite.OnPieces(self.evaluate, pieces))
+            self._bands[octave] = _Band(pieces, hermite.OnPieces(self.finite, pieces))
         return self._bands[octave]
 
     @property

@@ -128,7 +128,6 @@ def input_kernels(
     check_real("rtol", rtol, 0.0, 1.0, open_minimum=True)
     if seconds is not None:
         check_real("seconds", seconds, 0.0, open_minimum=True)
-    check_real("gain", network.gain, 0.0, 1e100, open_minimum=True)
     if depth is None:
         check_limit(network)
     else:
@@ -153,6 +152,8 @@ def input_kernels(
 
     few = _extremes(k0)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        if depth is None:
+            through.scout(block, np.diagonal(k0))
         found = followed(block, through.STEP, k0)
         again = followed(block.off(), 0.01 * through.STEP, k0[np.ix_(few, few)])
     accuracy = max(
@@ -208,7 +209,7 @@ def _budget(
     remedy = "a smaller depth or fewer inputs"
     try:
         check_limit(network)
-        remedy += f", or depth=None for the limit, which is O(1/{depth:g}) away"
+        remedy += f", or depth=None for the limit, which is O(1/{depth}) away"
     except ValueError:
         pass
     return through.Budget(seconds, f"depth={depth} and {inputs} inputs", remedy)

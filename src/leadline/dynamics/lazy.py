@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from leadline.describe import describe
-from leadline.dynamics.kernels import InitialKernels, input_kernels
+from leadline.dynamics.expectations import RTOL
+from leadline.dynamics.kernels import SECONDS, InitialKernels, input_kernels
 from leadline.errors import check_int
 from leadline.measure.memory import check_available, record_bytes
 from leadline.measure.record import Record, assemble, check_task
@@ -44,6 +45,8 @@ def lazy(
     seeds: int = 1,
     seed: int = 0,
     record_every: int = 1,
+    rtol: float = RTOL,
+    seconds: float | None = SECONDS,
 ) -> Trajectory:
     """Train the network linearised at initialization, at infinite width.
 
@@ -60,6 +63,7 @@ def lazy(
             conditional law on the test inputs.
         seed: run s takes child s of ``SeedSequence(seed)``; the batch order depends on it too.
         record_every: record steps 0, record_every, ..., and always the last.
+        rtol, seconds: of the kernel, as in ``initial_kernels``.
 
     Returns:
         A Trajectory, ``info["kind"] == "lazy"``; from a step at which training diverges on, NaN.
@@ -84,7 +88,7 @@ def lazy(
     kept = record_bytes(problem, sgd, every, None, count if random else 1)
     check_available("the lazy limit", {"records": kept, "kernels": 8 * 16 * inputs**2})
     x = problem.x if problem.x_test is None else np.concatenate([problem.x, problem.x_test])
-    kernels = input_kernels(x, network, depth)
+    kernels = input_kernels(x, network, depth, rtol=rtol, seconds=seconds)
     starts = _starts(kernels, problem, sgd.center, count if random else 1, seed, random)
     records = []
     for start in starts:
@@ -98,6 +102,7 @@ def lazy(
         "seeds": count,
         "seed": seed,
         "record_every": every,
+        "kernel_accuracy": kernels.accuracy,
         "versions": versions(),
         "seconds": time.perf_counter() - started,
     }

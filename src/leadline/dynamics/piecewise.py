@@ -40,6 +40,7 @@ TARGET = 1e-12
 """Of the L² distance, relative to E[φ²]^½."""
 _PIECES = 1 << 13
 _ROUNDS = 160
+_NEVER = 1e-20
 _UNSEEN = np.array([-0.7138, 0.3861])
 _SCAN = 1 << 12
 
@@ -144,6 +145,10 @@ def build(evaluate: Evaluate, scale: float) -> Pieces:
                 other = _refine(evaluate, np.union1d(start, more), scale, _ROUNDS)
                 if len(other.edges) < len(found.edges):
                     found, known = other, np.union1d(known, more)
+    # Where no neuron is, φ may overflow.
+    never = masses(found.edges, np.array([scale]))[0] < _NEVER
+    never &= ~(np.isfinite(found.values).all((0, 2)) & np.isfinite(found.error).all(0))
+    found.values[:, never], found.error[:, never] = 0, 0
     return replace(found, breaks=np.append(known, 0.0))
 
 
@@ -185,28 +190,35 @@ def _refine(evaluate: Evaluate, edges: np.ndarray, scale: float, rounds: int) ->
     scanned = False
     for _ in range(rounds):
         mass, least = masses(edges, sizes), floor(edges, 1e-36 * scale)
-        usable = np.isfinite(values).all(-1)
+        usable: np.ndarray = np.isfinite(values).all(-1)
         now = Pieces(scale, edges, np.where(usable[..., None], values, 0), error)
         allowed = (TARGET**2 / 128) * now.energy(sizes)
-        bad = (error[:, None] ** 2 * mass > allowed[..., None]).any((0, 1))
-        bad |= (~usable).any(0) & (mass.max(0) > 1e-30)
+        off = (error[:, None] ** 2 * mass > allowed[..., None]).any(1)
+        bad = off.any(0)
+        bad &= usable.all(0)
+        bad |= (~usable).any(0) & (mass.max(0) > _NEVER)
         wide = (np.diff(edges) > least) & ~stuck
         # So narrow is only what ends at a singularity, which cannot be asked.
         thin = np.diff(edges) <= 1e-36 * scale
         error[:, thin] = tails(values[:, thin])
         bad &= wide
+        if (~usable & (mass.max(0) > 1e-6)).any():
+            break  # nothing to integrate
         if not bad.any() and not scanned:
             scanned, bad = True, _scan(evaluate, now) & wide
         if not bad.any():
             return Pieces(scale, edges, values, error, complete=True)
         if len(stuck) + bad.sum() > _PIECES:
             break
-        cut = edges[:-1][bad], 0.5 * (edges[:-1] + edges[1:])[bad], edges[1:][bad]
+        l, r = edges[:-1][bad], edges[1:][bad]
+        # Towards 0, where there are numbers of any size, in larger steps.
+        cut = l, np.where(l == 0, r / 16, np.where(r == 0, l / 16, 0.5 * (l + r))), r
         v, e = _measure(evaluate, np.stack([cut[:2], cut[1:]]).transpose(0, 2, 1).reshape(-1, 2))
         # Noise of φ's own rounding: small, and no smaller on either half.
         size = np.abs(values[:, bad]).max(-1)
         both = e.reshape(2, 2, -1) > 0.5 * error[:, None, bad]
-        noise = (both.all(1) & (error[:, bad] < 1e-9 * size)).any(0)
+        noise = (both.all(1) & (error[:, bad] < 1e-9 * size) | ~off[:, bad]).all(0)
+        noise &= off[:, bad].any(0)
         left = np.concatenate([edges[:-1][~bad], cut[0], cut[1]])
         order = np.argsort(left)
         values = np.concatenate([values[:, ~bad], v], 1)[:, order]
