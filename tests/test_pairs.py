@@ -1,12 +1,16 @@
 """Kernels followed along curves in the angle equal those of every pair followed by itself."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from leadline.architecture import ResNet
+from leadline.dynamics import kernels as module
 from leadline.dynamics import pairs
-from leadline.dynamics.kernels import input_kernels
 from leadline.dynamics.pairs import Pairs, every, follow, matrix
+
+input_kernels = functools.partial(module.input_kernels, seconds=None)
 
 PARTS = ("features", "gradients", "tangent", "feature_path", "gradient_path")
 

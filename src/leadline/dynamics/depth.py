@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from leadline.architecture import ResNet
 
 STEP = 1e-9
-"""Relative error of a step of the depth equation; a hundredth of it when it is measured."""
+"""Relative error of a step of the depth equation; a tenth of it when it is measured."""
 _ROUGH, _LONG = 1e-4, 100.0
 """Error of the scout's steps; the horizon in units of 1/γ² from which on it is sent."""
 _LARGEST = 1e200

@@ -99,6 +99,7 @@ class _Band(NamedTuple):
 
     pieces: piecewise.Pieces
     nodes: hermite.OnPieces
+    distance: np.ndarray
 
 
 class _Numerical:
@@ -162,11 +163,12 @@ class _Numerical:
             The relative bound of the remainder, (2, N), and which pairs are left, (N,).
         """
         far = np.abs(rho)
-        # Not for the most correlated pairs: few are better done one by one.
-        most = float(np.quantile(far, 0.9))
         terms = 64
-        while most**terms > _SERIES and terms < hermite.TERMS:
-            terms *= 2
+        if source.nodes:
+            # The series begins anew for more terms. Few pairs are better done one by one.
+            most = float(np.quantile(far, 0.9))
+            while most**terms > _SERIES and terms < 256:
+                terms *= 2
         while True:
             a = source.coefficients(terms)
             rest = hermite.remainder(a, source.energy)
@@ -202,7 +204,11 @@ class _Numerical:
         octave = int(np.ceil(np.log2(s)))
         if octave not in self._bands:
             pieces = piecewise.build(self.evaluate, 2.0**octave)
-            self._bands[octave] = _Band(pieces, hermite.OnPieces(self.finite, pieces))
+            self._bands[octave] = _Band(
+                pieces,
+                hermite.OnPieces(self.finite, pieces),
+                pieces.distance(np.array([0.5, 1.0]) * 2.0**octave).max(1, keepdims=True),
+            )
         return self._bands[octave]
 
     @property
@@ -256,9 +262,11 @@ class _Source:
         self._pieces: list[tuple[np.ndarray, _Band]] = []
         for o, i in self._members.items():
             band = bands[o]
-            self.distance[:, i] = np.maximum(self.distance[:, i], band.pieces.distance(s[i]))
+            # On the grid it was seen at these very nodes; and once for the band.
+            self.distance[:, i] = np.maximum(self.distance[:, i], band.distance)
             i = i[~by_grid[i]]
             if len(i):
+                self.distance[:, i] = band.pieces.distance(s[i])
                 self._pieces.append((i, band))
                 self.energy[:, i] = band.pieces.energy(s[i])
                 self.nodes += len(i) * len(band.nodes.h)

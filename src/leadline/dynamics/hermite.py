@@ -56,7 +56,7 @@ class OnPieces:
 
     def __init__(self, evaluate: Evaluate, pieces: Pieces) -> None:
         width = np.diff(pieces.edges)
-        parts = np.ceil(width / (_FINEST * pieces.scale) - 1e-9).astype(int)
+        parts = np.maximum(np.ceil(width / (_FINEST * pieces.scale) - 1e-9), 1).astype(int)
         which = np.repeat(np.arange(len(parts)), parts)
         index = np.arange(len(which)) - np.repeat(np.cumsum(parts) - parts, parts)
         left = pieces.edges[:-1][which] + width[which] * (index / parts[which])

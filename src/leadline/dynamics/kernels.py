@@ -155,7 +155,7 @@ def input_kernels(
         if depth is None:
             through.scout(block, np.diagonal(k0))
         found = followed(block, through.STEP, k0)
-        again = followed(block.off(), 0.01 * through.STEP, k0[np.ix_(few, few)])
+        again = followed(block.off(), 0.1 * through.STEP, k0[np.ix_(few, few)])
     accuracy = max(
         _difference(kernel[..., few[:, None], few], other)
         for kernel, other in zip(found, again, strict=True)

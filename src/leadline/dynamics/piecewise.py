@@ -254,7 +254,10 @@ def _breaks(evaluate: Evaluate, pieces: Pieces, start: np.ndarray) -> np.ndarray
     whole = np.searchsorted(start, 0.5 * (pieces.edges[1:] + pieces.edges[:-1])) - 1
     small = width < 0.02 * np.diff(start)[whole]
     around = np.pad(width, 1, constant_values=np.inf)
-    lowest = small & (width <= around[:-2]) & (width <= around[2:])
+    size = np.abs(pieces.values).max((1, 2))[:, None]
+    small &= (pieces.error > 1e-10 * size).any(0)
+    # Siblings are as narrow, but for rounding.
+    lowest = small & (width <= 1.5 * around[:-2]) & (width <= 1.5 * around[2:])
     left, right = pieces.edges[:-1][lowest], pieces.edges[1:][lowest]
     if not len(left) or len(left) > _PIECES // 8:
         return np.zeros(0)
