@@ -190,10 +190,10 @@ def _refine(evaluate: Evaluate, edges: np.ndarray, scale: float, rounds: int) ->
     scanned = False
     for _ in range(rounds):
         mass, least = masses(edges, sizes), floor(edges, 1e-36 * scale)
-        usable: np.ndarray = np.isfinite(values).all(-1)
+        usable = np.asarray(np.isfinite(values).all(-1))
         now = Pieces(scale, edges, np.where(usable[..., None], values, 0), error)
         allowed = (TARGET**2 / 128) * now.energy(sizes)
-        off = (error[:, None] ** 2 * mass > allowed[..., None]).any(1)
+        off = np.asarray((error[:, None] ** 2 * mass > allowed[..., None]).any(1))
         bad = off.any(0)
         bad &= usable.all(0)
         bad |= (~usable).any(0) & (mass.max(0) > _NEVER)
