@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leadline.dynamics.basis import Rows, choose, extend, jittered_cholesky
+from leadline.dynamics.basis import FLOOR, Rows, choose, extend, jittered_cholesky
 
 CPU = torch.device("cpu")
 F64, F32, BF16 = torch.float64, torch.float32, torch.bfloat16
@@ -148,6 +148,11 @@ def test_a_remainder_on_its_bound_is_none():
 
 
 # --- directions ---
+
+
+def test_floors():
+    """About a hundred roundings of float32, and of float64 what its Gram matrices still resolve."""
+    assert FLOOR == {F32: 1e-5, F64: 1e-12}
 
 
 def remainders(u, basis):

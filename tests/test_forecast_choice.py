@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import f as f_law
 
 from leadline.forecasting import choice, noise
-from leadline.forecasting.estimate import Data, Fitted, estimate, prepare, residuals
+from leadline.forecasting.estimate import Data, Fitted, estimate, prepare, residuals, with_scale
 from leadline.forecasting.law import Law, Term
 from leadline.forecasting.runs import runs as read
 
@@ -155,6 +155,14 @@ def test_what_the_rest_does_not_determine(law, widths, depths, seeds, determined
     assert errors.shape == (len(depths),)
     assert np.isfinite(errors).all() == determined
     assert np.isnan(errors).all() != determined
+
+
+def test_one_fold_that_determines_nothing_leaves_the_others():
+    runs = rows((32, 64, 128), (2, 4, 8, 16), both, scatter=0.01)
+    law = Law((WIDTH,))
+    masks = [runs.sizes["width"] == 128, runs.sizes["depth"] == 16]
+    errors = choice._errors(law, ready(runs), np.zeros(3), masks)
+    assert np.isnan(errors).tolist() == [True] * 4 + [False] * 3
 
 
 def test_as_many_parameters_as_runs_determine_nothing():
@@ -313,6 +321,29 @@ def test_the_sibling_has_the_same_terms_with_free_exponents():
     made = choice.choose(prepare(short, np.ones(len(short))), "auto", lambda i, k: None)
     assert str(made.found.law) == "E + A/width + B/depth"
     assert str(made.sibling.law) == "E + A·width^-a + B/depth"
+
+
+def test_of_several_fullest_laws_the_best_sets_the_scale():
+    """Three sizes allow three parameters, and so three fullest laws: the one that fits is the measure."""
+    sizes = np.repeat([(32, 2), (64, 8), (128, 4)], 4, axis=0)
+    noises = 0.001 * np.random.default_rng(0).standard_normal(12)
+    runs = read(
+        [
+            dict(width=n, depth=l, seed=i, loss=(0.2 + 16 / n) * np.exp(x))
+            for i, ((n, l), x) in enumerate(zip(sizes, noises, strict=True))
+        ]
+    )
+    data = prepare(runs, np.ones(12))
+    made = choice.choose(data, "auto", lambda i, k: None)
+    fullest = [Law((WIDTH,)), Law((DEPTH,)), Law((OVER_WIDTH, OVER_DEPTH))]
+    scales = [with_scale(law, data).scale for law in fullest]
+    assert max(scales) > 20 * min(scales)
+    assert made.data.scale == pytest.approx(min(scales), rel=1e-6)
+    rejected = {row.law: row.rejected for row in made.table}
+    assert rejected["E"] < 1e-9
+    assert rejected["E + B/depth"] < 1e-9
+    assert rejected["E + A/width"] > 0.05
+    assert str(made.found.law) == "E + A/width"
 
 
 def test_what_cannot_be_held_out_has_no_error():

@@ -116,8 +116,7 @@ def choose(
     """
     runs = data.runs
     laws = sorted(candidates(runs, exponents), key=lambda law: law.parameters)
-    top = laws[-1].parameters
-    fullest = [law for law in laws if law.parameters == top]
+    fullest = [law for law in laws if law.parameters == laws[-1].parameters]
     scaled = [with_scale(law, data) for law in fullest]
     data = min(scaled, key=lambda d: d.scale)
     masks = folds(runs)
