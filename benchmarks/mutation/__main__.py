@@ -51,8 +51,8 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--patience",
         type=float,
-        default=5.0,
-        help="processor seconds that a test may take, and ten times what it takes unmutated (default: 5)",
+        default=10.0,
+        help="processor seconds that a test may take, and ten times what it takes unmutated (default: 10)",
     )
     out.add_argument(
         "--most",

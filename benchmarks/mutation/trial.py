@@ -29,6 +29,7 @@ import touching
 
 LIBRARIES = (
     "numpy scipy.optimize scipy.stats scipy.special scipy.linalg sklearn.linear_model torch torch.func"
+    " torch._dynamo"
     " plotly.graph_objects click rich.table rich.progress safetensors.torch psutil jinja2 pytest pandas"
     " transformers hypothesis hypothesis.extra.numpy hypothesis.strategies _hypothesis_pytestplugin"
 )
