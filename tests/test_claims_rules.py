@@ -322,3 +322,13 @@ def test_a_diverged_scheme_loses():
     e = stronger.advantage(data, "sgd", "loss", "transferred")
     assert np.isinf(e.value)
     assert stronger.judge(data).headline.verdict != "holds"
+
+
+def test_a_study_does_not_name_options_of_another_command():
+    for data in (swept(-0.25, noise=0.05), swept(-3.0)):
+        words = [
+            *rate_transfer.found(data),
+            *(p.verdict.rule for p in rate_transfer.judge(data).parts),
+        ]
+        assert not any("--lrs" in w or "next:" in w for w in words)
+        assert any("undecided: " in w for w in words)

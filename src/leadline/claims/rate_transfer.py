@@ -14,6 +14,7 @@ from leadline.claims.verdict import FAILS, HOLDS, UNDECIDED, Judgement, Part, ev
 
 if TYPE_CHECKING:
     from leadline.reporting.page import Drawing, Table
+    from leadline.transferring.analysis import AxisResult
 
 WORDS = {"transfers": HOLDS, "does not transfer": FAILS}
 NAMES = {
@@ -36,6 +37,11 @@ def _estimate(e: Any) -> Estimate:
     return Estimate(e.value, e.low, e.high)
 
 
+def _why(a: AxisResult) -> str:
+    """The verdict's reason, without the option of leadline transfer that would come next."""
+    return a.reason.split("; next: ")[0].split(", --lrs ")[0]
+
+
 def judge(data: Data) -> Judgement:
     """The rule."""
     parts, words, drifts = [], [], []
@@ -49,7 +55,7 @@ def judge(data: Data) -> Judgement:
                 words.append(word)
                 drifts.append(drift)
             text = f"{OPTIMIZERS[optimizer]}: rates transfer over depth under {NAMES[scheme]}"
-            rule = f"as the claim's; here: {a.reason}"
+            rule = f"as the claim's; here: {_why(a)}"
             v = verdict(word, "drift, doublings per doubling of depth", drift, rule)
             parts.append(Part(f"9{next(letters)}", text, v, claimed=scheme == rates.CORRECTED))
     worst = max(drifts, key=lambda e: abs(e.value))
@@ -153,7 +159,7 @@ def found(data: Data) -> Sequence[str]:
         said = []
         for scheme in rates.SCHEMES:
             a = rates.axis(data, optimizer, scheme)
-            said.append(f"{NAMES[scheme]} {_short(a.drift)} ({a.verdict}: {a.reason})")
+            said.append(f"{NAMES[scheme]} {_short(a.drift)} ({a.verdict}: {_why(a)})")
         out.append(f"{OPTIMIZERS[optimizer]}, drift over depth: " + "; ".join(said) + ".")
     return out
 

@@ -70,7 +70,7 @@ def _axis(a: AxisResult, metric: str, i: int) -> Section:
             f"{a.reason[:1].upper()}{a.reason[1:]}.",
             f"Is the larger network better at the base’s rate? {a.monotone}.",
         ),
-        tables=(Table(head, rows, "Sizes, with 95 % intervals over seeds"),),
+        tables=(Table(head, rows, "Sizes, with 95 % intervals over the grid and the seeds"),),
     )
 
 
