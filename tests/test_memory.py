@@ -90,7 +90,7 @@ def test_files_let_a_small_budget_do(tmp_path):
 )
 @pytest.mark.parametrize("verb", [ll.solve, ll.train])
 def test_what_cannot_fit_is_refused_before_work_with_what_would_do(verb, how, part):
-    with pytest.raises(MemoryError, match=f"need [0-9,]+ bytes .*({part}|weights) ") as refused:
+    with pytest.raises(MemoryError, match=f"needs [0-9,]+ bytes .*({part}|weights) ") as refused:
         verb(PROBLEM, ll.ResNet(), SGD, **(dict(width=64, depth=2) | how), memory=10**9)
     assert "memory= of at least" in str(refused.value)
 

@@ -14,6 +14,7 @@ import leadline as ll
 from leadline.dynamics import checkpoint as checkpoints
 from leadline.dynamics import solver
 from leadline.dynamics.kernels import first_step
+from leadline.dynamics.memory import predict
 
 
 def one_sample():
@@ -246,8 +247,11 @@ def test_memory_budget_stops_with_a_checkpoint_that_resumes(tmp_path, monkeypatc
     how = dict(width=512, depth=4, tol=1e-4)
     with pytest.raises(MemoryError, match="first step"):
         ll.solve(p, ll.ResNet(), sgd, **how, memory=10_000)
+    budget = predict(p, ll.ResNet(), sgd, 512, 4, torch.float32).first_step
+    with pytest.raises(MemoryError, match="first step"):
+        ll.solve(p, ll.ResNet(), sgd, **how, memory=budget - 1)
     with pytest.raises(ll.MemoryBudgetError, match="resume from checkpoint") as e:
-        ll.solve(p, ll.ResNet(), sgd, **how, memory=1_600_000)
+        ll.solve(p, ll.ResNet(), sgd, **how, memory=budget)
     (path,) = tmp_path.glob("leadline-checkpoint-*")
     assert path.name in str(e.value)
     rest = ll.solve(p, ll.ResNet(), sgd, **how, checkpoint=path)

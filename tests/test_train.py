@@ -14,6 +14,7 @@ from leadline.measure.observation import QUANTITIES, Measure
 from leadline.networks import train
 from leadline.networks.dense import Weights, forward
 from leadline.networks.draw import draw
+from leadline.networks.memory import dense_bytes
 from leadline.networks.snapshot import take
 from leadline.problems import Problem, arrays
 from leadline.problems.losses import chi, loss_value
@@ -139,8 +140,9 @@ def test_runs_depend_on_neither_count_nor_chunks(seeds, coupling, seed):
     data = problem()
     kw = {"coupling": coupling, "seed": seed}
     all_of_them = fit(data, seeds=5, **kw)
-    size = 8 * (n * d + n + (1 + (coupling != "reused")) * L * n * n) * 2 + 8 * 4 * 6 * n * (L + 1)
-    for memory in (None, size, 2.5 * size):
+    need = dense_bytes(data, ResNet(), SGD(0.3, 3), n, L, f64, coupling=coupling, seeds=seeds)
+    shared, one = sum(need.shared.values()), sum(need.one.values())
+    for memory in (None, shared + one, shared + 2.5 * one):
         some = fit(data, seeds=seeds, memory=memory, **kw)
         for a, b in (
             (some.train_outputs, all_of_them.train_outputs),
@@ -254,7 +256,8 @@ def test_divergence_of_one_seed():
     dead = result.diverged >= 0
     assert 0 < dead.sum() < 12
     s = int(np.flatnonzero(~dead)[0])
-    alone = fit(data, ResNet("relu"), sgd, seeds=s + 1, memory=30_000)
+    least = dense_bytes(data, ResNet("relu"), sgd, n, L, f64, seeds=s + 1).least
+    alone = fit(data, ResNet("relu"), sgd, seeds=s + 1, memory=least)
     np.testing.assert_allclose(alone.train_loss[s], result.train_loss[s], rtol=1e-6)
     assert "DIVERGED" in repr(result)
 
@@ -393,7 +396,7 @@ def test_save_and_load(tmp_path):
         ({"sgd": SGD(batch_size=7)}, ValueError, "batch_size=7 is larger"),
         ({"measure": Measure(steps=(4,))}, ValueError, "steps=4 is outside"),
         ({"memory": 0}, ValueError, "memory=0"),
-        ({"memory": 5000}, MemoryError, r"width=12 and depth=3 needs \d+ bytes .* lower width"),
+        ({"memory": 5000}, MemoryError, r"width=12 and depth=3 needs [\d,]+ bytes .* less width"),
         ({"width": 10**7}, MemoryError, "width=10000000"),
     ],
 )

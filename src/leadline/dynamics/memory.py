@@ -88,8 +88,8 @@ class Prediction:
         """Refuse what cannot take a single step."""
         if self.first_step > budget:
             need = self.parts | {"bases": self.bases(min(self.batch, self.most))}
-            what = f"width={self.width}, depth={self.depth}"
-            raise MemoryError(refusal(f"{what} for the first step", need, budget))
+            what = f"the first step of width={self.width}, depth={self.depth}"
+            raise MemoryError(refusal(what, need, budget))
 
 
 def predict(

@@ -77,6 +77,6 @@ def refusal(name: str, need: dict[str, int], budget: int, given: bool = True) ->
     if not given:
         return f"{name} needs {total:,} bytes ({said}), and {budget:,} are available: give {remedy}"
     return (
-        f"{name} need {total:,} bytes ({said}), more than the budget memory={budget:,}: give "
+        f"{name} needs {total:,} bytes ({said}), more than the budget memory={budget:,}: give "
         f"{remedy}, or memory= of at least {total:,}"
     )
