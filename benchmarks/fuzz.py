@@ -99,7 +99,7 @@ def run(given: Any, folder: str) -> None:
     total = sum(counts.values())
     said = ", ".join(f"{k} {v}" for k, v in counts.most_common())
     print(f"{total} cases in {time.monotonic() - started:.0f} s (slowest {slowest:.1f} s): {said}")
-    numbers = dict(cases=total, bad=len(bad), slowest_seconds=round(slowest, 1), **counts)
+    numbers = {**counts, "cases": total, "bad": len(bad), "slowest_seconds": round(slowest, 1)}
     keep("fuzz", {f"seed {given.seed}": numbers | {"bad_cases": bad}})
 
 
