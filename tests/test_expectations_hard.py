@@ -262,3 +262,11 @@ def test_the_conditional_way_agrees_with_the_series_and_its_mirror(rho):
     np.testing.assert_allclose(
         one, numerical(torch.nn.functional.silu, 2.0, 3.0, rho)[0], atol=1e-11
     )
+
+
+def test_a_kink_beside_an_end_of_a_panel_is_not_missed():
+    """±1 of hardtanh are ends of pieces at S = 1, and just beside those of a grid in h/s at s < 1."""
+    values = []
+    for s in (1 - 1.3e-5, 1.0, 1 + 1.3e-5):
+        values.append(numerical(torch.nn.functional.hardtanh, s, s, 1.0)[0][1])
+        assert values[-1] == pytest.approx(math.erf(1 / (s * math.sqrt(2))), rel=1e-11)

@@ -269,7 +269,7 @@ class _Source:
                 self.distance[:, i] = band.pieces.distance(s[i])
                 self._pieces.append((i, band))
                 self.energy[:, i] = band.pieces.energy(s[i])
-                self.nodes += len(i) * len(band.nodes.h)
+                self.nodes += min(len(i), hermite.FEW) * len(band.nodes.h)
         if not np.isfinite(self.energy).all():
             which = int(~np.isfinite(self.energy[0]).all())
             raise owner.refuse(np.inf, float(s.max()), 1 - which)

@@ -16,6 +16,8 @@ from leadline.dynamics.piecewise import EDGES, Evaluate, Pieces, density, nodes,
 
 TERMS = 1024
 """At most; more would need finer panels: he_j oscillates."""
+FEW = 24
+"""Standard deviations from which coefficients at many follow."""
 _CHUNK = 1 << 12
 _BLOCK = 1 << 15
 _FINEST = 0.25
@@ -66,7 +68,7 @@ class OnPieces:
 
     def coefficients(self, s: np.ndarray, terms: int) -> np.ndarray:
         """(2, m, terms): of few standard deviations one by one, of many as a series in log s."""
-        for count in (24, 48):
+        for count in (FEW, 2 * FEW):
             if len(s) < 2 * count:
                 break
             low, high = np.log(s.min()), np.log(s.max())

@@ -31,16 +31,19 @@ _TO_LEGENDRE = (np.polynomial.legendre.legvander(X, NODES - 1) * W[:, None]) * (
 
 _HALF = (
     *(0.0025, 0.008, 0.025, 0.06, 0.12, 0.2, 0.3, 0.43, 0.6, 0.8),
-    *np.arange(1.0, 13.1, 0.5).tolist(),
+    *(1.0, 1.25, 1.5, 1.75),
+    *np.arange(2.0, 13.1, 0.5).tolist(),
 )
 EDGES = np.array([-e for e in reversed(_HALF)] + [0.0, *_HALF])
 """In units of s; 0 is where most activations are steep, kinked or flat."""
 FAR = (20.0, 28.0, 37.0)
-TARGET = 1e-12
+TARGET = 3e-12
 """Of the L² distance, relative to E[φ²]^½."""
 _PIECES = 1 << 13
 _ROUNDS = 160
 _NEVER = 1e-20
+_OTHER = 0.77131
+"""So that an end of one scale's pieces is inside another's, but for 0."""
 _UNSEEN = np.array([-0.7138, 0.3861])
 _SCAN = 1 << 12
 
@@ -56,6 +59,8 @@ class Pieces:
         error: (2, n) largest difference to the polynomial that was seen.
         complete: whether halving ended because nothing was left to halve.
         breaks: where φ has a kink or a jump.
+        plain: whether no piece of ``EDGES``·S had to be halved, nor would for other S: then φ has no
+            kink but at 0.
     """
 
     scale: float
@@ -64,11 +69,7 @@ class Pieces:
     error: np.ndarray
     complete: bool = False
     breaks: np.ndarray = field(default_factory=lambda: np.zeros(0))
-
-    @property
-    def plain(self) -> bool:
-        """Whether no piece of ``EDGES``·S had to be halved."""
-        return len(self.edges) == len(EDGES)
+    plain: bool = False
 
     def distance(self, s: np.ndarray) -> np.ndarray:
         """Of φ and φ' to the polynomials under N(0, s²), relative to their norms in L², (2, m)."""
@@ -135,6 +136,7 @@ def build(evaluate: Evaluate, scale: float) -> Pieces:
                 more = np.arange(start[-1] / scale, far, 0.5)[1:] * scale
                 start = np.concatenate([-more[::-1], start, more])
         found = _refine(evaluate, start, scale, 9)
+        plain = len(found.edges) == len(EDGES) and _fits(evaluate, EDGES * (_OTHER * scale), scale)
         known = np.zeros(0)
         if not found.complete:  # as it is at a kink, which only needs to be an end
             known = _breaks(evaluate, found, start)
@@ -149,7 +151,7 @@ def build(evaluate: Evaluate, scale: float) -> Pieces:
     never = masses(found.edges, np.array([scale]))[0] < _NEVER
     never &= ~(np.isfinite(found.values).all((0, 2)) & np.isfinite(found.error).all(0))
     found.values[:, never], found.error[:, never] = 0, 0
-    return replace(found, breaks=np.append(known, 0.0))
+    return replace(found, breaks=np.append(known, 0.0), plain=plain)
 
 
 def _ends_matter(evaluate: Evaluate, edges: np.ndarray, scale: float) -> bool:
@@ -182,6 +184,19 @@ def _measure(evaluate: Evaluate, edges: np.ndarray) -> tuple[np.ndarray, np.ndar
     return values, np.where(np.isnan(error), np.inf, error)
 
 
+def _fits(evaluate: Evaluate, edges: np.ndarray, scale: float) -> bool:
+    """Whether φ and φ' are polynomials on these pieces as they are."""
+    values, error = _measure(evaluate, np.stack([edges[:-1], edges[1:]], 1))
+    s = np.array([0.5 * scale, scale])
+    small = error[:, None] ** 2 * masses(edges, s)
+    return bool((small <= _allowed(Pieces(scale, edges, values, error), s)).all())
+
+
+def _allowed(pieces: Pieces, s: np.ndarray) -> np.ndarray:
+    """What a piece may add to the squared distance, (2, m, 1)."""
+    return (TARGET**2 / 128) * pieces.energy(s)[..., None]
+
+
 def _refine(evaluate: Evaluate, edges: np.ndarray, scale: float, rounds: int) -> Pieces:
     """Halve pieces until φ and φ' are polynomials on each."""
     values, error = _measure(evaluate, np.stack([edges[:-1], edges[1:]], 1))
@@ -192,8 +207,7 @@ def _refine(evaluate: Evaluate, edges: np.ndarray, scale: float, rounds: int) ->
         mass, least = masses(edges, sizes), floor(edges, 1e-36 * scale)
         usable = np.asarray(np.isfinite(values).all(-1))
         now = Pieces(scale, edges, np.where(usable[..., None], values, 0), error)
-        allowed = (TARGET**2 / 128) * now.energy(sizes)
-        off = np.asarray((error[:, None] ** 2 * mass > allowed[..., None]).any(1))
+        off = np.asarray((error[:, None] ** 2 * mass > _allowed(now, sizes)).any(1))
         bad = off.any(0)
         bad &= usable.all(0)
         bad |= (~usable).any(0) & (mass.max(0) > _NEVER)
