@@ -132,6 +132,7 @@ def trained(left=0.0, order=-1.0, noise=QUIET):
         "dense": 3,
         "errors": errors,
         "distance": dict.fromkeys(limits.SETS, 0.01),
+        "converged": dict.fromkeys(limits.COUPLINGS, True),
         "limit_loss": {},
     }
 
@@ -332,3 +333,14 @@ def test_a_study_does_not_name_options_of_another_command():
         ]
         assert not any("--lrs" in w or "next:" in w for w in words)
         assert any("undecided: " in w for w in words)
+
+
+@pytest.mark.parametrize("coupling", limits.COUPLINGS)
+def test_nothing_is_decided_against_a_limit_that_has_not_converged(coupling):
+    data = trained(left=1.0)
+    data["converged"][coupling] = False
+    found = limits.judge(data)
+    words = {p.key: p.verdict.verdict for p in found.parts}
+    assert words["2b"] == "undecided"
+    assert words["2a" if coupling == "independent" else "2c"] == "undecided"
+    assert found.headline.verdict == "undecided"

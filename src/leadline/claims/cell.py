@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from leadline.problems import Problem
 
 # Raised when the same specification would give other numbers.
-ENGINE = 1
+ENGINE = 2
 
 Arrays = dict[str, np.ndarray]
 
@@ -120,9 +120,8 @@ def _limit(cell: Cell) -> tuple[dict[str, Any], Arrays]:
     found = leadline.limit(cell.problem, network, sgd, device=cell.device, **how)
     names = ("train_loss", "train_loss_error", "test_loss", "test_loss_error")
     values = {n: getattr(found, n) for n in (*names, "train_outputs", "test_outputs")}
-    return {"converged": found.converged, "message": found.message}, {
-        n: np.asarray(v, dtype=np.float64) for n, v in values.items() if v is not None
-    }
+    arrays = {n: np.asarray(v, dtype=np.float64) for n, v in values.items() if v is not None}
+    return {"message": found.message}, arrays | {"converged": np.array(float(found.converged))}
 
 
 KINDS: dict[str, Callable[[Cell], tuple[dict[str, Any], Arrays]]] = {

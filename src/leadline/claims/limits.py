@@ -15,7 +15,7 @@ from leadline.claims.cell import Arrays, Cell
 from leadline.claims.claim import Claim, Data
 from leadline.claims.intervals import Estimate, jackknife, slope
 from leadline.claims.setting import Setting, stable_rate
-from leadline.claims.verdict import Judgement, Part, below, every, inside, verdict
+from leadline.claims.verdict import UNDECIDED, Judgement, Part, below, every, inside, verdict
 
 if TYPE_CHECKING:
     from leadline.reporting.page import Drawing
@@ -57,7 +57,7 @@ RULE = (
     "infinite size by E + A/n, over the mean-square distance between the two limits: 0 if real "
     "networks converge to NFD, 1 if they converge to the other limit. It holds if E is within "
     f"±{MARGIN}, fails if its whole interval is outside. The claim holds if 2a and 2b do and "
-    "fails if one fails."
+    "fails if one fails. What rests on a limit that has not converged is undecided."
 )
 
 
@@ -116,6 +116,7 @@ def data(setting: Setting, found: Mapping[str, Arrays]) -> dict[str, Any]:
         "dense": len(z["dense"]),
         "errors": errors,
         "distance": distance,
+        "converged": {c: bool(found[f"limit {c}"]["converged"]) for c in COUPLINGS},
         "limit_loss": {c: [found[f"limit {c}"]["train_loss"], found[f"limit {c}"]["train_loss_error"]]
                        for c in COUPLINGS},
     }  # fmt: skip
@@ -146,19 +147,26 @@ def left_over(data: Data, against: str, part: str) -> Estimate:
     return jackknife(extrapolated, *groups)
 
 
+def _known(data: Data, word: str, *couplings: str) -> str:
+    """The word, undecided where it rests on a limit that has not converged."""
+    return word if all(data["converged"][c] for c in couplings) else UNDECIDED
+
+
 def judge(data: Data) -> Judgement:
     """The rule."""
 
     def orders(coupling: str) -> tuple[str, Estimate]:
         found = [order(data, coupling, part) for part in SETS]
-        return every(below(e, FIRST_ORDER) for e in found), max(found, key=lambda e: e.value)
+        word = every(below(e, FIRST_ORDER) for e in found)
+        return _known(data, word, coupling), max(found, key=lambda e: e.value)
 
     word_a, far = orders("independent")
     number = "exponent of the error in width, the larger of two"
     text = "Networks trained under the gradient-independence assumption converge to NFD"
     parts = [Part("2a", text, verdict(word_a, number, far, "as 2a of the claim's"))]
     rest = [left_over(data, "independent", part) for part in SETS]
-    word_b = every(inside(e, -MARGIN, MARGIN) for e in rest)
+    # Its unit is the distance between the limits.
+    word_b = _known(data, every(inside(e, -MARGIN, MARGIN) for e in rest), *COUPLINGS)
     number = "left-over error against NFD (0: converges, 1: to the other limit)"
     headline = verdict(every((word_a, word_b)), number, rest[0], RULE)
     text = "Real networks (true backpropagation) converge to NFD"
