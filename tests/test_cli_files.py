@@ -211,7 +211,9 @@ def test_a_stderr_that_fails_is_forgiven():
 
 def interrupted(script, *signals):
     """A process of ours that says when it is ready, and gets signals."""
-    code = "import time, sys\nfrom leadline.cli import start, mistakes\n" + script
+    # Ignored signals are inherited: tests may run in the background.
+    code = "import signal, time, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from leadline.cli import start, mistakes\n" + script
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -100,13 +100,21 @@ def entangled(model: nn.Module) -> tuple[str, str] | None:
     for name, t in registered(model).items():
         if t.layout is not torch.strided or torch._debug_has_internal_overlap(t) == 1:
             return name, name
-        beside = seen.setdefault(0 if t.is_meta else t.untyped_storage().data_ptr(), [])
+        beside = seen.setdefault(0 if t.is_meta else _memory(t), [])
         for other, u in beside:
             if _overlap(t, u):
                 return other, name
         if not t.is_meta:
             beside.append((name, t))
     return None
+
+
+def _memory(t: Tensor) -> int:
+    """Where the numbers lie; a tensor that is spread over processes has no place of its own here."""
+    try:
+        return t.untyped_storage().data_ptr()
+    except RuntimeError:
+        return -id(t)
 
 
 def rest(model: nn.Module) -> bytes:
