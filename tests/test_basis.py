@@ -106,6 +106,44 @@ def test_rows_in_a_file_without_a_name(tmp_path):
         rows(1, spill=str(tmp_path / "nowhere")).append(torch.zeros(2, 1, dtype=F64))
 
 
+def test_files_and_devices_grow_by_a_quarter(tmp_path):
+    """What is taken there is taken at once, and nothing ahead for rows that are only expected."""
+    spilled = rows(2, expected=5000, spill=str(tmp_path))
+    elsewhere = Rows(2, F64, torch.device("meta"), expected=5000)
+    for kept in (spilled, elsewhere):
+        places = set()
+        for i in range(1, 400):
+            kept.append(torch.ones(1, 2, dtype=F64, device=kept.stored.device))
+            size = kept.stored.untyped_storage().nbytes() // 16
+            assert i <= size <= max(1.25 * i, 1)
+            places.add(size)
+        assert len(places) < 40
+
+
+def resident(folder):
+    """Bytes in memory of files in a folder."""
+    total, here = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split()[0] and ":" not in line.split()[0]:
+            here = str(folder) in line
+        elif here and line.startswith("Rss:"):
+            total += int(line.split()[1]) * 1024
+    return total
+
+
+def test_rows_at_rest_leave_memory(tmp_path):
+    spilled, memory = rows(1000, spill=str(tmp_path)), rows(1000)
+    for kept in (spilled, memory):
+        kept.rest()  # nothing is there yet
+        kept.append(normal(300, 1000))
+    assert resident(tmp_path) >= 300 * 8000
+    for kept in (spilled, memory):
+        kept.rest()
+    assert resident(tmp_path) < 100_000
+    assert torch.equal(spilled.view, memory.view)
+    assert torch.equal(memory.view, normal(300, 1000))
+
+
 # --- which are directions ---
 
 
@@ -145,6 +183,15 @@ def test_a_remainder_on_its_bound_is_none():
     assert choose(gram, np.array([3.9, 0.9]))[0].tolist() == [0, 1]
     assert choose(gram, np.array([3.9, 0.9]), 2)[0].tolist() == [0, 1]
     assert choose(gram, np.array([3.9, 0.9]), 1)[0].tolist() == [0]
+
+
+def test_rounding_that_leaves_less_than_nothing():
+    """A matrix that is not quite one of inner products: what a row lacks below 0 is no remainder."""
+    index, factor = choose(np.array([[1.0, 1.0], [1.0, 0.999]]), np.zeros(2))
+    assert index.tolist() == [0]
+    assert factor.tolist() == [[1.0]]
+    index, factor = choose(np.zeros((2, 2)), np.zeros(2))
+    assert (index.tolist(), factor.shape) == ([], (0, 0))
 
 
 # --- directions ---
@@ -278,6 +325,53 @@ def test_a_basis_that_is_not_quite_orthonormal_counts():
     assert extend(e, defect=0.5, most=0.1, **how)[1] == 0.5
 
 
+def test_the_bound_on_overlaps_of_several_rows():
+    """Rounding of each question, times what Gram-Schmidt makes of it: the rows of |L⁻¹|·|u|."""
+    u = torch.stack(
+        [normal(400, seed=1), 3 * normal(400, seed=2), 0.1 * normal(400, seed=3)]
+    ).float()
+    u[2] += u[1]
+    norms = u.double().norm(dim=1).numpy()
+    factor = np.linalg.cholesky((u.double() @ u.double().mT).numpy())
+    grown = (np.abs(np.linalg.inv(factor)) @ norms).max() * torch.finfo(F32).eps
+    _, defect = extend(u, norms**2, np.zeros(3), u[:0], most=1.0)
+    assert defect == pytest.approx(grown, rel=1e-3)
+
+
+def test_float64_is_orthogonalised_twice_whatever_is_allowed():
+    """Its Gram matrices are no more exact than it is: rows that differ by 1e-4 would overlap by 1e-8."""
+    base = orthonormal(4, 100, seed=5)
+    u = base[0] + 1e-4 * base
+    k, defect = extended(u, u[:0], tol=1e-9, most=1.0)
+    assert overlap(k) < 1e-14
+    assert defect == 0
+
+
+def test_a_hidden_direction_is_orthogonalised_twice():
+    """In float32, 3e-6 of a row: what is left of it is a tenth rounding."""
+    a, b = orthonormal(2, 400)
+    u = torch.stack([a, a + 3e-6 * b]).float()
+    squares = u.double().square().sum(1).numpy()
+    k, _ = extend(u, squares, 1e-12 * squares, u[:0], most=1.0)
+    assert len(k) == 2
+    assert overlap(k) < 1e-6
+
+
+def test_the_second_time_counts_what_it_takes_off():
+    """Remainders of 1e-5 of their rows in float32, projected once, overlap with the basis by 1e-2: taking
+    that off makes them shorter by its square, 1e-4."""
+    basis = orthonormal(3, 400, dtype=F32)
+    u = basis[:2] + 2e-6 * normal(2, 400, seed=7, dtype=F32)
+    e = u - (u @ basis.mT) @ basis
+    unit = e / e.norm(dim=1, keepdim=True)
+    assert 1e-3 < overlap(unit, basis) < 0.1
+    squares = u.double().square().sum(1).numpy()
+    for lean in (False, True):
+        k, _ = extend(e, squares, np.zeros(2), basis, lean=lean)
+        assert overlap(k) < 2e-6
+        assert overlap(k, basis) < 2e-6
+
+
 def test_directions_off_a_rounded_basis_are_orthonormal():
     """bfloat16 rows are orthonormal to 1e-2 only; the directions made off them are to rounding."""
     basis = orthonormal(6, 300).to(BF16).to(F64)
@@ -320,12 +414,14 @@ def test_a_cholesky_factor():
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
 @pytest.mark.parametrize("n", [2, 3])
 def test_a_factor_of_a_singular_matrix(n, scale):
-    """More rows than dimensions, and equal ones: L Lᵀ is the matrix to 1e-11 of its mean diagonal."""
+    """More rows than dimensions, and equal ones: L Lᵀ is the matrix to 1e-12 of its mean diagonal."""
     u = scale**0.5 * normal(6, n)
     u[3] = u[1]
     gram = u @ u.mT
     factor = jittered_cholesky(gram)
-    assert float((factor @ factor.mT - gram).abs().max()) < 2e-11 * float(gram.diagonal().mean())
+    assert float((factor @ factor.mT - gram).abs().max()) < 2e-12 * float(gram.diagonal().mean())
+    # Triangular: an answer does not depend on the rows after it.
+    assert factor.triu(1).abs().max() == 0
 
 
 def test_a_factor_of_what_rounding_made_indefinite():

@@ -110,8 +110,9 @@ class Touched:
                 self._measured.update(moves[old].values())
             move = moves[old]
             for name, test in known["tests"].items():
-                lines = test["lines"].get(module)
-                if lines and test["passed"]:
+                # A test without a line of its own may read a constant, or a value kept by another.
+                lines = test["lines"].get(module, [])
+                if test["passed"]:
                     found = {move[n] for a, b in lines for n in range(a, b + 1) if n in move}
                     self.tests.append(Test(name, test["seconds"], found))
 

@@ -101,6 +101,8 @@ def _axes(tree: ast.Module) -> set[int]:
                 axes += node.args[:2]
             numbers = [a for a in axes if isinstance(a, ast.Constant | ast.UnaryOp | ast.Tuple)]
             found |= {id(inner) for axis in numbers for inner in ast.walk(axis)}
+        if isinstance(node, ast.Subscript) and getattr(node.value, "attr", "") == "shape":
+            found.add(id(node.slice))
     return found
 
 

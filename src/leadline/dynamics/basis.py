@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -41,18 +39,17 @@ class Rows:
         self.dtype, self._spill = dtype, spill
         self._expected = expected if device.type == "cpu" and spill is None else 0
         self._buffer = torch.empty((0, n), dtype=storage or dtype, device=device)
-        self._whole = self._buffer.dtype == dtype
         self.stored = self._buffer
         """(q, n) as they are kept, no copy."""
 
     @property
     def view(self) -> Tensor:
         """(q, n): no copy unless they are stored with fewer digits."""
-        return self.stored if self._whole else self.stored.to(self.dtype)
+        return self.stored.to(self.dtype)
 
     def rounded(self, rows: Tensor) -> Tensor:
         """Rows as they will be after ``append``: what is kept of them is then exact."""
-        return rows if self._whole else rows.to(self._buffer.dtype).to(self.dtype)
+        return rows.to(self._buffer.dtype).to(self.dtype)
 
     def append(self, rows: Tensor) -> None:
         """Add (m, n) rows."""
@@ -115,9 +112,9 @@ def choose(
         for j in range(m):
             if schur[j, j] > bound[j] and (room is None or len(chosen) < room):
                 chosen.append(j)
-                schur -= np.outer(schur[:, j] / schur[j, j], schur[j])
+                schur -= np.outer(schur[j], schur[j]) / schur[j, j]
     index = np.array(chosen, dtype=np.intp)
-    return index, cholesky(gram[np.ix_(index, index)])[0] if chosen else gram[:0, :0]
+    return index, cholesky(gram[np.ix_(index, index)])[0]
 
 
 def extend(
@@ -166,7 +163,7 @@ def extend(
             wide = rows.double()
             gram = shards.inner((wide, wide))[0].cpu().numpy()
         remain = gram.diagonal()
-        if not math.isfinite(remain.sum()):
+        if not np.isfinite(remain).all():
             raise FloatingPointError("a question to the operator is not finite")
         chosen, factor = choose(gram, np.maximum(bound, _RESOLVED * remain), room - found)
         if not len(chosen):
@@ -181,9 +178,7 @@ def extend(
         if not (twice or found) and grown <= most:
             defect = max(defect, grown)
         else:
-            new = _again(
-                new, [earlier for earlier in (basis, k) if len(earlier)], shards, lean, rounded
-            )
+            new = _again(new, [basis, k], shards, lean, rounded)
         k, found = torch.cat([k, new]) if found else new, found + len(chosen)
         if every:
             break
@@ -228,7 +223,7 @@ def jittered_cholesky(gram: Tensor) -> Tensor:
     if not gram.isfinite().all():
         raise FloatingPointError("a question to the operator is not finite")
     scale = gram.diagonal().mean()
-    for jitter in (0.0, 1e-15, 1e-14, 1e-13, 1e-12, 1e-11):
+    for jitter in (0.0, 1e-14, 1e-12):
         added = gram.clone()
         added.diagonal().add_(jitter * scale)
         factor, failed = torch.linalg.cholesky_ex(added)
