@@ -228,8 +228,9 @@ def test_the_simplest_within_a_standard_error():
     extra = np.array([0.0, 0.01, 0.05])  # mean 0.02, standard deviation 0.0265: error 0.0153
     wide = np.array([-0.005, 0.01, 0.05])  # mean 0.0183, error 0.0164
     narrow = np.array([-0.009, 0.0, 0.04])  # mean 0.0103, error 0.0150
+    close = narrow + 0.0034  # mean 0.0137; an error over 3, not 2, were 0.0122
     far = [1.0, -1.1, 0.9]
-    for more, chosen in ((extra, 3), (wide, 3), (narrow, 1)):
+    for more, chosen in ((extra, 3), (wide, 3), (narrow, 1), (close, 1)):
         assert simplest(far, np.sqrt(best**2 + more), far, best) == LAWS[chosen]
 
 
@@ -254,6 +255,7 @@ def test_exact_predictions_are_near_one_another():
     """Rounding aside they are the same: the simpler law is taken."""
     exact, zero = [1e-10, 0.0, -1e-10], [0.0, 0.0, 0.0]
     assert simplest([1.0, 1.0, 1.0], exact, zero, zero) == LAWS[1]
+    assert simplest([1.0, 1.0, 1.0], [1e-8] * 3, [1e-8] * 3, zero) == LAWS[3]
 
 
 def test_a_law_that_its_fit_rejects_is_not_chosen():
@@ -344,6 +346,14 @@ def test_of_several_fullest_laws_the_best_sets_the_scale():
     assert rejected["E + B/depth"] < 1e-9
     assert rejected["E + A/width"] > 0.05
     assert str(made.found.law) == "E + A/width"
+
+
+def test_which_exponents_the_sibling_frees():
+    runs = rows((32, 64, 128), (2, 4), both)
+    assert choice._freed(OVER_WIDTH, runs, "auto") == WIDTH
+    assert choice._freed(WIDTH, runs, "free") == WIDTH
+    assert choice._freed(OVER_DEPTH, runs, "auto") == OVER_DEPTH
+    assert choice._freed(OVER_WIDTH, runs, "theory") == OVER_WIDTH
 
 
 def test_what_cannot_be_held_out_has_no_error():

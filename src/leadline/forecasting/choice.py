@@ -190,7 +190,7 @@ def _against(law: Fitted, full: Fitted, count: int) -> float:
         return 1.0
     if full.cost < 1e-18 * count:
         return 1.0 if law.cost < 1e-16 * count else 0.0
-    gain = max(law.cost - full.cost, 0.0) / extra
+    gain = (law.cost - full.cost) / extra
     return float(f_law.sf(gain / (full.cost / dof), extra, dof))
 
 
