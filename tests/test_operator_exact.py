@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from disks import resident
 from leadline.dynamics.noise import Noise
 from leadline.dynamics.operator import Operator, Settings, Table, _balance
 from leadline.dynamics.shards import Shards
@@ -256,6 +257,48 @@ def test_together_tol_is_relative_to_the_largest(lean):
         op = operator(n, tol=0.01, lean=lean)
         op.ask(rows, together=together)
         assert op.ranks == (rank, 0)
+    op = operator(n, tol=0.01, lean=lean)
+    op.ask(rows)
+    assert op.ranks == (3, 0)
+
+
+def test_a_glance_draws_nothing_below_tol():
+    """Two glances differ in rows above tol only, whatever rows stand beside them."""
+    op, *_ = trained(n=200, tol=0.01)
+    u, fresh = normal(3, 200, seed=1), normal(3, 200, seed=5)
+    small = u + 0.004 * fresh
+    assert torch.equal(op.glance(small), op.glance(small))
+    mixed = torch.stack([small[0], fresh[1], small[2]])
+    first, second = op.glance(mixed), op.glance(mixed)
+    assert torch.equal(first[[0, 2]], second[[0, 2]])
+    assert (first[1] - second[1]).norm() > 0.1
+
+
+@pytest.mark.parametrize("tol", [0.0, 0.01])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_finite_is_reported(tol, bad):
+    for verb in ("ask", "ask_transposed", "glance"):
+        op, *_ = trained(tol=tol)
+        u = normal(3, 60, seed=3)
+        u[1, 2] = bad
+        with pytest.raises(FloatingPointError, match="not finite"):
+            getattr(op, verb)(u)
+    op = operator(60, balanced=True)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        op.ask(normal(2, 60), avoid=bad * torch.ones(1, 60, dtype=F64))
+
+
+def test_an_operator_at_rest_leaves_memory(tmp_path):
+    """Both bases of both sides, and what it answers afterwards is the same."""
+    op, memory = operator(5000, spill=str(tmp_path)), operator(5000)
+    for o in (op, memory):
+        o.ask(normal(4, 5000, seed=1))
+        o.ask_transposed(normal(4, 5000, seed=2))
+        assert (resident(tmp_path) >= 4 * 4 * 40_000) or o is memory
+        o.rest()
+    assert resident(tmp_path) < 40_000
+    u = normal(2, 5000, seed=3)
+    assert torch.equal(op.ask(u)[0], memory.ask(u)[0])
 
 
 @pytest.mark.parametrize("tol", [0.0, 1e-3, 0.1])

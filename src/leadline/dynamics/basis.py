@@ -85,7 +85,7 @@ class Rows:
 
     def rest(self) -> None:
         """Leave what is in a file to the file, until it is asked for again."""
-        if self._spill is not None and self._buffer.numel():
+        if self._spill is not None:
             mapped.leave(self._buffer)
 
 
@@ -161,7 +161,8 @@ def extend(
     while found < room:
         if gram is None:
             wide = rows.double()
-            gram = shards.inner((wide, wide))[0].cpu().numpy()
+            (inner,) = shards.inner((wide, wide))
+            gram = inner.cpu().numpy()
         remain = gram.diagonal()
         if not np.isfinite(remain).all():
             raise FloatingPointError("a question to the operator is not finite")
@@ -188,7 +189,8 @@ def extend(
         if not len(left):
             break
         rows, bound, squares, gram = rows[_there(left, rows)], bound[left], squares[left], None
-        rows = torch.addmm(rows, shards.inner((rows, new))[0], new, alpha=-1)
+        (part,) = shards.inner((rows, new))
+        rows = torch.addmm(rows, part, new, alpha=-1)
     return k, defect
 
 
@@ -223,7 +225,8 @@ def jittered_cholesky(gram: Tensor) -> Tensor:
     if not gram.isfinite().all():
         raise FloatingPointError("a question to the operator is not finite")
     scale = gram.diagonal().mean()
-    for jitter in (0.0, 1e-14, 1e-12):
+    # Rounding makes an eigenvalue that is 0 at most so much smaller.
+    for jitter in (0.0, 1e-15 * len(gram)):
         added = gram.clone()
         added.diagonal().add_(jitter * scale)
         factor, failed = torch.linalg.cholesky_ex(added)

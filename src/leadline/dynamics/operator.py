@@ -170,9 +170,11 @@ class Operator:
         # Drawn for all rows: whether one is near its bound then changes nothing for the others.
         g = self._fresh(u.shape[0], near, far, True, avoid)[here]
         w = weight[here] if isinstance(weight, Tensor) else weight
-        fresh = (w * jittered_cholesky(inner((wide, wide))[0]).to(g)) @ g
-        if reused and far.questions.count:
-            drift[here] -= inner((fresh, far.questions.view))[0]
+        (gram,) = inner((wide, wide))
+        fresh = (w * jittered_cholesky(gram).to(g)) @ g
+        if reused:
+            (seen,) = inner((fresh, far.questions.view))
+            drift[here] -= seen
         answer = self._combine(c, drift, weight, near, far)
         answer[here] += fresh
         return answer
@@ -207,7 +209,7 @@ class Operator:
         every = rows is None
         if rows is None or len(rows):
             v, b = (u, c) if every else (u[rows], c[rows])
-            e = ((-b) @ basis).add_(v) if basis.shape[0] else v
+            e = ((-b) @ basis).add_(v)
             if s.lean:
                 wide = e.double()
                 (gram,) = s.shards.inner((wide, wide))
@@ -232,7 +234,7 @@ class Operator:
             # R is read once for the new directions' answers and for these rows'.
             lifted, rest = (torch.cat([lift, drift]) @ far.questions.view).split([len(g), p])
             near.answers.append(g.add_(lifted))
-            return self._weighted(c, weight, near).add_(rest), c
+            return ((weight * c) @ near.answers.view).add_(rest), c
         if g is not None:
             near.answers.append(g)
         return self._combine(c, drift, weight, near, far), c
@@ -284,21 +286,14 @@ class Operator:
             drift = torch.where(before, c.new_tensor(0.0), drift)
         if across is not None:
             mean = across.addmm_(c, cross, alpha=-1)
-            drift += mean if isinstance(weight, float) and weight == 1.0 else weight * mean
+            drift += weight * mean
         return drift, weight
 
     def _combine(
         self, c: Tensor, drift: Tensor, weight: Tensor | float, near: Face, far: Face
     ) -> Tensor:
         """Answers (P, n) from coefficients in both bases."""
-        answer = self._weighted(c, weight, near)
-        if drift.shape[1]:
-            answer.addmm_(drift, far.questions.view)
-        return answer
-
-    def _weighted(self, c: Tensor, weight: Tensor | float, near: Face) -> Tensor:
-        plain = isinstance(weight, float) and weight == 1.0
-        return (c if plain else weight * c) @ near.answers.view
+        return ((weight * c) @ near.answers.view).addmm_(drift, far.questions.view)
 
     def _fresh(self, m: int, near: Face, far: Face, forget: bool, avoid: Tensor | None) -> Tensor:
         """Noise (m, n) of variance 1/n, balanced if the run is."""
@@ -315,15 +310,16 @@ class Operator:
         """Answers of W̄ to new orthonormal directions k (m, n), given all earlier answers.
 
         Returns:
-            Noise (m, n) and coefficients (m, r): the answers are their sum g + Rᵀ(…), g alone where there
-            are none; and the coefficients of remainders e (P, n) in k: (P, m).
+            Noise (m, n) and coefficients (m, r): the answers are their sum g + Rᵀ(…), g alone if they are
+            None; and the coefficients of remainders e (P, n) in k: (P, m).
         """
         inner = self.settings.shards.inner
         m = k.shape[0]
         g = self._fresh(m, near, far, forget, avoid)
         other = far.questions.view
-        if not self.settings.reused or other.shape[0] == 0:
-            return g, None, inner((e, k))[0]
+        if not self.settings.reused:
+            (new,) = inner((e, k))
+            return g, None, new
         new, mean, seen = inner((e, k), (k, far.answers.view), (g, other))
         q, r = self.ranks
         if near is self.forward:
@@ -451,9 +447,11 @@ def _balance(
         avoid = ((vectors[:, keep] * values[keep].rsqrt()).mT @ wide).to(g)
     for _ in range(2):
         for rows in (answers, avoid, other):
-            if rows is not None and len(rows):
-                g = torch.addmm(g, inner((g, rows))[0], rows, alpha=-1)
+            if rows is not None:
+                (part,) = inner((g, rows))
+                g = torch.addmm(g, part, rows, alpha=-1)
     wide = g.double()
-    factor = torch.linalg.cholesky(inner((wide, wide))[0])
+    (gram,) = inner((wide, wide))
+    factor = torch.linalg.cholesky(gram)
     norm = math.sqrt((n - len(other)) / n)
     return torch.linalg.solve_triangular(factor, wide, upper=False).to(g) * norm
