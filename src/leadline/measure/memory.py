@@ -71,7 +71,7 @@ def refusal(name: str, need: dict[str, int], budget: int, given: bool = True) ->
     remedies = {
         "records": "a larger record_every=, fewer steps, seeds or measures",
         "data": "fewer samples",
-        "passes": "fewer samples or test samples, a smaller batch",
+        "passes": "less width or depth, fewer samples or test samples, a smaller batch",
     }
     remedy = remedies.get(parts[0][0], "less width or depth, a smaller batch")
     if not given:
