@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from disks import resident
 from leadline.dynamics.basis import FLOOR, Rows, choose, extend, jittered_cholesky
+from leadline.dynamics.shards import Shards
 
 CPU = torch.device("cpu")
 F64, F32, BF16 = torch.float64, torch.float32, torch.bfloat16
@@ -277,6 +278,17 @@ def test_hidden_directions_need_room():
     assert len(extended(torch.stack([b, b + 1e-7 * a]), a[None], tol=1e-12)[0]) == 1
 
 
+def test_what_rounding_hides_needs_room_too():
+    """Two directions of three are free, and a third row holds a trace of the one that is not."""
+    a, b, c = torch.eye(3, dtype=F64)
+    e = torch.stack([a, b, a + 1e-7 * c])
+    k, _ = extend(e, np.ones(3), np.full(3, 1e-24), c[None])
+    assert torch.equal(k, torch.stack([a, b]))
+    # Room is counted over all neurons, wherever they are.
+    u = normal(5, 40)
+    assert len(extend(u, np.ones(5), np.zeros(5), u[:0], shards=Shards(2))[0]) == 2
+
+
 def nearly_dependent(size, count=4, n=400):
     base = orthonormal(count, n, seed=5)
     u = base[0] + size * base
@@ -293,6 +305,10 @@ def test_overlaps_are_below_the_bound_that_is_returned(size, most):
     assert overlap(k) <= max(defect, 5e-7)
     assert defect <= most
     if most == 1.0:
+        # What overlaps may just grow to, they do: the same directions.
+        same, bound = extended(u, u[:0], tol=1e-5, most=defect)
+        assert torch.equal(same, k)
+        assert bound == defect
         assert 0.3 * 1.2e-7 / size < defect < 10 * 1.2e-7 / size
 
 

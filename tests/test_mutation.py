@@ -181,6 +181,8 @@ from functools import cache
 
 _PRIVATE = 2
 PUBLIC = 3
+_PARTS = (1, 2)
+MADE = {x: x for x in _PARTS}
 
 
 def plain(x, by=5):
@@ -224,8 +226,14 @@ class A:
         assert tool("warm").replaced(module)
     module.cached.cache_clear()
     assert (plain(1), module.cached(), a.half, a.fixed()) == (7, 7, 11 / 13, 17)
-    for before, after in (("PUBLIC = 3", "PUBLIC = 4"), ("int = 11", "int = 12"), ("\n\n\n", "\n")):
-        path.write_text(source.replace(" " + before if before == "PUBLIC = 3" else before, after))
+    for before, after in (
+        ("PUBLIC = 3", "PUBLIC = 4"),
+        ("(1, 2)", "(1, 3)"),  # a public constant is made of it
+        ("int = 11", "int = 12"),
+        ("\n\n\n", "\n"),
+    ):
+        assert before in source
+        path.write_text(source.replace(before, after))
         assert not tool("warm").replaced(module)
 
 

@@ -12,6 +12,7 @@ import gc
 import importlib
 import json
 import os
+import re
 import signal
 import sys
 import types
@@ -131,7 +132,8 @@ class _Loop:
 def replaced(module: types.ModuleType) -> bool:
     """Whether the module now has functions, defaults or private constants of its file that it had not.
 
-    False too where that cannot be done in place: others hold a public constant, a class is made.
+    False too where that cannot be done in place: others hold a public constant, which may be made of a
+    private one; a class is made.
     """
     path = str(module.__file__)
     code = compile(Path(path).read_text(), path, "exec")
@@ -155,14 +157,22 @@ def replaced(module: types.ModuleType) -> bool:
             if repr(getattr(function, kind)) != repr(getattr(other, kind)):
                 setattr(function, kind, getattr(other, kind))
                 changed = True
-    for name, value in vars(fresh).items():
-        plain = isinstance(value, int | float | str | tuple | list | dict | set)
-        if plain and name.startswith("_") and not name.startswith("__"):
-            old = vars(module).get(name)
-            if type(old) is not type(value) or old != value:
-                setattr(module, name, value)
-                changed = True
-    return changed
+    constants = {
+        k: v for k, v in vars(fresh).items() if isinstance(v, _CONSTANTS) and k[:2] != "__"
+    }
+    moved = {k: v for k, v in constants.items() if _text(v) != _text(vars(module).get(k))}
+    if any(not name.startswith("_") for name in moved):  # made of a private one, or by a function
+        return False
+    vars(module).update(moved)
+    return changed or bool(moved)
+
+
+_CONSTANTS = (int, float, str, tuple, list, dict, set, frozenset)
+
+
+def _text(value: Any) -> str:
+    """What a constant says of itself: a class that is made again is not equal to what it was."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -266,7 +266,7 @@ class Operator:
             raise FloatingPointError("a question to the operator is not finite")
         small = c.cpu().numpy()
         below = squares - np.einsum("ij,ij->i", small, small, dtype=np.float64) <= bound
-        return (~below).nonzero()[0] if below.any() else None
+        return np.flatnonzero(~below) if below.any() else None
 
     def _drift(
         self, c: Tensor, across: Tensor | None, initial: Tensor | None, near: Face

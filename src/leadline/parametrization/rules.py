@@ -120,10 +120,9 @@ def exponents(
     std = deviation(scheme, place.role)
     gradient = 0.0 if finite or place.role == "readout" else -p
     sgd = 0.0 if finite else q + 2 * std
-    width = (std, sgd, gradient)
     a = scheme.branch if place.inside else 0.0
     c = (scheme.rate_last if place.last else scheme.rate_internal) if place.inside else 0.0
-    init, rate, grad = (Power(w, d) for w, d in zip(width, (0.0, c, a), strict=True))
+    init, rate, grad = Power(std), Power(sgd, c), Power(gradient, a)
 
     kind = optimizer.update
     if kind == "gradient":
