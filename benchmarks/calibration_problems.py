@@ -84,7 +84,8 @@ def draw(seed: int, i: int) -> Case:
     fraction = float(np.exp(rng.uniform(np.log(0.1), 0.0)))
     width, depth = STARTS[int(rng.integers(len(STARTS)))]
     case = Case(problem, network, sgd, coupling, width, depth)
-    return replace(case, sgd=replace(sgd, lr=fraction * edge(case)))
+    # Three digits: the same problem wherever it is drawn.
+    return replace(case, sgd=replace(sgd, lr=float(f"{fraction * edge(case):.3g}")))
 
 
 def edge(case: Case) -> float:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+from scipy.special import polygamma
 
 from leadline.dynamics.series import Posterior, Sizes, infer
 from leadline.trajectory import Trajectory
@@ -19,9 +20,11 @@ from leadline.trajectory import Trajectory
 SOURCES = ("sampling", "width", "depth")
 # A variance from few seeds is mixed with that of all sizes, which counts as so many seeds more.
 _PRIOR_SEEDS = 3.0
-# Half of what lies outside the bars, by the series' remaining terms and by noise. The work ends when bars
-# are short, which is when noise happens to look small: so noise counts with less outside.
-_SERIES, _NOISE = 0.025, 0.01
+# How fast noise may fall or grow with depth: standard deviation of the exponent before anything is seen.
+_EXPONENT = 1.0
+# Half of what lies outside the bars. Work ends when bars are short, which is when noise happens to look
+# small: a little less than .025.
+_OUTSIDE = 0.02
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def estimate(runs: Sequence[Trajectory], part: str, kind: str, y: np.ndarray) ->
         kind, y: the loss and its targets (P, C).
     """
     seen = _seen(runs, part)
-    n, seeds, each, noise = seen.sizes.n, seen.seeds, seen.each, seen.noise
+    seeds, each, noise = seen.seeds, seen.each, seen.noise
     flat, m = seen.flat, seen.flat.shape[2]
     posterior = infer(seen.sizes, flat, noise, *seen.scales)
     r, (p, outputs) = len(flat), y.shape
@@ -65,7 +68,9 @@ def estimate(runs: Sequence[Trajectory], part: str, kind: str, y: np.ndarray) ->
     slope = slope.reshape(r, m)
     along = np.einsum("rcm,rm->rc", flat, slope)
     losses = [np.einsum("srm,rm->sr", x.reshape(len(x), r, m), slope) for x in each]
-    shares = weights**2 * _noise(np.stack([x.var(0, ddof=1) for x in losses], axis=1), n, seeds)
+    shares = weights**2 * _noise(
+        np.stack([x.var(0, ddof=1) for x in losses], axis=1), seen.sizes, seeds
+    )
     variances = {
         "sampling": shares.sum(1) * _widening(shares, seeds) ** 2,
         "width": posterior.width * (slope**2).sum(1),
@@ -76,7 +81,7 @@ def estimate(runs: Sequence[Trajectory], part: str, kind: str, y: np.ndarray) ->
     uncertain = (weights**2 * noise).sum(1) + posterior.width + posterior.depth
     uncertain += posterior.spread(_gram(flat))
     second = 0.5 * uncertain * curvature * (1 + 2 * np.sqrt(2 / m))
-    z = stats.norm.isf(_SERIES)
+    z = stats.norm.isf(_OUTSIDE)
     bar = np.hypot(z * np.sqrt(linear), second)
     share = np.divide(bar**2, linear, out=np.ones(r), where=linear > 0)
     return Estimate(
@@ -113,7 +118,7 @@ def _seen(runs: Sequence[Trajectory], part: str) -> _Seen:
     sizes = Sizes(n, l, float(max(t.info["largest_rank"] for t in runs)))
     each = [np.asarray(getattr(t, f"{part}_outputs"), dtype=float) for t in runs]
     means = np.stack([f.mean(0) for f in each], axis=1)
-    noise = _noise(np.stack([f.var(0, ddof=1).mean((-2, -1)) for f in each], axis=1), n, seeds)
+    noise = _noise(np.stack([f.var(0, ddof=1).mean((-2, -1)) for f in each], axis=1), sizes, seeds)
     steps = runs[0].steps
     progress = (steps + 1.0) / (steps[-1] + 1.0)
     typical = _typical(means[:, np.argmax(n * l)])
@@ -127,22 +132,30 @@ def _gram(y: np.ndarray) -> np.ndarray:
     return np.einsum("rcm,rdm->rcd", y, y) / y.shape[2]
 
 
-def _noise(variance: np.ndarray, n: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+def _noise(variance: np.ndarray, sizes: Sizes, seeds: np.ndarray) -> np.ndarray:
     """Variance of a size's mean (R, c), from that of one seed.
 
-    It is ∝ 1/n where nothing is near instability: sizes are pooled so, and every size counts itself too.
+    It is ∝ Lᵝ/n where nothing is near instability: sizes are pooled so, and every size counts itself too.
+    β is about 0 with one layer a block, −2 with two and balanced noise.
     """
-    pooled = (variance * n).mean(1, keepdims=True) / n
+    x = np.log(sizes.l) - np.log(sizes.l).mean()
+    scaled = variance * sizes.n
+    y = np.log(np.maximum(scaled, 1e-6 * scaled.max(1, keepdims=True) + 1e-300))
+    # The logarithm of a variance from few seeds has the variance polygamma(1, freedom/2).
+    blur = float(polygamma(1, (seeds - 1) / 2).mean())
+    beta = (y @ x) / (x @ x + blur / _EXPONENT**2)
+    trend = np.exp(beta[:, None] * x)
+    pooled = (scaled / trend).mean(1, keepdims=True) * trend / sizes.n
     own = seeds - 1
     return (own * variance + _PRIOR_SEEDS * pooled) / (own + _PRIOR_SEEDS) / seeds
 
 
 def _widening(shares: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """(R,) Student's quantile over the series' normal one, for variances from few seeds."""
+    """(R,) Student's quantile over the normal one, for variances from few seeds and the pooled ones."""
     total = shares.sum(1)
-    each = (shares**2 / (seeds - 1)).sum(1)
+    each = (shares**2 / (seeds - 1 + _PRIOR_SEEDS)).sum(1)
     freedom = np.divide(total**2, each, out=np.full(len(total), np.inf), where=each > 0)
-    return stats.t.isf(_NOISE, freedom) / stats.norm.isf(_SERIES)
+    return stats.t.isf(_OUTSIDE, freedom) / stats.norm.isf(_OUTSIDE)
 
 
 def _typical(f: np.ndarray) -> np.ndarray:
