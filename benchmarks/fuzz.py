@@ -42,6 +42,7 @@ from history import keep, size
 import leadline as ll
 import leadline.available
 import leadline.cli.program
+from leadline.cli.mistakes import TRACEBACK
 
 LIMIT = 25
 # On a busy machine, or for one that sleeps.
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    os.environ[TRACEBACK] = "1"
     with tempfile.TemporaryDirectory() as folder:
         prepare(folder)
         if given.case is not None:

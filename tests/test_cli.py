@@ -15,7 +15,7 @@ from safetensors import safe_open
 import leadline as ll
 from leadline.cli import main
 from leadline.cli.flags import FLAGS, Bytes, named
-from leadline.cli.mistakes import message
+from leadline.cli.mistakes import message, one_line
 
 PROBLEM = "teacher?samples=6,dimension=4,test_samples=3"
 SMALL = ["--problem", PROBLEM, "--steps", "2"]
@@ -195,6 +195,22 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, words):
     line = refused("solve", *SMALL, *SIZE, *arguments)
     for word in words:
         assert word in line
+
+
+def test_what_nobody_expected_is_one_line_too(capsys, monkeypatch, tmp_path):
+    """Its class, its words, what is kept, and how to see more; a traceback where that is asked for."""
+    (tmp_path / "a.checkpoint").write_text("kept")
+    kept = [(tmp_path, "*.checkpoint", "a.checkpoint holds what was done")]
+    with pytest.raises(SystemExit) as ended, one_line(kept):
+        raise RuntimeError("no such\nkernel")
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == (
+        "Error: unexpected RuntimeError: no such kernel; a.checkpoint holds what was done; "
+        "LEADLINE_TRACEBACK=1 in the environment shows where\n"
+    )
+    monkeypatch.setenv("LEADLINE_TRACEBACK", "1")
+    with pytest.raises(RuntimeError, match="no such"), one_line([]):
+        raise RuntimeError("no such kernel")
 
 
 def test_damaged_files_are_one_line_and_exit_code_2(tmp_path):

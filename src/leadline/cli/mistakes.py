@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Generator
@@ -17,6 +18,9 @@ from leadline.errors import WriteError
 # Seconds that silent processes wait for the one that speaks.
 _PATIENCE = 20.0
 
+# In the environment: what nobody expected is a traceback.
+TRACEBACK = "LEADLINE_TRACEBACK"
+
 MISTAKES = (ValueError, TypeError, OSError, KeyError, MemoryError, ImportError)
 
 Kept = list[tuple[Path, str, str]]
@@ -27,7 +31,8 @@ Kept = list[tuple[Path, str, str]]
 def one_line(kept: Kept) -> Generator[None]:
     """Turn mistakes into ``Error: ...`` with exit code 2, and Ctrl-C into 130.
 
-    What could not be written has been said, and is exit code 1.
+    What could not be written has been said, and is exit code 1. So is what nobody expected, in one line
+    that says how to see where it came from.
 
     Args:
         kept: what an interruption leaves behind; the command fills it in.
@@ -59,6 +64,13 @@ def one_line(kept: Kept) -> Generator[None]:
         said, state.said = state.said(), None
         click.echo(f"Interrupted: {said}", err=True)
         sys.exit(start.INTERRUPTED)
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        text = " ".join(f"unexpected {type(error).__name__}: {error}".split())
+        left = "".join(f"; {words}" for words in [_left(kept)] if words)
+        click.echo(f"Error: {text}{left}; {TRACEBACK}=1 in the environment shows where", err=True)
+        sys.exit(1)
     finally:
         state.said = None
     if state.unwritten:
