@@ -317,7 +317,7 @@ def test_help_and_version_import_nothing_heavy():
         "for a in (['--help'], ['solve', '--help'], ['--version']):\n"
         "    try: main(a)\n"
         "    except SystemExit as e: assert e.code == 0\n"
-        "heavy = {'torch', 'numpy', 'rich', 'plotly', 'scipy', 'sklearn'} & set(sys.modules)\n"
+        "heavy = {'torch', 'numpy', 'plotly', 'scipy', 'sklearn'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -129,7 +129,7 @@ def test_one_look_at_the_device_a_question(as_on_a_gpu, monkeypatch):
 
 
 def test_the_script_for_a_gpu_runs_small_and_needs_only_torch_and_numpy():
-    blocked = "scipy sklearn psutil safetensors rich click plotly pandas".split()
+    blocked = "scipy sklearn psutil safetensors click plotly pandas".split()
     code = (
         "import sys, runpy\n"
         "sys.path.insert(0, 'benchmarks')\n"

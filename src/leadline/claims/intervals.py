@@ -87,8 +87,3 @@ def exponent(sizes: Sequence[float], values: Any, last: int | None = None) -> Es
     x = np.asarray(sizes, dtype=float)
     keep = slice(None) if last is None else slice(-last, None)
     return jackknife(lambda v: slope(x[keep], v.mean(0)[keep]), values)
-
-
-def root_mean_square(values: np.ndarray, axis: Any = None) -> Any:
-    """√ of the mean of squares."""
-    return np.sqrt(np.mean(np.square(values), axis=axis))

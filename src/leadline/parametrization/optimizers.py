@@ -19,18 +19,16 @@ class Optimizer:
     decay: str
     """coupled: λw is added to the gradient; decoupled: w loses lr·λ·w a step."""
     has_eps: bool
-    torch_name: str | None
-    """torch.optim class, where there is one."""
 
 
 _TABLE = (
-    Optimizer("sgd", "gradient", "coupled", False, "SGD"),
-    Optimizer("adam", "normalised", "coupled", True, "Adam"),
-    Optimizer("adamw", "normalised", "decoupled", True, "AdamW"),
-    Optimizer("lion", "normalised", "decoupled", False, None),
-    Optimizer("adafactor", "relative", "decoupled", True, "Adafactor"),
-    Optimizer("muon", "orthogonal", "decoupled", False, "Muon"),
-    Optimizer("muon-match-rms", "orthogonal-rms", "decoupled", False, "Muon"),
+    Optimizer("sgd", "gradient", "coupled", False),
+    Optimizer("adam", "normalised", "coupled", True),
+    Optimizer("adamw", "normalised", "decoupled", True),
+    Optimizer("lion", "normalised", "decoupled", False),
+    Optimizer("adafactor", "relative", "decoupled", True),
+    Optimizer("muon", "orthogonal", "decoupled", False),
+    Optimizer("muon-match-rms", "orthogonal-rms", "decoupled", False),
 )
 OPTIMIZERS: dict[str, Optimizer] = {o.name: o for o in _TABLE}
 
