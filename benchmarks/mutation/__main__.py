@@ -30,8 +30,10 @@ from mutants import Mutant, mutants, sample
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = (
-    "dynamics/operator dynamics/basis dynamics/extrapolation parametrization/rules"
-    " parametrization/schemes tracing/fold tracing/survey transferring/optimum transferring/analysis"
+    "dynamics/operator dynamics/basis dynamics/extrapolation dynamics/ladder dynamics/estimate"
+    " dynamics/series parametrization/rules parametrization/schemes tracing/fold tracing/survey"
+    " transferring/optimum transferring/analysis transferring/bounds transferring/smooth"
+    " transferring/shift transferring/spread transferring/verdict"
     " forecasting/fit forecasting/estimate forecasting/choice claims/verdict"
 ).split()
 

@@ -190,9 +190,13 @@ _DIVERGED = (math.inf, math.inf, math.inf)
 
 
 def _replicate(scapes: list[Landscape], sides: list[int], seeds: np.ndarray | None) -> Replicate:
-    means = [s.mean(seeds) for s in scapes]
-    optima = [optimum(s.x, y, k) for s, y, k in zip(scapes, means, sides, strict=True)]
-    return Replicate(optima, [stable(s.x, y) for s, y in zip(scapes, means, strict=True)], means)
+    optima, edges, means = [], [], []
+    for scape, k in zip(scapes, sides, strict=True):
+        y = scape.mean(seeds)
+        optima.append(optimum(scape.x, y, k))
+        edges.append(stable(scape.x, y))
+        means.append(y)
+    return Replicate(optima, edges, means)
 
 
 @dataclass(frozen=True)
@@ -218,16 +222,13 @@ def _places(scapes: list[Landscape], spread: Spread) -> Places:
         spread.of(lambda d, i=i: d.rate(i), float) if draws else Estimate(*point.rate(i))
         for i in known
     ]
-    runs = [point.optima[i].run for i in known]
-    off = [
-        [moved(r, d.means[i], point.means[i], scapes[i].x) for d in draws]
-        for r, i in zip(runs, known, strict=True)
-    ]
+    runs = {i: point.optima[i].run for i in known}
+    off = [[moved(runs[i], d.means[i], point.means[i], scapes[i].x) for d in draws] for i in known]
     shifts = [Shift(0.0, 0.0, 0.0)]
     for k, i in enumerate(known[1:], start=1):
         reach = (rates[k].low - rates[0].high, rates[k].high - rates[0].low)
         noise = max(scapes[known[0]].noise(), scapes[i].noise())
-        shifts.append(shift(runs[0], runs[k], reach, noise))
+        shifts.append(shift(runs[known[0]], runs[i], reach, noise))
     moves = np.array(off).reshape(len(known), len(draws))
     return Places(known, rates, shifts, np.repeat(moves, spread.often, axis=1))
 

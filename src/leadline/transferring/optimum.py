@@ -23,7 +23,7 @@ class Landscape:
 
     Attributes:
         x: (k,) log2 of the rates, increasing.
-        losses: (k, seeds), inf where diverged.
+        losses: (k, seeds), above 0, inf where diverged.
     """
 
     x: np.ndarray
@@ -32,8 +32,7 @@ class Landscape:
     def mean(self, seeds: np.ndarray | None = None) -> np.ndarray:
         """(k,) mean log loss over seeds; inf where one diverged."""
         chosen = self.losses if seeds is None else self.losses[:, seeds]
-        with np.errstate(divide="ignore"):
-            return np.log(chosen).mean(1)
+        return np.log(chosen).mean(1)
 
     def noise(self) -> float:
         """Standard error of a mean log loss, after what a seed adds at every rate: the median over the

@@ -76,14 +76,14 @@ def _beyond(drift: Estimate) -> bool:
 def _diverged(size: SizeResult, rates: np.ndarray) -> float:
     """log2 of the first rate at which a seed diverged."""
     last = size.stable.value
-    if math.isnan(last):
-        return float(rates[0])
-    return float(rates[np.searchsorted(rates, np.log2(last) + 1e-9)])
+    return rates[0 if math.isnan(last) else np.searchsorted(rates, np.log2(last) + 1e-9)]
 
 
 def _trust(sizes: Sequence[SizeResult]) -> str:
-    least = min((s.stable.value for s in sizes), default=math.nan)
-    such = "" if math.isnan(least) else f", such as {least:.3g}, at which every size trains"
+    found = [s.stable.value for s in sizes]
+    # The lowest rate of the grid may be one that diverged.
+    lost = any(math.isnan(v) for v in found)
+    such = "" if lost else f", such as {min(found):.3g}, at which every size trains"
     return f"the base's best rate is at the edge of divergence: trust a smaller one{such}"
 
 
