@@ -1,5 +1,6 @@
 """What an axis's analysis is made of: replicates, places, the drift; from hand-made parts."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ from leadline.transferring import analysis
 from leadline.transferring.analysis import Places, Replicate, measure
 from leadline.transferring.optimum import Landscape, optimum
 from leadline.transferring.shift import Shift, moved, shift
-from leadline.transferring.spread import Estimate, Spread, widened
+from leadline.transferring.spread import Estimate, Spread, stretch, widened
 
 INF, NAN = math.inf, math.nan
 X = np.arange(-4.0, 5.0)
@@ -51,6 +52,16 @@ def test_numbers_of_a_replicate():
     assert r.sharpness(1) == same(0.2, *OTHER.bent)
     uneven = optimum(X, np.where(X < 0.25, 0.1, 0.2) * (X - 0.25) ** 2, 2)
     assert Replicate([uneven], [INF], [X]).sharpness(0)[0] == pytest.approx(0.3, rel=0.05)
+
+
+def test_bends_of_a_model_count_beside_the_secants():
+    """Of 0.2 and 0.6 left and right of .25: the second differences are between them."""
+    found = optimum(X, np.where(X < 0.25, 0.1, 0.3) * (X - 0.25) ** 2, 2)
+    secants = optimum(X, np.where(X < 0.25, 0.1, 0.3) * (X - 0.25) ** 2).bent
+    assert found.bent == (min(*secants, *found.bends), max(*secants, *found.bends))
+    assert found.bent != secants
+    bent = dataclasses.replace(found, bends=(0.05, 0.9)).bent
+    assert bent == (0.05, 0.9)
 
 
 def test_a_regret_is_never_below_zero_at_its_least():
@@ -108,6 +119,44 @@ def test_sides_are_those_that_all_seeds_support():
     assert analysis._sides(loud) == 1
 
 
+def test_replicates_are_the_different_choices_of_seeds(monkeypatch):
+    """Of three seeds there are ten, each counted as often as it was drawn, in every run the same."""
+    spreads, chosen = [], []
+    real, of = analysis._replicate, analysis._places
+    monkeypatch.setattr(
+        analysis, "_replicate", lambda a, b, seeds: chosen.append(seeds) or real(a, b, seeds)
+    )
+    monkeypatch.setattr(
+        analysis, "_places", lambda a, spread: spreads.append(spread) or of(a, spread)
+    )
+    measure({w: scape(*[parabola()] * 3) for w in (32, 64)})
+    drawn = np.random.default_rng(0).integers(0, 3, (400, 3))
+    different, often = np.unique(np.sort(drawn, axis=1), axis=0, return_counts=True)
+    assert len(different) == 10
+    assert chosen[0] is None
+    assert np.array_equal(chosen[1:], different)
+    assert np.array_equal(spreads[0].often, often)
+    assert spreads[0].stretch == stretch(3)
+
+
+def test_the_noise_of_few_rates():
+    """Deviations of -.1, 0, .1 from each seed's level at one of two rates, and none at a single one."""
+    logs = np.array([[0.0, 0.0, 0.0], [0.2, 0.0, -0.2]])
+    two = Landscape(np.arange(2.0), np.exp(logs))
+    assert two.noise() == pytest.approx(0.1 / 3**0.5)
+    assert two.mean() == pytest.approx([0, 0])
+    assert Landscape(np.arange(1.0), np.exp(logs[1:])).noise() == 0
+    assert Landscape(np.arange(2.0), np.full((2, 3), INF)).noise() == 0
+    assert Landscape(np.arange(2.0), np.exp(logs[:, :2])).noise() == pytest.approx(0.05)
+
+
+def test_the_loss_between_two_points_alone():
+    """Nothing bounds it from below: the chord."""
+    found = optimum(np.arange(2.0), np.array([0.0, 1.0]))
+    assert found.at(0.25) == (0.25, -INF, 1 / 4)
+    assert (found.at(0.0)[0], found.at(1.0)) == (0.0, (1.0, 1.0, 1.0))
+
+
 # The least regret.
 
 
@@ -132,6 +181,20 @@ def test_costs_are_relative_and_at_least_zero():
     assert analysis._cost(-0.5) == 0
     assert analysis._cost(INF) == INF
     assert type(analysis._cost(0.5)) is float
+
+
+@pytest.mark.parametrize("lost", range(3))
+def test_the_least_regret_of_what_diverged(lost):
+    """Without the base's best rate or the last size's there is none: what it costs is infinite. Else the
+    base's best rate can be up to 2/3, where the secant from 2 to 1, extended, is at .4/3."""
+    scapes = {2**k: scape(*[parabola(2.0 * (k == 7))] * 2) for k in (5, 6, 7)}
+    assert measure(scapes).least == pytest.approx(math.expm1(0.4 / 3))
+    scapes[2 ** (5 + lost)] = Landscape(X, np.full((9, 2), INF))
+    found = measure(scapes)
+    if lost == 1:
+        assert found.least == pytest.approx(math.expm1(0.4 / 3))
+    else:
+        assert (found.least, found.costs.value, found.costs.low) == (INF, INF, INF)
 
 
 # Places and drift.

@@ -86,7 +86,7 @@ def below(r: Run, at: float) -> float:
         return above(r, at)
     found = [_line(r, s, p, at) for s, p in ((cell - 1, cell), (cell + 1, cell + 1)) if r.within(s)]
     if r.best not in (cell, cell + 1):
-        found.append(float(min(r.y[cell], r.y[cell + 1])))
+        found.append(min(r.y[cell], r.y[cell + 1]))
     return min(max(found, default=-np.inf), above(r, at))
 
 

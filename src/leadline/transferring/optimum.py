@@ -39,7 +39,7 @@ class Landscape:
         rates that did not diverge; 0 for one seed."""
         logs = np.log(self.losses[np.isfinite(self.losses).all(1)])
         rates, seeds = logs.shape
-        if seeds < 2 or rates < 2:
+        if seeds < 2 or not rates:
             return 0.0
         own = logs - logs.mean(0)
         return float(np.median(own.std(1, ddof=1)) / np.sqrt(seeds))
@@ -72,7 +72,7 @@ class Optimum:
     @property
     def most(self) -> float:
         """The smallest measured log loss."""
-        return float(self.run.y[self.run.best])
+        return self.run.y[self.run.best]
 
     @property
     def bent(self) -> tuple[float, float]:
@@ -106,7 +106,8 @@ class Optimum:
         if np.isinf(pair).all():
             return inf, inf, inf
         nearer = pair[int(rate - x[k - 1] > x[k] - rate)]
-        least = below(r, rate) if r.ends[0] < rate < r.ends[1] else -inf
+        low, high = r.ends
+        least = below(r, rate) if low < rate < high else -inf
         return float(nearer), least, inf
 
     def _near(self, rate: float, least: float, most: float) -> float:
@@ -117,9 +118,7 @@ class Optimum:
             return self.value + bend / 2 * (rate - self.x) ** 2
         cell = int(np.searchsorted(self.run.x, rate)) - 1
         inside = np.isfinite(least) and self.run.within(cell)
-        return (
-            most - (most - least) / 4 if inside else float(np.interp(rate, self.run.x, self.run.y))
-        )
+        return most - (most - least) / 4 if inside else np.interp(rate, self.run.x, self.run.y)
 
 
 def optimum(x: np.ndarray, y: np.ndarray, sides: int = 0) -> Optimum | None:
@@ -150,5 +149,5 @@ def stable(x: np.ndarray, y: np.ndarray) -> float:
     finite = np.isfinite(y)
     if finite.all():
         return inf
-    first = int(np.argmin(finite))
+    first = np.argmin(finite)
     return float(x[first - 1]) if first else float("nan")
