@@ -28,6 +28,11 @@ class Run(nn.Module):
         return self.f(self, x)
 
 
+def written(whole, part):
+    whole[:, :2] = part if part.dim() < 2 else part[:, :2]
+    return whole * 1.0
+
+
 def result(f, x=None):
     """The graph, and the node of the result."""
     graph = record(Run(f), torch.randn(2, N) if x is None else x)
@@ -59,6 +64,24 @@ FOLDS = {
     "attention": (
         lambda s, x: F.scaled_dot_product_attention(
             (x @ s.a)[None], torch.tanh(x)[None], (x @ s.b)[None]), "b"),
+    "fused attention": (
+        lambda s, x: F.scaled_dot_product_attention(
+            (x @ s.a)[None, None], torch.tanh(x)[None, None], (x @ s.b)[None, None]), "b"),
+    # A weight that is a product: one of its factors.
+    "low rank": (lambda s, x: x @ (s.a @ s.b), "b"),
+    "low rank of one that folds": (lambda s, x: x @ (s.a @ torch.exp(s.b)), "a"),
+    "low rank of none": (lambda s, x: x @ (torch.exp(s.a) @ torch.exp(s.b)), None),
+    "a gain of two": (lambda s, x: (x @ s.a) * (s.g * s.c), "g"),
+    # What is added to a product.
+    "added data": (lambda s, x: torch.addmm(torch.tanh(x), x, s.a), None),
+    "added products": (lambda s, x: torch.addmm(x @ s.b, x, s.a), "ab"),
+    "an added weight": (lambda s, x: torch.addmm(s.c, x, x.mT @ x), None),
+    "an added weight and data": (lambda s, x: torch.addmm(s.c, x, x.mT @ (x @ s.b)), "bc"),
+    "added to matrices": (lambda s, x: torch.baddbmm(x[None], x[None], s.a[None]), None),
+    "added to a vector": (lambda s, x: torch.addmv(x @ s.c, x, s.g), "cg"),
+    "added ones": (lambda s, x: F.linear(x, s.a, s.ones), None),
+    "added zeros": (lambda s, x: F.linear(x, s.a, 0 * s.ones), "a"),
+    "a filter and ones": (lambda s, x: F.conv1d(x[..., None].expand(-1, -1, 5), s.k, s.ones), None),
     # Views and what keeps positive factors.
     "views": (lambda s, x: (x @ s.a).t().reshape(-1)[1:].clone(), "a"),
     "relu": (lambda s, x: F.leaky_relu(torch.relu(x @ s.a)).abs(), "a"),
@@ -71,6 +94,15 @@ FOLDS = {
     "masked by -∞": (lambda s, x: (x @ s.a).masked_fill(x > 0, -math.inf), "a"),
     "masked by ∞": (lambda s, x: (x @ s.a).masked_fill(x > 0, math.inf), None),
     "masked by 2": (lambda s, x: (x @ s.a).masked_fill(x > 0, 2.0), None),
+    "masked by a tensor of 0": (
+        lambda s, x: (x @ s.a).masked_fill(x > 0, torch.tensor(0.0, dtype=x.dtype)), "a"),
+    "masked by a tensor of 2": (
+        lambda s, x: (x @ s.a).masked_fill(x > 0, torch.tensor(2.0, dtype=x.dtype)), None),
+    "masked by data": (lambda s, x: (x @ s.a).masked_fill(x > 0, x.sum()), None),
+    "above 0": (lambda s, x: F.threshold(x @ s.a, 0.0, 0.0), "a"),
+    "above 0, else 1": (lambda s, x: F.threshold(x @ s.a, 0.0, 1.0), None),
+    "above 1": (lambda s, x: F.threshold(x @ s.a, 1.0, 0.0), None),
+    "entries": (lambda s, x: (x @ s.a)[torch.arange(2), torch.arange(1, 3)], "a"),
     # Norms.
     "a norm": (lambda s, x: F.layer_norm(x @ s.a, (N,), s.g, s.c), "cg"),
     "a norm's gain": (lambda s, x: F.layer_norm(x @ s.a, (N,), s.g), "g"),
@@ -79,6 +111,8 @@ FOLDS = {
     "a normalised weight's gain": (lambda s, x: x @ F.layer_norm(s.a, (N,), s.g), "g"),
     "batches": (lambda s, x: F.batch_norm(x @ s.a, None, None, s.g, s.c, True), "cg"),
     "weight norm": (lambda s, x: x @ (s.g * s.a / s.a.norm(dim=0, keepdim=True)), "g"),
+    "weight norm with a gain that is no weight": (
+        lambda s, x: x @ (s.g.exp() * s.a / s.a.norm(dim=0, keepdim=True)), None),
     # Products and sums.
     "a gain": (lambda s, x: s.g * (x @ s.a), "g"),
     "a gain behind": (lambda s, x: (x @ s.a) * s.g, "g"),
@@ -105,6 +139,24 @@ FOLDS = {
     "side by side": (lambda s, x: torch.cat([x @ s.a, x @ s.b]), "ab"),
     "side by side with a weight": (lambda s, x: torch.cat([x @ s.a, s.b]), "ab"),
     "a stack": (lambda s, x: torch.stack([x @ s.a, x @ s.b]), "ab"),
+    "beside ones": (lambda s, x: torch.cat([x @ s.a, s.ones[None]]), None),
+    "beside zeros": (lambda s, x: torch.cat([torch.zeros_like(x), x @ s.a]), "a"),
+    "stacked on ones": (lambda s, x: torch.stack([x @ s.a, torch.ones_like(x)]), None),
+    "written to zeros": (lambda s, x: written(torch.zeros_like(x), x @ s.a), "a"),
+    "written to what is empty": (lambda s, x: torch.empty_like(x).copy_(x @ s.a), "a"),
+    "written to a part of what is empty": (
+        lambda s, x: torch.empty_like(x).t()[:].copy_((x @ s.a).t()), "a"),
+    "beside zeros that are masked": (
+        lambda s, x: torch.cat([x @ s.a, (0 * s.ones).masked_fill(x > 0, -math.inf)]), None),
+    "written to ones": (lambda s, x: written(torch.ones_like(x), x @ s.a), None),
+    "written to products": (lambda s, x: written(x @ s.b, x @ s.a), "ab"),
+    "written to rows": (
+        lambda s, x: torch.zeros_like(x).index_put_((torch.tensor([1, 0]),), x @ s.a), "a"),
+    "added to rows of ones": (
+        lambda s, x: torch.ones_like(x).index_put((torch.tensor([1, 0]),), x @ s.a), None),
+    "written where data say": (
+        lambda s, x: torch.zeros_like(x).index_put(((x[:, 0] > 0).long(),), x @ s.a), None),
+    "ones written": (lambda s, x: written(x @ s.a, s.ones[:2]), None),
     "with data": (lambda s, x: torch.cat([x @ s.a, x]), None),
     "the data alone": (lambda s, x: x * 1.0, None),
     "a parameter": (lambda s, x: s.g.clone(), "g"),

@@ -103,11 +103,19 @@ def test_given_roles_and_the_streams_parameters():
     assert (a.position, a.layers, a.last) == (0, 1, True)
     assert (b.role, b.position, b.branch) == ("finite", None, None)
     assert s.obstacles == ()
-    s, kinds = found(model(), {"blocks.*": dict(role="hidden", branch=False)})
+
+
+def test_no_branch_is_left_where_all_are_given_as_the_streams():
+    s, _ = found(model(), {"blocks.*": dict(role="hidden", branch=False)})
     assert s.branches == {}
     assert {k.position for k in s.kinds} == {None}
+
+
+def test_a_given_role_in_a_branch():
     s, kinds = found(model(), {"*.a.*": dict(role="hidden", branch=True)})
     assert s.branches == {"blocks.*": 2}
+    # Its values are drawn as the builder draws them.
+    assert kinds["blocks.*.a.weight"].rule == Rule("1/√fan_in")
 
 
 def test_values_kept_and_values_drawn():
@@ -136,8 +144,14 @@ def test_what_does_not_train_takes_no_multiplier():
     assert line.startswith(
         "parameter 'blocks.0.b.weight' would have to take the branch's multiplier"
     )
-    s, kinds = found(freeze(".a."), {"*.a.*": "frozen"})
+
+
+def test_what_does_not_train_and_takes_no_multiplier_is_left_alone():
+    s, _ = found(freeze(".a."), {"*.a.*": "frozen"})
     assert s.obstacles == ()
+
+
+def test_what_does_not_train_is_given_as_frozen():
     with pytest.raises(ValueError, match=r"'i.weight' is frozen .*roles=\{'i.weight': 'frozen'\}"):
         found(freeze("i."))
     with pytest.raises(ValueError, match=r"'i.weight' is frozen"):
@@ -154,6 +168,8 @@ def test_multipliers_that_are_there():
     )
     assert kinds["o.weight"].present == Power(width=-0.5)
 
+
+def test_multipliers_of_depth_that_are_there():
     def scaled(s, h):
         for b in s.blocks:
             h = h + b.b(torch.relu(b.a(h))) / len(s.blocks)
@@ -191,8 +207,14 @@ def test_an_embedding_that_is_the_readout_too():
     assert kinds["e.weight"].tied == ("e.weight", "o.weight")
     assert kinds["n.weight"].takes == kinds["n.bias"].takes == (("readout", ONE),)
     assert s.obstacles == ()
-    s, kinds = found(lambda n, depth: Tied(n, depth, tie=False), inputs=TOKENS)
+
+
+def test_an_embedding_that_is_not_the_readout():
+    _, kinds = found(lambda n, depth: Tied(n, depth, tie=False), inputs=TOKENS)
     assert kinds["n.weight"].takes == ()
+
+
+def test_an_embedding_that_is_the_readout_too_without_a_norm():
     s, _ = found(lambda n, depth: Tied(n, depth, norm=False), inputs=TOKENS)
     assert [what for what, _ in s.obstacles] == ["readout"]
 
@@ -200,24 +222,30 @@ def test_an_embedding_that_is_the_readout_too():
 class Normed(nn.Module):
     """v over |v|, over one dimension or both, times a gain."""
 
-    def __init__(self, n, dim):
+    def __init__(self, n, dim, inputs=None):
         super().__init__()
-        self.v = nn.Parameter(torch.randn(n, n) / n**0.5)
+        self.v = nn.Parameter(torch.randn(n, inputs or n) / n**0.5)
         self.g = nn.Parameter(torch.ones(n, 1) if dim == 1 else torch.ones(1))
         self.dim = dim
 
     def forward(self, h):
-        return h + torch.relu(h) @ (self.g * self.v / self.v.norm(dim=self.dim, keepdim=True)).mT
+        return h @ (self.g * self.v / self.v.norm(dim=self.dim, keepdim=True)).mT
+
+
+class NormedBlock(Normed):
+    def forward(self, h):
+        return h + super().forward(torch.relu(h))
+
+
+def normed(dim):
+    def change(self, n, depth):
+        self.blocks = nn.ModuleList(NormedBlock(n, dim) for _ in range(depth))
+
+    return model(change)
 
 
 def test_gains_of_normalised_weights():
-    def change(dim):
-        def f(self, n, depth):
-            self.blocks = nn.ModuleList(Normed(n, dim) for _ in range(depth))
-
-        return model(f)
-
-    s, kinds = found(change(1))
+    s, kinds = found(normed(1))
     g = kinds["blocks.*.g"]
     assert (g.role, g.gain_of, g.takes) == ("vector", "hidden", (("branch", ONE),))
     assert kinds["blocks.*.v"].gain_of is None
@@ -225,10 +253,22 @@ def test_gains_of_normalised_weights():
         Made(frozenset({"blocks.0.v", "blocks.0.g"}), "hidden"),
         Made(frozenset({"blocks.1.v", "blocks.1.g"}), "hidden"),
     )
-    g = found(change((0, 1)))[1]["blocks.*.g"]
+
+
+def test_gains_of_weights_normalised_as_a_whole():
+    g = found(normed((0, 1)))[1]["blocks.*.g"]
     assert (g.role, g.gain_of) == ("finite", "hidden")
     # |v| of n² entries of size n^-½.
     assert g.takes == (("branch", ONE), ("norm", Power(width=-1.0)))
+
+
+@pytest.mark.parametrize(("dim", "role", "takes"), [
+    # |v| of 8 entries of size 1, whatever the width; of 8 n.
+    (1, "vector", ()), ((0, 1), "finite", (("norm", Power(width=-0.5)),)),
+])  # fmt: skip
+def test_gains_of_normalised_input_weights(dim, role, takes):
+    g = found(model(lambda s, n, depth: setattr(s, "i", Normed(n, dim, 8))))[1]["i.g"]
+    assert (g.role, g.gain_of, g.takes) == (role, "input", takes)
 
 
 def post_norm(self, n, depth):
@@ -246,9 +286,14 @@ def test_obstacles_are_said_once_for_all_layers():
     assert [what for what, _ in s.obstacles] == ["branch", "branch"]
     assert "'norms.0.bias' repeats with depth" in s.obstacles[0][1]
     assert "'norms.0.weight' repeats with depth" in s.obstacles[1][1]
+
+
+def test_what_the_user_says_is_the_streams_is_no_obstacle():
     given = {"norms.*": dict(role="vector", branch=False)}
     assert found(model(post_norm, run_post_norm), given)[0].obstacles == ()
 
+
+def test_a_norm_shared_by_all_layers_is_an_obstacle():
     def shared(s, h):
         for b in s.blocks:
             h = s.norm(b(h))
@@ -257,6 +302,8 @@ def test_obstacles_are_said_once_for_all_layers():
     s, _ = found(model(lambda s, n, depth: setattr(s, "norm", nn.LayerNorm(n)), shared))
     assert ["2 times at one depth and 4 times" in line for _, line in s.obstacles] == [True, True]
 
+
+def test_layers_without_branches_have_no_obstacles():
     def without_branches(s, h):
         for b in s.blocks:
             h = b.b(torch.relu(b.a(h)))
@@ -275,6 +322,8 @@ def test_products_over_width_and_heads_that_grow_are_obstacles():
     s, _ = found(model(run=products))
     assert "attention" in {what for what, _ in s.obstacles}
 
+
+def test_queries_take_the_scale_of_their_heads():
     def attends(s, h):
         q, k = s.q(h), s.k(h)
         return s.o(h + (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1) @ h)
@@ -299,15 +348,20 @@ def test_problems_are_said_for_all_layers_and_each_parameter():
     for name in "ab":
         assert f"roles={{'blocks.*.{name}.parametrizations.weight.original': ...}}" in str(e.value)
 
-    def twice(s, h):
-        for b in s.blocks:
-            h = h + b.b(torch.relu(b.b(torch.relu(b.a(h)))))
-        return s.o(h)
 
+def twice(s, h):
+    for b in s.blocks:
+        h = h + b.b(torch.relu(b.b(torch.relu(b.a(h)))))
+    return s.o(h)
+
+
+def test_conflicts_are_said_for_all_layers():
     with pytest.raises(ValueError, match=r"roles=\{'blocks.\*.b.weight': dict") as e:
         found(model(run=twice))
     assert str(e.value).count("\n") == 1
-    # Counted as the stream's it is no conflict.
+
+
+def test_what_counts_as_the_streams_is_no_conflict():
     _, kinds = found(model(run=twice), {"*.b.*": dict(role="hidden", branch=False)})
     assert kinds["blocks.*.b.weight"].position is None
 

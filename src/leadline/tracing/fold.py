@@ -10,6 +10,7 @@ from leadline.tracing.norms import weight_norm
 from leadline.tracing.operations import (
     ATTENTION,
     CONVOLUTIONS,
+    EMPTY,
     HOMOGENEOUS,
     MATRIX,
     NORMS,
@@ -45,28 +46,41 @@ def fold(graph: Graph, index: int) -> Fold | None:
         return Fold({node.parameter}, {index})
 
     def through(i: int) -> Fold | None:
-        below = fold(graph, i)
-        return None if below is None else here.union(below)
+        return all_of([fold(graph, i)])
 
-    def weights(operands: list[int]) -> Fold | None:
-        """All of these."""
-        parts = [through(i) for i in operands]
-        return None if any(p is None for p in parts) else here.union(*[p for p in parts if p])
+    def all_of(parts: list[Fold | None]) -> Fold | None:
+        """These together."""
+        found = [p for p in parts if p is not None]
+        return here.union(*found) if len(found) == len(parts) else None
+
+    def sum_of(operands: list[int]) -> Fold | None:
+        """The weights of all of these that are not zero."""
+        return all_of([fold(graph, i) for i in operands if not _blank(graph, i)])
 
     def one_of(operands: list[int]) -> Fold | None:
         """The first of these whose weights act on nothing else, or else the first that has any."""
-        parts = [(i, p) for i in operands if (p := fold(graph, i)) is not None]
-        parts.sort(key=lambda part: not exclusive(graph, part[1], part[0], {index}))
-        return here.union(parts[0][1]) if parts else None
+        parts = {i: p for i in operands if (p := fold(graph, i)) is not None}
+        alone = [p for i, p in parts.items() if exclusive(graph, p, i, {index})]
+        best = [*alone, *parts.values()]
+        return here.union(best[0]) if best else None
+
+    def product_of(factors: list[int]) -> Fold | None:
+        """One factor: a weight, or data where there is none."""
+        return one_of([i for i in factors if i in held] or [i for i in factors if i in acts])
 
     held = [i for i in node.inputs if not graph.is_act(i) and graph.leaves(i)]
     acts = [i for i in node.inputs if graph.is_act(i)]
     op = node.op
-    if op in ("cat", "stack", "copy_", "index_put_", "index_put", "select_scatter"):
-        return weights([*acts, *held])
+    if op in ("cat", "stack"):
+        return sum_of(node.inputs)
+    if op in ("copy_", "index_put_", "index_put", "select_scatter"):
+        # What is written to, and what is written; indices are no part of it unless they are data.
+        ends = (node.inputs[0], node.inputs[-1])
+        return sum_of([i for i in node.inputs if i in ends or i in acts])
     if op in VIEWS or op in HOMOGENEOUS:
         fills = [node.kwargs.get("value", 0.0), *(graph.nodes[i].value for i in node.inputs[2:])]
-        if op in ("masked_fill", "constant_pad_nd") and any(
+        fills.append(node.kwargs.get("threshold", 0.0))
+        if op in ("masked_fill", "constant_pad_nd", "threshold") and any(
             not (x == 0 or x == -math.inf) for x in fills
         ):
             return None
@@ -74,26 +88,35 @@ def fold(graph: Graph, index: int) -> Fold | None:
     if op in NORMS:
         # Gain and bias; what it is a norm of has no scale left.
         held = [i for i in held if i in node.inputs[1:]]
-        return weights(held) if held else None
+        return sum_of(held) if held else None
     normed = weight_norm(graph, index)
     if normed is not None:
-        below = fold(graph, normed.gain)
-        return None if below is None else here.union(below, Fold(set(), set(normed.inner)))
+        return all_of([fold(graph, normed.gain), Fold(set(), set(normed.inner))])
     if op in MATRIX or op in CONVOLUTIONS or op == "embedding":
-        return weights(held) if held else one_of(acts[-2:][::-1])
+        if op in ("addmm", "baddbmm", "addmv"):
+            term, *factors = node.inputs
+            terms = [term]
+        else:
+            factors, terms = node.inputs[:2], node.inputs[2:]
+        return all_of([product_of(factors[::-1]), sum_of(terms)])
     if op in SCALINGS:
-        if op.startswith("div") and len(node.inputs) > 1 and node.inputs[1] in (*acts, *held):
-            return through(node.inputs[0])
-        return weights(held[:1]) if held else one_of(acts)
+        return through(node.inputs[0]) if op.startswith("div") else product_of(node.inputs)
     if op in SUMS:
         if len(node.inputs) == 1 and any(node.numbers):
             return None
-        if any(graph.nodes[i].value != 0 for i in node.inputs if i not in (*acts, *held)):
-            return None
-        return weights([*acts, *held])
+        return sum_of(node.inputs)
     if op in ATTENTION:
         return through(node.inputs[2])
     return None
+
+
+def _blank(graph: Graph, i: int) -> bool:
+    """Zero, or memory that nothing was written to."""
+    if graph.nodes[i].value == 0:
+        return True
+    while graph.nodes[i].op in VIEWS and graph.nodes[i].inputs:
+        i = graph.nodes[i].inputs[0]
+    return graph.nodes[i].op in EMPTY
 
 
 def exclusive(

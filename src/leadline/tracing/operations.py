@@ -25,6 +25,8 @@ CONVOLUTIONS = frozenset("convolution _convolution mkldnn_convolution conv2d con
 TABLES = frozenset("embedding index index_select gather".split())
 """Rows of their first argument."""
 SCALINGS = frozenset("mul div mul_ div_".split())
+EMPTY = frozenset("empty empty_like new_empty empty_strided".split())
+"""Memory that nothing was written to."""
 SUMS = frozenset("add sub add_ sub_ rsub".split())
 WEIGHT_NORM = "_weight_norm_interface"
 ATTENTION = frozenset(

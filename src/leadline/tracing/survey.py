@@ -100,7 +100,6 @@ def survey(
             continue
         if name in conflicts and name not in outside:
             problems[name] = conflicts[name]
-            continue
         if readout:
             tied[name] = next(u.node for u in uses[name] if u.how == "matrix")
         place = {} if name in outside else places.get(name, {})
