@@ -78,7 +78,9 @@ FOLDS = {
     "an added weight": (lambda s, x: torch.addmm(s.c, x, x.mT @ x), None),
     "an added weight and data": (lambda s, x: torch.addmm(s.c, x, x.mT @ (x @ s.b)), "bc"),
     "added to matrices": (lambda s, x: torch.baddbmm(x[None], x[None], s.a[None]), None),
-    "added to a vector": (lambda s, x: torch.addmv(x @ s.c, x, s.g), "cg"),
+    "added to a vector": (lambda s, x: torch.addmv(x @ s.c, x @ s.b, s.g), "cg"),
+    "added to products of matrices": (
+        lambda s, x: torch.baddbmm((x @ s.a)[None], (x @ s.k[..., 0])[None], s.b[None]), "ab"),
     "added ones": (lambda s, x: F.linear(x, s.a, s.ones), None),
     "added zeros": (lambda s, x: F.linear(x, s.a, 0 * s.ones), "a"),
     "a filter and ones": (lambda s, x: F.conv1d(x[..., None].expand(-1, -1, 5), s.k, s.ones), None),
@@ -119,6 +121,7 @@ FOLDS = {
     "a number": (lambda s, x: (x @ s.a) * 3.0, "a"),
     "a quotient": (lambda s, x: (x @ s.a) / 3.0, "a"),
     "over a weight": (lambda s, x: (x @ s.a) / s.g, "a"),
+    "over a weight in place": (lambda s, x: (x @ s.a).div_(s.g), "a"),
     "over data": (lambda s, x: (x @ s.a) / torch.sigmoid(x @ s.b), "a"),
     "one over": (lambda s, x: torch.sigmoid(x) / (x @ s.b), None),
     "a gate": (lambda s, x: torch.sigmoid(x @ s.a) * (x @ s.b), "b"),
@@ -146,6 +149,10 @@ FOLDS = {
     "written to what is empty": (lambda s, x: torch.empty_like(x).copy_(x @ s.a), "a"),
     "written to a part of what is empty": (
         lambda s, x: torch.empty_like(x).t()[:].copy_((x @ s.a).t()), "a"),
+    "written to a view of what is empty": (
+        lambda s, x: torch.empty_like(x)[:].copy_(x @ s.a), "a"),
+    "beside constants written to what is empty": (
+        lambda s, x: torch.cat([x @ s.a, torch.empty(1, N).copy_(torch.arange(4.0))]), None),
     "beside zeros that are masked": (
         lambda s, x: torch.cat([x @ s.a, (0 * s.ones).masked_fill(x > 0, -math.inf)]), None),
     "written to ones": (lambda s, x: written(torch.ones_like(x), x @ s.a), None),

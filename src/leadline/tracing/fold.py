@@ -66,7 +66,7 @@ def fold(graph: Graph, index: int) -> Fold | None:
 
     def product_of(factors: list[int]) -> Fold | None:
         """One factor: a weight, or data where there is none."""
-        return one_of([i for i in factors if i in held] or [i for i in factors if i in acts])
+        return one_of([i for i in factors if i in held] or factors)
 
     held = [i for i in node.inputs if not graph.is_act(i) and graph.leaves(i)]
     acts = [i for i in node.inputs if graph.is_act(i)]
