@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leadline.disk import sealed
+from leadline.disk.plain import plain
 from leadline.disk.write import as_path, write_atomic
 
 if TYPE_CHECKING:
@@ -162,12 +163,12 @@ class Trajectory:
 
     def to_json(self, lists: bool = True) -> dict[str, Any]:
         """Everything as plain lists and numbers, NaN as None; arrays as they are without ``lists``."""
-        plain = jsonable if lists else np.asarray
+        as_asked = plain if lists else np.asarray
         out: dict[str, Any] = {"info": dict(self.info)}
         for name in _ARRAYS:
             value = getattr(self, name)
-            out[name] = None if value is None else plain(value)
-        out["measures"] = {k: plain(v) for k, v in self.measures.items()}
+            out[name] = None if value is None else as_asked(value)
+        out["measures"] = {k: as_asked(v) for k, v in self.measures.items()}
         return out
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -240,15 +241,6 @@ def _check_arrays(arrays: Mapping[str, np.ndarray], measures: Mapping[str, np.nd
         raise KeyError("train_outputs")
     if len(times) == 0 and any(m.ndim > 4 for m in measures.values()):
         raise KeyError("times")
-
-
-def jsonable(x: np.ndarray) -> Any:
-    """Nested lists with None for what JSON cannot say."""
-    if x.dtype.kind != "f":
-        return x.tolist()
-    out = x.astype(object)
-    out[~np.isfinite(x)] = None
-    return out.tolist()
 
 
 def versions() -> dict[str, str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from leadline.checking.fits import BAND, Exponent
+from leadline.disk.plain import plain
 from leadline.reporting.tables import text_table
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class CheckReport:
             "notes": list(self.notes),
             "lr": self.lr,
         }
-        return json.dumps(_finite(data))
+        return json.dumps(plain(data))
 
     def figure(self) -> go.Figure:
         """Quantities over their due powers against width and depth: flat curves are as due."""
@@ -160,12 +161,3 @@ def _failure(r: Row) -> str:
         f"{r.parameter} ({r.place}): its {r.quantity} goes as {r.axis}^{e.value:+.2f} "
         f"[{e.low:+.2f}, {e.high:+.2f}], due {r.due:+.2g}: {r.verdict}"
     )
-
-
-def _finite(x: Any) -> Any:
-    """JSON has no infinity."""
-    if isinstance(x, dict):
-        return {str(k): _finite(v) for k, v in x.items()}
-    if isinstance(x, list | tuple):
-        return [_finite(v) for v in x]
-    return None if isinstance(x, float) and x - x != 0 else x

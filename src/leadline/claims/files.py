@@ -9,35 +9,20 @@ report.html
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from leadline.disk import strict
+from leadline.disk.plain import plain
 from leadline.disk.write import write_atomic
 
 FORMAT = 2
 
 
-def plain_data(x: Any) -> Any:
-    """Arrays as lists, numbers that JSON cannot say as None."""
-    if isinstance(x, Mapping):
-        return {str(k): plain_data(v) for k, v in x.items()}
-    if isinstance(x, np.ndarray):
-        return plain_data(x.tolist())
-    if isinstance(x, list | tuple):
-        return [plain_data(v) for v in x]
-    if isinstance(x, np.generic):
-        x = x.item()
-    return None if isinstance(x, float) and not math.isfinite(x) else x
-
-
 def held(made: Mapping[str, Any], number: int, data: Mapping[str, Any]) -> dict[str, Any]:
     """What the file of one claim's data holds."""
-    return plain_data({"leadline_study": FORMAT, "claim": number, "made": made, "data": data})
+    return plain({"leadline_study": FORMAT, "claim": number, "made": made, "data": data})
 
 
 def claim_text(made: Mapping[str, Any], number: int, data: Mapping[str, Any]) -> str:

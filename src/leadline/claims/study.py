@@ -17,6 +17,7 @@ from leadline.claims.registry import NUMBERS, check_claims, claim
 from leadline.claims.setting import PRESETS, TOY, Setting, check_source
 from leadline.claims.verdict import Judgement
 from leadline.disk import strict
+from leadline.disk.plain import plain
 from leadline.disk.write import attempt, check_folder, write_atomic
 from leadline.errors import check_choice, check_int
 from leadline.sweeps.store import Store
@@ -72,7 +73,7 @@ class Study:
         """verdicts.json."""
         from leadline.claims.report import verdicts_json
 
-        return files.plain_data(verdicts_json(self))
+        return plain(verdicts_json(self))
 
     def write(self) -> Path:
         """Write verdicts.json and report.html; returns the report's path."""

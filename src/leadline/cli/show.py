@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leadline.comparison import Comparison
+from leadline.disk.plain import plain
 from leadline.dynamics.extrapolation import Limit
 from leadline.reporting.tables import text_table
-from leadline.trajectory import Trajectory, jsonable
+from leadline.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from leadline.dynamics.kernels import InitialKernels
@@ -35,7 +36,7 @@ def warnings(result: Trajectory | Limit | Comparison) -> list[str]:
 def kernels_json(kernels: InitialKernels) -> dict[str, Any]:
     """All kernels as nested lists."""
     about = {"depth": kernels.depth, "accuracy": kernels.accuracy}
-    return about | {p: jsonable(getattr(kernels, p)) for p in _PARTS}
+    return about | {p: plain(getattr(kernels, p)) for p in _PARTS}
 
 
 def kernels_table(kernels: InitialKernels) -> str:

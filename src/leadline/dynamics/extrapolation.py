@@ -15,6 +15,7 @@ import torch
 
 from leadline.architecture import ResNet
 from leadline.describe import describe
+from leadline.disk.plain import plain
 from leadline.disk.write import check_folder
 from leadline.dynamics import memory as memories
 from leadline.dynamics.estimate import SOURCES, Estimate, estimate
@@ -24,7 +25,7 @@ from leadline.dynamics.solver import COUPLINGS, DTYPES, Progress
 from leadline.errors import MemoryBudgetError, check_choice, check_int, check_real
 from leadline.measure.record import check_task
 from leadline.recipe import SGD
-from leadline.trajectory import jsonable, versions
+from leadline.trajectory import versions
 
 if TYPE_CHECKING:
     from leadline.problems import Problem
@@ -95,9 +96,9 @@ class Limit:
             "info": dict(self.info),
             "converged": self.converged,
             "message": self.message,
-            "p_value": _number(self.p_value),
-            "contributions": {k: _number(v) for k, v in self.contributions.items()},
-            "sizes": [{k: _number(v) for k, v in c.items()} for c in self.sizes],
+            "p_value": plain(self.p_value),
+            "contributions": plain(self.contributions),
+            "sizes": plain(self.sizes),
         }
         for name in (
             "steps",
@@ -109,7 +110,7 @@ class Limit:
             "test_outputs",
         ):
             value = getattr(self, name)
-            out[name] = jsonable(value) if lists and value is not None else value
+            out[name] = plain(value) if lists and value is not None else value
         return out
 
 
@@ -245,11 +246,6 @@ def limit(
             "seconds": time.perf_counter() - started,
         },
     )
-
-
-def _number(x: float) -> float | None:
-    """None for what JSON cannot say."""
-    return x if math.isfinite(x) else None
 
 
 def check_rtol(rtol: float) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from leadline.disk.plain import plain
 from leadline.forecasting.estimate import Fitted
 from leadline.reporting.tables import number
 
@@ -29,8 +30,7 @@ class Interval:
 
     def to_json(self) -> dict[str, float | None]:
         """Infinity and NaN as None."""
-        pairs = (("value", self.value), ("low", self.low), ("high", self.high))
-        return {k: x if math.isfinite(x) else None for k, x in pairs}
+        return plain({"value": self.value, "low": self.low, "high": self.high})
 
 
 def _short(x: float) -> str:

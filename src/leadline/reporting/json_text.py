@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from leadline.trajectory import jsonable
+from leadline.disk.plain import plain
 
 # Numbers of a piece.
 _PIECE = 4096
@@ -25,7 +25,7 @@ def pieces(x: Any) -> Iterator[str]:
     elif isinstance(x, np.ndarray) and x.ndim and x.size > _PIECE:
         yield from _joined("[]", (("", row) for row in _parts(x)))
     elif isinstance(x, np.ndarray):
-        yield json.dumps(jsonable(x))
+        yield json.dumps(plain(x))
     elif isinstance(x, list | tuple):
         yield from _joined("[]", (("", v) for v in x))
     elif isinstance(x, float) and not np.isfinite(x):
@@ -39,7 +39,7 @@ def _joined(ends: str, items: Any) -> Iterator[str]:
     for i, (before, value) in enumerate(items):
         yield f", {before}" if i else before
         if isinstance(value, _Run):
-            yield json.dumps(jsonable(value.numbers))[1:-1]
+            yield json.dumps(plain(value.numbers))[1:-1]
         else:
             yield from pieces(value)
     yield ends[1]

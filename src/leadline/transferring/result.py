@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from leadline.disk.plain import plain
 from leadline.reporting.tables import text_table
 from leadline.transferring.analysis import AxisResult
 
@@ -55,7 +56,7 @@ class Transfer:
     def to_json(self) -> str:
         """Axes and runs."""
         data = {"metric": self.metric, "axes": [asdict(a) for a in self.axes], "runs": self.rows}
-        return json.dumps(_finite(data))
+        return json.dumps(plain(data))
 
     def figure(self) -> go.Figure:
         """Loss against log2 of the learning rate, one curve a size, one panel a scheme and axis."""
@@ -67,11 +68,3 @@ class Transfer:
 def stable_rate(rate: float) -> str:
     """The largest rate of a grid that trains, in words where that is every one or none."""
     return "all" if rate == math.inf else "none" if math.isnan(rate) else f"{rate:.3g}"
-
-
-def _finite(x: Any) -> Any:
-    if isinstance(x, dict):
-        return {k: _finite(v) for k, v in x.items()}
-    if isinstance(x, list | tuple):
-        return [_finite(v) for v in x]
-    return None if isinstance(x, float) and not math.isfinite(x) else x
