@@ -247,7 +247,7 @@ def test_few_seeds_widen_by_students_quantile():
     """One size: its own degrees of freedom and the pool's. Two alike: twice as many (Satterthwaite)."""
     one, both = np.array([[1.0, 0.0]]), np.array([[1.0, 1.0]])
     for shares, freedom in ((one, 6), (both, 12)):
-        expected = stats.t.ppf(0.98, freedom) / stats.norm.ppf(0.98)
+        expected = stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975)
         assert estimates._widening(shares, np.array([4.0, 4.0])) == pytest.approx([expected])
     assert estimates._widening(np.zeros((1, 2)), np.array([4.0, 4.0])) == pytest.approx([1.0])
 

@@ -22,9 +22,8 @@ SOURCES = ("sampling", "width", "depth")
 _PRIOR_SEEDS = 3.0
 # How fast noise may fall or grow with depth: standard deviation of the exponent before anything is seen.
 _EXPONENT = 1.0
-# Half of what lies outside the bars. Work ends when bars are short, which is when noise happens to look
-# small: a little less than .025.
-_OUTSIDE = 0.02
+# Half of what lies outside the bars.
+_OUTSIDE = 0.025
 
 
 @dataclass(frozen=True)
