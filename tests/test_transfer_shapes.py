@@ -231,8 +231,10 @@ def test_moves_of_few_points():
     assert moved(three, np.array([1.1, 0, 0.9]), np.array([1.0, 0, 1]), np.arange(3.0)) == (
         pytest.approx(0.1)
     )
-    two = over([1, 0])
-    assert moved(two, np.array([1.1, 0]), np.array([1.0, 0]), np.arange(2.0)) == 0
+    # Two points, or one, that one convex curve may pass say nothing, whatever a cliff beside them does.
+    for y in ([1, 0], [1, 0, 3, 3.1], [3.1, 3, 0, 1], [0, 3, 3.1], [INF, 1, INF]):
+        usual, x = np.array(y, float), np.arange(float(len(y)))
+        assert moved(run(x, usual), usual + 0.1 * x**2, usual, x) == 0
 
 
 # Smooth minima.
