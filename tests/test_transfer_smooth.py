@@ -1,0 +1,26 @@
+"""Which smooth minima are believed: a misfit against the lower neighbour's rise and the noise."""
+
+import numpy as np
+import pytest
+
+from leadline.transferring.bounds import run
+from leadline.transferring.smooth import believed, vertex
+
+X = np.arange(-2.0, 3.0)
+# What no parabola through five points fits, of length 1.
+OFF = np.array([1, -4, 6, -4, 1.0]) / 70**0.5
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_the_lower_neighbour_counts(side):
+    """A parabola about .3: its neighbours rise by .49 and 1.69, those beyond by more."""
+
+    def points(misfit):
+        return run(X, (X - 0.3 * side) ** 2 + misfit * 2**0.5 * OFF)
+
+    assert vertex(points(0.04), 1).misfit == pytest.approx(0.04)
+    assert believed(points(0.04), 0.0) == 1
+    # Two parabolas miss it too.
+    assert believed(points(0.1), 0.0) == 0
+    assert believed(points(0.1), 0.04) == 0
+    assert believed(points(0.1), 0.0501) == 1
