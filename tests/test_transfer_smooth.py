@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from leadline.transferring.bounds import run
-from leadline.transferring.smooth import believed, vertex
+from leadline.transferring.smooth import _two, believed, vertex
 
 X = np.arange(-2.0, 3.0)
 # What no parabola through five points fits, of length 1.
@@ -24,3 +24,16 @@ def test_the_lower_neighbour_counts(side):
     assert believed(points(0.1), 0.0) == 0
     assert believed(points(0.1), 0.04) == 0
     assert believed(points(0.1), 0.0501) == 1
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_two_parabolas_both_bend_upwards(side):
+    """Of points that bend down on one side there is no such fit, or one that bends up on both."""
+    x = side * X
+    found = _two(X, np.where(x < 0, -0.1, 0.3) * x**2, -1.0, 1.0)
+    assert found is None or min(found.bends) > 0
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_a_vertex_beyond_the_neighbour_is_sought_up_to_it(side):
+    assert _two(X, (X - 1.3 * side) ** 2, -1.0, 1.0).x == side
