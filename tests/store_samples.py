@@ -1,19 +1,27 @@
 """Stores that the tests of faults fill, and what they hold them to."""
 
+import contextlib
+import sqlite3
 import subprocess
 import sys
 
 from leadline.sweeps.store import Store, run_id
 
 
-def lines_of(folder):
-    (path,) = folder.glob("runs-*.jsonl")
-    return path
+def file_of(folder):
+    return folder / "runs.sqlite"
 
 
 def fill(folder, count=3, **spec):
     with Store(folder) as store:
         return [store.put({"k": k} | spec, {"loss": 1 / (k + 1)}) for k in range(count)]
+
+
+def execute(folder, *statements):
+    """Change a store's file as no store would."""
+    with contextlib.closing(sqlite3.connect(file_of(folder), isolation_level=None)) as db:
+        for statement in statements:
+            db.execute(statement)
 
 
 def whole(store):

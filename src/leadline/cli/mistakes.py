@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import click
@@ -23,8 +23,9 @@ TRACEBACK = "LEADLINE_TRACEBACK"
 
 MISTAKES = (ValueError, TypeError, OSError, KeyError, MemoryError, ImportError)
 
-Kept = list[tuple[Path, str, str]]
-"""Folder, pattern and words: said of an interruption if the folder has such files, not empty."""
+Kept = list[tuple[Path, str | Callable[[Path], bool], str]]
+"""Folder, pattern and words: said of an interruption if the folder has such files, not empty, or if
+a function of the folder says so."""
 
 
 @contextlib.contextmanager
@@ -82,8 +83,11 @@ def _left(kept: Kept) -> str:
     found = []
     for folder, pattern, words in kept:
         with contextlib.suppress(OSError):
-            if any(p.is_file() and p.stat().st_size for p in folder.glob(pattern)):
-                found.append(words)
+            if callable(pattern):
+                there = pattern(folder)
+            else:
+                there = any(p.is_file() and p.stat().st_size for p in folder.glob(pattern))
+            found += [words] if there else []
     return "; ".join(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,18 +19,26 @@ from leadline.cli.start import show
 @click.option("--columns", default=None, help="Columns, such as width,lr,loss; default: all.")
 @click.option("--csv", "csv_file", type=click.Path(), default=None, help="Write CSV to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
-@click.option("--rebuild", is_flag=True, help="Make the index anew and check all curves.")
+@click.option("--check", is_flag=True, help="Read everything, curves too, and say what is damaged.")
+@click.option(
+    "--rescue",
+    type=click.Path(),
+    default=None,
+    metavar="NEW",
+    help="Copy what is whole in a damaged store into a new one, and list that.",
+)
 def runs_command(folder: str, where: tuple[str, ...], columns: str | None, **given: Any) -> None:
-    """The table to stdout; what is damaged to stderr."""
+    """The table to stdout; what is damaged or lost to stderr."""
     with one_line([]):
         from leadline.disk.write import attempt, write_atomic
         from leadline.sweeps.store import Store
+        from leadline.sweeps.store_rescue import rescue
         from leadline.sweeps.store_table import csv_text
 
-        path = file("csv", given["csv_file"])
-        with Store(folder, create=False) as store:
-            problems = store.rebuild() if given["rebuild"] else store.problems
-            for problem in problems:
+        path, new = file("csv", given["csv_file"]), given["rescue"]
+        lost = () if new is None else rescue(folder, new)
+        with Store(folder if new is None else new, create=False) as store:
+            for problem in (*lost, *(store.check() if given["check"] else ())):
                 click.echo(f"Warning: {problem}", err=True)
             table = store.table(dict(_condition(text) for text in where))
             total = len(store)
@@ -42,20 +51,28 @@ def runs_command(folder: str, where: tuple[str, ...], columns: str | None, **giv
                 click.echo(f"wrote {path}", err=True)
 
 
+def has_runs(folder: Path) -> bool:
+    """Whether a store holds a run."""
+    from leadline.sweeps.store_file import NAME, look
+
+    def some(db: Any) -> bool:
+        return db.execute("SELECT runs FROM counts").fetchone()[0] > 0
+
+    return (folder / NAME).is_file() and look(folder / NAME, some, patience=1.0)
+
+
 def _condition(text: str) -> tuple[str, Any]:
     """KEY=VALUE; the value is meant as JSON or as it is written, whichever there is."""
     key, equals, raw = text.partition("=")
     if not equals or not key:
         raise ValueError(f"where={text!r} is no condition: give KEY=VALUE")
-    from leadline.sweeps.store_values import canonical, loads
+    from leadline.sweeps.store import AnyOf
+    from leadline.sweeps.store_values import loads
 
-    wanted = {canonical(raw)}
     try:
-        wanted.add(canonical(loads(raw)))
+        return key, AnyOf((raw, loads(raw)))
     except ValueError:
-        if raw.lower() in ("nan", "inf", "-inf"):
-            wanted.add(canonical(float(raw)))
-    return key, lambda value: canonical(value) in wanted
+        return key, AnyOf((raw, *([float(raw)] if raw.lower() in ("nan", "inf", "-inf") else [])))
 
 
 def _only(table: list[dict[str, Any]], columns: str) -> list[dict[str, Any]]:

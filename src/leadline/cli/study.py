@@ -11,6 +11,7 @@ import click
 
 from leadline.cli import start
 from leadline.cli.mistakes import Kept, one_line
+from leadline.cli.runs import has_runs
 from leadline.cli.start import show
 from leadline.errors import shown
 
@@ -52,7 +53,7 @@ def study_command(claims: str | None, out: str, dry_run: bool, **given: Any) -> 
     """Verdicts to stdout."""
     as_json, quiet = given.pop("as_json"), given.pop("quiet")
     words = f"finished cells are in {out}; the same command goes on"
-    kept: Kept = [] if dry_run else [(Path(out) / "store", "runs-*.jsonl", words)]
+    kept: Kept = [] if dry_run else [(Path(out) / "store", has_runs, words)]
     with one_line(kept):
         wanted = _numbers(claims)
         if dry_run:

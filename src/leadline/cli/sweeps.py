@@ -14,6 +14,7 @@ from leadline.cli.build import folder
 from leadline.cli.mistakes import Kept, one_line
 from leadline.cli.models import load
 from leadline.cli.pages import HTML, file, keep
+from leadline.cli.runs import has_runs
 from leadline.cli.start import show
 from leadline.errors import shown
 
@@ -232,7 +233,7 @@ def _settings(model: str, given: dict[str, Any]) -> dict[str, Any]:
 def _kept(given: dict[str, Any]) -> Kept:
     store = given["store"]
     words = f"finished runs are in {store}; the same command goes on"
-    return [] if store is None else [(Path(store), "runs-*.jsonl", words)]
+    return [] if store is None else [(Path(store), has_runs, words)]
 
 
 def _show(estimate: Estimate, as_json: bool) -> None:

@@ -30,6 +30,7 @@ _REASONS = REASONS | {
     errno.ENAMETOOLONG: "the name is too long: give a shorter one",
     errno.EISDIR: "it is a folder: give a file",
 }
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 _PROBE = 4096
 _LONGEST = 400  # of a path in a message
 
@@ -86,6 +87,24 @@ def write_atomic(
     except OSError as error:
         raise refused(name, path, error) from None
     return Path(path)
+
+
+def write_new(path: Path, data: bytes) -> bool:
+    """The same, unless there is a file: then that stays as it is, and this returns False."""
+    with _part(path) as (fd, part):
+        with open(fd, "wb", closefd=False) as file:
+            _fill(file, data)
+            file.flush()
+        os.fsync(fd)
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS or path.exists():
+                raise
+            os.replace(part, path)
+    return True
 
 
 def attempt(write: Callable[[], Any]) -> bool:

@@ -1,47 +1,41 @@
-"""A store that loses nothing: a folder of lines, one for each training run put into it.
+"""A store that loses nothing: a folder with one SQLite file, a record for each training run put into it.
 
-    store.json                  {"leadline_store": 1}
-    runs-<host>-<k>.jsonl       one line a record, only ever appended to
-    curves/<id>-<digest>.safetensors
-    index.sqlite                made from the lines; may be deleted at any time
-    damaged.jsonl               lines that are no records, and where they were found
+    runs       seq, record (JSON: id, run, previous, time, layout, spec, result, curves), its sha256
+    curves     seq, the arrays of a record in the format of safetensors
+    layouts    which keys records have: the table's columns
+    counts     how many records and layouts there are
 
-Each writing process appends to a file of its own, whose lock it holds for as long as it lives; a
-later process takes over a file that nobody holds. One file for all would need a lock around every
-append (a stopped process stops all the others; network disks lock badly, and O_APPEND does not
-exist on them), and what a power loss tears could be anybody's. So nothing here waits, a torn end
-has one author, and two stores are merged by copying their files together.
-
-The last put of a run counts; earlier ones stay in the lines (``Store.history``). A rerun knows
-how many records of its run there were, so that order does not depend on clocks, save between two
-processes that put the same run at the same moment.
+Records are only ever added. The last put of a run counts, and names the record before it
+(``Store.history``). Only whoever calls ``put`` writes: workers of a sweep hand it what they trained.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leadline.disk.write import write_atomic
 from leadline.errors import check_path
-from leadline.sweeps import store_table
-from leadline.sweeps.store_files import Writer, refused, sync_written
-from leadline.sweeps.store_index import Index
-from leadline.sweeps.store_lines import CurvesFile, Entry, StoreError, write_line
-from leadline.sweeps.store_open import open_folder
-from leadline.sweeps.store_record import Record, curves_problem, pack, record
-from leadline.sweeps.store_scan import Damage, catch_up
-from leadline.sweeps.store_values import dumps, encode, run_id
+from leadline.sweeps import store_file, store_table
+from leadline.sweeps.store_file import DamageError, StoreError, StoreFile, damaged, digest, whole
+from leadline.sweeps.store_query import AnyOf, conditions, sql
+from leadline.sweeps.store_record import Put, Record, blob, read, record
+from leadline.sweeps.store_table import Flat, Names
+from leadline.sweeps.store_values import decode, loads, run_id
 
 if TYPE_CHECKING:
+    import sqlite3
+
     import pandas
 
-__all__ = ["Record", "Store", "StoreError", "run_id"]
+__all__ = ["AnyOf", "Record", "Store", "StoreError", "run_id"]
+_ID = slice(7, 71)  # of a record's text: {"id":"...
 
 
 class Store:
@@ -52,7 +46,7 @@ class Store:
         create: make it; otherwise a missing store is an error.
 
     Raises:
-        StoreError: the folder holds something else, or a store of a later version.
+        StoreError: the folder holds something else, or a store that is damaged or of another version.
 
     >>> import tempfile
     >>> with Store(tempfile.mkdtemp()) as store:
@@ -64,18 +58,15 @@ class Store:
     def __init__(self, path: str | os.PathLike[str], *, create: bool = True) -> None:
         self.path = Path(check_path("path", path))
         self._lock = threading.RLock()
-        self._bad: dict[str, str] = {}
-        self._writer: Writer | None = None
-        self._index: Index | None = None
-        self._notes = open_folder(self.path, create)
-        self._damage = Damage(self.path)
-        index = Index(self.path)
+        self._file: StoreFile | None = StoreFile(store_file.open_folder(self.path, create))
+        self._forget()
         try:
-            catch_up(self.path, index, self._damage, thorough=True)
+            with self._file.reading() as db:
+                self._file.check_header(db)
+                self._read_new(db)
         except BaseException:
-            index.db.close()
+            self.close()
             raise
-        self._index = index
 
     def __enter__(self) -> Store:
         return self
@@ -83,27 +74,62 @@ class Store:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def __bool__(self) -> bool:
+        return True
+
     def close(self) -> None:
-        """Give the writer's file back; what was put is on disk long before."""
+        """Let go of the file; what was put is on disk long before."""
         with self._lock:
-            if self._index is not None:
-                with contextlib.suppress(OSError):
-                    self._fresh()
-                self._index.close()
-                self._index = None
-            self._drop_writer()
+            if self._file is not None:
+                self._file.close()
+                self._file = None
 
-    def _drop_writer(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+    def _forget(self) -> None:
+        self._count = 0
+        self._latest: dict[bytes, int] = {}  # the records that count, by id, in order of first puts
+        self._layouts: dict[bytes, int] = {}
 
-    def _fresh(self) -> Index:
-        """The index with what others have put since."""
-        if self._index is None:
+    def _opened(self) -> StoreFile:
+        if self._file is None:
             raise StoreError(f"the store {str(self.path)!r} is closed: open it again")
-        catch_up(self.path, self._index, self._damage)
-        return self._index
+        return self._file
+
+    @contextlib.contextmanager
+    def _reading(self) -> Generator[sqlite3.Connection]:
+        """The file of one moment, with what others have put by then."""
+        with self._lock, self._opened().reading() as db:
+            if self._counts(db) != (self._count, len(self._layouts)):
+                self._read_new(db)
+            yield db
+
+    def _counts(self, db: sqlite3.Connection) -> tuple[int, int]:
+        return db.execute("SELECT runs, layouts FROM counts").fetchone()
+
+    def _read_new(self, db: sqlite3.Connection) -> None:
+        """Read and check the records that are not known yet."""
+        path = self._opened().path
+        try:
+            counts = self._counts(db)
+            for number, names, checksum in db.execute("SELECT * FROM layouts ORDER BY number"):
+                self._layouts[whole(path, f"layout {number}", names, checksum)] = number
+            sha256, latest = hashlib.sha256, self._latest
+            lines = "SELECT seq, record, sha256 FROM runs WHERE seq > ? ORDER BY seq"
+            for seq, line, checksum in db.execute(lines, (self._count,)):
+                if seq != self._count + 1:
+                    raise damaged(path, f"run {self._count + 1} is not there")
+                if sha256(line).digest() != checksum:
+                    raise damaged(path, f"run {seq} does not have its checksum")
+                if not line.startswith(b'"run":%d,' % seq, _ID.stop + 2):
+                    raise damaged(path, f"run {seq} is another's")
+                latest[line[_ID]] = self._count = seq
+            if counts != (self._count, len(self._layouts)):
+                raise damaged(path, f"{self._count} runs where {counts[0]} should be")
+        except (TypeError, ValueError, MemoryError) as e:
+            raise damaged(path, f"what is no record: {e}") from None
+
+    def _line(self, db: sqlite3.Connection, seq: int) -> dict[str, Any]:
+        row = db.execute("SELECT record, sha256 FROM runs WHERE seq = ?", (seq,)).fetchone()
+        return read(self._opened().path, seq, *(row or (None, None)))
 
     def put(
         self,
@@ -123,47 +149,68 @@ class Store:
 
         Raises:
             TypeError, ValueError: something that cannot be stored; names it.
-            StoreError: the disk refused; this record is not in the store, all others are safe.
+            StoreError: the disk refused, or another process held the file for too long; this record
+                is not in the store, all others are safe.
         """
-        run = run_id(spec)
-        if not isinstance(result, Mapping):
-            raise TypeError(f"result={result!r} is not a dict: give numbers by name")
-        texts = dumps(encode(spec, "spec")), dumps(encode(result, "result"))
-        packed = pack(run, curves)
+        return self.put_many([(spec, result, curves)])[0]
+
+    def put_many(self, runs: Iterable[tuple[Any, Any, Any]]) -> list[str]:
+        """``put`` for several (spec, result, curves): all are on disk when this returns, or none."""
+        puts = [Put.of(*run) for run in runs]
         with self._lock:
-            latest = self._fresh().latest(run)
-            rerun = 0 if latest is None else latest[0].rerun + 1
-            entry = Entry(run, rerun, time.time(), *texts, packed[0] if packed else None)
-            known = latest[1] if latest is not None and latest[0].same(entry) else None
+            with self._reading() as db:
+                new = [put for put in puts if not self._has(db, put)]
+                safe = self._count
             try:
-                self._write(entry, packed, known)
-            except OSError as e:
-                self._drop_writer()
-                safe = self._index.count() if self._index else 0
-                raise StoreError(refused(e, self.path, run, safe)) from e
-        return run
+                self._add(new)
+            except BaseException as e:
+                self._forget()
+                if isinstance(e, StoreError) and not isinstance(e, DamageError):
+                    what = f"run {new[0].id[:12]} is" if len(new) == 1 else f"{len(new)} runs are"
+                    text = f"{e}; {what} not in the store, the {safe} records before are safe"
+                    raise StoreError(text) from e
+                raise
+        return [put.id for put in puts]
 
-    def _write(
-        self, entry: Entry, packed: tuple[CurvesFile, bytes] | None, known: str | None
-    ) -> None:
-        if known is not None and (packed is None or self._whole(packed[0])):
-            sync_written(self.path / known)
+    def _add(self, puts: list[Put]) -> None:
+        if not puts:
             return
-        if self._writer is None or self._writer.pid != os.getpid():
-            self._writer = Writer(self.path)
-        if packed is not None:
-            self._writer.curves(packed[0].file, packed[1])
-            self._bad.pop(packed[0].file, None)
-        if known is None:
-            self._writer.append(write_line(entry))
+        with self._opened().writing() as db:
+            self._read_new(db)
+            for put in puts:
+                if self._has(db, put):  # another process, or this call twice
+                    continue
+                seq = self._latest.get(put.key)
+                if seq is None or not put.same(self._line(db, seq)):
+                    seq = self._append(db, put, seq)
+                if put.curves is not None:
+                    db.execute("INSERT OR REPLACE INTO curves VALUES (?, ?)", (seq, put.curves))
+            counts = self._count, len(self._layouts)
+            db.execute("UPDATE counts SET runs = ?, layouts = ?", counts)
 
-    def _whole(self, file: CurvesFile) -> bool:
-        return curves_problem(self.path / "curves", file, read=True) is None
+    def _append(self, db: sqlite3.Connection, put: Put, previous: int | None) -> int:
+        names = put.layout.encode()
+        layout = self._layouts.setdefault(names, len(self._layouts) + 1)
+        row = layout, put.layout, digest(names)
+        db.execute("INSERT OR IGNORE INTO layouts VALUES (?, ?, ?)", row)
+        seq = self._count + 1
+        line = put.line(seq, previous, time.time(), layout)
+        db.execute("INSERT INTO runs VALUES (?, ?, ?)", (seq, line, digest(line.encode())))
+        self._latest[put.key] = self._count = seq
+        return seq
+
+    def _has(self, db: sqlite3.Connection, put: Put) -> bool:
+        """Whether it is there already, its curves too."""
+        seq = self._latest.get(put.key)
+        if seq is None:
+            return False
+        data = self._line(db, seq)
+        return put.same(data) and (put.curves is None or put.curves == blob(db, seq))
 
     def has(self, id: str) -> bool:
         """Whether there is a record of the run."""
-        with self._lock:
-            return self._fresh().has(id)
+        with self._reading():
+            return as_key(id) in self._latest
 
     def get(self, id: str) -> Record:
         """The record that counts; the first 8 or more characters of its id will do.
@@ -171,54 +218,79 @@ class Store:
         Raises:
             KeyError: there is none, or there are several.
         """
-        return self.history(id)[-1]
+        with self._reading() as db:
+            return self._record(self._line(db, self._latest[self._key(id)]))
 
     def history(self, id: str) -> list[Record]:
         """All records of a run, the one that counts last."""
-        with self._lock:
-            index = self._fresh()
-            ids = index.ids(id) if 8 <= len(id) < 64 else [id] * index.has(id)
-            if len(ids) != 1:
-                many = f"is the beginning of {len(ids)}" if ids else "is not in the store"
-                raise KeyError(f"id={id!r} {many}: ids() lists the {len(index.ids())} there are")
-            return [self._record(entry) for entry, _ in index.history(ids[0])]
+        out = []
+        with self._reading() as db:
+            seq = self._latest[self._key(id)]
+            while seq is not None:
+                data = self._line(db, seq)
+                out.append(self._record(data))
+                seq = data["previous"]
+        return out[::-1]
 
-    def _record(self, entry: Entry) -> Record:
-        return record(entry, self.path, self._bad.__setitem__)
+    def _key(self, id: str) -> bytes:
+        key = as_key(id)
+        keys = [key] if key in self._latest else []
+        if 8 <= len(key) < 64:
+            keys = [k for k in self._latest if k.startswith(key)]
+        if len(keys) != 1:
+            many = f"is the beginning of {len(keys)}" if keys else "is not in the store"
+            raise KeyError(f"id={id!r} {many}: ids() lists the {len(self._latest)} there are")
+        return keys[0]
+
+    def _record(self, data: Mapping[str, Any]) -> Record:
+        return record(self._opened().path, data)
 
     def ids(self) -> list[str]:
         """Each run once, in the order in which they were first put."""
-        with self._lock:
-            return self._fresh().ids()
+        with self._reading():
+            return [key.decode() for key in self._latest]
 
     def __len__(self) -> int:
-        return len(self.ids())
-
-    def __bool__(self) -> bool:
-        return True
+        with self._reading():
+            return len(self._latest)
 
     def missing(self, specs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """The specifications that have no record yet, each once."""
-        with self._lock:
-            index = self._fresh()
-            wanted: dict[str, Mapping[str, Any]] = {}
-            for spec in specs:
-                wanted.setdefault(run_id(spec), spec)
-            return [spec for run, spec in wanted.items() if not index.has(run)]
+        wanted: dict[str, Mapping[str, Any]] = {}
+        for spec in specs:
+            wanted.setdefault(run_id(spec), spec)
+        with self._reading():
+            return [spec for run, spec in wanted.items() if as_key(run) not in self._latest]
 
     def records(self, where: Mapping[str, Any] | None = None) -> list[Record]:
         """The record that counts of each run, in the order of ``ids``.
 
         Args:
-            where: values, or functions of a value, by the names of ``table``'s columns.
+            where: values, ``AnyOf`` several, or functions of a value, by the names of the columns
+                that ``table`` has without ``where``.
         """
-        with self._lock:
-            records = [self._record(e) for e in self._fresh().entries()]
-        return store_table.chosen(records, where)
+        return [record for record, _ in self._chosen(where)]
+
+    def _chosen(self, where: Mapping[str, Any] | None) -> Iterator[tuple[Record, Flat]]:
+        with self._reading() as db:
+            path, layouts = self._opened().path, [decode(loads(x)) for x in self._layouts]
+            wanted = conditions(where, Names.of(*zip(*layouts, strict=True)) if layouts else None)
+            condition, parameters = sql(wanted)
+            query = f"SELECT seq, record, sha256 FROM runs WHERE {condition} ORDER BY seq"
+            lines = db.execute(query, parameters).fetchall()
+            if self._count > len(self._latest):
+                place = {seq: i for i, seq in enumerate(self._latest.values())}
+                lines = sorted((x for x in lines if x[0] in place), key=lambda x: place[x[0]])
+        lines.reverse()
+        while lines:
+            r = record(path, read(path, *lines.pop()))
+            flat = Flat.of(r.id, r.spec, r.result)
+            if all(c.holds(flat) for c in wanted):
+                yield r, flat
 
     def table(self, where: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """One flat row a run: ``id``, specification, scalars of the result; nested as ``a.b``."""
-        return store_table.rows(self.records(where))
+        return store_table.rows([flat for _, flat in self._chosen(where)])
 
     def to_pandas(self) -> pandas.DataFrame:
         """``table`` as a data frame."""
@@ -238,29 +310,21 @@ class Store:
         store_table.export_tensorboard(self.records(), Path(folder))
         return Path(folder)
 
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """Damaged lines that nobody had seen before this store was opened, curves that fail."""
-        with self._lock:
-            folder, texts = self.path / "curves", [*self._notes, *self._damage.messages]
-            for f in self._fresh().curves():
-                why = curves_problem(folder, f, read=False) or self._bad.get(f.file)
-                texts += [why] if why else []
-            return tuple(texts)
+    def check(self) -> tuple[str, ...]:
+        """Read everything, history and curves too; what is wrong with it, in words."""
+        with self._reading() as db:
+            path = self._opened().path
+            said = [text.decode() for (text,) in db.execute("PRAGMA integrity_check")]
+            lines = db.execute("SELECT seq, record, sha256 FROM runs ORDER BY seq").fetchall()
+        out = [f"{path}: {text}" for text in said if text != "ok"]
+        for line in lines:
+            try:
+                _ = self._record(read(path, *line)).curves
+            except StoreError as e:
+                out.append(str(e))
+        return tuple(out)
 
-    def damaged(self) -> list[dict[str, Any]]:
-        """All lines ever set aside: file, line, why and the text."""
-        return self._damage.rows()
 
-    def rebuild(self) -> tuple[str, ...]:
-        """Make the index again from the lines and read all curves; return ``problems``."""
-        with self._lock:
-            index = self._fresh()
-            index.clear()
-            index = self._fresh()
-            index.save()
-            for file in index.curves():
-                why = curves_problem(self.path / "curves", file, read=True)
-                if why is not None:
-                    self._bad[file.file] = why
-            return self.problems
+def as_key(id: str) -> bytes:
+    """An id as the file has it."""
+    return id.encode(errors="surrogatepass")

@@ -1,78 +1,39 @@
-"""A record of a store, its curves read when they are asked for."""
+"""What a put says, as the text that is kept, and the record that is read back from it."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from leadline.sweeps.store_file import StoreError, damaged, digest, look, whole
+from leadline.sweeps.store_table import Flat
+from leadline.sweeps.store_values import (
+    decode,
+    dumps,
+    encode,
+    has_surrogates,
+    loads,
+    run_id,
+    same_json,
+)
 
-from leadline.sweeps.store_lines import CurvesFile, Entry, StoreError, curves_name
-from leadline.sweeps.store_values import decode, has_surrogates, loads
+if TYPE_CHECKING:
+    import sqlite3
+
+    import numpy as np
 
 _DTYPES = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64"
 
 
-class Curves(Mapping[str, np.ndarray]):
-    """Arrays by name, read from their file at the first access and checked against its digest."""
+class Curves(dict[str, "np.ndarray"]):
+    """Arrays by name."""
 
-    def __init__(self, folder: Path, file: CurvesFile | None, report: Callable[..., Any]) -> None:
-        self._folder, self._file, self._report = folder, file, report
-        self._arrays: dict[str, np.ndarray] | None = None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._file.names if self._file else ())
-
-    def __len__(self) -> int:
-        return len(self._file.names) if self._file else 0
-
-    def __contains__(self, name: object) -> bool:
-        return self._file is not None and name in self._file.names
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        if self._file is None or name not in self._file.names:
-            has = ", ".join(self) or "none"
-            raise KeyError(f"{name!r} is no curve of this record: it has {has}")
-        if self._arrays is None:
-            self._arrays = self._read(self._file)
-        return self._arrays[name]
-
-    def __repr__(self) -> str:
-        return f"Curves({', '.join(self)})"
-
-    def _read(self, file: CurvesFile) -> dict[str, np.ndarray]:
-        from safetensors.numpy import load
-
-        why = curves_problem(self._folder, file, read=True)
-        if why is not None:
-            self._report(file.file, why)
-            raise StoreError(why)
-        return load((self._folder / file.file).read_bytes())
-
-
-def curves_problem(folder: Path, file: CurvesFile, *, read: bool) -> str | None:
-    """What is wrong with a file of curves, by its size or by all of it."""
-    path = folder / file.file
-    rest = "; the record's specification and result are safe: put the run again to restore them"
-    try:
-        size = path.stat().st_size
-        if size == file.bytes and read and _digest(path) != file.sha256:
-            return f"{path}: the curves are damaged (another digest){rest}"
-    except FileNotFoundError:
-        return f"{path}: the curves are missing{rest}"
-    except OSError as e:
-        return f"{path}: the curves cannot be read ({e.strerror}){rest}"
-    if size != file.bytes:
-        return f"{path}: the curves are damaged ({size} of {file.bytes} bytes){rest}"
-    return None
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    def __missing__(self, name: str) -> np.ndarray:
+        has = ", ".join(self) or "none"
+        raise KeyError(f"{name!r} is no curve of this record: it has {has}")
 
 
 @dataclass(frozen=True)
@@ -84,33 +45,114 @@ class Record:
         spec: the specification.
         result: what came of it.
         time: when it was put, in seconds since 1970.
-        curves: arrays by name, read at the first access.
+        curves: arrays by name, read from the store and checked at the first access.
     """
 
     id: str
     spec: dict[str, Any]
     result: dict[str, Any]
     time: float
-    curves: Curves = field(compare=False)
+    _place: tuple[Path, int, str | None] = field(compare=False, repr=False)
+
+    @cached_property
+    def curves(self) -> Curves:
+        """Arrays by name.
+
+        Raises:
+            StoreError: they are not as they were put.
+        """
+        path, seq, checksum = self._place
+        if checksum is None:
+            return Curves()
+        from safetensors.numpy import load
+
+        data = look(path, lambda db: blob(db, seq))
+        if data is None or digest(data).hex() != checksum:
+            raise StoreError(
+                f"{path}: the curves of run {self.id[:12]} are {'damaged' if data else 'missing'}; its "
+                "specification and result are safe: put the run again to restore them"
+            )
+        return Curves(load(data))
 
 
-def record(entry: Entry, folder: Path, report: Callable[..., Any]) -> Record:
-    """The record of a line; ``report(file, why)`` hears of damaged curves."""
-    spec, result = decode(loads(entry.spec)), decode(loads(entry.result))
-    curves = Curves(folder / "curves", entry.curves, report)
-    return Record(entry.id, spec, result, entry.time, curves)
+def blob(db: sqlite3.Connection, seq: int) -> bytes | None:
+    """The bytes of a record's curves."""
+    row = db.execute("SELECT data FROM curves WHERE seq = ?", (seq,)).fetchone()
+    return row[0] if row and type(row[0]) is bytes else None
 
 
-def pack(run: str, curves: Mapping[str, Any] | None) -> tuple[CurvesFile, bytes] | None:
-    """The file of a run's curves, and what the line says of it.
+@dataclass(frozen=True)
+class Put:
+    """What one put says, in the form in which it is kept."""
+
+    id: str
+    spec: str
+    result: str
+    layout: str
+    curves: bytes | None
+
+    @classmethod
+    def of(cls, spec: Any, result: Any, curves: Mapping[str, Any] | None = None) -> Put:
+        """Check and encode.
+
+        Raises:
+            TypeError, ValueError: naming what cannot be stored.
+        """
+        run = run_id(spec)
+        if not isinstance(result, Mapping):
+            raise TypeError(f"result={result!r} is not a dict: give numbers by name")
+        texts = dumps(encode(spec, "spec")), dumps(encode(result, "result"))
+        flat = Flat.of(run, *(decode(loads(text)) for text in texts))
+        names = list(flat.spec), list(flat.result)
+        return cls(run, *texts, dumps(encode(names, "names")), _pack(run, curves))
+
+    @property
+    def key(self) -> bytes:
+        """The id as the file has it."""
+        return self.id.encode()
+
+    @property
+    def checksum(self) -> str | None:
+        """Of the curves."""
+        return None if self.curves is None else digest(self.curves).hex()
+
+    def line(self, seq: int, previous: int | None, time: float, number: int) -> str:
+        """The record as JSON; ``read`` takes it apart."""
+        numbers = dumps({"run": seq, "previous": previous, "time": time, "layout": number})[1:-1]
+        texts = f'"spec":{self.spec},"result":{self.result},"curves":{dumps(self.checksum)}'
+        return f'{{"id":"{self.id}",{numbers},{texts}}}'
+
+    def same(self, data: Mapping[str, Any]) -> bool:
+        """Whether a record of the same run says the same."""
+        result = dumps(data["result"])
+        return self.checksum == data["curves"] and same_json(self.result, result)
+
+
+def read(path: Path, seq: int, line: Any, checksum: Any) -> dict[str, Any]:
+    """The members of a record, encoded as ``encode`` does.
 
     Raises:
-        TypeError, ValueError: naming the curve that cannot be stored.
+        StoreError: it is not whole, or another's.
     """
-    from safetensors.numpy import save
+    data = loads(whole(path, f"run {seq}", line, checksum))
+    if data["run"] != seq:
+        raise damaged(path, f"run {seq} is another's")
+    return data
 
+
+def record(path: Path, data: Mapping[str, Any]) -> Record:
+    """The record of these members."""
+    spec, result = decode(data["spec"]), decode(data["result"])
+    return Record(data["id"], spec, result, data["time"], (path, data["run"], data["curves"]))
+
+
+def _pack(run: str, curves: Mapping[str, Any] | None) -> bytes | None:
+    """A run's curves in the format of safetensors."""
     if not curves:
         return None
+    import numpy as np
+    from safetensors.numpy import save
+
     arrays = {}
     for name, value in curves.items():
         if not isinstance(name, str):
@@ -123,7 +165,4 @@ def pack(run: str, curves: Mapping[str, Any] | None) -> tuple[CurvesFile, bytes]
                 f"curves[{name!r}] has dtype {array.dtype}: give one of {', '.join(_DTYPES.split())}"
             )
         arrays[str.__str__(name)] = array.astype(array.dtype.newbyteorder("="), copy=False)
-    names = tuple(sorted(arrays))
-    data = save({n: arrays[n] for n in names}, metadata={"leadline_run": run})
-    digest = hashlib.sha256(data).hexdigest()
-    return CurvesFile(curves_name(run, digest), len(data), digest, names), data
+    return save({n: arrays[n] for n in sorted(arrays)}, metadata={"leadline_run": run})

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from leadline.errors import check_choice
-from leadline.sweeps.store_record import Record
 from leadline.sweeps.store_values import canonical, dumps, encode
+
+if TYPE_CHECKING:
+    from leadline.sweeps.store_record import Record
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -23,9 +25,8 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, item in value.items():
         name = f"{prefix}{key}"
-        inner = {name: _frozen(item)}
-        if isinstance(item, dict) and item:
-            inner = flatten(item, f"{name}.")
+        nested = isinstance(item, dict) and item
+        inner = flatten(item, f"{name}.") if nested else {name: _frozen(item)}
         for column, x in inner.items():
             flat[_unlike(column, flat, "'")] = x
     return flat
@@ -43,56 +44,57 @@ def _unlike(name: str, taken: Any, tail: str = "", head: str = "") -> str:
     return name
 
 
-def rows(records: Sequence[Record]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Names:
+    """The table's columns by key: of specifications, and of results' scalars."""
+
+    spec: Mapping[str, str]
+    result: Mapping[str, str]
+
+    @classmethod
+    def of(cls, specs: Iterable[Iterable[str]], results: Iterable[Iterable[str]]) -> Names:
+        """A name that means two things is the specification's.
+
+        The id's namesake is ``spec.id``, the specification's namesakes in results are ``result.name``.
+        """
+        taken = {"id"}
+        parts = []
+        for keys, head in ((specs, "spec."), (results, "result.")):
+            parts.append(name := {})
+            for key in dict.fromkeys(k for some in keys for k in some):
+                name[key] = _unlike(key, taken, head=head)
+                taken.add(name[key])
+        return cls(*parts)
+
+
+class Flat(NamedTuple):
+    """A record's values by key, nested as ``a.b``: its specification, and its result's scalars."""
+
+    id: str
+    spec: dict[str, Any]
+    result: dict[str, Any]
+
+    @classmethod
+    def of(cls, id: str, spec: Mapping[str, Any], result: Mapping[str, Any]) -> Flat:
+        """Lists of results are no scalars."""
+        scalars = {k: v for k, v in flatten(result).items() if not isinstance(v, tuple)}
+        return cls(id, flatten(spec), scalars)
+
+
+def rows(records: Sequence[Flat]) -> list[dict[str, Any]]:
     """One row a record: ``id``, the specification, the result's scalars; the same columns in all.
 
-    What is missing is None. A name that means two things is the specification's; the id's
-    namesake is ``spec.id``, the specification's namesakes in results are ``result.name``.
+    What is missing is None.
     """
-    specs = [flatten(r.spec) for r in records]
-    results = [flatten(r.result) for r in records]
-    scalars = [{k: v for k, v in row.items() if not isinstance(v, tuple)} for row in results]
-    taken = {"id"}
-    names = []
-    for flats, head in ((specs, "spec."), (scalars, "result.")):
-        name: dict[str, str] = {}
-        for key in dict.fromkeys(k for flat in flats for k in flat):
-            name[key] = _unlike(key, taken, head=head)
-            taken.add(name[key])
-        names.append(name)
-    columns = ["id", *names[0].values(), *names[1].values()]
-    table = []
-    for record, spec, scalar in zip(records, specs, scalars, strict=True):
-        row: dict[str, Any] = dict.fromkeys(columns)
-        row["id"] = record.id
-        row |= {names[0][k]: v for k, v in spec.items()}
-        row |= {names[1][k]: v for k, v in scalar.items()}
-        table.append(row)
-    return table
-
-
-def chosen(records: Sequence[Record], where: Mapping[str, Any] | None) -> list[Record]:
-    """The records whose row has all these values; a function of the value may stand for it.
-
-    Raises:
-        ValueError: no record has such a column.
-    """
-    if not where or not records:
-        return list(records)
-    table = rows(records)
-    for column in where:
-        check_choice("where", column, table[0])
-    tests = {k: v if callable(v) else _equals(v, k) for k, v in where.items()}
+    names = Names.of((r.spec for r in records), (r.result for r in records))
+    columns = dict.fromkeys(["id", *names.spec.values(), *names.result.values()])
     return [
-        record
-        for record, row in zip(records, table, strict=True)
-        if all(test(row[k]) for k, test in tests.items())
+        columns
+        | {"id": r.id}
+        | {names.spec[k]: v for k, v in r.spec.items()}
+        | {names.result[k]: v for k, v in r.result.items()}
+        for r in records
     ]
-
-
-def _equals(wanted: Any, column: str) -> Any:
-    text = canonical(wanted, f"where[{column!r}]")
-    return lambda value: canonical(value) == text
 
 
 def csv_text(table: Sequence[Mapping[str, Any]]) -> str:
@@ -119,7 +121,8 @@ def export_tensorboard(records: Sequence[Record], folder: Path) -> None:
         raise ImportError(
             "export_tensorboard needs tensorboard: pip install 'leadline[tensorboard]'"
         ) from None
-    for record, row in zip(records, rows(records), strict=True):
+    table = rows([Flat.of(r.id, r.spec, r.result) for r in records])
+    for record, row in zip(records, table, strict=True):
         with SummaryWriter(str(folder / record.id[:16])) as writer:
             writer.add_text("spec", f"```\n{canonical(record.spec)}\n```")
             for name, x in row.items():

@@ -212,9 +212,10 @@ def sweep(
                 failed.append(f"{_label(program)}: {outcome.error}")
                 tally.end(outcome.index, ())
                 continue
-            for run, result in zip(program.runs, outcome.value, strict=True):
-                if kept is not None:
-                    kept.put(specs[run], result.values, {"loss": result.curve})
+            ended = list(zip(program.runs, outcome.value, strict=True))
+            if kept is not None:
+                kept.put_many((specs[run], r.values, {"loss": r.curve}) for run, r in ended)
+            for run, result in ended:
                 rows[ids[run]] = _row(specs[run], result.values, ids[run])
             fresh += len(program.runs)
             tally.end(outcome.index, outcome.value)

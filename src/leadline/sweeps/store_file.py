@@ -1,0 +1,298 @@
+"""The SQLite file of a store: its tables, its checksums, who waits for whom, and what to do when it fails.
+
+One transaction holds one put, or several that came together; SQLite's rollback journal makes it whole
+or undoes it, and ``synchronous = EXTRA`` is FULL that fsyncs the folder too: what is committed outlives
+a power loss. SQLite checks no content. So every record stands beside the SHA-256 of all that it says,
+curves have theirs in the record, and records are counted and numbered without gaps: whoever opens a
+store reads and checks every record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import resource
+import sqlite3
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from leadline._version import __version__
+from leadline.disk.write import check_folder, write_new
+from leadline.errors import WriteError
+
+NAME = "runs.sqlite"
+FORMAT = 2  # 1 was a folder of JSON lines
+PATIENCE = 60.0
+"""Seconds to wait for another process that holds the file."""
+_APPLICATION = 0x6C656164
+_SCHEMA = f"""
+PRAGMA application_id = {_APPLICATION};
+PRAGMA user_version = {FORMAT};
+CREATE TABLE runs (seq INTEGER PRIMARY KEY, record TEXT NOT NULL, sha256 BLOB NOT NULL);
+CREATE TABLE curves (seq INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE layouts (number INTEGER PRIMARY KEY, names TEXT NOT NULL, sha256 BLOB NOT NULL);
+CREATE TABLE counts (runs INTEGER NOT NULL, layouts INTEGER NOT NULL);
+INSERT INTO counts VALUES (0, 0);
+CREATE VIEW latest AS
+    SELECT seq, json_extract(record, '$.id') AS id, json_extract(record, '$.time') AS time,
+        json_extract(record, '$.spec') AS spec, json_extract(record, '$.result') AS result
+    FROM runs WHERE seq NOT IN (
+        SELECT json_extract(record, '$.previous') FROM runs
+        WHERE json_extract(record, '$.previous') IS NOT NULL
+    );
+"""
+_OLD = re.compile(r"store\.json|runs-.*\.jsonl")
+_DISK = {
+    errno.ENOSPC: "the disk is full: free space and put it again",
+    errno.EDQUOT: "the quota is used up: free space and put it again",
+    errno.EFBIG: "the limit on the size of files is reached (ulimit -f): raise it and put it again",
+    errno.EROFS: "the disk is read-only: what is there can be read, put needs a disk to write to",
+    errno.EACCES: "writing is not permitted: what is there can be read, put needs the permission",
+}
+_forked: list[sqlite3.Connection] = []  # of a parent process: closing them would give up its locks
+T = TypeVar("T")
+
+
+class StoreError(OSError):
+    """A store cannot be opened, read or written; the message says what is safe."""
+
+
+class DamageError(StoreError):
+    """The file does not say what was written."""
+
+
+def damaged(path: Path, why: str) -> DamageError:
+    """The error of a file that does not say what was written."""
+    return DamageError(
+        f"{path} is damaged ({why}): it answers nothing; leadline runs {path.parent} --rescue NEW "
+        "copies every whole run into a new store"
+    )
+
+
+def later(path: Path, version: object) -> StoreError:
+    """What to say of a later format."""
+    return StoreError(
+        f"path={str(path)!r} is of store format {version}, and leadline {__version__} knows "
+        f"formats up to {FORMAT}: upgrade leadline (pip install -U leadline); nothing was changed"
+    )
+
+
+def open_folder(folder: Path, create: bool) -> Path:
+    """The file of a store, made if the folder is empty or missing.
+
+    Raises:
+        StoreError: the folder holds something else, or cannot be made a store.
+    """
+    shown = f"path={str(folder)!r}"
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"{shown} is a file: give a folder")
+    names = sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+    names = [n for n in names if not n.startswith((".", NAME + ".")) and n != "lost+found"]
+    if NAME in names:
+        return folder / NAME
+    if any(_OLD.fullmatch(n) and _is_old(folder / n) for n in names):
+        raise StoreError(
+            f"{shown} is a store of an earlier leadline (JSON lines), which this one does not read: give "
+            "a new folder, where its runs train again; nothing was changed"
+        )
+    if names:
+        raise StoreError(
+            f"{shown} is not a store (it holds {names[0]!r}): give a new or empty folder"
+        )
+    if not create:
+        raise StoreError(f"{shown} is no store: there is nothing; give the folder of a store")
+    try:
+        _make_folder(folder)
+        with contextlib.closing(sqlite3.connect(":memory:")) as db:
+            db.executescript(_SCHEMA)
+            write_new(folder / NAME, db.serialize())
+        _sync(folder)
+    except OSError as e:
+        why = os.strerror(e.errno) if e.errno else str(e)
+        raise StoreError(f"{shown} cannot be made a store: {why}") from e
+    return folder / NAME
+
+
+def _is_old(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(11) == b'{"leadline_'
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection; where the disk is read-only, one that reads."""
+    where = f"{path.absolute().as_uri()}?mode=rw"
+    db = sqlite3.connect(where, 0.1, isolation_level=None, check_same_thread=False, uri=True)
+    db.text_factory = bytes
+    return db
+
+
+class StoreFile:
+    """Transactions on the file; errors of SQLite come out as ``StoreError``."""
+
+    def __init__(self, path: Path, patience: float = PATIENCE) -> None:
+        self.path, self.patience = path, patience
+        self._pid = os.getpid()
+        self._db: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        """Nothing is held after this."""
+        if self._db is not None:
+            _forked.append(self._db) if self._pid != os.getpid() else self._db.close()
+            self._db = None
+
+    @contextlib.contextmanager
+    def reading(self) -> Generator[sqlite3.Connection]:
+        """What is read in here is of one moment."""
+        with self._transaction("BEGIN", "SELECT runs FROM counts") as db:
+            yield db
+
+    @contextlib.contextmanager
+    def writing(self) -> Generator[sqlite3.Connection]:
+        """What is written in here lasts when this ends, or nothing of it is there."""
+        with self._transaction("BEGIN IMMEDIATE") as db:
+            yield db
+
+    @contextlib.contextmanager
+    def _transaction(self, *start: str) -> Generator[sqlite3.Connection]:
+        if self._pid != os.getpid():
+            self.close()
+            self._pid = os.getpid()
+        try:
+            if self._db is None:
+                self._db = connect(self.path)
+                self._patiently(self._db, "PRAGMA synchronous = EXTRA")
+            db = self._db
+            try:
+                self._patiently(db, *start)
+                yield db
+                self._patiently(db, "COMMIT")
+            finally:
+                if db.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):
+                        db.execute("ROLLBACK")
+        except sqlite3.Error as e:
+            raise self._error(e) from e
+        except (
+            UnicodeDecodeError,
+            MemoryError,
+        ) as e:  # words and lengths of SQLite's that are no such
+            raise damaged(self.path, type(e).__name__) from e
+
+    def _patiently(self, db: sqlite3.Connection, *statements: str) -> None:
+        """Execute; wait for others where they hold the file, in steps that Ctrl-C ends."""
+        ends = time.monotonic() + self.patience
+        for statement in statements:
+            while True:
+                try:
+                    db.execute(statement).fetchall()
+                    break
+                except sqlite3.OperationalError as e:
+                    if _code(e) & 255 not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                        raise
+                    if time.monotonic() > ends:
+                        raise
+
+    def check_header(self, db: sqlite3.Connection) -> None:
+        """The format, and that the file is as long as SQLite takes it to be.
+
+        Raises:
+            StoreError: another format or another length.
+        """
+
+        def of(name: str) -> Any:
+            return db.execute(f"PRAGMA {name}").fetchone()[0]
+
+        if of("application_id") != _APPLICATION or of("user_version") < FORMAT:
+            raise damaged(self.path, "its header is no store's")
+        if of("user_version") > FORMAT:
+            raise later(self.path, of("user_version"))
+        size = of("page_count") * of("page_size")
+        if size != os.stat(self.path).st_size:
+            raise damaged(self.path, f"{os.stat(self.path).st_size} bytes where {size} should be")
+        # A store has hardly any free pages, and writing to one that is not free would destroy it.
+        if of("freelist_count") and (said := of("quick_check")) != b"ok":
+            raise damaged(self.path, said.decode(errors="replace"))
+
+    def _error(self, error: sqlite3.Error) -> StoreError:
+        code, path = _code(error), self.path
+        kind = code & 255
+        if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return StoreError(
+                f"another process has held {path} for {self.patience:.0f} s: let it go on or end it (fuser "
+                f"{path} names it), and do this again; if there is none, the disk has no file locks: "
+                "give a store on another"
+            )
+        if code in (sqlite3.SQLITE_READONLY_ROLLBACK, sqlite3.SQLITE_READONLY_CANTLOCK):
+            return StoreError(
+                f"{path}: a process was killed while it wrote, and undoing its half of a write needs a "
+                "disk that can be written: copy the folder to one and give that"
+            )
+        if kind in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR):
+            number = errno.ENOSPC if kind == sqlite3.SQLITE_FULL else _trouble(path)
+            text = f"{os.strerror(number)}: see to the disk and put it again"
+            return StoreError(f"{path}: {_DISK.get(number, text)}")
+        if kind == sqlite3.SQLITE_CANTOPEN:
+            return StoreError(f"{path} cannot be opened: see whether folder and file are there")
+        return damaged(path, str(error))
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", None) or 0
+
+
+def _trouble(path: Path) -> int:
+    """Why a disk refuses: SQLite says only that it does."""
+    try:
+        check_folder("path", path.parent, make=False)
+    except WriteError as e:
+        return e.errno or errno.EIO
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if limit != resource.RLIM_INFINITY:
+        return errno.EFBIG
+    return errno.EIO if os.access(path, os.W_OK) else errno.EACCES
+
+
+def digest(data: bytes) -> bytes:
+    """SHA-256."""
+    return hashlib.sha256(data).digest()
+
+
+def whole(path: Path, what: str, data: Any, checksum: Any) -> bytes:
+    """Bytes that have their checksum.
+
+    Raises:
+        StoreError: they have not.
+    """
+    if type(data) is not bytes or digest(data) != checksum:
+        raise damaged(path, f"{what} does not have its checksum")
+    return data
+
+
+def look(path: Path, query: Callable[[sqlite3.Connection], T], patience: float = PATIENCE) -> T:
+    """What a file says, by a connection of its own."""
+    file = StoreFile(path, patience)
+    try:
+        with file.reading() as db:
+            return query(db)
+    finally:
+        file.close()
