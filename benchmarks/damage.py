@@ -1,7 +1,8 @@
 """Damaged and interrupted files: what one flipped bit, another length or a kill does to an answer.
 
-./dev bench damage flips      300 single bits in checkpoints, saved runs, plans, pages and studies' data
+./dev bench damage flips      300 single bits in checkpoints, saved runs, plans, pages, claims' data, stores
 ./dev bench damage lengths    the same files cut off, and with bytes added
+./dev bench damage store      2,000 single bits of a store of runs, and 300 lengths
 ./dev bench damage kills      20 kills (SIGKILL) of a solve that writes checkpoints, each resumed
 ./dev bench damage interrupts 32 commands that are interrupted twice
 """
@@ -33,6 +34,7 @@ from leadline.disk.write import SUFFIX
 from leadline.reporting import page_store
 from leadline.reporting.page import render
 from leadline.reporting.page_results import result_page
+from leadline.sweeps.store_file import NAME
 
 FLIPS = size(300, 20)
 KILLS = size(20, 1)
@@ -123,7 +125,22 @@ def kinds() -> Iterator[dict[str, Kind]]:
         found["data of a claim"].folder = path.parent / "data"
         made = {"preset": "quick", "problem": "digits", "seed": 0}
         files.write_claim(path.parent, 3, files.held(made, 3, {"loss": run.train_loss}))
-        yield found
+        yield found | {"store": runs_of(Path(root) / "store")}
+
+
+def runs_of(folder: Path) -> Kind:
+    """A store: its table, a filtered one, and all curves by the bit."""
+    with ll.Store(folder) as store:
+        for k in range(40):
+            loss = np.linspace(1, 1 / (k + 1), 50)
+            store.put({"width": 8 << k % 4, "seed": k}, {"loss": loss[-1]}, {"loss": loss})
+
+    def read(path: Path) -> list[Any]:
+        with ll.Store(path.parent, create=False) as store:
+            records = [(r.id, r.time, r.curves["loss"].tobytes()) for r in store.records()]
+            return [store.table(), store.table({"width": 16}), records]
+
+    return Kind(folder, NAME, read)
 
 
 def outcome(kind: Kind, data: bytes, whole: Any) -> str:
@@ -172,12 +189,39 @@ def flips() -> None:
             name = list(found)[i % len(found)]
             kind = found[name]
             data = bytearray((kind.folder / kind.name).read_bytes())
-            head = 8 + int.from_bytes(data[:8], "little") if data[:1] != b"{" else len(data)
-            bit = chance.randrange(8 * (head if i % 3 == 0 else len(data)))
+            bit = chance.randrange(8 * (header(data) if i % 3 == 0 else len(data)))
             data[bit // 8] ^= 1 << bit % 8
             what = outcome(kind, bytes(data), whole.get(name, answer))
             counts.setdefault(name, {}).setdefault(what, 0)
             counts[name][what] += 1
+    tell(counts)
+
+
+def header(data: bytes | bytearray) -> int:
+    """How many bytes at the beginning say what the others are."""
+    if data[:1] == b"{":
+        return len(data)
+    return 100 if data[:6] == b"SQLite" else 8 + int.from_bytes(data[:8], "little")
+
+
+def store() -> None:
+    """A store of 40 runs: one bit (a third of them in the file's first page), and other lengths"""
+    chance, counts = random.Random(4), {}
+    with tempfile.TemporaryDirectory() as root:
+        kind = runs_of(Path(root) / "store")
+        data = (kind.folder / kind.name).read_bytes()
+        whole = kind.read(kind.folder / kind.name)
+        for i in range(size(2000, 20)):
+            bad = bytearray(data)
+            bit = chance.randrange(8 * (4096 if i % 3 == 0 else len(data)))
+            bad[bit // 8] ^= 1 << bit % 8
+            what = outcome(kind, bytes(bad), whole)
+            counts.setdefault("bits", {}).setdefault(what, 0)
+            counts["bits"][what] += 1
+        for _ in range(size(300, 5)):
+            what = outcome(kind, data[: chance.randrange(len(data))], whole)
+            counts.setdefault("lengths", {}).setdefault(what, 0)
+            counts["lengths"][what] += 1
     tell(counts)
 
 
@@ -191,7 +235,7 @@ def lengths() -> None:
         answer = numbers(solve(None))
         for name, kind in found.items():
             data = (kind.folder / kind.name).read_bytes()
-            head = min(8 + int.from_bytes(data[:8], "little"), len(data) - 1)
+            head = min(header(data), len(data) - 1)
             cuts = [0, 1, 7, 8, 9, head - 1, head, len(data) - 1]
             cuts += [chance.randrange(len(data)) for _ in range(size(12, 2))]
             damaged = [data[:c] for c in cuts] + [data + b"\0", data + data, data + bytes(4096)]
@@ -296,5 +340,12 @@ def interrupts() -> None:
 
 if __name__ == "__main__":
     keep_printed(
-        "damage", {"flips": flips, "lengths": lengths, "kills": kills, "interrupts": interrupts}
+        "damage",
+        {
+            "flips": flips,
+            "lengths": lengths,
+            "store": store,
+            "kills": kills,
+            "interrupts": interrupts,
+        },
     )

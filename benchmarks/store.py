@@ -105,5 +105,39 @@ def filters() -> None:
             )
 
 
+def puts() -> None:
+    """Milliseconds a run, with its curve; the disk is that of TMPDIR"""
+    for together in (1, 8, 32):
+        taken = []
+        with tempfile.TemporaryDirectory() as folder, Store(folder) as store:
+            for i in range(size(20, 2)):
+                started = time.perf_counter()
+                store.put_many(runs(i * together, (i + 1) * together))
+                taken.append((time.perf_counter() - started) * 1000 / together)
+        print(f"{together} at once: {spread(taken)}")
+
+
+def sweeps() -> None:
+    """Seconds of 1,000 runs (width 16, depth 2, 20 steps) in this process, with a store and without"""
+    import torch
+
+    import leadline as ll
+
+    torch.set_num_threads(1)
+    data = ll.digits(classes=(0, 1), samples=16, test_samples=0)
+    grid = dict(widths=[16], depths=[2], lrs=[1e-3 * 1.1**k for k in range(size(50, 2))])
+    how = grid | dict(seeds=size(20, 2), steps=20, executor="inline")
+    build = ll.residual_mlp(data.dimension, data.outputs)
+    ll.sweep(build, data, **how)
+    taken: dict[bool, list[float]] = {False: [], True: []}
+    for kept in [False, True] * TIMES:
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            ll.sweep(build, data, store=folder if kept else None, **how)
+            taken[kept].append(time.perf_counter() - started)
+    pairs = [b / a for a, b in zip(taken[False], taken[True], strict=True)]
+    print(f"without {spread(taken[False])}, with {spread(taken[True])}, ratio {spread(pairs)}")
+
+
 if __name__ == "__main__":
-    keep_printed("store", {"filter": filters})
+    keep_printed("store", {"filter": filters, "put": puts, "sweep": sweeps})

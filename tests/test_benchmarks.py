@@ -19,7 +19,8 @@ ARGUMENTS = {
     "exponents": ["completep"],
     "transfer": ["resnet"],
     "memory": ["test inputs", "spill", "records, refused", "train, momentum"],
-    "damage": ["flips", "lengths"],
+    "store": ["put", "sweep"],
+    "damage": ["flips", "lengths", "store"],
 }
 # sweeps and shards start processes of their own, which is most of their time; gpu needs a GPU;
 # readme_study measures nothing, it writes what a finished study says.

@@ -20,6 +20,7 @@ from leadline.claims.setting import PRESETS, TOY, Setting
 from leadline.claims.study import load, study
 from leadline.cli import main
 from leadline.reporting.page import Drawing, Section
+from leadline.sweeps.store_file import look
 
 VERDICTS = {"holds", "fails", "undecided"}
 
@@ -120,14 +121,18 @@ def test_resumes_after_a_kill(tmp_path, monkeypatch):
     assert len(ran) == 2 * total
 
 
+def count(db):
+    return db.execute("SELECT runs FROM counts").fetchone()
+
+
 def test_resumes_after_sigkill(tmp_path):
     """Killed without a word after its third cell; what was stored is not measured again."""
     command = [sys.executable, "-m", "leadline", "study", "--claims", "3", "--preset", TOY]
     command += ["--out", str(tmp_path), "--workers", "1", "--quiet"]
     victim = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    lines = tmp_path / "store"
+    file = tmp_path / "store" / "runs.sqlite"
     deadline = time.monotonic() + 60
-    while sum(f.read_bytes().count(b"\n") for f in lines.glob("runs-*.jsonl")) < 3:
+    while not file.exists() or look(file, count)[0] < 3:
         assert victim.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -11,7 +11,7 @@ from leadline.errors import check_choice, check_int, check_list, check_real, che
 from leadline.planning.schemes import NAMES as SCHEMES
 from leadline.sweeps.optimizers import NAMES as OPTIMIZERS
 
-# Runs of one call: each is a file of a store and a row of a table.
+# Runs of one call: each is a record of a store and a row of a table.
 MOST_RUNS = 1_000_000
 _PLURAL = {"width": "widths", "depth": "depths", "lr": "lrs", "seed": "seeds"}
 
