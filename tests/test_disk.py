@@ -15,7 +15,15 @@ from safetensors.numpy import save as plain_save
 import leadline as ll
 from disks import disk, read_only
 from leadline.disk import mapped, sealed, strict
-from leadline.disk.write import SUFFIX, attempt, check_file, check_folder, clear, write_atomic
+from leadline.disk.write import (
+    SUFFIX,
+    attempt,
+    check_file,
+    check_folder,
+    clear,
+    write_atomic,
+    write_new,
+)
 from leadline.errors import UnwrittenWarning, WriteError
 
 PROBLEM = ll.teacher(samples=6, dimension=4, test_samples=3)
@@ -443,3 +451,18 @@ def test_bases_in_files_are_those_in_memory_on_a_disk_without_reservations(tmp_p
     how = dict(width=300, depth=2)
     spilled = ll.solve(PROBLEM, ll.ResNet(), SGD, spill=tmp_path, **how)
     assert np.array_equal(spilled.train_loss, ll.solve(PROBLEM, ll.ResNet(), SGD, **how).train_loss)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_new_file_replaces_none(tmp_path, monkeypatch, links):
+    if not links:  # as disks of other systems have none
+
+        def refuse(*_):
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "f"
+    assert write_new(path, b"one")
+    assert not write_new(path, b"two")
+    assert path.read_bytes() == b"one"
+    assert list(tmp_path.iterdir()) == [path]

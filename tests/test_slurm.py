@@ -68,7 +68,7 @@ def test_a_sweep_is_that_of_this_process_and_only_logs_are_left(tmp_path):
     assert [r["loss"] for r in found.rows] == [r["loss"] for r in inline.rows]
     with Store(store) as kept:
         assert len(kept.table()) == 2
-        assert not kept.problems
+        assert kept.check() == ()
     left = {p.suffix for p in (store / "slurm").iterdir()}
     assert left == {".out", ".err"}
 

@@ -126,6 +126,26 @@ def test_two_make_a_store_at_once(tmp_path):
         assert len(store) == 6
 
 
+def test_a_store_that_is_moved_or_replaced_while_it_is_open(tmp_path):
+    """What is put never goes to a file that no name leads to."""
+    with Store(tmp_path / "here") as store:
+        id = store.put({"k": 0}, {}, {"x": [1]})
+        record = store.get(id)
+        (tmp_path / "here").rename(tmp_path / "there")
+        for ask in (store.ids, lambda: store.put({"k": 1}, {}), lambda: record.curves["x"]):
+            with pytest.raises(
+                StoreError, match=r"here/runs.sqlite cannot be opened \(No such file"
+            ):
+                ask()
+        Store(tmp_path / "here").close()
+        for ask in (store.ids, lambda: store.put({"k": 1}, {})):
+            with pytest.raises(StoreError, match="another file than before: open the store again"):
+                ask()
+    for name, count in (("here", 0), ("there", 1)):
+        with Store(tmp_path / name) as store:
+            assert len(store) == count
+
+
 @contextlib.contextmanager
 def held(folder, how="EXCLUSIVE"):
     """The file, held by another connection."""

@@ -44,7 +44,7 @@ def server():
 def stored(store):
     """Everything that is not a time, by id."""
     with Store(store) as s:
-        assert s.problems == ()
+        assert s.check() == ()
         assert all(len(s.history(i)) == 1 for i in s.ids())
         return {r["id"]: {k: v for k, v in r.items() if k != "seconds"} for r in s.table()}
 
@@ -99,7 +99,7 @@ def test_kill_nine_at_twenty_moments_loses_nothing_finished(tmp_path):
 
 
 def test_two_sweeps_at_once_on_one_store(tmp_path):
-    """Neither waits for the other, no line is mixed, and the table is that of one."""
+    """Each waits while the other writes, no run is lost, and the table is that of one."""
     context = server()
     done = context.SimpleQueue()
     store = str(tmp_path / "s")
@@ -110,5 +110,5 @@ def test_two_sweeps_at_once_on_one_store(tmp_path):
         process.join()
         assert process.exitcode == 0
     with Store(store) as s:
-        assert s.problems == ()
+        assert s.check() == ()
         assert len(s.table()) == 36

@@ -101,8 +101,10 @@ def write_new(path: Path, data: bytes) -> bool:
         except FileExistsError:
             return False
         except OSError as error:
-            if error.errno not in _NO_LINKS or path.exists():
+            if error.errno not in _NO_LINKS:
                 raise
+            if path.exists():
+                return False
             os.replace(part, path)
     return True
 

@@ -1,6 +1,6 @@
 """A store that loses nothing: a folder with one SQLite file, a record for each training run put into it.
 
-    runs       seq, record (JSON: id, run, previous, time, layout, spec, result, curves), its sha256
+    runs       seq, record (JSON: id, run, previous, time, spec, result, curves), its sha256
     curves     seq, the arrays of a record in the format of safetensors
     layouts    which keys records have: the table's columns
     counts     how many records and layouts there are
@@ -190,11 +190,12 @@ class Store:
 
     def _append(self, db: sqlite3.Connection, put: Put, previous: int | None) -> int:
         names = put.layout.encode()
-        layout = self._layouts.setdefault(names, len(self._layouts) + 1)
-        row = layout, put.layout, digest(names)
-        db.execute("INSERT OR IGNORE INTO layouts VALUES (?, ?, ?)", row)
+        if names not in self._layouts:
+            self._layouts[names] = len(self._layouts) + 1
+            row = self._layouts[names], put.layout, digest(names)
+            db.execute("INSERT INTO layouts VALUES (?, ?, ?)", row)
         seq = self._count + 1
-        line = put.line(seq, previous, time.time(), layout)
+        line = put.line(seq, previous, time.time())
         db.execute("INSERT INTO runs VALUES (?, ?, ?)", (seq, line, digest(line.encode())))
         self._latest[put.key] = self._count = seq
         return seq

@@ -153,6 +153,7 @@ class StoreFile:
         self.path, self.patience = path, patience
         self._pid = os.getpid()
         self._db: sqlite3.Connection | None = None
+        self._inode = (0, 0)
 
     def close(self) -> None:
         """Nothing is held after this."""
@@ -177,10 +178,13 @@ class StoreFile:
         if self._pid != os.getpid():
             self.close()
             self._pid = os.getpid()
+        file = self._there()
         try:
             if self._db is None:
-                self._db = connect(self.path)
+                self._db, self._inode = connect(self.path), file
                 self._patiently(self._db, "PRAGMA synchronous = EXTRA")
+            if file != self._inode:
+                raise StoreError(f"{self.path} is another file than before: open the store again")
             db = self._db
             try:
                 self._patiently(db, *start)
@@ -197,6 +201,15 @@ class StoreFile:
             MemoryError,
         ) as e:  # words and lengths of SQLite's that are no such
             raise damaged(self.path, type(e).__name__) from e
+
+    def _there(self) -> tuple[int, int]:
+        """Which file has the name: SQLite would go on with one that was moved or removed."""
+        try:
+            found = os.stat(self.path)
+        except OSError as e:
+            text = f"{self.path} cannot be opened ({e.strerror}): give the folder where it is"
+            raise StoreError(text) from None
+        return found.st_dev, found.st_ino
 
     def _patiently(self, db: sqlite3.Connection, *statements: str) -> None:
         """Execute; wait for others where they hold the file, in steps that Ctrl-C ends."""
@@ -252,7 +265,9 @@ class StoreFile:
             text = f"{os.strerror(number)}: see to the disk and put it again"
             return StoreError(f"{path}: {_DISK.get(number, text)}")
         if kind == sqlite3.SQLITE_CANTOPEN:
-            return StoreError(f"{path} cannot be opened: see whether folder and file are there")
+            return StoreError(
+                f"{path} or its journal cannot be opened: see who may read and write them"
+            )
         return damaged(path, str(error))
 
 

@@ -116,9 +116,9 @@ class Put:
         """Of the curves."""
         return None if self.curves is None else digest(self.curves).hex()
 
-    def line(self, seq: int, previous: int | None, time: float, number: int) -> str:
+    def line(self, seq: int, previous: int | None, time: float) -> str:
         """The record as JSON; ``read`` takes it apart."""
-        numbers = dumps({"run": seq, "previous": previous, "time": time, "layout": number})[1:-1]
+        numbers = dumps({"run": seq, "previous": previous, "time": time})[1:-1]
         texts = f'"spec":{self.spec},"result":{self.result},"curves":{dumps(self.checksum)}'
         return f'{{"id":"{self.id}",{numbers},{texts}}}'
 
