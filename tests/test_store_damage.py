@@ -155,7 +155,9 @@ def test_damage_while_a_store_is_open_is_refused(tmp_path):
 
 def test_a_later_version_is_refused(tmp_path):
     fill(tmp_path, 1)
-    execute(tmp_path, "PRAGMA user_version = 7", "ALTER TABLE runs RENAME TO trainings")
+    execute(
+        tmp_path, "PRAGMA user_version = 7", *[f"DROP TABLE {t}" for t in ("counts", "layouts")]
+    )
     before = file_of(tmp_path).read_bytes()
     with pytest.raises(StoreError, match=r"store format 7.*up to 2: upgrade leadline") as e:
         Store(tmp_path)

@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from leadline._version import __version__
-from leadline.disk.write import check_folder, write_new
-from leadline.errors import WriteError
+from leadline.disk.write import check_folder, refused, write_new
 
 NAME = "runs.sqlite"
 FORMAT = 2  # 1 was a folder of JSON lines
@@ -47,13 +46,6 @@ CREATE VIEW latest AS
     );
 """
 _OLD = re.compile(r"store\.json|runs-.*\.jsonl")
-_DISK = {
-    errno.ENOSPC: "the disk is full: free space and put it again",
-    errno.EDQUOT: "the quota is used up: free space and put it again",
-    errno.EFBIG: "the limit on the size of files is reached (ulimit -f): raise it and put it again",
-    errno.EROFS: "the disk is read-only: what is there can be read, put needs a disk to write to",
-    errno.EACCES: "writing is not permitted: what is there can be read, put needs the permission",
-}
 _forked: list[sqlite3.Connection] = []  # of a parent process: closing them would give up its locks
 T = TypeVar("T")
 
@@ -71,14 +63,6 @@ def damaged(path: Path, why: str) -> DamageError:
     return DamageError(
         f"{path} is damaged ({why}): it answers nothing; leadline runs {path.parent} --rescue NEW "
         "copies every whole run into a new store"
-    )
-
-
-def later(path: Path, version: object) -> StoreError:
-    """What to say of a later format."""
-    return StoreError(
-        f"path={str(path)!r} is of store format {version}, and leadline {__version__} knows "
-        f"formats up to {FORMAT}: upgrade leadline (pip install -U leadline); nothing was changed"
     )
 
 
@@ -164,7 +148,7 @@ class StoreFile:
     @contextlib.contextmanager
     def reading(self) -> Generator[sqlite3.Connection]:
         """What is read in here is of one moment."""
-        with self._transaction("BEGIN", "SELECT runs FROM counts") as db:
+        with self._transaction("BEGIN", "SELECT 1 FROM sqlite_master") as db:
             yield db
 
     @contextlib.contextmanager
@@ -196,10 +180,8 @@ class StoreFile:
                         db.execute("ROLLBACK")
         except sqlite3.Error as e:
             raise self._error(e) from e
-        except (
-            UnicodeDecodeError,
-            MemoryError,
-        ) as e:  # words and lengths of SQLite's that are no such
+        except (UnicodeDecodeError, MemoryError) as e:
+            # SQLite's own words and lengths, where the file has others.
             raise damaged(self.path, type(e).__name__) from e
 
     def _there(self) -> tuple[int, int]:
@@ -224,6 +206,7 @@ class StoreFile:
                         raise
                     if time.monotonic() > ends:
                         raise
+                    time.sleep(0.01)
 
     def check_header(self, db: sqlite3.Connection) -> None:
         """The format, and that the file is as long as SQLite takes it to be.
@@ -238,7 +221,11 @@ class StoreFile:
         if of("application_id") != _APPLICATION or of("user_version") < FORMAT:
             raise damaged(self.path, "its header is no store's")
         if of("user_version") > FORMAT:
-            raise later(self.path, of("user_version"))
+            raise StoreError(
+                f"path={str(self.path)!r} is of store format {of('user_version')}, and leadline "
+                f"{__version__} knows formats up to {FORMAT}: upgrade leadline (pip install -U leadline); "
+                "nothing was changed"
+            )
         size = of("page_count") * of("page_size")
         if size != os.stat(self.path).st_size:
             raise damaged(self.path, f"{os.stat(self.path).st_size} bytes where {size} should be")
@@ -261,9 +248,7 @@ class StoreFile:
                 "disk that can be written: copy the folder to one and give that"
             )
         if kind in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR):
-            number = errno.ENOSPC if kind == sqlite3.SQLITE_FULL else _trouble(path)
-            text = f"{os.strerror(number)}: see to the disk and put it again"
-            return StoreError(f"{path}: {_DISK.get(number, text)}")
+            return StoreError(str(_refusal(path, kind)))
         if kind == sqlite3.SQLITE_CANTOPEN:
             return StoreError(
                 f"{path} or its journal cannot be opened: see who may read and write them"
@@ -275,16 +260,16 @@ def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", None) or 0
 
 
-def _trouble(path: Path) -> int:
+def _refusal(path: Path, kind: int) -> OSError:
     """Why a disk refuses: SQLite says only that it does."""
     try:
-        check_folder("path", path.parent, make=False)
-    except WriteError as e:
-        return e.errno or errno.EIO
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    if limit != resource.RLIM_INFINITY:
-        return errno.EFBIG
-    return errno.EIO if os.access(path, os.W_OK) else errno.EACCES
+        check_folder("store", path.parent, make=False)
+    except OSError as e:
+        return e
+    limited = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
+    number = errno.EFBIG if limited else errno.EIO if os.access(path, os.W_OK) else errno.EACCES
+    number = errno.ENOSPC if kind == sqlite3.SQLITE_FULL else number
+    return refused("store", path, OSError(number, os.strerror(number)))
 
 
 def digest(data: bytes) -> bytes:
