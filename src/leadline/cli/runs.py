@@ -125,4 +125,6 @@ def _cell(column: str, value: Any) -> str:
 
 def _printable(text: str) -> str:
     """What a terminal shows as one cell: control characters and surrogates escaped."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

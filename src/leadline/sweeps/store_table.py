@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from leadline.sweeps.store_record import Record
 
 
+_PLAIN = frozenset((int, float, bool, type(None)))
+
+
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts as ``outer.inner``; lists as tuples.
 
@@ -24,17 +28,22 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """
     flat: dict[str, Any] = {}
     for key, item in value.items():
-        name = f"{prefix}{key}"
+        name = sys.intern(f"{prefix}{key}")  # thousands of rows have the same names
+        if type(item) in _PLAIN and name not in flat:  # as nearly all are
+            flat[name] = item
+            continue
         nested = isinstance(item, dict) and item
         inner = flatten(item, f"{name}.") if nested else {name: _frozen(item)}
         for column, x in inner.items():
-            flat[_unlike(column, flat, "'")] = x
+            flat[_unlike(column, flat, "'") if column in flat else column] = x
     return flat
 
 
 def _frozen(item: Any) -> Any:
+    if type(item) is str:
+        return sys.intern(item)
     if isinstance(item, dict):
-        return dumps(encode(item, "value"))
+        return dumps(encode(item, "value")) if item else "{}"
     return tuple(_frozen(x) for x in item) if isinstance(item, list) else item
 
 
@@ -89,12 +98,13 @@ def rows(records: Sequence[Flat]) -> list[dict[str, Any]]:
     names = Names.of((r.spec for r in records), (r.result for r in records))
     columns = dict.fromkeys(["id", *names.spec.values(), *names.result.values()])
     return [
-        columns
-        | {"id": r.id}
-        | {names.spec[k]: v for k, v in r.spec.items()}
-        | {names.result[k]: v for k, v in r.result.items()}
+        columns | {"id": r.id} | _renamed(r.spec, names.spec) | _renamed(r.result, names.result)
         for r in records
     ]
+
+
+def _renamed(values: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names[k]: v for k, v in values.items()}
 
 
 def csv_text(table: Sequence[Mapping[str, Any]]) -> str:

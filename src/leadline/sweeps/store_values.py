@@ -93,7 +93,7 @@ def decode(value: Any) -> Any:
         return value
     tag = next((k for k in value if k.startswith("$")), None)
     if tag is None:
-        return {k: decode(v) for k, v in value.items()}
+        return {k: decode(v) if type(v) in (dict, list) else v for k, v in value.items()}
     inner = value[tag]
     if len(value) == 1 and tag == "$float" and inner in ("nan", "inf", "-inf"):
         return float(inner)
@@ -116,13 +116,16 @@ def loads(text: str | bytes) -> Any:
         ValueError: it is none.
     """
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return _DECODER.decode(text if isinstance(text, str) else str(text, "utf-8"))
     except RecursionError:
         raise ValueError("nested too deep") from None
 
 
 def _refuse(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
 def canonical(value: Any, name: str = "value") -> str:
