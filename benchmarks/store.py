@@ -21,7 +21,7 @@ from history import keep_printed, size, spread
 from leadline.sweeps.store import Store
 
 RUNS = size(100_000, 200)
-TIMES = size(5, 1)
+TIMES = size(3, 1)
 WIDTHS, DEPTHS, SEEDS = (64, 128, 256, 512, 1024), (2, 4, 8, 16), 50
 
 
@@ -83,7 +83,6 @@ FILTERS = {
     "none": ["--where", "width=7"],
     "one width, 1 of 5, as JSON": ["--where", "width=256", "--json"],
     "one width, three columns": ["--where", "width=256", "--columns", "lr,seed,loss"],
-    "all": [],
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,10 @@ from leadline.sweeps.store_values import (
     decode,
     dumps,
     encode,
+    encode_spec,
+    encoded_id,
     has_surrogates,
     loads,
-    run_id,
     same_json,
 )
 
@@ -98,13 +99,13 @@ class Put:
         Raises:
             TypeError, ValueError: naming what cannot be stored.
         """
-        run = run_id(spec)
+        described = encode_spec(spec)
         if not isinstance(result, Mapping):
             raise TypeError(f"result={result!r} is not a dict: give numbers by name")
-        texts = dumps(encode(spec, "spec")), dumps(encode(result, "result"))
-        flat = Flat.of(run, *(decode(loads(text)) for text in texts))
-        names = list(flat.spec), list(flat.result)
-        return cls(run, *texts, dumps(encode(names, "names")), _pack(run, curves))
+        run, came = encoded_id(described), encode(result, "result")
+        flat = Flat.of(run, decode(described), decode(came))
+        names = _layout(tuple(flat.spec), tuple(flat.result))
+        return cls(run, dumps(described), dumps(came), names, _pack(run, curves))
 
     @property
     def key(self) -> bytes:
@@ -144,6 +145,12 @@ def record(path: Path, data: Mapping[str, Any]) -> Record:
     """The record of these members."""
     spec, result = decode(data["spec"]), decode(data["result"])
     return Record(data["id"], spec, result, data["time"], (path, data["run"], data["curves"]))
+
+
+@lru_cache(256)
+def _layout(*names: tuple[str, ...]) -> str:
+    """The columns that a record has, as JSON."""
+    return dumps(encode(names, "names"))
 
 
 def _pack(run: str, curves: Mapping[str, Any] | None) -> bytes | None:

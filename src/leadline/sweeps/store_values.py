@@ -44,7 +44,8 @@ def encode(value: Any, name: str, depth: int = 0) -> Any:
             raise ValueError(f"{name} is an integer of {value.bit_length()} bits: give it as text")
         return int(value)
     if isinstance(value, list | tuple):
-        return [encode(v, f"{name}[{i}]", depth + 1) for i, v in enumerate(value)]
+        items = enumerate(value)
+        return [v if _plain(v) else encode(v, f"{name}[{i}]", depth + 1) for i, v in items]
     if isinstance(value, Mapping):
         return _dict(value, name, depth)
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
@@ -57,15 +58,25 @@ def encode(value: Any, name: str, depth: int = 0) -> Any:
     raise TypeError(f"{name}={shown} of type {type(value).__name__} is not stored: {where}{_HINT}")
 
 
+def _plain(value: Any) -> bool:
+    """Whether it is its own encoding, as nearly all are."""
+    kind = type(value)
+    if kind is str:
+        return value.isascii()
+    if kind is float:
+        return math.isfinite(value)
+    return value is None or kind is bool or (kind is int and abs(value) < 2**63)
+
+
 def _dict(value: Mapping[Any, Any], name: str, depth: int) -> dict[str, Any]:
     for key in value:
         if not isinstance(key, str):
             raise TypeError(f"{name} has the key {key!r}: keys are text, give {str(key)!r}")
     pairs = {
-        str.__str__(k): encode(v, f"{name}[{str.__str__(k)!r}]", depth + 1)
+        str.__str__(k): v if _plain(v) else encode(v, f"{name}[{str.__str__(k)!r}]", depth + 1)
         for k, v in value.items()
     }
-    if any(k.startswith("$") or isinstance(_text(k), dict) for k in pairs):
+    if any(k.startswith("$") or has_surrogates(k) for k in pairs):
         return {"$items": [[_text(k), v] for k, v in pairs.items()]}
     return pairs
 
@@ -130,7 +141,12 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 def canonical(value: Any, name: str = "value") -> str:
     """One text for equal values: keys sorted, 1.0 as 1, -0.0 as 0, float32 as the float it is."""
-    return dumps(_canonical(encode(value, name)))
+    return canonical_text(encode(value, name))
+
+
+def canonical_text(encoded: Any) -> str:
+    """``canonical`` of what is encoded already."""
+    return dumps(_canonical(encoded))
 
 
 def _canonical(encoded: Any) -> Any:
@@ -148,7 +164,7 @@ def _canonical(encoded: Any) -> Any:
 
 def same_json(one: str, other: str) -> bool:
     """Whether two texts of ``dumps`` hold equal values."""
-    return one == other or dumps(_canonical(loads(one))) == dumps(_canonical(loads(other)))
+    return one == other or canonical_text(loads(one)) == canonical_text(loads(other))
 
 
 def run_id(spec: Mapping[str, Any]) -> str:
@@ -160,6 +176,20 @@ def run_id(spec: Mapping[str, Any]) -> str:
     >>> run_id({"width": 64, "lr": 0.1}) == run_id({"lr": 0.1, "width": 64.0})
     True
     """
+    return encoded_id(encode_spec(spec))
+
+
+def encode_spec(spec: Mapping[str, Any]) -> Any:
+    """A specification, encoded.
+
+    Raises:
+        TypeError, ValueError: it is none, or holds what cannot be stored.
+    """
     if not isinstance(spec, Mapping):
         raise TypeError(f"spec={spec!r} is not a dict: give the run's arguments by name")
-    return hashlib.sha256(canonical(spec, "spec").encode()).hexdigest()
+    return encode(spec, "spec")
+
+
+def encoded_id(encoded: Any) -> str:
+    """``run_id`` of what is encoded already."""
+    return hashlib.sha256(canonical_text(encoded).encode()).hexdigest()
