@@ -228,6 +228,7 @@ def test_has_get_missing(tmp_path):
         assert store.has(id)
         assert not store.has("0" * 64)
         assert store.get(id[:10]) == store.get(id)
+        assert store.known([id, "0" * 64, "é"]) == [store.get(id)]
         for wrong in ("0" * 64, id[:4], "", "no such id"):
             with pytest.raises(KeyError, match="not in the store"):
                 store.get(wrong)

@@ -222,6 +222,12 @@ class Store:
         with self._reading() as db:
             return self._record(self._line(db, self._latest[self._key(id)]))
 
+    def known(self, ids: Iterable[str]) -> list[Record]:
+        """The records that count of these runs, as far as there are any."""
+        with self._reading() as db:
+            places = [self._latest.get(as_key(id)) for id in ids]
+            return [self._record(self._line(db, seq)) for seq in places if seq is not None]
+
     def history(self, id: str) -> list[Record]:
         """All records of a run, the one that counts last."""
         out = []

@@ -191,7 +191,7 @@ def sweep(
         # Made once: training may change what an argument holds.
         specs = {run: run.spec() for run in runs}
         ids = {run: run_id(spec) for run, spec in specs.items()}
-        stored = () if kept is None else (kept.get(i) for i in set(ids.values()) if kept.has(i))
+        stored = () if kept is None else kept.known(set(ids.values()))
         known = {r.id: r for r in stored if _finished(r.result, hopeless)}
         missing = [r for r in runs if ids[r] not in known]
         if missing and not dry_run:
