@@ -86,3 +86,14 @@ def test_json_is_the_result(tmp_path):
         found = json.loads(text)
         assert found["train_outputs"] == solved.train_outputs.tolist()
         assert found["info"]["network"] == solved.info["network"]
+
+
+@pytest.mark.parametrize(
+    "place", [["forecast", "runs.csv", "X"], ["X"], ["solve", "--X"], ["solve", "--steps", "X"]]
+)
+def test_what_is_not_understood_is_not_repeated_in_full(place):
+    result = call(*[word.replace("X", "x" * 5000) for word in place])
+    assert result.exit_code == 2
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert "xxx…" in line
+    assert len(line) < 300

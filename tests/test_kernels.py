@@ -197,6 +197,12 @@ def test_bad_arguments_are_named():
         initial_kernels(one(), ResNet(), 2.5)
     with pytest.raises(ValueError, match=r"times=.*1\.5"):
         initial_kernels(one(), ResNet(), times=[0.0, 1.5])
+    with pytest.raises(TypeError, match=r"times=.* is not a sequence"):
+        initial_kernels(one(), ResNet(), times=len)
+    with pytest.raises(TypeError, match="times='a'"):
+        initial_kernels(one(), ResNet(), times=["a"])
+    with pytest.raises(ValueError, match="problem's x has entries up to 2e\\+120"):
+        input_kernels(np.full((2, 2), 2e120), ResNet())
     with pytest.raises(ValueError, match="x has shape"):
         input_kernels(np.ones(3), ResNet())
     with pytest.raises(ValueError, match="not finite"):

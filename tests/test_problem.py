@@ -8,6 +8,7 @@ import pickle
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -232,6 +233,8 @@ def test_arrays_refuses(args, options, match):
         ((X, Y), {"loss": "cross_entropy"}, "y holds 0.5, which is not a class label"),
         ((X, [0.0, 1e300, 1.0, 0.0]), {"loss": "cross_entropy"}, "not a class label"),
         ((X, ["c", "d", "c", "d"]), {"classes": "cd"}, "classes='cd' is not a sequence"),
+        ((X, [0, 1, 0, 1]), {"classes": np.array(4)}, "classes=.* is not a sequence"),
+        ((X, [0, 1, 0, 1]), {"classes": torch.tensor(2)}, "classes=.* is not a sequence"),
         ((X, [0, 1, 0, 1]), {"classes": (0, None)}, "classes holds None"),
         ((X, Y), {"standardize": 1}, "standardize=1"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from leadline.problems import digits, parse, power_law, teacher
@@ -82,3 +83,11 @@ def test_importing_problems_is_light():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_a_loss_that_is_no_name_is_refused_before_the_rest():
+    for loss in (np.ones((2, 2)), 3, "l1"):
+        with pytest.raises(
+            ValueError, match=r"loss=.* is unknown: .*choose from mse, cross_entropy"
+        ):
+            parse("npz:/nonexistent", loss=loss)

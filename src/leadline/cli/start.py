@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -14,9 +15,10 @@ from typing import Any, TextIO
 
 import click
 
-from leadline.errors import UnwrittenWarning
+from leadline.errors import UnwrittenWarning, cut
 
 INTERRUPTED = 130
+_LONG = re.compile(r"\S{81,}")
 
 
 class State:
@@ -61,6 +63,14 @@ class Program(click.Group):
         """Run a command."""
         with _streams(), _signals(), _warnings():
             return super().main(*arguments, **how)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command of a context; what it does not understand is named, not repeated in full."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            text = _LONG.sub(lambda word: cut(word[0]), error.format_message())
+            raise click.UsageError(text, error.ctx) from None
 
 
 class _Forgiving:

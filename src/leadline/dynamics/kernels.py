@@ -30,7 +30,7 @@ import numpy as np
 from leadline.dynamics import depth as through
 from leadline.dynamics.expectations import HOMOGENEOUS, RTOL, dual_on_pairs
 from leadline.dynamics.pairs import Pairs, every, follow
-from leadline.errors import check_choice, check_int, check_real
+from leadline.errors import check_choice, check_int, check_list, check_real
 
 if TYPE_CHECKING:
     from leadline.architecture import ResNet
@@ -40,6 +40,7 @@ COUPLINGS = ("reused", "independent")
 SECONDS = 15.0
 """What a call may take if nothing else is said."""
 DEEPEST = 10**12
+_MOST_TIMES = 10**6
 
 
 @dataclass(frozen=True, repr=False)
@@ -122,9 +123,8 @@ def input_kernels(
 ) -> InitialKernels:
     """``initial_kernels`` of raw inputs (P, d), for example training and test inputs together."""
     k0 = _covariances(x)
-    t = np.zeros(0) if times is None else np.atleast_1d(np.asarray(times, dtype=np.float64))
-    for value in t:
-        check_real("times", value, 0.0, 1.0)
+    asked = () if times is None else check_list("times", times, _MOST_TIMES)
+    t = np.array([check_real("times", value, 0.0, 1.0) for value in asked])
     check_real("rtol", rtol, 0.0, 1.0, open_minimum=True)
     if seconds is not None:
         check_real("seconds", seconds, 0.0, open_minimum=True)
@@ -195,7 +195,9 @@ def _covariances(x: np.ndarray) -> np.ndarray:
         raise ValueError("x has entries that are not finite: give finite inputs")
     largest = float(np.abs(inputs).max())
     if largest > 1e100:
-        raise ValueError(f"x has entries up to {largest:.3g}: give inputs of at most 1e100")
+        raise ValueError(
+            f"the problem's x has entries up to {largest:.3g}: give inputs of at most 1e100"
+        )
     return inputs @ inputs.T / inputs.shape[1]
 
 

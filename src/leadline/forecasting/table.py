@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from leadline.errors import check_path
+from leadline.errors import check_path, scalar
 
 # Of a CSV file: a million runs.
 _MOST = 200_000_000
@@ -70,7 +70,7 @@ def table(data: Any) -> Table:
         out = Table(columns, lambda i: f"row {i}", "the data frame")
     elif isinstance(data, Mapping):
         out = _columns(data)
-    elif isinstance(data, Iterable):
+    elif isinstance(scalar(data), Iterable):
         out = _dicts(list(data))
     else:
         raise TypeError(
@@ -85,7 +85,7 @@ def table(data: Any) -> Table:
 def _columns(data: Mapping[Any, Any]) -> Table:
     columns = {}
     for name, values in data.items():
-        if isinstance(values, str) or not isinstance(values, Iterable):
+        if isinstance(scalar(values), str) or not isinstance(scalar(values), Iterable):
             raise TypeError(f"data[{name!r}]={values!r} is no column: give a list, one entry a run")
         columns[str(name)] = list(values)
     lengths = {name: len(values) for name, values in columns.items()}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from leadline.errors import check_bool, check_choice
+from leadline.errors import check_bool, check_choice, check_list, scalar
 from leadline.problems.losses import NAMES
 from leadline.problems.problem import Problem, check_finite, encode
 
@@ -15,6 +15,7 @@ from leadline.problems.problem import Problem, check_finite, encode
 _ROUNDING = 1e-12
 # Integers beyond this are not exact as floats.
 _EXACT = 2.0**53
+_MOST_CLASSES = 10**6
 
 
 def as_array(name: str, value: Any) -> np.ndarray:
@@ -103,9 +104,7 @@ def class_labels(name: str, y: np.ndarray) -> np.ndarray:
 
 def check_classes(classes: Any) -> tuple[Any, ...]:
     """Explicit class labels as a tuple of at least two different ones, or raise."""
-    if isinstance(classes, str | bytes) or not hasattr(classes, "__iter__"):
-        raise TypeError(f"classes={classes!r} is not a sequence: give one, such as (0, 1)")
-    values = tuple(c.item() if isinstance(c, np.generic) else c for c in classes)
+    values = tuple(map(scalar, check_list("classes", classes, _MOST_CLASSES, what="class labels")))
     for value in values:
         if not isinstance(value, bool | int | float | str | bytes):
             raise TypeError(f"classes holds {value!r}: give integers, booleans or strings")

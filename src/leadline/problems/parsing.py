@@ -6,10 +6,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from leadline.errors import check_choice
+from leadline.errors import check_choice, shown
 from leadline.problems.cifar import cifar10
 from leadline.problems.files import npz
 from leadline.problems.handwritten import digits
+from leadline.problems.losses import NAMES
 from leadline.problems.problem import Problem
 from leadline.problems.synthetic import power_law, teacher
 
@@ -75,7 +76,9 @@ def parse(text: str, loss: str | None = None) -> Problem:
     Problem('teacher?samples=4,dimension=2', samples=4, test_samples=0, dimension=2, outputs=1, loss='mse')
     """
     if not isinstance(text, str):
-        raise TypeError(f"problem={text!r} is not a string: give one, such as 'digits:0,1'")
+        raise TypeError(f"problem={shown(text)} is not a string: give one, such as 'digits:0,1'")
+    if loss is not None:
+        loss = check_choice("loss", loss, NAMES)
     head, mark, tail = text.rpartition("?")
     if not mark:
         head, tail = text, ""
