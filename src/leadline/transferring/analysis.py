@@ -243,7 +243,8 @@ def _drift(sizes: list[int], p: Places, stretched: float) -> tuple[Estimate, Est
     def slope(ends: list[tuple[float, float]]) -> tuple[float, float]:
         """Of all that lie between the ends."""
         pairs = zip(weights, ends, strict=True)
-        weighed = [(w * low, w * high) for w, (low, high) in pairs if w]
+        # As floats: infinite ends of both signs are nan without a word.
+        weighed = [(float(w * low), float(w * high)) for w, (low, high) in pairs if w]
         return sum(min(e) for e in weighed), sum(max(e) for e in weighed)
 
     value = float(weights @ [s.value for s in p.shifts])
