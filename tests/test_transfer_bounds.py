@@ -29,6 +29,7 @@ def test_a_run_ends_where_training_diverges():
     assert (r.best, r.ends, r.convex) == (1, (-INF, INF), (0, 2))
     # The smallest of all decides, wherever it is.
     assert over([1, INF, 0.5, 2]).x.tolist() == [2, 3]
+    assert over([1, INF, 0.5, 2]).ends == (1, INF)
     assert over([INF, INF]) is None
 
 
