@@ -260,7 +260,7 @@ def refusal(e: Exception, names: list[str], heard: list[Any]) -> str:
     if len(said) > 1500:
         return f"bad: a message of {len(said)} characters: {said[:200]}{where(e)}"
     parts = {"steps", "width", "depth", "samples", "data", "activation", "schedule", "scheme"}
-    parts |= {"problem", "path", "network", "sgd", "seeds", "columns", "text"}
+    parts |= {"problem", "path", "network", "horizon", "sgd", "seeds", "columns", "text"}
     named = [n for n in {*names, *parts} if re.search(rf"\b{n}\b", said)]
     if not named:
         return f"bad: names no argument: {said[:300]}{where(e)}"

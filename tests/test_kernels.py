@@ -197,6 +197,10 @@ def test_bad_arguments_are_named():
         initial_kernels(one(), ResNet(), 2.5)
     with pytest.raises(ValueError, match=r"times=.*1\.5"):
         initial_kernels(one(), ResNet(), times=[0.0, 1.5])
+    with pytest.raises(TypeError, match=r"problem=.* is not a Problem"):
+        initial_kernels(np.ones((2, 2)), ResNet())
+    with pytest.raises(TypeError, match="network=1e-300 is not a ResNet"):
+        initial_kernels(one(), 1e-300)
     with pytest.raises(TypeError, match=r"times=.* is not a sequence"):
         initial_kernels(one(), ResNet(), times=len)
     with pytest.raises(TypeError, match="times='a'"):

@@ -314,6 +314,7 @@ def test_inputs_that_cannot_be_guessed():
         (dict(roles={"hed.*": "readout"}), ValueError, r"roles\['hed.\*'\] matches no parameter"),
         (dict(roles={"head.*": "out"}), ValueError, "did you mean 'readout'"),
         (dict(roles={"head.*": dict(branch=False)}), ValueError, "is no role"),
+        (dict(roles=("head.*", "input")), TypeError, "roles=.* is no dict"),
     ],
 )
 def test_bad_arguments(how, error, message):

@@ -23,18 +23,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leadline.architecture import ResNet
 from leadline.dynamics import depth as through
 from leadline.dynamics.expectations import HOMOGENEOUS, RTOL, dual_on_pairs
 from leadline.dynamics.pairs import Pairs, every, follow
-from leadline.errors import check_choice, check_int, check_list, check_real
-
-if TYPE_CHECKING:
-    from leadline.architecture import ResNet
-    from leadline.problems.problem import Problem
+from leadline.errors import check_choice, check_int, check_list, check_real, check_type
+from leadline.problems.problem import Problem
 
 COUPLINGS = ("reused", "independent")
 SECONDS = 15.0
@@ -109,6 +106,7 @@ def initial_kernels(
             activation whose moments do not exist or are not known to ``rtol`` at the norms that
             occur, kernels that overflow, or that grow without bound before depth time 1.
     """
+    check_type("problem", problem, Problem, "give leadline.digits(...), arrays(...) or another")
     return input_kernels(problem.x, network, depth, times=times, rtol=rtol, seconds=seconds)
 
 
@@ -122,6 +120,7 @@ def input_kernels(
     seconds: float | None = SECONDS,
 ) -> InitialKernels:
     """``initial_kernels`` of raw inputs (P, d), for example training and test inputs together."""
+    check_type("network", network, ResNet)
     k0 = _covariances(x)
     asked = () if times is None else check_list("times", times, _MOST_TIMES)
     t = np.array([check_real("times", value, 0.0, 1.0) for value in asked])

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
-from leadline.errors import check_choice
+from leadline.errors import check_choice, shown
 from leadline.parametrization.rules import ROLES
 from leadline.tracing.graph import Graph
 from leadline.tracing.norms import weight_norm
@@ -191,6 +191,8 @@ def _by_shape(name: str, grows: tuple[bool, ...], why: str) -> tuple[str, str]:
 def given(roles: Mapping[str, Any] | None) -> list[tuple[str, dict[str, Any]]]:
     """The user's overrides, checked: name pattern to role, or to dict(role=, branch=False)."""
     out = []
+    if not isinstance(roles, Mapping | None):
+        raise TypeError(f"roles={shown(roles)} is no dict: give one of name pattern to role")
     for pattern, value in (roles or {}).items():
         entry = dict(value) if isinstance(value, Mapping) else {"role": value}
         if set(entry) - {"role", "branch", "init"} or not {"role", "init"} & set(entry):
