@@ -305,3 +305,19 @@ def test_a_rate_that_no_float_holds_is_divergence(verb):
     sgd = ll.SGD(lr=1e30, steps=2, schedule=(1e20, 1.0))
     done = verb(PROBLEM, ll.ResNet(), sgd, width=16, depth=1)
     assert done.diverged.tolist() == [1]
+
+
+def test_rates_that_no_precision_holds_are_refused():
+    """Optimizers would say that a value cannot be converted to their type."""
+
+    build = ll.residual_mlp(4, 1)
+    plan = ll.plan(build, base=dict(width=32, depth=2))
+    batch = torch.ones(2, 4), torch.ones(2, 1)
+    for refused in (
+        lambda: plan.param_groups(build(32, 2), lr=1e300),
+        lambda: plan.param_groups(build(32, 2), lr=0.1, weight_decay=1e300),
+        lambda: ll.check(plan, batch, lambda m, b: m(b[0]).mean(), lr=1e300),
+        lambda: ll.sweep(build, ll.teacher(4, 4), widths=[32], depths=[1], lrs=[1e300], steps=1),
+    ):
+        with pytest.raises(ValueError, match=r"=1e\+300 .*is out of range: give .* <= 1e\+30"):
+            refused()

@@ -12,6 +12,8 @@ from typing import Any
 
 # What NumPy and torch can count with.
 LARGEST = 2**63 - 1
+# Of learning rates and weight decays: beyond it every training diverges in its first step.
+LARGEST_RATE = 1e30
 
 
 class MemoryBudgetError(MemoryError):

@@ -8,14 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from leadline.errors import check_bool, check_choice, check_int, check_list, check_real, shown
+from leadline.errors import (
+    LARGEST_RATE,
+    check_bool,
+    check_choice,
+    check_int,
+    check_list,
+    check_real,
+    shown,
+)
 
 ROLES = ("input", "hidden", "readout")
 
 # Entropy words that keep the batch order apart from the weights' streams of the same seed.
 _BATCH_ORDER = 0x6261746368
-# Beyond this every training diverges in its first step, in any precision.
-_LARGEST_RATE = 1e30
 # Steps at which a schedule is looked at before work, and the longest one that is a list.
 _LOOKS, _LONGEST = 1000, 10_000_000
 
@@ -55,12 +61,12 @@ class SGD:
         def keep(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
-        keep("lr", check_real("lr", self.lr, 0.0, _LARGEST_RATE, open_minimum=True))
+        keep("lr", check_real("lr", self.lr, 0.0, LARGEST_RATE, open_minimum=True))
         keep("steps", check_int("steps", self.steps, 0))
         if self.batch_size is not None:
             keep("batch_size", check_int("batch_size", self.batch_size, 1))
         keep("momentum", check_real("momentum", self.momentum, 0.0, 1.0, open_maximum=True))
-        keep("weight_decay", check_real("weight_decay", self.weight_decay, 0.0, _LARGEST_RATE))
+        keep("weight_decay", check_real("weight_decay", self.weight_decay, 0.0, LARGEST_RATE))
         names = (self.train,) if isinstance(self.train, str) else self.train
         names = check_list("train", names, 100, what=f"of {', '.join(ROLES)}")
         chosen = {check_choice("train", name, ROLES) for name in names}

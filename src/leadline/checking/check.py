@@ -17,7 +17,7 @@ from leadline.checking.fits import BAND, Exponent, exponent, verdict
 from leadline.checking.quantities import Measured
 from leadline.checking.report import FAILED, CheckReport, Row
 from leadline.checking.training import Setup, linear_rate, reference, run
-from leadline.errors import check_int, check_list, check_real, check_type, shown
+from leadline.errors import LARGEST_RATE, check_int, check_list, check_real, check_type, shown
 from leadline.parametrization.optimizers import Optimizer
 from leadline.planning.plan import Plan
 from leadline.reporting.progress import Progress
@@ -84,7 +84,7 @@ def check(
     sizes = _sizes(plan, widths, depths)
     steps, seeds = check_int("steps", steps, 1), check_int("seeds", seeds, 1)
     if lr is not None:
-        lr = check_real("lr", lr, 0.0, open_minimum=True)
+        lr = check_real("lr", lr, 0.0, LARGEST_RATE, open_minimum=True)
     if plan.build is None:
         plan = replace(plan, build=builder)
     place = None if device is None else available.device(device)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from leadline.errors import check_choice, check_real
+from leadline.errors import LARGEST_RATE, check_choice, check_real
 
 if TYPE_CHECKING:
     from leadline.planning.plan import Plan
@@ -26,8 +26,8 @@ def param_groups(
     settings: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """See ``Plan.param_groups``."""
-    check_real("lr", lr, 0.0, open_minimum=True)
-    check_real("weight_decay", weight_decay, 0.0)
+    check_real("lr", lr, 0.0, LARGEST_RATE, open_minimum=True)
+    check_real("weight_decay", weight_decay, 0.0, LARGEST_RATE)
     muon = plan.optimizer.update.startswith("orthogonal")
     if muon:
         if part is None:

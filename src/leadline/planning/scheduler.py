@@ -8,7 +8,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from leadline.errors import check_real
+from leadline.errors import LARGEST_RATE, check_real
 
 
 class PlanScheduler(LRScheduler):
@@ -21,7 +21,7 @@ class PlanScheduler(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, factory: Any, lr: float, settings: dict[str, Any]
     ) -> None:
-        check_real("lr", lr, 0.0, open_minimum=True)
+        check_real("lr", lr, 0.0, LARGEST_RATE, open_minimum=True)
         self.optimizer = optimizer
         self.lr = lr
         self.ratios = [g.get("initial_lr", g["lr"]) / lr for g in optimizer.param_groups]

@@ -7,7 +7,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from leadline.errors import check_choice, check_int, check_list, check_real, check_type, scalar
+from leadline.errors import (
+    LARGEST_RATE,
+    check_choice,
+    check_int,
+    check_list,
+    check_real,
+    check_type,
+    scalar,
+)
 from leadline.planning.schemes import NAMES as SCHEMES
 from leadline.sweeps.optimizers import NAMES as OPTIMIZERS
 
@@ -45,9 +53,9 @@ def _value(name: str, label: str, v: Any) -> Any:
     if name == "seed":
         return check_int(label, v, 0)
     if name == "lr":
-        return check_real(label, v, 0.0, open_minimum=True)
+        return check_real(label, v, 0.0, LARGEST_RATE, open_minimum=True)
     if name in ("weight_decay", "momentum"):
-        return check_real(label, v, 0.0)
+        return check_real(label, v, 0.0, LARGEST_RATE)
     return check_choice(label, v, SCHEMES if name == "scheme" else OPTIMIZERS)
 
 
