@@ -1,6 +1,7 @@
 """The error model of limit: its covariances, its estimates on planted laws, its test of itself."""
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -296,3 +297,98 @@ def test_many_steps_are_worked_on_in_parts():
         series._CHUNK = old
     for name, value in part.items():
         np.testing.assert_allclose(again[name], value, rtol=1e-6, atol=1e-9)
+
+
+def smooth(x, y):
+    """Covariance of a smooth function that is 0 at 0, at two places."""
+    return math.exp(-((x - y) ** 2) / 2) - math.exp(-(x**2 + y**2) / 2)
+
+
+@pytest.mark.parametrize("at", [(np.inf, np.inf), (4096.0, 64.0)])
+def test_a_posterior_in_plain_loops(at):
+    """a in 1, 2, …, 64 at the last step, growing as step to the 0, ½ or 1; sizes of g 2, ½, ⅛ and of h 1,
+    ¼, 1/16 of an output's movement: weights, variances, misfits and probabilities of each model."""
+    rng = np.random.default_rng(11)
+    s, progress, typical = (
+        sizes(GRID[:4], 25.0),
+        np.array([0.25, 0.5, 1.0]),
+        np.array([0.3, 0.7, 0.9]),
+    )
+    y, noise = rng.standard_normal((3, 4, 5)), rng.uniform(0.01, 0.1, (3, 4))
+    found = infer(s, y, noise, typical, progress, at)
+    laws = [(2.0**i, growth) for i in range(7) for growth in (0.0, 0.5, 1.0)]
+    amplitudes = [(2.0 / 4**i, 1.0 / 4**j) for i in range(3) for j in range(3)]
+    places = [*zip(s.n, s.l, strict=True), at]
+    likelihood = np.zeros((len(laws), len(amplitudes), 3))
+    weights, misfit = np.zeros((len(laws), len(amplitudes), 3, 4)), np.zeros(likelihood.shape)
+    left = np.zeros((len(laws), len(amplitudes), 3, 2))
+    for (i, (a, growth)), (j, (depth, width)), k in itertools.product(
+        enumerate(laws), enumerate(amplitudes), range(3)
+    ):
+        scale = a * progress[k] ** growth
+        pairs = [[(p, q) for q in places] for p in places]
+        h = np.array([[smooth(25 / p[0], 25 / q[0]) for p, q in row] for row in pairs])
+        g = np.array([[smooth(scale / p[1], scale / q[1]) for p, q in row] for row in pairs])
+        kd, kw = (depth * typical[k]) ** 2 * g * (1 + h), (width * typical[k]) ** 2 * h
+        c = (kd + kw)[:4, :4] + np.diag(noise[k] + (1e-4 * typical[k]) ** 2)
+        # Lagrange: weights of the smallest variance that sum to 1.
+        system = np.block([[c, np.ones((4, 1))], [np.ones((1, 4)), np.zeros((1, 1))]])
+        w = np.linalg.solve(system, np.append((kd + kw)[:4, 4], 1.0))[:4]
+        mean = np.linalg.solve(c, np.ones(4)) / np.linalg.solve(c, np.ones(4)).sum()
+        rest = y[k] - mean @ y[k]
+        quadratic = np.einsum("cm,cm->", rest, np.linalg.solve(c, rest)) / 5
+        weights[i, j, k], misfit[i, j, k] = w, quadratic
+        logarithm = np.linalg.slogdet(c)[1] + math.log(np.linalg.solve(c, np.ones(4)).sum())
+        likelihood[i, j, k] = -0.5 * (quadratic + logarithm)
+        contrast = np.append(w, -1.0)
+        left[i, j, k] = contrast @ kd @ contrast, contrast @ kw @ contrast
+        assert found.models[i * 9 + j, k] == pytest.approx(
+            [scale, depth * typical[k], width * typical[k]]
+        )
+    assert found.weights.reshape(weights.shape) == pytest.approx(weights, rel=1e-6, abs=1e-9)
+    # A step's neighbours count half as much as it does, and the mean of all trained steps as one.
+    every = likelihood[..., 1:].mean(-1)
+    l0, l1, l2 = likelihood[..., 0], likelihood[..., 1], likelihood[..., 2]
+    pooled = np.stack([l0 + l1 / 2 + every, l1 + (l0 + l2) / 2 + every, l2 + l1 / 2 + every], -1)
+    law = np.log(np.exp(pooled).mean(1))[:, 1:].mean(1)
+    law = np.exp(law) / np.exp(law).sum()
+    probability = law[:, None, None] * np.exp(pooled) / np.exp(pooled).sum(1, keepdims=True)
+    flat = probability.reshape(-1, 3)
+    assert found.probability == pytest.approx(flat, rel=1e-6)
+    assert found.probability.sum(0) == pytest.approx(np.ones(3))
+    assert found.depth == pytest.approx((probability * left[..., 0]).sum((0, 1)), rel=1e-6)
+    assert found.width == pytest.approx((probability * left[..., 1]).sum((0, 1)), rel=1e-6)
+    assert found.misfit == pytest.approx(misfit.reshape(-1, 3)[flat.argmax(0), range(3)], rel=1e-6)
+    assert found.mean_weights == pytest.approx(
+        (probability[..., None] * weights).sum((0, 1)), rel=1e-6
+    )
+    best = np.argsort(-flat[:, 2], kind="stable")[:6]
+    likely = found.likely(2)
+    assert [p for p, _ in likely] == pytest.approx(flat[best, 2], rel=1e-6)
+    assert [m.scale for _, m in likely] == pytest.approx(found.models[best, 2, 0])
+    k = s.covariances(progress)
+    model = likely[0][1]
+    noise = np.full(4, 0.02)
+    g, h = s.covariances(np.array([model.scale]))
+    c = model.depth**2 * g[0] + model.width**2 * h[0] + np.diag(noise)
+    assert model.variance(s, noise) == pytest.approx(1 / np.linalg.solve(c, np.ones(4)).sum())
+    assert k[0].shape == (3, 4, 4)
+
+
+def test_spread_is_the_variance_over_models():
+    rng = np.random.default_rng(12)
+    y = rng.standard_normal((2, 4, 3))
+    found = infer(sizes(GRID[:4]), y, np.full((2, 4), 0.05), np.ones(2), np.array([0.5, 1.0]))
+    gram = np.einsum("rcm,rdm->rcd", y, y) / 3
+    for k in range(2):
+        each, p = found.weights[:, k] @ y[k], found.probability[:, k]
+        expected = (p @ (each - p @ each) ** 2).mean()
+        assert found.spread(gram)[k] == pytest.approx(expected, rel=1e-8)
+
+
+def test_one_step_has_its_own_evidence():
+    found = infer(
+        sizes(GRID[:4]), np.ones((1, 4, 2)), np.full((1, 4), 0.05), np.ones(1), np.ones(1)
+    )
+    assert found.probability.sum() == pytest.approx(1.0)
+    assert np.isfinite(found.probability).all()
