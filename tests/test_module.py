@@ -163,3 +163,9 @@ def test_groups_name_trained_roles_only():
 def test_bad_arguments(kw, error, message):
     with pytest.raises(error, match=message):
         module(**kw)
+
+
+def test_weights_that_do_not_fit_are_refused_before_they_are_made():
+    for size in (dict(width=8, depth=1, outputs=10**12), dict(width=10**7, depth=2)):
+        with pytest.raises(MemoryError, match=r"outputs=\d+ needs .* \(weights .*give less width"):
+            ResNet().module(**size)

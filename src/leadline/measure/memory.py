@@ -69,6 +69,7 @@ def refusal(name: str, need: dict[str, int], budget: int, given: bool = True) ->
     parts = sorted(need.items(), key=lambda item: -item[1])
     said = ", ".join(f"{part} {count:,}" for part, count in parts if 20 * count > total)
     remedies = {
+        "weights": "less width or depth, fewer inputs or outputs",
         "records": "a larger record_every=, fewer steps, seeds or measures",
         "data": "fewer samples",
         "passes": "less width or depth, fewer samples or test samples, a smaller batch",

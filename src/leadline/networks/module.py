@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter, is_lazy
 
 from leadline.errors import check_int
+from leadline.measure.memory import check_available
 from leadline.networks.dense import Weights, forward
 from leadline.networks.draw import HIDDEN, INPUT, READOUT, fill, fill_all, generator
 from leadline.networks.groups import param_groups
@@ -37,6 +38,7 @@ class DenseResNet(nn.Module):
 
     Raises:
         ValueError, TypeError: naming the argument, its value and the remedy.
+        MemoryError: the weights do not fit into the memory that is available.
     """
 
     def __init__(
@@ -58,6 +60,10 @@ class DenseResNet(nn.Module):
         d = None if inputs is None else check_int("inputs", inputs, 1)
         self.network = network
         self.width = n
+        # On any device: they are drawn on the CPU.
+        count = n * (n * self.depth * network.block_layers + c + (d or 0))
+        size = (dtype or torch.get_default_dtype()).itemsize
+        check_available(f"width={n}, depth={depth}, outputs={c}", {"weights": count * size})
 
         def empty(*shape: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(*shape, dtype=dtype, device=device))
