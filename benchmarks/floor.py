@@ -83,7 +83,6 @@ PARTS = (
     (Noise, "draw", "noise"),
     (operator.Operator, "_reveal", "answers of new directions"),
     (operator.Operator, "_combine", "combination"),
-    (operator.Operator, "_weighted", "combination"),
     (operator.Operator, "update", "update"),
 )
 

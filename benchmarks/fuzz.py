@@ -67,7 +67,6 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    os.environ[TRACEBACK] = "1"
     with tempfile.TemporaryDirectory() as folder:
         prepare(folder)
         if given.case is not None:
@@ -196,6 +195,16 @@ def virtual() -> int:
 
 def outcome(seed: int, number: int, folder: str) -> str:
     """Do the case here."""
+    # What nobody expected has to be seen.
+    os.environ[TRACEBACK] = "1"
+    try:
+        return outcome_in(seed, number, folder)
+    finally:
+        del os.environ[TRACEBACK]
+
+
+def outcome_in(seed: int, number: int, folder: str) -> str:
+    """Do the case in a folder of its own."""
     r = source(seed, number)
     with tempfile.TemporaryDirectory(dir=folder) as own:
         for name in ("model.py", "text.txt", "runs.csv"):

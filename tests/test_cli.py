@@ -199,6 +199,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, words):
 
 def test_what_nobody_expected_is_one_line_too(capsys, monkeypatch, tmp_path):
     """Its class, its words, what is kept, and how to see more; a traceback where that is asked for."""
+    monkeypatch.delenv("LEADLINE_TRACEBACK", raising=False)
     (tmp_path / "a.checkpoint").write_text("kept")
     kept = [(tmp_path, "*.checkpoint", "a.checkpoint holds what was done")]
     with pytest.raises(SystemExit) as ended, one_line(kept):
