@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import leadline as ll
 from leadline.dynamics import ladder as ladders
@@ -159,3 +160,84 @@ def test_sizes_share_batches_and_no_noise():
     assert infos[0]["seed"] != infos[1]["seed"]
     assert infos[0]["batch_seed"] == infos[1]["batch_seed"] == 0
     assert made._fine.info["seed"] == infos[0]["seed"]
+
+
+def test_first_width_is_a_power_of_2_of_four_neurons_a_sample():
+    for samples, width in ((64, 256), (65, 512), (128, 512), (129, 1024)):
+        x = np.arange(2.0 * samples).reshape(samples, 2)
+        assert first_width(ll.arrays(x, np.arange(float(samples)), standardize=False)) == width
+
+
+def test_rows_are_plain_numbers_of_the_last_step():
+    made = ladder((64, 4), (128, 8), seconds=np.float64(2.0))
+    row = list(made.rows())[1]
+    t = made.cells[128, 8]
+    assert {k: type(v) for k, v in row.items()} == dict(
+        width=int, depth=int, seeds=int, train_loss=float, error=float, seconds=float
+    )
+    assert row["train_loss"] == t.train_loss[:, -1].mean() != t.train_loss[:, 0].mean()
+    assert row["error"] == pytest.approx(t.train_loss[:, -1].std(ddof=1) / np.sqrt(2), rel=1e-12)
+    assert (row["width"], row["depth"], row["seeds"], row["seconds"]) == (128, 8, 2, 2.0)
+
+
+def test_the_first_divergence_of_any_size_counts():
+    made = ladder((64, 4))
+    made.cells[128, 4] = cell(128, 4, diverged=(3, -1))
+    made.cells[64, 8] = cell(64, 8, diverged=(-1, 1))
+    assert made.diverges == 1
+    made.cells[64, 8] = cell(64, 8, diverged=(0, -1))
+    assert made.diverges == 0
+
+
+def test_truncation_has_the_degrees_of_freedom_of_both():
+    """Just below and above Student's 97.5 % quantile, a step's share of it, with 2 + 2 − 2 of them."""
+    made = ladder((256, 8))
+    coarse = made.cells[256, 8]
+    quantile = stats.t.ppf(1 - 0.025 / 4, 2)
+    for factor, seen in ((0.99, False), (1.01, True)):
+        loss = np.array(coarse.train_loss)
+        loss[:, 2] += factor * quantile * np.sqrt(2) * coarse.error()[2]
+        made._fine = Trajectory(
+            steps=coarse.steps,
+            train_loss=loss,
+            train_outputs=coarse.train_outputs,
+            info=coarse.info,
+        )
+        assert bool(made.truncation("train_loss")[2] > 0) is seen
+
+
+def test_candidates_reach_four_times_the_width_and_twice_the_depth(monkeypatch):
+    """All of the grid is priced, nothing that is solved, nothing beyond it."""
+    made = ladder((256, 8), (512, 8), (256, 16))
+    priced = set()
+    real = ladders._cost
+    monkeypatch.setattr(ladders, "_cost", lambda size: priced.add(size) or real(size))
+    made.next_size(found(made), 1e-6)
+    grid = {(n, l) for n in (256, 512, 1024, 2048) for l in (8, 16, 32)}
+    assert priced == grid - set(made.cells)
+
+
+def test_a_misfit_asks_for_the_cheapest_size_beyond_those_there_are():
+    """Three widths and depths: not for one between them, though (128, 16) would be the cheapest."""
+    sizes = ((128, 4), (256, 4), (512, 4), (128, 8), (128, 32))
+    made = ladder(*sizes)
+    assert made.levels == (3, 3)
+    assert made.next_size(found(made), 1e9) == (1024, 4)
+    narrow = ladder((8, 4), (16, 4), (4096, 4), (8, 8), (8, 16))
+    assert narrow.next_size(found(narrow), 1e9) == (8192, 4)
+    flat = ladder((128, 2), (256, 2), (16384, 2), (128, 3), (128, 4))
+    assert flat.next_size(found(flat), 1e9) == (128, 8)
+
+
+def test_a_bar_that_is_just_met_is_met():
+    made = ladder((256, 8), (512, 8), (256, 16))
+    seen = found(made)
+    assert made.next_size(seen, float(seen.bar.max())) == (1024, 8)
+
+
+def test_seeds_of_sizes_are_functions_of_the_seed_and_the_size():
+    made = Ladder(PROBLEM, NET, SGD, 1e-3, {**HOW, "seed": 5}, Shards(64))
+    made.solve(32, 2)
+    expected = np.random.SeedSequence([5, 32, 2]).generate_state(1)[0]
+    assert made.cells[32, 2].info["seed"] == expected
+    assert type(made.seconds) is float
