@@ -1,0 +1,197 @@
+"""What limit says of sizes that are solved in no time: outputs planted along a series, with noise."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+import leadline as ll
+from leadline.dynamics import extrapolation
+from leadline.dynamics import ladder as ladders
+from leadline.trajectory import Trajectory
+
+PROBLEM = ll.arrays([[1.0, 0.5], [-0.3, 1.2]], [1.0, -0.5], [[0.2, 0.1]], [2.0], standardize=False)
+SGD = ll.SGD(lr=0.1, steps=3)
+SMALL = dict(width=64, depth=2, seeds=3)
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    """Replaces solve; what it does is in the returned dict, calls are in its list."""
+    how = dict(noise=1e-3, diverge=lambda n, l: (-1, -1, -1), jump=0.0, second=0.25, calls=[])
+
+    def solve(problem, network, sgd, **asked):
+        n, l, seeds = asked["width"], asked["depth"], asked["seeds"]
+        how["calls"].append(asked)
+        rng = np.random.default_rng([n, l])
+        f = np.zeros((seeds, 4, 3, 1))
+        f[:, 1:] = 0.2 * (1 - 0.5 / l - 2.0 / n) * np.arange(1, 4)[:, None, None]
+        f[:, 1:] += how["noise"] / np.sqrt(n) * rng.standard_normal((seeds, 3, 3, 1))
+        f[:, 1:] += how["jump"] * (l >= 8)
+        y, y_test = problem.y, problem.y_test
+        return Trajectory(
+            steps=np.arange(4),
+            train_loss=0.5 * ((f[:, :, :2] - y) ** 2).sum(-1).mean(-1),
+            train_outputs=f[:, :, :2],
+            test_loss=0.5 * ((f[:, :, 2:] - y_test) ** 2).sum(-1).mean(-1),
+            test_outputs=f[:, :, 2:],
+            diverged=np.array(how["diverge"](n, l))[:seeds],
+            info=dict(width=n, depth=l, seeds=seeds, largest_rank=8, seconds=how["second"] * l),
+        )
+
+    monkeypatch.setattr(ladders, "solve", solve)
+    return how
+
+
+def test_what_a_limit_holds(planted):
+    r = ll.limit(PROBLEM, ll.ResNet(), SGD, 0.05, **SMALL, seed=7, tol=1e-2, dtype="float64")
+    assert r.converged
+    rows = [(c["width"], c["depth"]) for c in r.sizes]
+    assert rows[:3] == [(64, 2), (128, 2), (64, 4)]
+    assert len(rows) == 5
+    assert [{c[k] for c in r.sizes} for k in ("width", "depth")] == [{64, 128, 256}, {2, 4, 8}]
+    first = planted["calls"][0]
+    assert {
+        k: first[k] for k in ("coupling", "seeds", "variance_reduction", "dtype", "record_every")
+    } == dict(
+        coupling="reused", seeds=3, variance_reduction="balanced", dtype="float64", record_every=1
+    )
+    assert [c["tol"] for c in planted["calls"][:3]] == [1e-2, 1e-3, 1e-2]
+    assert {c["batch_seed"] for c in planted["calls"]} == {7}
+    assert {
+        k: r.info[k] for k in ("kind", "coupling", "rtol", "seeds", "seed", "tol", "dtype")
+    } == dict(
+        kind="limit", coupling="reused", rtol=0.05, seeds=3, seed=7, tol=1e-2, dtype="float64"
+    )
+    assert 0 < r.info["seconds"] < 60
+    assert r.info["variance_reduction"] == "balanced"
+    assert r.train_outputs.shape == (4, 2, 1)
+    assert r.test_outputs.shape == (4, 1, 1)
+    assert r.train_outputs[3, :, 0] == pytest.approx([0.6, 0.6], abs=0.02)
+    parts = math.sqrt(sum(v**2 for v in r.contributions.values()))
+    assert [*r.contributions] == ["sampling", "width", "depth", "truncation"]
+    assert parts == pytest.approx(r.train_loss_error.max(), rel=1e-9)
+    worst = float(r.train_loss_error.max())
+    assert r.message == f"error bar {worst:.2g} within rtol=0.05 of the initial loss"
+    lines = repr(r).splitlines()
+    assert lines[0] == f"Limit(coupling=reused, {r.message})"
+    for line, loss, bar in (
+        (lines[1], r.train_loss, r.train_loss_error),
+        (lines[2], r.test_loss, r.test_loss_error),
+    ):
+        name = "train_loss" if loss is r.train_loss else "test_loss"
+        ends = f"{loss[0]:.4g} (step 0) → {loss[-1]:.4g} ± {bar[-1]:.1g} (step 3)"
+        assert line == f"  {name}: {ends}"
+    said = ", ".join(f"{k} {v:.1g}" for k, v in r.contributions.items())
+    assert lines[3] == f"  error sources: {said}"
+    assert lines[4] == "  sizes: " + ", ".join(f"{n}x{l}" for n, l in rows)
+    assert lines[5] == f"  test of the series in 1/n and 1/L: p = {r.p_value:.2g}"
+    assert len(lines) == 6
+
+
+def test_a_limit_as_json(planted):
+    r = ll.limit(PROBLEM, ll.ResNet(), SGD, 0.05, **SMALL)
+    data = r.to_json()
+    assert json.loads(json.dumps(data, allow_nan=False)) == data
+    assert [*data] == (
+        "info converged message p_value contributions sizes steps train_loss train_loss_error"
+        " train_outputs test_loss test_loss_error test_outputs"
+    ).split()
+    assert data["converged"] is True
+    assert data["p_value"] == r.p_value
+    assert data["train_outputs"] == r.train_outputs.tolist()
+    assert r.to_json(lists=False)["train_loss"] is r.train_loss
+
+
+def test_time_ends_before_a_size_that_would_take_too_long(planted):
+    """Sizes take .25 s a layer: 2.5 s go to the first three and the check of the truncation anyway."""
+    tight = dict(**SMALL, seconds=2.6)
+    r = ll.limit(PROBLEM, ll.ResNet(), SGD, 1e-6, **tight)
+    assert not r.converged
+    assert len(r.sizes) == 3
+    worst, asked = float(r.train_loss_error.max()), 1e-6 * r.train_loss[0]
+    n, l = (
+        int(x)
+        for x in (
+            r.message.split("width=")[1].split(",")[0],
+            r.message.split("depth=")[1].split()[0],
+        )
+    )
+    need = 0.25 * l
+    assert r.message == (
+        f"stopped by seconds=2.6: error bar {worst:.2g}, rtol asks for {asked:.2g}; width={n}, depth={l} "
+        f"would take about {need:.0f} s more: give seconds={math.ceil(1.2 * (2.5 + need))}"
+    )
+    assert repr(r).startswith(f"Limit(coupling=reused, NOT CONVERGED: {r.message})")
+    more = ll.limit(PROBLEM, ll.ResNet(), SGD, 1e-6, **SMALL, seconds=2.5 + need)
+    assert len(more.sizes) > 3
+
+
+def test_a_bar_that_is_met_is_not_yet_a_limit(planted, monkeypatch):
+    """Neither with two widths and depths, nor with a misfit, nor where a small size diverges."""
+    r = ll.limit(PROBLEM, ll.ResNet(), SGD, 0.5, **SMALL, seconds=2.5)
+    assert not r.converged
+    assert "is within rtol=0.5, but there are not 3 widths and 3 depths to test it" in r.message
+    planted["jump"] = 0.05
+    r = ll.limit(PROBLEM, ll.ResNet(), SGD, 0.9, **SMALL, seconds=8.0)
+    assert r.p_value < extrapolation.MISFIT
+    assert not r.converged
+    assert f"do not follow a series in 1/n and 1/L (p = {r.p_value:.1g})" in r.message
+    planted |= dict(
+        jump=0.0, diverge=lambda n, l: (-1, 2, -1) if (n, l) == (64, 2) else (-1, -1, -1)
+    )
+    r = ll.limit(PROBLEM, ll.ResNet(), SGD, 0.5, **SMALL, seconds=6.0)
+    assert not r.converged
+    assert np.isfinite(r.train_loss[:2]).all()
+    assert np.isnan(r.train_loss[2:]).all()
+    assert np.isnan(r.test_loss_error[2:]).all()
+
+
+def test_where_every_size_diverges_nothing_is_said(planted):
+    planted["diverge"] = lambda n, l: (1, 2, 3)
+    r = ll.limit(PROBLEM, ll.ResNet(), SGD, 0.5, **SMALL)
+    assert r.message == "training diverges at every size: no limit; lower lr"
+    assert not r.converged
+    assert len(r.sizes) == 3
+    for name in ("train_loss", "train_loss_error", "test_loss", "test_loss_error"):
+        assert np.isnan(getattr(r, name)).all()
+        assert getattr(r, name).shape == (4,)
+    assert r.train_outputs.shape == (4, 2, 1)
+    assert math.isnan(r.p_value)
+    assert "test of the series" not in repr(r)
+    assert r.to_json()["p_value"] is None
+    assert set(r.to_json()["contributions"].values()) == {None}
+
+
+def test_arguments_are_checked_before_anything_is_solved(planted):
+    for bad, error, words in (
+        (dict(coupling="both"), ValueError, "coupling='both' is unknown"),
+        (dict(depth=0), ValueError, "depth=0 .*>= 1"),
+        (dict(seeds=1), ValueError, "seeds=1 .*>= 2"),
+        (dict(seed=-1), ValueError, "seed=-1 .*>= 0"),
+        (dict(record_every=0), ValueError, "record_every=0 .*>= 1"),
+        (dict(dtype="float16"), ValueError, "dtype='float16' is unknown"),
+        (dict(width=0), ValueError, "width=0 .*>= 1"),
+        (dict(tol=1.0), ValueError, r"tol=1\.0 .*< 1"),
+        (dict(seconds=0.0), ValueError, r"seconds=0\.0 .*> 0"),
+        (dict(rtol=1.0), ValueError, r"rtol=1\.0 .*< 1"),
+    ):
+        with pytest.raises(error, match=words):
+            ll.limit(PROBLEM, ll.ResNet(), SGD, **{**SMALL, **bad})
+    assert planted["calls"] == []
+
+
+def test_the_first_width_has_room_for_the_problem(planted):
+    r = ll.limit(PROBLEM, ll.ResNet(), SGD, 0.5)
+    assert [(c["width"], c["depth"], c["seeds"]) for c in r.sizes][:3] == [
+        (256, 8, 4),
+        (512, 8, 4),
+        (256, 16, 4),
+    ]
+    assert planted["calls"][0]["tol"] == 1e-3
+    assert r.info["rtol"] == 0.5
+    assert (
+        ll.limit(PROBLEM, ll.ResNet(), SGD, 0.5, **SMALL, dtype="torch.float64").info["dtype"]
+        == "float64"
+    )
