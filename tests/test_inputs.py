@@ -193,6 +193,7 @@ def test_a_recipe_is_refused(wrong, message):
         (dict(times=[1.5]), "times=1.5 is out of range"),
         (dict(steps=[0.5]), "steps=0.5 is not an integer"),
         (dict(quantities=3), "quantities=3 is not a sequence"),
+        (dict(quantities=np.int64(3)), "quantities=.*3.* is not a sequence"),
         (dict(quantities=["x"]), "quantities='x' is unknown"),
         (dict(particles=-1), "particles=-1 is too small"),
     ],

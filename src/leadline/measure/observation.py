@@ -42,7 +42,7 @@ class Measure:
 
     def __post_init__(self) -> None:
         names = (self.quantities,) if isinstance(self.quantities, str) else self.quantities
-        if names != ():
+        if not isinstance(names, tuple) or names:
             names = check_list("quantities", names, 100, what="quantities")
         names = tuple(check_choice("quantities", name, QUANTITIES) for name in names)
         object.__setattr__(self, "quantities", names)
