@@ -322,3 +322,10 @@ def test_rates_that_no_precision_holds_are_refused():
     ):
         with pytest.raises(ValueError, match=r"=1e\+300 .*is out of range: give .* <= 1e\+30"):
             refused()
+
+
+def test_a_long_path_is_cut_in_a_message():
+    for load in (ll.Trajectory.load, ll.Plan.load):
+        with pytest.raises(OSError, match="path='xxx") as caught:
+            load("x" * 10_000)
+        assert len(str(caught.value)) < 1000

@@ -14,6 +14,7 @@ import numpy as np
 from leadline.disk import sealed
 from leadline.disk.plain import plain
 from leadline.disk.write import as_path, write_atomic
+from leadline.errors import cut
 
 if TYPE_CHECKING:
     import pandas
@@ -190,7 +191,7 @@ class Trajectory:
         Raises:
             OSError: if the file is missing, damaged or of another format.
         """
-        shown = f"path={str(as_path('path', path))!r}"
+        shown = f"path={cut(repr(str(as_path('path', path))), 300)}"
         try:
             header, arrays = sealed.arrays(path)
             if header.get("kind") != "trajectory" or header["format"] != FORMAT:

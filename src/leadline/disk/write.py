@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from leadline.errors import UnwrittenWarning, WriteError, check_path, shown
+from leadline.errors import UnwrittenWarning, WriteError, shown
 
 SUFFIX = ".leadline-part"
 REASONS = {
@@ -39,9 +39,12 @@ def as_path(name: str, path: Any) -> Path:
     """The path that an argument names.
 
     Raises:
-        TypeError: it is none. ValueError: no disk can have it.
+        TypeError: it is none.
     """
-    return Path(check_path(name, path))
+    try:
+        return Path(path)
+    except TypeError:
+        raise TypeError(f"{name}={shown(path)} is no path: give text or a Path") from None
 
 
 def refused(name: str, path: str | os.PathLike[str], error: OSError) -> WriteError:

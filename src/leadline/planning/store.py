@@ -9,7 +9,7 @@ from typing import Any
 
 from leadline.disk import strict
 from leadline.disk.write import as_path, write_atomic
-from leadline.errors import check_choice
+from leadline.errors import check_choice, cut
 from leadline.parametrization.optimizers import Optimizer
 from leadline.parametrization.rules import Power
 from leadline.parametrization.schemes import Scheme
@@ -90,13 +90,15 @@ def save(plan: Plan, path: str | os.PathLike[str]) -> None:
 
 def load(path: str | os.PathLike[str]) -> Plan:
     """Read a file of ``save``."""
-    shown = f"path={str(as_path('path', path))!r}"
+    shown = f"path={cut(repr(str(as_path('path', path))), 300)}"
     try:
         text = strict.read(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{shown} does not exist: give what save wrote") from None
     except (OSError, ValueError) as e:
-        raise OSError(f"{shown} cannot be read ({e}): give what save wrote") from None
+        raise OSError(
+            f"{shown} cannot be read ({cut(str(e), 300)}): give what save wrote"
+        ) from None
     try:
         return from_json(text)
     except ValueError as e:
