@@ -63,7 +63,7 @@ def test_what_a_limit_holds(planted):
     } == dict(
         kind="limit", coupling="reused", rtol=0.05, seeds=3, seed=7, tol=1e-2, dtype="float64"
     )
-    assert 0 < r.info["seconds"] < 60
+    assert r.info["seconds"] > 0
     assert r.info["variance_reduction"] == "balanced"
     assert r.train_outputs.shape == (4, 2, 1)
     assert r.test_outputs.shape == (4, 1, 1)

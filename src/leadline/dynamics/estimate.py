@@ -134,11 +134,12 @@ def _gram(y: np.ndarray) -> np.ndarray:
 def _noise(variance: np.ndarray, sizes: Sizes, seeds: np.ndarray) -> np.ndarray:
     """Variance of a size's mean (R, c), from that of one seed.
 
-    It is ∝ Lᵝ/n where nothing is near instability: sizes are pooled so, and every size counts itself too.
-    β is about 0 with one layer a block, −2 with two and balanced noise.
+    Sizes are pooled as if it were ∝ Lᵝ/n, and every size counts itself too. β is fitted: with balanced
+    noise it may fall with depth, above all where a block has two layers.
     """
     x = np.log(sizes.l) - np.log(sizes.l).mean()
     scaled = variance * sizes.n
+    # A size may have no noise at all, as every size does before training.
     y = np.log(np.maximum(scaled, 1e-6 * scaled.max(1, keepdims=True) + 1e-300))
     # The logarithm of a variance from few seeds has the variance polygamma(1, freedom/2).
     blur = float(polygamma(1, (seeds - 1) / 2).mean())

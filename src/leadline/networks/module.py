@@ -60,8 +60,9 @@ class DenseResNet(nn.Module):
         d = None if inputs is None else check_int("inputs", inputs, 1)
         self.network = network
         self.width = n
-        # On any device: they are drawn on the CPU.
-        count = n * (n * self.depth * network.block_layers + c + (d or 0))
+        # They are drawn on the CPU, one after the other where they are kept elsewhere.
+        parts = [n * n] * (self.depth * network.block_layers) + [n * c, n * (d or 0)]
+        count = sum(parts) if torch.device(device).type == "cpu" else max(parts)
         size = (dtype or torch.get_default_dtype()).itemsize
         check_available(f"width={n}, depth={depth}, outputs={c}", {"weights": count * size})
 

@@ -24,14 +24,10 @@ def pieces(x: Any) -> Iterator[str]:
         yield from _joined("{}", ((f"{json.dumps(str(k))}: ", v) for k, v in x.items()))
     elif isinstance(x, np.ndarray) and x.ndim and x.size > _PIECE:
         yield from _joined("[]", (("", row) for row in _parts(x)))
-    elif isinstance(x, np.ndarray):
-        yield json.dumps(plain(x))
     elif isinstance(x, list | tuple):
         yield from _joined("[]", (("", v) for v in x))
-    elif isinstance(x, float) and not np.isfinite(x):
-        yield "null"
     else:
-        yield json.dumps(x)
+        yield json.dumps(plain(x))
 
 
 def _joined(ends: str, items: Any) -> Iterator[str]:
