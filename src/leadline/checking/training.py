@@ -42,27 +42,10 @@ def torch_optimizers(model: nn.Module, plan: Plan, lr: float) -> list[Optimizer]
     Raises:
         ValueError: torch has no such optimizer.
     """
-    name = plan.optimizer.name
-    if name.startswith("muon"):
-        adjust = "match_rms_adamw" if name == "muon-match-rms" else "original"
-        matrices = plan.param_groups(model, lr, part="muon")
-        rest = plan.param_groups(model, lr, part="adamw")
-        made: list[Optimizer] = []
-        if matrices:
-            made.append(torch.optim.Muon(matrices, lr=lr, weight_decay=0.0, adjust_lr_fn=adjust))
-        return [*made, torch.optim.AdamW(rest)] if rest else made
-    groups = plan.param_groups(model, lr)
-    classes: dict[str, Any] = {
-        "sgd": torch.optim.SGD,
-        "adam": torch.optim.Adam,
-        "adamw": torch.optim.AdamW,
-        "adafactor": torch.optim.Adafactor,
-    }
-    if name not in classes:
-        raise ValueError(
-            f"torch has no {name}: give optimizer=, a callable (model, plan, lr) that makes yours"
-        )
-    return [classes[name](groups, lr=lr)]
+    if not plan.optimizer.orthogonal:
+        return plan.optimizer.make(plan.param_groups(model, lr))
+    matrices, rest = (plan.param_groups(model, lr, part=part) for part in ("muon", "adamw"))
+    return plan.optimizer.make(rest, matrices)
 
 
 def run(

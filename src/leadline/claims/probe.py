@@ -17,6 +17,7 @@ from torch import Tensor
 from leadline.networks.dense import Weights, forward
 from leadline.networks.draw import draw
 from leadline.networks.groups import param_groups
+from leadline.parametrization.optimizers import BETAS
 from leadline.parametrization.optimizers import optimizer as optimizer_named
 from leadline.parametrization.rules import Place, exponents
 from leadline.problems.losses import loss_value
@@ -25,8 +26,6 @@ from leadline.recipe import SGD
 if TYPE_CHECKING:
     from leadline.architecture import ResNet
     from leadline.problems import Problem
-
-BETAS = (0.9, 0.999)
 
 
 def probe(
@@ -172,11 +171,11 @@ def _optimizer(
 ) -> torch.optim.Optimizer:
     """Of the hidden weights, with this width's and depth's rates."""
     groups: list[dict[str, Any]]
+    kind, k = optimizer_named(name), network.block_layers
+    settings: dict[str, Any] = {"foreach": False}
     if name == "sgd":
         groups = param_groups(network, SGD(lr=lr, train=("hidden",)), weights, depth)
-        made: torch.optim.Optimizer = torch.optim.SGD(groups, foreach=False)
     else:
-        kind, k = optimizer_named(name), network.block_layers
         groups = []
         for j in range(k):
             place = Place("hidden", position=j, layers=k, last=j == k - 1)
@@ -185,7 +184,8 @@ def _optimizer(
             # ε would stand between sizes: it is far below every gradient.
             params = [*weights.hidden[j::k], *(weights.backward or ())[j::k]]
             groups.append({"params": params, "lr": lr * factor, "eps": 1e-30})
-        made = torch.optim.AdamW(groups, betas=BETAS, weight_decay=0.0, foreach=False)
+        settings |= {"betas": BETAS, "weight_decay": 0.0}
+    (made,) = kind.make(groups, **settings)
     for group in groups:
         for p in group["params"]:
             p.requires_grad_()

@@ -1,10 +1,19 @@
-"""Optimizers as data: what a scaling rule has to know about each."""
+"""The table of optimizers: what a scaling rule has to know about each, and what makes it in torch."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from leadline.errors import check_choice
+
+if TYPE_CHECKING:
+    import torch
+
+BETAS = (0.9, 0.999)
+EPS = 1e-8
+MUON_MOMENTUM = 0.95
 
 
 @dataclass(frozen=True)
@@ -19,16 +28,74 @@ class Optimizer:
     decay: str
     """coupled: λw is added to the gradient; decoupled: w loses lr·λ·w a step."""
     has_eps: bool
+    torch_class: str = ""
+    """Its class in torch.optim; "" where torch has none."""
+    adjust_lr: str = ""
+    """Muon's ``adjust_lr_fn``."""
+    stacks: bool = False
+    """Does ``sweeps.optimizers`` have its formulas for stacks of runs?"""
+
+    @property
+    def orthogonal(self) -> bool:
+        """For hidden matrices only: other parameters are AdamW's."""
+        return self.update.startswith("orthogonal")
+
+    def make(
+        self,
+        groups: Sequence[dict[str, Any]],
+        matrices: Sequence[dict[str, Any]] = (),
+        **settings: Any,
+    ) -> list[torch.optim.Optimizer]:
+        """Torch's optimizers of these parameter groups, which have their rates and decays.
+
+        Args:
+            matrices: groups of the hidden matrices, for Muon; ``groups`` has the rest.
+            settings: of the constructor for ``groups``.
+
+        Raises:
+            ValueError: torch has no such optimizer.
+        """
+        import torch
+
+        if not self.torch_class:
+            raise ValueError(
+                f"torch has no {self.name}: give optimizer=, a callable (model, plan, lr) that makes yours"
+            )
+        kind = OPTIMIZERS["adamw"] if self.orthogonal else self
+        made: list[torch.optim.Optimizer] = []
+        if matrices:
+            made.append(
+                torch.optim.Muon(matrices, momentum=MUON_MOMENTUM, adjust_lr_fn=self.adjust_lr)
+            )
+        if groups:
+            made.append(getattr(torch.optim, kind.torch_class)(groups, **settings))
+        return made
 
 
 _TABLE = (
-    Optimizer("sgd", "gradient", "coupled", False),
-    Optimizer("adam", "normalised", "coupled", True),
-    Optimizer("adamw", "normalised", "decoupled", True),
-    Optimizer("lion", "normalised", "decoupled", False),
-    Optimizer("adafactor", "relative", "decoupled", True),
-    Optimizer("muon", "orthogonal", "decoupled", False),
-    Optimizer("muon-match-rms", "orthogonal-rms", "decoupled", False),
+    Optimizer("sgd", "gradient", "coupled", has_eps=False, torch_class="SGD", stacks=True),
+    Optimizer("adam", "normalised", "coupled", has_eps=True, torch_class="Adam", stacks=True),
+    Optimizer("adamw", "normalised", "decoupled", has_eps=True, torch_class="AdamW", stacks=True),
+    Optimizer("lion", "normalised", "decoupled", has_eps=False),
+    Optimizer("adafactor", "relative", "decoupled", has_eps=True, torch_class="Adafactor"),
+    Optimizer(
+        "muon",
+        "orthogonal",
+        "decoupled",
+        has_eps=False,
+        torch_class="Muon",
+        adjust_lr="original",
+        stacks=True,
+    ),
+    Optimizer(
+        "muon-match-rms",
+        "orthogonal-rms",
+        "decoupled",
+        has_eps=False,
+        torch_class="Muon",
+        adjust_lr="match_rms_adamw",
+        stacks=True,
+    ),
 )
 OPTIMIZERS: dict[str, Optimizer] = {o.name: o for o in _TABLE}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from leadline.parametrization.optimizers import BETAS
+
 if TYPE_CHECKING:
     from leadline.planning.plan import Plan
 
@@ -52,7 +54,7 @@ def to_code(plan: Plan) -> str:
         ValueError: the plan has no names (it was read from a file and taken to another size).
     """
     factors = plan.factors()
-    muon = plan.optimizer.update.startswith("orthogonal")
+    muon = plan.optimizer.orthogonal
     rows = []
     for name, f in factors.items():
         kind = plan.kinds[plan.names[name]]
@@ -68,7 +70,7 @@ def to_code(plan: Plan) -> str:
     name = plan.optimizer.name
     betas = ""
     if plan.optimizer.update == "normalised" and plan.batch_ratio != plan.token_ratio:
-        betas = f', "betas": {plan.betas((0.9, 0.999))!r}'
+        betas = f', "betas": {plan.betas(BETAS)!r}'
     if name == "adafactor":
         eps, setting = ", eps=1e-3", ', "eps": (None, eps * small)'
     elif plan.optimizer.has_eps:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from leadline.errors import LARGEST_RATE, check_choice, check_real
+from leadline.parametrization.optimizers import BETAS
 
 if TYPE_CHECKING:
     from leadline.planning.plan import Plan
@@ -28,7 +29,7 @@ def param_groups(
     """See ``Plan.param_groups``."""
     check_real("lr", lr, 0.0, LARGEST_RATE, open_minimum=True)
     check_real("weight_decay", weight_decay, 0.0, LARGEST_RATE)
-    muon = plan.optimizer.update.startswith("orthogonal")
+    muon = plan.optimizer.orthogonal
     if muon:
         if part is None:
             raise ValueError(
@@ -71,7 +72,7 @@ def param_groups(
         elif o.has_eps:
             group["eps"] = eps * f.eps
         if o.update == "normalised" and (betas is not None or plan.batch_ratio != plan.token_ratio):
-            group["betas"] = plan.betas((0.9, 0.999) if betas is None else betas)
+            group["betas"] = plan.betas(BETAS if betas is None else betas)
         group |= settings
         key = tuple(sorted((n, str(v)) for n, v in group.items()))
         groups.setdefault(key, {"params": [], **group})["params"].append(p)

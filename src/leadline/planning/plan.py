@@ -112,7 +112,7 @@ class Plan:
 
     def uses(self, kind: Kind) -> Optimizer:
         """The optimizer of a kind: Muon leaves all but hidden matrices to AdamW."""
-        if not self.optimizer.update.startswith("orthogonal"):
+        if not self.optimizer.orthogonal:
             return self.optimizer
         matrix = kind.role == "hidden" and len(kind.shape) == 2
         return self.optimizer if matrix else OPTIMIZERS["adamw"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from leadline.disk import strict
 from leadline.disk.write import as_path, write_atomic
 from leadline.errors import check_choice, cut
-from leadline.parametrization.optimizers import Optimizer
+from leadline.parametrization.optimizers import optimizer
 from leadline.parametrization.rules import Power
 from leadline.parametrization.schemes import Scheme
 from leadline.planning.plan import Plan
@@ -53,7 +53,7 @@ def from_json(text: str | bytes) -> Plan:
             check_choice("scheme", scheme, NAMES)
         return Plan(
             scheme if isinstance(scheme, str) else Scheme(**scheme),
-            Optimizer(**data["optimizer"]),
+            replace(optimizer(data["optimizer"]["name"]), **data["optimizer"]),
             Size(**data["base"]),
             Size(**data["target"]),
             tuple(_kind(k) for k in data["kinds"]),

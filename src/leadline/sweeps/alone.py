@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from leadline.parametrization.optimizers import BETAS, EPS
 from leadline.sweeps.data import Samples, Tokens
 from leadline.sweeps.first import output
-from leadline.sweeps.optimizers import BETAS, EPS, MUON_MOMENTUM
 from leadline.sweeps.rates import Rates
 from leadline.sweeps.specification import Run
 from leadline.tracing.builder import construct, seeded
@@ -99,20 +99,13 @@ def _optimizers(model: nn.Module, rates: Rates, run: Run) -> list[Optimizer]:
     for name, (f, muon) in rates.factors(model).items():
         key = (muon, run.lr * f.lr, run.weight_decay * f.weight_decay, EPS * f.eps)
         groups.setdefault(key, []).append(parameters[name])
-    kind, betas = rates.optimizer.name, rates.betas(BETAS)
-    made: list[Optimizer] = []
+    kind, betas = rates.optimizer, rates.betas(BETAS)
+    momentum = kind.update == "gradient"
     matrices, rest = [], []
     for (muon, lr, decay, eps), some in groups.items():
         group: dict[str, Any] = {"params": some, "lr": lr, "weight_decay": decay}
         if muon:
             matrices.append(group)
         else:
-            rest.append(group if kind == "sgd" else group | {"eps": eps, "betas": betas})
-    if matrices:
-        adjust = "match_rms_adamw" if kind == "muon-match-rms" else "original"
-        made.append(torch.optim.Muon(matrices, momentum=MUON_MOMENTUM, adjust_lr_fn=adjust))
-    if rest and kind == "sgd":
-        made.append(torch.optim.SGD(rest, momentum=run.momentum))
-    elif rest:
-        made.append((torch.optim.Adam if kind == "adam" else torch.optim.AdamW)(rest))
-    return made
+            rest.append(group if momentum else group | {"eps": eps, "betas": betas})
+    return kind.make(rest, matrices, **({"momentum": run.momentum} if momentum else {}))

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-NAMES = ("sgd", "adam", "adamw", "muon", "muon-match-rms")
-BETAS = (0.9, 0.999)
-EPS = 1e-8
-MUON_MOMENTUM = 0.95
+from leadline.parametrization.optimizers import BETAS, MUON_MOMENTUM, OPTIMIZERS, Optimizer
+
+NAMES = tuple(name for name, o in OPTIMIZERS.items() if o.stacks)
 # Entries of the stacks that are updated together: an update sweeps them several times.
 _PIECE = 1 << 17
 # Newton–Schulz: x ← a x + (b xxᵀ + c (xxᵀ)²) x, the coefficients of torch.optim.Muon.
@@ -32,7 +31,7 @@ class Stacked:
 
     def __init__(
         self,
-        name: str,
+        kind: Optimizer,
         lr: Sequence[Tensor],
         weight_decay: Sequence[Tensor],
         eps: Sequence[Tensor],
@@ -40,7 +39,7 @@ class Stacked:
         betas: tuple[float, float] = BETAS,
         muon: Sequence[bool] | None = None,
     ) -> None:
-        self.name, self.betas = name, betas
+        self.kind, self.betas = kind, betas
         self.lr, self.weight_decay, self.eps = list(lr), list(weight_decay), list(eps)
         self.momentum = momentum
         self.decays = any(bool(d.any()) for d in self.weight_decay)
@@ -61,7 +60,7 @@ class Stacked:
         self.steps += 1
         for piece in self.pieces:
             p, g = ([some[i] for i in piece] for some in (parameters, gradients))
-            if self.name == "sgd":
+            if self.kind.update == "gradient":
                 self._sgd(piece, p, g)
             elif self.muon[piece[0]]:
                 self._muon(piece[0], p[0], g[0])
@@ -109,7 +108,7 @@ class Stacked:
         lr, decay, eps = (
             [some[i] for i in piece] for some in (self.lr, self.weight_decay, self.eps)
         )
-        if self.decays and self.name == "adam":
+        if self.decays and self.kind.decay == "coupled":
             g = list(torch._foreach_addcmul(g, decay, p))
         elif self.decays:
             torch._foreach_mul_(p, [1 - a * b for a, b in zip(lr, decay, strict=True)])
@@ -132,7 +131,7 @@ class Stacked:
         update = orthogonalised(g.lerp(buffer, MUON_MOMENTUM))
         rows, columns = p.shape[1:]
         adjust = max(1.0, rows / columns) ** 0.5
-        if self.name == "muon-match-rms":
+        if self.kind.update == "orthogonal-rms":
             adjust = 0.2 * max(rows, columns) ** 0.5
         if self.decays:
             p.mul_(1 - self.lr[i] * self.weight_decay[i])

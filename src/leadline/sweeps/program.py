@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from leadline.parametrization.optimizers import BETAS, EPS
 from leadline.planning.plan import Factors
 from leadline.sweeps.alone import DIVERGED, EVERY, Result, alone
 from leadline.sweeps.data import Samples, Tokens
 from leadline.sweeps.first import First, NotBatched, begin, output
 from leadline.sweeps.gradients import Gradients
-from leadline.sweeps.optimizers import BETAS, EPS, Stacked
+from leadline.sweeps.optimizers import Stacked
 from leadline.sweeps.rates import Rates
 from leadline.sweeps.specification import Run
 from leadline.tracing.held import call, places, registered
@@ -284,7 +285,7 @@ def _optimizer(program: Program, factors: Sequence[tuple[Factors, bool]]) -> Sta
     lr, decay = column([r.lr for r in runs]), column([r.weight_decay for r in runs])
     eps = column([EPS] * len(runs))
     return Stacked(
-        rates.optimizer.name,
+        rates.optimizer,
         [lr * f.lr for f, _ in factors],
         [decay * f.weight_decay for f, _ in factors],
         [eps * f.eps for f, _ in factors],

@@ -73,7 +73,7 @@ class Planned:
         """Whatever requires a gradient trains; what the plan leaves alone has factors of 1."""
         plan, parameters = self.plan, dict(model.named_parameters())
         return {
-            n: (plan.kind_factors(k), plan.uses(k).update.startswith("orthogonal"))
+            n: (plan.kind_factors(k), plan.uses(k).orthogonal)
             for n, k in plan.kind_of(model).items()
             if parameters[n].requires_grad
         }
