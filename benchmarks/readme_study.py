@@ -16,7 +16,7 @@ from pathlib import Path
 
 from leadline.claims.registry import claim
 from leadline.claims.study import Study, load
-from leadline.reporting.page_numbers import interval
+from leadline.intervals import written
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- study: made by benchmarks/readme_study.py -->", "<!-- /study -->"
@@ -32,7 +32,7 @@ def table(study: Study) -> str:
     for number, judged in study.verdicts.items():
         v = judged.headline
         beside = [f"{p.key} {MARKS[p.verdict.verdict][0]}" for p in judged.parts if not p.claimed]
-        value = interval(v.value, v.low, v.high)
+        value = written(v.value, v.low, v.high)
         cells = (
             str(number),
             claim(number).title,
@@ -78,7 +78,7 @@ def long(study: Study) -> str:
     out = [origin(study), picture(study, PICTURE.name)]
     for number, judged in study.verdicts.items():
         c, v = claim(number), judged.headline
-        value = interval(v.value, v.low, v.high)
+        value = written(v.value, v.low, v.high)
         out.append(f"## {number}. {c.title}: {v.words}")
         out.append(f"> {c.sentence} ({c.where})")
         out.append(f"**{MARKS[v.verdict]}**: {v.number} {value}. {c.rule}")
@@ -89,7 +89,7 @@ def long(study: Study) -> str:
                 "| --- | --- | --- | --- | --- | --- |",
             ]
             for p in judged.parts:
-                value = interval(p.verdict.value, p.verdict.low, p.verdict.high)
+                value = written(p.verdict.value, p.verdict.low, p.verdict.high)
                 said = "paper" if p.claimed else "beside it"
                 cells = (
                     p.key,

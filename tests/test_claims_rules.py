@@ -18,8 +18,8 @@ from leadline.claims import (
     scaling,
     stronger,
 )
-from leadline.claims.intervals import Estimate, exponent, jackknife, mean
 from leadline.claims.verdict import above, below, every, inside, verdict
+from leadline.intervals import Interval, exponent, jackknife, mean
 
 QUIET, LOUD = 0.01, 1.5
 """Relative noise of a seed: far below what the rules ask for, and far above."""
@@ -66,11 +66,11 @@ def test_groups_with_their_own_seeds():
 def test_one_seed_decides_nothing():
     e = mean([3.0])
     assert inside(e, 0, 10) == above(e, 0) == "undecided"
-    assert inside(Estimate(float("nan"), 0, 1), -1, 2) == "undecided"
+    assert inside(Interval(float("nan"), 0, 1), -1, 2) == "undecided"
 
 
 def test_words():
-    e = Estimate(0.5, 0.4, 0.6)
+    e = Interval(0.5, 0.4, 0.6)
     assert [inside(e, 0.4, 0.6), inside(e, 0.45, 1), inside(e, 0.7, 1)] == [
         "holds",
         "undecided",

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leadline.intervals import written
 from leadline.reporting.page import Page, Section, Table, render, write
 from leadline.reporting.page_axes import log_ticks, ticks
 from leadline.reporting.page_colours import contrast, dark, dark_scale, lab, parse
 from leadline.reporting.page_figures import drawable, text_only
-from leadline.reporting.page_numbers import interval
 from leadline.reporting.page_stack import stacked
 from leadline.reporting.page_store import load, save
 from page_samples import ATTACKS, figure, hostile, kernels, ordinary
@@ -191,10 +191,10 @@ def test_shared_anchors_are_refused():
 
 
 def test_interval():
-    assert interval(1.0, 1.0, 1.0) == "1 [1, 1]"
-    assert interval(12345.6, 12000.0, 13000.0) == "12346 [12000, 13000]"
-    assert interval(0.5, float("-inf"), float("inf")) == "0.5 [−∞, ∞]"
-    assert interval(float("nan"), 0.0, 1.0) == "nan [0, 1]"
+    assert written(1.0, 1.0, 1.0) == "1 [1, 1]"
+    assert written(12345.6, 12000.0, 13000.0) == "12346 [12000, 13000]"
+    assert written(0.5, float("-inf"), float("inf")) == "0.5 [−∞, ∞]"
+    assert written(float("nan"), 0.0, 1.0) == "nan [0, 1]"
 
 
 # Colours

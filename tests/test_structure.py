@@ -13,6 +13,7 @@ ROOT = Path(leadline.__file__).parent
 LAYERS = [
     {"errors", "_version", "available"},
     {"disk", "identity"},
+    {"intervals"},
     {"problems", "activations", "parametrization"},
     {"probe"},
     {"architecture", "recipe", "tracing"},

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from leadline.cli.sweeps import _values
+from leadline.intervals import Interval, stretch
 from leadline.transferring import analysis
 from leadline.transferring.analysis import analyse, measure
 from leadline.transferring.landscapes import landscapes
 from leadline.transferring.optimum import Landscape, optimum, stable
-from leadline.transferring.spread import Estimate, stretch
 from leadline.transferring.transfer import from_rows
 
 
@@ -521,12 +521,12 @@ def test_rows_from_anywhere():
 
 
 def test_estimates_in_words():
-    assert str(Estimate(0.12345)) == "0.123"
-    assert str(Estimate(0.5, 0.25, 0.75)) == "0.5 [0.25, 0.75]"
-    assert str(Estimate(0.5, 0.25, np.inf)) == "0.5 [0.25, ∞]"
-    assert str(Estimate(np.inf, np.inf, np.inf)) == "diverged"
-    assert str(Estimate(np.inf, 0.5, np.inf)) == "diverged [0.5, ∞]"
-    assert str(Estimate(np.nan, 1, 2)) == "–"
+    assert str(Interval(0.12345)) == "0.123"
+    assert str(Interval(0.5, 0.25, 0.75)) == "0.5 [0.25, 0.75]"
+    assert str(Interval(0.5, 0.25, np.inf)) == "0.5 [0.25, ∞]"
+    assert str(Interval(np.inf, np.inf, np.inf)) == "diverged"
+    assert str(Interval(np.inf, 0.5, np.inf)) == "diverged [0.5, ∞]"
+    assert str(Interval(np.nan, 1, 2)) == "–"
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leadline.intervals import Spread, stretch, widened
 from leadline.transferring.bounds import above, below, bracket, floor, run
 from leadline.transferring.optimum import Landscape, optimum, stable
 from leadline.transferring.shift import moved, near, shift
 from leadline.transferring.smooth import believed, vertex, window
-from leadline.transferring.spread import Spread, stretch, widened
 
 INF = np.inf
 

@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 
+from leadline.intervals import Interval, Spread, stretch, widened
 from leadline.transferring import analysis
 from leadline.transferring.analysis import Places, Replicate, measure
 from leadline.transferring.optimum import Landscape, optimum
 from leadline.transferring.shift import Shift, moved, shift
-from leadline.transferring.spread import Estimate, Spread, stretch, widened
 
 INF, NAN = math.inf, math.nan
 X = np.arange(-4.0, 5.0)
@@ -265,7 +265,7 @@ def places(shifts, rates=None, off=None, known=(0, 1, 2)):
     wide = [(-INF, INF)] * len(shifts)
     return Places(
         list(known),
-        [Estimate(0.0, *r) for r in (wide if rates is None else rates)],
+        [Interval(0.0, *r) for r in (wide if rates is None else rates)],
         [Shift(*s) for s in shifts],
         np.zeros((len(shifts), 0)) if off is None else np.array(off, float),
     )

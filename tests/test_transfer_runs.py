@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 import leadline as ll
 from leadline.cli import main
-from leadline.sweeps.schedule import Estimate
+from leadline.sweeps.schedule import SweepEstimate
 from leadline.sweeps.store import Store
 from leadline.sweeps.sweep import sweep
 from sweep_models import Model
@@ -31,7 +31,7 @@ AXES = dict(widths=[16, 32], depths=[2, 4], lrs=[1e-3, 2e-3, 4e-3], seeds=2, ste
 def test_a_dry_transfer_counts_what_a_transfer_trains(digits, tmp_path):
     how = dict(executor="inline", store=tmp_path / "s", schemes=("sp", "auto"))
     estimate = ll.transfer(Model, digits, dry_run=True, extend=2, **AXES, **how)
-    assert isinstance(estimate, Estimate)
+    assert isinstance(estimate, SweepEstimate)
     # Three sizes (the base's runs are on both axes), three rates, two seeds, two schemes.
     assert (estimate.runs, estimate.stored, estimate.programs) == (36, 0, 6)
     assert 0 < estimate.seconds < 60

@@ -5,32 +5,32 @@ import math
 import numpy as np
 import pytest
 
+from leadline.intervals import LEVEL, Interval, Spread, stretch, widened
 from leadline.transferring.analysis import analyse
 from leadline.transferring.optimum import Landscape
-from leadline.transferring.spread import LEVEL, Estimate, Spread, stretch, widened
 
 INF, NAN = math.inf, math.nan
 
 
 @pytest.mark.parametrize(
-    ("estimate", "words"),
+    ("interval", "words"),
     [
-        (Estimate(1.23456, 0.98765, 2.34567), "1.23 [0.988, 2.35]"),
-        (Estimate(1.23456), "1.23"),
-        (Estimate(0.0), "0"),
-        (Estimate(1.0, 0.0, 2.0), "1 [0, 2]"),
-        (Estimate(NAN, 0.0, 1.0), "–"),
-        (Estimate(INF), "diverged"),
-        (Estimate(INF, INF, INF), "diverged"),
-        (Estimate(INF, -INF, INF), "diverged"),
-        (Estimate(INF, 0.12345, INF), "diverged [0.123, ∞]"),
-        (Estimate(1.0, 0.5, INF), "1 [0.5, ∞]"),
-        (Estimate(1.0, -INF, 2.0), "1 [-∞, 2]"),
-        (Estimate(1.0, -INF, INF), "1 [-∞, ∞]"),
+        (Interval(1.23456, 0.98765, 2.34567), "1.23 [0.988, 2.35]"),
+        (Interval(1.23456), "1.23"),
+        (Interval(0.0), "0"),
+        (Interval(1.0, 0.0, 2.0), "1 [0, 2]"),
+        (Interval(NAN, 0.0, 1.0), "–"),
+        (Interval(INF), "diverged"),
+        (Interval(INF, INF, INF), "diverged"),
+        (Interval(INF, -INF, INF), "diverged"),
+        (Interval(INF, 0.12345, INF), "diverged [0.123, ∞]"),
+        (Interval(1.0, 0.5, INF), "1 [0.5, ∞]"),
+        (Interval(1.0, -INF, 2.0), "1 [-∞, 2]"),
+        (Interval(1.0, -INF, INF), "1 [-∞, ∞]"),
     ],
 )
-def test_how_an_estimate_reads(estimate, words):
-    assert str(estimate) == words
+def test_how_an_interval_reads(interval, words):
+    assert str(interval) == words
 
 
 def test_two_and_a_half_percent_lie_beyond_either_end():
@@ -86,7 +86,7 @@ def test_spread_of_a_number():
 
 
 def test_an_estimate_has_no_interval_unless_given():
-    assert np.isnan([Estimate(1.0).low, Estimate(1.0).high]).all()
+    assert np.isnan([Interval(1.0).low, Interval(1.0).high]).all()
 
 
 def test_stretch_is_student_s_over_the_percentiles():

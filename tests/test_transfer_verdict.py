@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from leadline.intervals import Interval
 from leadline.transferring import verdict
 from leadline.transferring.analysis import Measured, SizeResult
-from leadline.transferring.spread import Estimate
 from leadline.transferring.verdict import judge, monotone
 
 INF, NAN = math.inf, math.nan
@@ -17,7 +17,7 @@ CHEAP = (0.01, 0.0, 0.02)
 
 
 def around(value, by):
-    return Estimate(value, value - by, value + by)
+    return Interval(value, value - by, value + by)
 
 
 def size(
@@ -25,25 +25,25 @@ def size(
 ):
     return SizeResult(
         size=n,
-        lr=Estimate(*lr),
-        loss=Estimate(*loss),
-        at_base=Estimate(*loss),
-        regret=Estimate(*regret),
-        sharpness=Estimate(0.1),
+        lr=Interval(*lr),
+        loss=Interval(*loss),
+        at_base=Interval(*loss),
+        regret=Interval(*regret),
+        sharpness=Interval(0.1),
         edge=edge,
-        stable=Estimate(stable),
+        stable=Interval(stable),
     )
 
 
 def measured(*sizes, drift=STILL, grid=None, regret=CHEAP, costs=None, least=0.0):
     """With the regret of the last size; the grid alone leaves what all leaves unless given."""
     sizes = sizes or (size(32), size(64, regret=regret))
-    drift, regret = Estimate(*drift), sizes[-1].regret
+    drift, regret = Interval(*drift), sizes[-1].regret
     return Measured(
         sizes,
         drift,
-        drift if grid is None else Estimate(*grid),
-        regret if costs is None else Estimate(*costs),
+        drift if grid is None else Interval(*grid),
+        regret if costs is None else Interval(*costs),
         least,
     )
 

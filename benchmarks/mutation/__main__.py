@@ -33,7 +33,7 @@ MODULES = (
     "dynamics/operator dynamics/basis dynamics/extrapolation dynamics/ladder dynamics/estimate"
     " dynamics/series parametrization/rules parametrization/schemes tracing/fold tracing/survey"
     " transferring/optimum transferring/analysis transferring/bounds transferring/smooth"
-    " transferring/shift transferring/spread transferring/verdict"
+    " transferring/shift transferring/verdict intervals"
     " forecasting/fit forecasting/estimate forecasting/choice claims/verdict"
 ).split()
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from leadline.claims.cell import Arrays, Cell
 from leadline.claims.claim import Data
-from leadline.claims.intervals import Estimate, exponent
 from leadline.claims.setting import Setting
+from leadline.intervals import Interval, exponent
 
 SIZES: dict[str, dict[str, Any]] = {
     "toy": dict(width=32, depths=(2, 4, 8), seeds=3, steps=2),
@@ -82,11 +82,11 @@ def values(data: Data, name: str, quantity: str, step: int) -> np.ndarray:
     return v[..., step - 1 if step > 0 else step]
 
 
-def depth_exponent(data: Data, name: str, quantity: str, step: int) -> Estimate:
+def depth_exponent(data: Data, name: str, quantity: str, step: int) -> Interval:
     """Exponent in depth over the largest depths."""
     return exponent(data["depths"], values(data, name, quantity, step), LAST)
 
 
-def farthest(found: Iterable[Estimate], due: float) -> Estimate:
+def farthest(found: Iterable[Interval], due: float) -> Interval:
     """The one whose value is farthest from what is due."""
     return max(found, key=lambda e: abs(e.value - due))

@@ -92,7 +92,7 @@ def figures(data: Data) -> Sequence[Drawing]:
     alt = (
         f"Four panels, SGD and AdamW, after one and after {steps} steps: the RMS movement of the "
         "first internal layer's output by its own update over depth, for both kinds of backward "
-        f"weights, beside a line of slope −½ (fitted, SGD, first step: {e}), and the output's "
+        f"weights, beside a line of slope −½ (fitted, SGD, first step: {e:w}), and the output's "
         "movement."
     )
     return (Drawing(p.figure, "The first internal layer's own update over depth, depth-μP", alt),)

@@ -120,7 +120,7 @@ def figures(data: Data) -> Sequence[Drawing]:
     alt = (
         "Four panels, for depth-μP, the correction and the rule 1/L. Over depth: the first internal "
         "layer's own update; the output's movement with true backpropagation (exponent with the "
-        f"correction {out}); the backward features' with independent weights ({back}). Over steps: "
+        f"correction {out:w}); the backward features' with independent weights ({back:w}). Over steps: "
         "the output's movement at the largest depth."
     )
     return (Drawing(p.figure, "What the correction restores, and what grows with depth", alt),)
@@ -134,15 +134,15 @@ def found(data: Data) -> Sequence[str]:
 
     return (
         "What the correction is made for is an exponent 0 of ΔW₁h in depth: it is "
-        f"{e('sgd', 'reused', 'own_1')} with SGD and {e('adamw', 'reused', 'own_1')} with AdamW, "
+        f"{e('sgd', 'reused', 'own_1'):w} with SGD and {e('adamw', 'reused', 'own_1'):w} with AdamW, "
         "true backpropagation.",
         "Beside it: with true backpropagation that movement is aligned with W₂ᵀz, so in theory "
         "the blocks' effects on the output add up to √L. Measured, Δf has exponent "
-        f"{e('sgd', 'reused', 'output')} (SGD) and {e('adamw', 'reused', 'output')} (AdamW). With "
+        f"{e('sgd', 'reused', 'output'):w} (SGD) and {e('adamw', 'reused', 'output'):w} (AdamW). With "
         "independent backward weights the theory has a stable output and backward features that "
-        f"grow: Δf has exponent {e('sgd', 'independent', 'output')}, Δz "
-        f"{e('sgd', 'independent', 'backward')} after one step and "
-        f"{e('sgd', 'independent', 'backward', -1)} after {data['steps']}. A scheme whose output or "
+        f"grow: Δf has exponent {e('sgd', 'independent', 'output'):w}, Δz "
+        f"{e('sgd', 'independent', 'backward'):w} after one step and "
+        f"{e('sgd', 'independent', 'backward', -1):w} after {data['steps']}. A scheme whose output or "
         "backward features grow with depth at a fixed rate has no infinite-depth limit.",
     )
 

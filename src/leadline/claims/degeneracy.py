@@ -13,9 +13,9 @@ import numpy as np
 
 from leadline.claims.cell import Arrays, Cell
 from leadline.claims.claim import Claim, Data
-from leadline.claims.intervals import Estimate, jackknife
 from leadline.claims.setting import Setting, stable_rate
 from leadline.claims.verdict import Judgement, above, verdict
+from leadline.intervals import Interval, jackknife
 
 if TYPE_CHECKING:
     from leadline.reporting.page import Drawing
@@ -120,7 +120,7 @@ def extrapolated(widths: Sequence[float], v: np.ndarray) -> np.ndarray:
     return np.polyfit(x, mean, 1)[1].reshape(v.shape[2:])
 
 
-def smallest(data: Data) -> Estimate:
+def smallest(data: Data) -> Interval:
     """The number of the rule."""
     return jackknife(
         lambda v: float(extrapolated(data["widths"], v).min()),
@@ -165,7 +165,7 @@ def figures(data: Data) -> Sequence[Drawing]:
     alt = (
         "Three panels: the smallest eigenvalue of the activation kernel over the mean one, over "
         "depth time for several training steps, over width and over depth, with the threshold "
-        f"{FLOOR}; at infinite width the smallest is {smallest(data)}."
+        f"{FLOOR}; at infinite width the smallest is {smallest(data):w}."
     )
     return (Drawing(p.figure, "Non-degeneracy through depth and training", alt),)
 
@@ -179,7 +179,7 @@ def found(data: Data) -> Sequence[str]:
     ]
     return (
         f"{data['samples']} samples, L = {data['depth']}: the smallest eigenvalue over the mean "
-        f"one, at infinite width, is {ends[0]} at initialization and {ends[1]} after "
+        f"one, at infinite width, is {ends[0]:w} at initialization and {ends[1]:w} after "
         f"{data['steps'][-1]} steps.",
         "Non-degenerate means positive, not well conditioned: similar samples give a small "
         "eigenvalue from the start.",

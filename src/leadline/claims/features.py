@@ -9,9 +9,9 @@ import numpy as np
 
 from leadline.claims.cell import Arrays, Cell
 from leadline.claims.claim import Claim, Data
-from leadline.claims.intervals import Estimate, exponent, jackknife
 from leadline.claims.setting import Setting, stable_rate
 from leadline.claims.verdict import Judgement, Part, above, every, inside, verdict
+from leadline.intervals import Interval, exponent, jackknife
 
 if TYPE_CHECKING:
     from leadline.reporting.page import Drawing
@@ -124,24 +124,24 @@ def _alignment(k: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (k * yy).sum((-2, -1)) / np.sqrt((k**2).sum((-2, -1)) * (yy**2).sum())
 
 
-def width_exponent(data: Data, scheme: str) -> Estimate:
+def width_exponent(data: Data, scheme: str) -> Interval:
     """Of the last features' movement at the end of training."""
     v = np.asarray(data["over_width"][scheme], float)[:, :, -1, -1]
     return exponent(data["widths"], v, LAST)
 
 
-def depth_exponent(data: Data) -> Estimate:
+def depth_exponent(data: Data) -> Interval:
     """The same in depth, under depth-μP."""
     return exponent(data["depths"], np.asarray(data["over_depth"], float)[:, :, -1, -1], LAST)
 
 
-def aligned(data: Data) -> Estimate:
+def aligned(data: Data) -> Interval:
     """Alignment at the end minus that at initialization, depth-μP."""
     a = np.asarray(data["alignment"]["depth-mup"], float)
     return jackknife(lambda v: float((v[:, -1] - v[:, 0]).mean()), a)
 
 
-def from_lazy(data: Data) -> Estimate:
+def from_lazy(data: Data) -> Interval:
     """1 − loss/lazy loss half-way, depth-μP."""
     v = np.asarray(data["loss"]["depth-mup"], float)
     half = v.shape[1] // 2
@@ -216,7 +216,7 @@ def figures(data: Data) -> Sequence[Drawing]:
     p.theory(range(len(data["lazy"])), data["lazy"], "lazy training, n = ∞")
     alt = (
         "Four panels. The RMS movement of the last features over width under depth-μP (exponent "
-        f"{width_exponent(data, 'depth-mup')}) and NTK scaling ({width_exponent(data, 'ntk')}); "
+        f"{width_exponent(data, 'depth-mup'):w}) and NTK scaling ({width_exponent(data, 'ntk'):w}); "
         "over depth; through depth time and over training; the training losses beside that of "
         "lazy training."
     )
@@ -229,13 +229,13 @@ def found(data: Data) -> Sequence[str]:
     v = np.asarray(data["over_width"]["depth-mup"], float)[:, -1, -1, -1]
     move = jackknife(lambda x: float(x.mean()), v)
     return (
-        f"Under depth-μP the last features move by {move} (RMS a coordinate) at n = "
+        f"Under depth-μP the last features move by {move:w} (RMS a coordinate) at n = "
         f"{data['widths'][-1]}; under NTK scaling the movement has exponent "
-        f"{width_exponent(data, 'ntk')} in width.",
+        f"{width_exponent(data, 'ntk'):w} in width.",
         "Alignment of the last features' kernel with the targets goes from "
         f"{a['depth-mup'][0]:.3f} to {a['depth-mup'][-1]:.3f} (NTK scaling: {a['ntk'][0]:.3f} to "
         f"{a['ntk'][-1]:.3f}). One minus the loss over lazy training's, half-way: "
-        f"{from_lazy(data)}.",
+        f"{from_lazy(data):w}.",
     )
 
 

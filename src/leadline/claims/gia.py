@@ -15,7 +15,6 @@ import numpy as np
 
 from leadline.claims.cell import Arrays, Cell
 from leadline.claims.claim import Claim, Data
-from leadline.claims.intervals import Estimate, jackknife, slope
 from leadline.claims.setting import Setting, stable_rate
 from leadline.claims.verdict import (
     FAILS,
@@ -27,6 +26,7 @@ from leadline.claims.verdict import (
     inside,
     verdict,
 )
+from leadline.intervals import Interval, jackknife, slope
 
 if TYPE_CHECKING:
     from leadline.reporting.page import Drawing
@@ -164,12 +164,12 @@ def gap(v: np.ndarray) -> np.ndarray:
     return 1 - reused / independent
 
 
-def gap_at(curves: Mapping[str, Any], size: int, step: int) -> Estimate:
+def gap_at(curves: Mapping[str, Any], size: int, step: int) -> Interval:
     """The relative gap at one size and step."""
     return jackknife(lambda v: float(gap(v)), stacked(curves)[:, :, size, step])
 
 
-def over_depth(data: Data) -> tuple[Estimate, Estimate, Estimate]:
+def over_depth(data: Data) -> tuple[Interval, Interval, Interval]:
     """Of the depth-μP ResNet: gap at the largest depth, its exponent in depth, gap at L = ∞."""
     depths = np.array(data["depths"]["depth-mup"], dtype=float)
     v = stacked(data["curves"]["depth-mup"])[..., data["step"]]
@@ -194,7 +194,7 @@ def identity_limit(coupling: str, depth: float) -> float:
     return growth ** (depth - 1) if coupling == "reused" else growth**depth - 1
 
 
-def place(data: Data) -> Estimate:
+def place(data: Data) -> Interval:
     """Where real networks stand between true backpropagation's limit (0) and NFD's (1).
 
     Mean over the dense networks' depths at the step where gaps are compared; the ends are solved at
@@ -338,7 +338,7 @@ def figures(data: Data) -> Sequence[Drawing]:
     alt = (
         "Four panels. The relative gap between the training losses of true backpropagation and "
         f"of independent backward weights, after {step} steps: in a depth-μP network "
-        f"({last.value:.2f} at depth {depths[-1]}, exponent in depth {exponent}), beside a line of "
+        f"({last.value:.2f} at depth {depths[-1]}, exponent in depth {exponent:w}), beside a line of "
         "slope −½ as the claim would have it, and in networks without skip connections or depth "
         "factor. The two losses over training. The gap over the horizon T. The first step of the "
         "identity network beside two closed forms."
@@ -356,10 +356,10 @@ def found(data: Data) -> Sequence[str]:
     low, high = (gap_at(data["horizon"], i, step) for i in (0, -1))
     return (
         f"In the depth-μP ResNet one minus true backpropagation's loss over NFD's after "
-        f"{step} steps is {last} at L = {depths[-1]}; the gap's exponent in depth is {exponent}, "
-        f"and extrapolated to infinite depth it is {infinite}. At the end of training it is "
-        f"{end}.",
-        f"Over the horizon: {low} at T = {data['horizons'][0]:g}, {high} at T = "
+        f"{step} steps is {last:w} at L = {depths[-1]}; the gap's exponent in depth is {exponent:w}, "
+        f"and extrapolated to infinite depth it is {infinite:w}. At the end of training it is "
+        f"{end:w}.",
+        f"Over the horizon: {low:w} at T = {data['horizons'][0]:g}, {high:w} at T = "
         f"{data['horizons'][-1]:g}.",
         "Why there is a gap: conditioning W on the earlier backward questions Wᵀz leaves a mean R·z "
         "in Wφ(h) "

@@ -14,9 +14,9 @@ import numpy as np
 
 from leadline.claims.cell import Arrays, Cell
 from leadline.claims.claim import Claim, Data
-from leadline.claims.intervals import Estimate, jackknife, slope
 from leadline.claims.setting import Setting
 from leadline.claims.verdict import Judgement, Part, below, every, inside, verdict
+from leadline.intervals import Interval, jackknife, slope
 
 if TYPE_CHECKING:
     from leadline.reporting.page import Drawing
@@ -145,7 +145,7 @@ def worst(errors: np.ndarray) -> np.ndarray:
     return errors.mean(0).max(-1)
 
 
-def width_exponents(data: Data) -> dict[str, Estimate]:
+def width_exponents(data: Data) -> dict[str, Interval]:
     """Of the mean-square errors, by kernel."""
     return {
         k: jackknife(lambda e: slope(data["widths"], worst(e)), data["over_width"][k])
@@ -153,18 +153,18 @@ def width_exponents(data: Data) -> dict[str, Estimate]:
     }
 
 
-def depth_exponents(data: Data) -> dict[str, Estimate]:
+def depth_exponents(data: Data) -> dict[str, Interval]:
     """At n = ∞, without randomness; the interval is the range of local slopes."""
     x = np.log(data["limits"])
     out = {}
     for k in KERNELS:
         y = np.log(data["depth_error"][k])
         local = np.diff(y) / np.diff(x)
-        out[k] = Estimate(float(np.polyfit(x, y, 1)[0]), float(local.min()), float(local.max()))
+        out[k] = Interval(float(np.polyfit(x, y, 1)[0]), float(local.min()), float(local.max()))
     return out
 
 
-def growth_exponents(data: Data) -> dict[str, Estimate]:
+def growth_exponents(data: Data) -> dict[str, Interval]:
     """Of the mean-square errors in depth at fixed width, over the largest depths."""
     depths = data["depths"][-3:]
     return {
@@ -172,7 +172,7 @@ def growth_exponents(data: Data) -> dict[str, Estimate]:
     }
 
 
-def coupling(data: Data, size: int = -1) -> Estimate:
+def coupling(data: Data, size: int = -1) -> Interval:
     """Relative change of the mean trace of Θ by reusing W in the backward pass."""
     both = np.stack([np.asarray(data["traces"][c], float)[:, size] for c in COUPLINGS], axis=1)
 
@@ -188,7 +188,7 @@ def judge(data: Data) -> Judgement:
     parts = []
     words = []
 
-    def far(found: Mapping[str, Estimate], due: float) -> Estimate:
+    def far(found: Mapping[str, Interval], due: float) -> Interval:
         return max(found.values(), key=lambda e: abs(e.value - due))
 
     for key, text, found in (
@@ -266,7 +266,7 @@ def figures(data: Data) -> Sequence[Drawing]:
     e = width_exponents(data)["tangent_kernel"]
     alt = (
         "Four panels. Mean-square errors of feature, gradient and tangent kernels over width "
-        f"(tangent kernel: exponent {e}); errors at infinite width over depth; errors at fixed "
+        f"(tangent kernel: exponent {e:w}); errors at infinite width over depth; errors at fixed "
         "width over depth; the change of the mean tangent kernel by reusing W in the backward "
         "pass, over width."
     )
@@ -276,10 +276,12 @@ def figures(data: Data) -> Sequence[Drawing]:
 def found(data: Data) -> Sequence[str]:
     """The numbers in words."""
     w, d = width_exponents(data), depth_exponents(data)
-    listed = "; ".join(f"{name} {w[k]} in width, {d[k]} in depth" for k, name in KERNELS.items())
+    listed = "; ".join(
+        f"{name} {w[k]:w} in width, {d[k]:w} in depth" for k, name in KERNELS.items()
+    )
     return (
         f"Exponents of the errors: {listed}.",
-        f"Reusing W in the backward pass changes the mean tangent kernel by {coupling(data)} at n "
+        f"Reusing W in the backward pass changes the mean tangent kernel by {coupling(data):w} at n "
         f"= {data['widths'][-1]}; the gradient-independence assumption says 0. Claim 3 asks what "
         "becomes of it in training.",
     )

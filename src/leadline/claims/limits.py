@@ -13,9 +13,9 @@ import numpy as np
 
 from leadline.claims.cell import Arrays, Cell
 from leadline.claims.claim import Claim, Data
-from leadline.claims.intervals import Estimate, jackknife, slope
 from leadline.claims.setting import Setting, stable_rate
 from leadline.claims.verdict import UNDECIDED, Judgement, Part, below, every, inside, verdict
+from leadline.intervals import Interval, jackknife, slope
 
 if TYPE_CHECKING:
     from leadline.reporting.page import Drawing
@@ -127,14 +127,14 @@ def _groups(data: Data, name: str) -> list[np.ndarray]:
     return [np.asarray(v, float) for v in data["errors"][name]]
 
 
-def order(data: Data, coupling: str, part: str) -> Estimate:
+def order(data: Data, coupling: str, part: str) -> Interval:
     """Exponent in width of a network's error against the limit of its own coupling."""
     widths = [n for n, _ in data["sizes"]][-LAST:]
     groups = _groups(data, f"{coupling} {coupling} {part}")[-LAST:]
     return jackknife(lambda *g: slope(widths, [v.mean() for v in g]), *groups)
 
 
-def left_over(data: Data, against: str, part: str) -> Estimate:
+def left_over(data: Data, against: str, part: str) -> Interval:
     """Error of real networks against a limit at infinite size, over the distance of the limits."""
     widths = np.array([n for n, _ in data["sizes"]], dtype=float)
     groups = _groups(data, f"reused {against} {part}")
@@ -155,7 +155,7 @@ def _known(data: Data, word: str, *couplings: str) -> str:
 def judge(data: Data) -> Judgement:
     """The rule."""
 
-    def orders(coupling: str) -> tuple[str, Estimate]:
+    def orders(coupling: str) -> tuple[str, Interval]:
         found = [order(data, coupling, part) for part in SETS]
         word = every(below(e, FIRST_ORDER) for e in found)
         return _known(data, word, coupling), max(found, key=lambda e: e.value)
@@ -215,8 +215,8 @@ def figures(data: Data) -> Sequence[Drawing]:
     e, rest = order(data, "reused", "train"), left_over(data, "independent", "train")
     alt = (
         "Two panels, training and test inputs. The error of networks against the limit of their "
-        f"own coupling over size, beside slope −1 (real networks: exponent {e}); the error of real "
-        f"networks against NFD beside the distance between the two limits ({rest} of it is left at "
+        f"own coupling over size, beside slope −1 (real networks: exponent {e:w}); the error of real "
+        f"networks against NFD beside the distance between the two limits ({rest:w} of it is left at "
         "infinite size)."
     )
     return (Drawing(p.figure, "Outputs of trained networks against both limits", alt),)
@@ -228,12 +228,12 @@ def found(data: Data) -> Sequence[str]:
     orders = {c: order(data, c, "test") for c in COUPLINGS}
     return (
         "Networks against the limit of their own kind: on test inputs the error has "
-        f"exponent {orders['independent']} for networks under the assumption and "
-        f"{orders['reused']} for real networks.",
+        f"exponent {orders['independent']:w} for networks under the assumption and "
+        f"{orders['reused']:w} for real networks.",
         f"The two limits are {np.sqrt(d['train']):.0%} apart on training outputs and "
         f"{np.sqrt(d['test']):.0%} on test outputs (root mean square, relative). Of real networks' "
-        f"distance to NFD, {left_over(data, 'independent', 'train')} of that squared distance "
-        f"is left on training inputs, {left_over(data, 'independent', 'test')} on test inputs.",
+        f"distance to NFD, {left_over(data, 'independent', 'train'):w} of that squared distance "
+        f"is left on training inputs, {left_over(data, 'independent', 'test'):w} on test inputs.",
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from leadline.claims import rates
 from leadline.claims.claim import Claim, Data
-from leadline.claims.intervals import Estimate
 from leadline.claims.verdict import FAILS, HOLDS, UNDECIDED, Judgement, Part, every, verdict
+from leadline.intervals import Interval
 
 if TYPE_CHECKING:
     from leadline.reporting.page import Drawing, Table
@@ -33,10 +33,6 @@ RULE = (
 )
 
 
-def _estimate(e: Any) -> Estimate:
-    return Estimate(e.value, e.low, e.high)
-
-
 def _why(a: AxisResult) -> str:
     """The verdict's reason, without the option of leadline transfer that would come next."""
     return a.reason.split("; next: ")[0].split(", --lrs ")[0]
@@ -50,7 +46,7 @@ def judge(data: Data) -> Judgement:
         for optimizer in data["optimizers"]:
             a = rates.axis(data, optimizer, scheme)
             word = WORDS.get(a.verdict, UNDECIDED)
-            drift = _estimate(a.drift)
+            drift = a.drift
             if scheme == rates.CORRECTED:
                 words.append(word)
                 drifts.append(drift)
@@ -144,12 +140,10 @@ def tables(data: Data) -> Sequence[Table]:
     return (Table(head, tuple(rows), "Best rates over depth, 95 % over the grid and the seeds"),)
 
 
-def _short(e: Any) -> str:
+def _short(e: Interval) -> str:
     if not np.isfinite(e.value):
         return "diverges"
-    from leadline.reporting.page_numbers import interval
-
-    return interval(e.value, e.low, e.high) if np.isfinite(e.low) else f"{e.value:.3g}"
+    return f"{e:w}" if np.isfinite(e.low) else f"{e.value:.3g}"
 
 
 def found(data: Data) -> Sequence[str]:

@@ -90,8 +90,8 @@ def section(study: Study, number: int) -> Section:
 
 def parts_table(study: Study, number: int) -> Table:
     """The statements that a claim consists of, and those found beside it."""
+    from leadline.intervals import written
     from leadline.reporting.page import Table
-    from leadline.reporting.page_numbers import interval
 
     rows = [
         (
@@ -100,7 +100,7 @@ def parts_table(study: Study, number: int) -> Table:
             "paper" if p.claimed else "found beside it",
             p.verdict.words,
             p.verdict.number,
-            interval(p.verdict.value, p.verdict.low, p.verdict.high),
+            written(p.verdict.value, p.verdict.low, p.verdict.high),
         )
         for p in study.verdicts[number].parts
     ]
@@ -149,7 +149,7 @@ def page(study: Study) -> Page:
 
 def text(study: Study) -> str:
     """The table of verdicts for a terminal."""
-    from leadline.reporting.page_numbers import interval
+    from leadline.intervals import written
     from leadline.reporting.tables import text_table
 
     rows = []
@@ -157,7 +157,7 @@ def text(study: Study) -> str:
         entries = [(str(number), claim(number).title, judged.headline)]
         entries += [(f"  {p.key}", "", p.verdict) for p in judged.parts]
         for key, title, v in entries:
-            rows.append((key, title, v.words, v.number, interval(v.value, v.low, v.high)))
+            rows.append((key, title, v.words, v.number, written(v.value, v.low, v.high)))
     body = text_table(("", "claim", "verdict", "number", "value, 95 %"), rows, left=4)
     tail = f"report: {study.path / 'report.html'}"
     return "\n".join([study.command(), "", body, "", tail])

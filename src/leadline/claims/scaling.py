@@ -14,9 +14,9 @@ import numpy as np
 from leadline.claims import limits
 from leadline.claims.cell import Arrays, Cell
 from leadline.claims.claim import Claim, Data
-from leadline.claims.intervals import Estimate, jackknife
 from leadline.claims.setting import Setting, stable_rate
 from leadline.claims.verdict import Judgement, Part, below, inside, verdict
+from leadline.intervals import Interval, jackknife
 
 if TYPE_CHECKING:
     from leadline.reporting.page import Drawing
@@ -120,7 +120,7 @@ def _groups(data: Data, part: str) -> list[np.ndarray]:
     return [np.asarray(v, float) for v in data["loss"][part]]
 
 
-def gains(data: Data, part: str = "train") -> Estimate:
+def gains(data: Data, part: str = "train") -> Interval:
     """What the last two doublings gain over what the first two gained."""
     step = min(2, len(data["sizes"]) - 1)
 
@@ -131,7 +131,7 @@ def gains(data: Data, part: str = "train") -> Estimate:
     return jackknife(ratio, *_groups(data, part))
 
 
-def end(data: Data, part: str) -> Estimate:
+def end(data: Data, part: str) -> Interval:
     """The losses' intercept of E + A/n, weighted by √n."""
     widths = np.array([n for n, _ in data["sizes"]], dtype=float)
 
@@ -142,7 +142,7 @@ def end(data: Data, part: str) -> Estimate:
     return jackknife(intercept, *_groups(data, part))
 
 
-def against(data: Data, coupling: str, part: str = "train") -> Estimate:
+def against(data: Data, coupling: str, part: str = "train") -> Interval:
     """Where the networks' losses end, relative to a limit's floor, minus 1."""
     e, floor = end(data, part), data["floor"][part][coupling]
     more = data["floor_error"][part][coupling] / floor
@@ -150,7 +150,7 @@ def against(data: Data, coupling: str, part: str = "train") -> Estimate:
     middle = e.value / floor - 1
     # The floor's own error bar, independent of the networks'.
     half = float(np.hypot((high - low) / 2, (1 + middle) * more))
-    return Estimate(middle, middle - half, middle + half)
+    return Interval(middle, middle - half, middle + half)
 
 
 def judge(data: Data) -> Judgement:
@@ -212,8 +212,8 @@ def figures(data: Data) -> Sequence[Drawing]:
     b, c = against(data, "reused"), against(data, "independent")
     alt = (
         "Four panels. Training and test losses of real networks over size, beside the losses of "
-        f"the limit of true backpropagation (relative difference of the floor {b}) and of NFD "
-        f"({c}); the loss over depth alone at large width; the loss over the horizon T."
+        f"the limit of true backpropagation (relative difference of the floor {b:w}) and of NFD "
+        f"({c:w}); the loss over depth alone at large width; the loss over the horizon T."
     )
     return (Drawing(p.figure, "Loss over size, with the limits as floors", alt),)
 
@@ -225,8 +225,8 @@ def found(data: Data) -> Sequence[str]:
     t = np.asarray(data["over_horizon"]["test"], float).mean(0)
     x = np.asarray(data["over_horizon"]["train"], float).mean(0)
     return (
-        f"Half-way through training the loss goes from {first} at n = {n0}, L = {d0} to {last} "
-        f"at n = {n1}, L = {d1}. Extrapolated it ends at {end(data, 'train')}; the limit of true "
+        f"Half-way through training the loss goes from {first:w} at n = {n0}, L = {d0} to {last:w} "
+        f"at n = {n1}, L = {d1}. Extrapolated it ends at {end(data, 'train'):w}; the limit of true "
         f"backpropagation has {data['floor']['train']['reused']:.4f}, NFD "
         f"{data['floor']['train']['independent']:.4f}.",
         "A limit explains why returns diminish: once A/n + B/L is small against E, size alone "

@@ -9,9 +9,9 @@ import numpy as np
 
 from leadline.claims import rates
 from leadline.claims.claim import Claim, Data
-from leadline.claims.intervals import Estimate, jackknife
 from leadline.claims.rate_transfer import NAMES, OPTIMIZERS
 from leadline.claims.verdict import FAILS, Judgement, Part, below, every, verdict
+from leadline.intervals import Interval, jackknife
 
 if TYPE_CHECKING:
     from leadline.reporting.page import Drawing
@@ -46,7 +46,7 @@ def performance(data: Data, optimizer: str, scheme: str, metric: str, way: str) 
 
 def advantage(
     data: Data, optimizer: str, metric: str, way: str, scheme: str = rates.CORRECTED
-) -> Estimate:
+) -> Interval:
     """Log of a scheme's loss over depth-μP's at the largest depth, paired by seed."""
     mine = performance(data, optimizer, scheme, metric, way)[:, -1]
     other = performance(data, optimizer, "depth-mup", metric, way)[:, -1]
@@ -54,7 +54,7 @@ def advantage(
     if not np.isfinite(both).all():
         # A scheme whose rate diverges at this depth has lost; there is no number for by how much.
         lost = np.nan if not np.isfinite(other).all() else np.inf
-        return Estimate(lost, lost, lost)
+        return Interval(lost, lost, lost)
     return jackknife(lambda v: float((v[:, 0] - v[:, 1]).mean()), both)
 
 
@@ -111,7 +111,7 @@ def figures(data: Data) -> Sequence[Drawing]:
             f"Four panels, {OPTIMIZERS[optimizer]}: training and test loss over depth, at the "
             "shallowest network's best rate and at each depth's own best rate, for depth-μP, the "
             "correction and the rule 1/L. Log ratio of corrected to depth-μP test loss of the "
-            f"deepest network at the transferred rate: {e}."
+            f"deepest network at the transferred rate: {e:w}."
         )
         out.append(Drawing(p.figure, f"Loss over depth, {OPTIMIZERS[optimizer]}", alt))
     return out
@@ -126,7 +126,7 @@ def found(data: Data) -> Sequence[str]:
             for scheme in (rates.CORRECTED, "completep"):
                 test = advantage(data, optimizer, "test_loss", way, scheme)
                 train = advantage(data, optimizer, "loss", way, scheme)
-                shown.append(f"{NAMES[scheme]} {train} in training, {test} on test data")
+                shown.append(f"{NAMES[scheme]} {train:w} in training, {test:w} on test data")
             out.append(
                 f"{OPTIMIZERS[optimizer]}, log loss minus depth-μP's at L = {data['depths'][-1]}, "
                 f"{said}: {'; '.join(shown)}."

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from leadline.claims.intervals import Estimate
+from leadline.intervals import Interval
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 NOT_DECIDED = "not decided at this size"
@@ -59,7 +59,7 @@ class Judgement:
     parts: tuple[Part, ...] = ()
 
 
-def inside(e: Estimate, low: float, high: float) -> str:
+def inside(e: Interval, low: float, high: float) -> str:
     """Holds if the whole interval is within [low, high], fails if none of it is."""
     if not math.isfinite(e.value):
         return UNDECIDED
@@ -68,12 +68,12 @@ def inside(e: Estimate, low: float, high: float) -> str:
     return FAILS if e.low > high or e.high < low else UNDECIDED
 
 
-def above(e: Estimate, bound: float) -> str:
+def above(e: Interval, bound: float) -> str:
     """Holds if the whole interval is above, fails if all of it is below."""
     return inside(e, math.nextafter(bound, math.inf), math.inf)
 
 
-def below(e: Estimate, bound: float) -> str:
+def below(e: Interval, bound: float) -> str:
     """Holds if the whole interval is below, fails if all of it is above."""
     return inside(e, -math.inf, math.nextafter(bound, -math.inf))
 
@@ -86,6 +86,6 @@ def every(verdicts: Iterable[str]) -> str:
     return UNDECIDED if UNDECIDED in found else HOLDS
 
 
-def verdict(word: str, number: str, e: Estimate, rule: str) -> Verdict:
+def verdict(word: str, number: str, e: Interval, rule: str) -> Verdict:
     """A verdict about one estimate."""
     return Verdict(word, number, e.value, e.low, e.high, rule)

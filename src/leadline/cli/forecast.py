@@ -63,7 +63,7 @@ def forecast_command(runs: str, **given: Any) -> None:
         lines = [str(made)]
         if predictions or best is not None:
             lines.append("")
-        lines += [f"Loss at {text}: {i}" for text, i in predictions.items()]
+        lines += [f"Loss at {text}: {i:.4g}" for text, i in predictions.items()]
         lines += [f"Best for {budget:g}: {best}"] if best is not None else []
         text = json.dumps(data, ensure_ascii=False)
         show(text if given["as_json"] else "\n".join(lines))

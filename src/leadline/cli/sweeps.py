@@ -20,7 +20,7 @@ from leadline.errors import shown
 
 if TYPE_CHECKING:
     from leadline.reporting.page import Page
-    from leadline.sweeps.schedule import Estimate
+    from leadline.sweeps.schedule import SweepEstimate
 
 _MOST = 1000
 _BUILTIN = ("mlp", "resnet", "gpt")
@@ -236,7 +236,7 @@ def _kept(given: dict[str, Any]) -> Kept:
     return [] if store is None else [(Path(store), has_runs, words)]
 
 
-def _show(estimate: Estimate, as_json: bool) -> None:
+def _show(estimate: SweepEstimate, as_json: bool) -> None:
     show(json.dumps(vars(estimate)) if as_json else str(estimate))
 
 
@@ -255,7 +255,7 @@ def sweep_command(model: str, problem: str | None, sizes: str, dry_run: bool, **
     """Runs of one shape train as one batched program."""
     with one_line(_kept(given)):
         from leadline.reporting.progress import Progress
-        from leadline.sweeps.schedule import Estimate
+        from leadline.sweeps.schedule import SweepEstimate
         from leadline.sweeps.sweep import sweep
 
         build, data = _model(model, problem)
@@ -270,7 +270,7 @@ def sweep_command(model: str, problem: str | None, sizes: str, dry_run: bool, **
                 progress=bar,
                 **_settings(model, given),
             )
-        if isinstance(done, Estimate):
+        if isinstance(done, SweepEstimate):
             _show(done, given["as_json"])
             return
         shown = dict(rows=done.rows, fresh=done.fresh, failed=done.failed, seconds=done.seconds)
@@ -312,7 +312,7 @@ def transfer_command(
     """Widths at the smallest depth, depths at the smallest width."""
     with one_line(_kept(given)):
         from leadline.reporting.progress import Progress
-        from leadline.sweeps.schedule import Estimate
+        from leadline.sweeps.schedule import SweepEstimate
         from leadline.transferring.transfer import transfer
 
         html, where = file("html", given["html"]), folder({"out": out, "dry_run": dry_run})
@@ -329,7 +329,7 @@ def transfer_command(
                 progress=bar,
                 **_settings(model, given),
             )
-        if isinstance(found, Estimate):
+        if isinstance(found, SweepEstimate):
             _show(found, given["as_json"])
             return
         show(found.to_json() if given["as_json"] else str(found))

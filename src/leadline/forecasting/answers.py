@@ -1,40 +1,18 @@
-"""What fitted laws say: intervals, diminishing returns, the best size for a budget."""
+"""What fitted laws say: diminishing returns, the best size for a budget."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from leadline.disk.plain import plain
 from leadline.forecasting.estimate import Fitted
-from leadline.reporting.tables import number
+from leadline.intervals import Interval
 
 Cost = Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value and where it lies with the forecast's confidence; sizes may be infinite."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        value, low, high = (_short(x) for x in (self.value, self.low, self.high))
-        return f"{value} [{low}, {high}]"
-
-    def to_json(self) -> dict[str, float | None]:
-        """Infinity and NaN as None."""
-        return plain({"value": self.value, "low": self.low, "high": self.high})
-
-
-def _short(x: float) -> str:
-    return "∞" if math.isinf(x) else number(x, 4)
 
 
 @dataclass(frozen=True)
@@ -50,9 +28,8 @@ class Best:
     extrapolated: float
 
     def __str__(self) -> str:
-        return (
-            f"{self.size[0]}x{self.size[1]} (width {self.width}, depth {self.depth}): {self.loss}"
-        )
+        size = "x".join(map(str, self.size))
+        return f"{size} (width {self.width:.4g}, depth {self.depth:.4g}): {self.loss:.4g}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers."""
@@ -62,22 +39,6 @@ class Best:
             "cost": self.cost,
             "extrapolated": self.extrapolated,
         }
-
-
-def interval(answers: Sequence[np.ndarray], confidence: float) -> Interval:
-    """Percentiles of each law's answers (1 + K,), first the estimate's: all of them together.
-
-    The first law's estimate is the value; low and high enclose every law's own interval.
-    """
-    tail = (1 - confidence) / 2
-    value = float(answers[0][0])
-    lows, highs = [value], [value]
-    for found in answers:
-        draws = found[1:]
-        if len(draws):
-            lows.append(float(np.quantile(draws, tail, method="lower")))
-            highs.append(float(np.quantile(draws, 1 - tail, method="higher")))
-    return Interval(value, min(lows), max(highs))
 
 
 def diminishing(found: Fitted, axis: str, gain: float, others: Mapping[str, float]) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from leadline.errors import check_real
-from leadline.forecasting.answers import Interval
+from leadline.intervals import Interval
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def forecast_figure(forecast: Forecast) -> go.Figure:
         )
     fig.update_yaxes(title_text="loss", row=1, col=1)
     fig.update_layout(
-        title=f"loss = {forecast.law}; floor {forecast.floor} ({forecast.confidence:.0%})",
+        title=f"loss = {forecast.law}; floor {forecast.floor:.4g} ({forecast.confidence:.0%})",
         template="plotly_white",
         height=520,
         legend={"tracegroupgap": 14},

@@ -11,13 +11,13 @@ import numpy as np
 
 from leadline.errors import check_choice, check_int, check_real
 from leadline.forecasting import noise
-from leadline.forecasting.answers import interval
 from leadline.forecasting.choice import EXPONENTS, candidates, choose
 from leadline.forecasting.compared import compare_limit, read_limit
 from leadline.forecasting.estimate import Data, Fitted, bootstrap, estimate, prepare, residuals
 from leadline.forecasting.notes import notes
 from leadline.forecasting.result import Forecast
 from leadline.forecasting.runs import runs as read_runs
+from leadline.intervals import percentiles
 
 _MISFIT = 0.01
 # Each is a fit: a hundred thousand take minutes and change no digit of an interval.
@@ -87,7 +87,7 @@ def forecast(
     for i, law in enumerate([found] if sibling is None else [found, sibling]):
         report("bootstrap", i, 2)
         laws.append(bootstrap(law, data_, draws, rng))
-    floor = interval([_floors(law, runs.loss.min()) for law in laws], confidence)
+    floor = percentiles([_floors(law, runs.loss.min()) for law in laws], confidence)
     return Forecast(
         floor=floor,
         law=str(found.law),

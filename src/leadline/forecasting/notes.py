@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from leadline.forecasting.answers import Interval, interval
 from leadline.forecasting.choice import Choice
 from leadline.forecasting.estimate import Fitted
 from leadline.forecasting.law import EXPONENTS
 from leadline.forecasting.runs import AXES, Runs
+from leadline.intervals import Interval, percentiles
 
 _FEW = 8
 
@@ -46,7 +46,7 @@ def _floor(runs: Runs, floor: Interval) -> list[str]:
         return [f"The floor may be 0: the data only say that it is below {floor.high:.4g}."]
     if floor.high - floor.low > 0.5 * least:
         return [
-            f"The floor is known poorly ({floor}): add larger sizes or more seeds before relying on it."
+            f"The floor is known poorly ({floor:.4g}): add larger sizes or more seeds before relying on it."
         ]
     return []
 
@@ -73,8 +73,8 @@ def _axes(runs: Runs, laws: Sequence[Fitted], exponents: str) -> list[str]:
             )
         elif terms[axis].exponent is not None and len(laws) > 1:
             k = laws[1].law.axes.index(axis)
-            value = interval([laws[1].law.split(laws[1].all)[2][:, k]], 0.95)
-            fitted.append(f"{axis} {value}")
+            value = percentiles([laws[1].law.split(laws[1].all)[2][:, k]], 0.95)
+            fitted.append(f"{axis} {value:.4g}")
         elif terms[axis].exponent is not None and exponents != "theory":
             out.append(f"The exponent of {axis} is taken as 1: the runs are too few to fit it.")
     if fitted:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from leadline.forecasting.answers import Best, Interval
+from leadline.forecasting.answers import Best
 from leadline.forecasting.figure import curves, forecast_figure, shown_axes
 from leadline.forecasting.result import Forecast
 from leadline.forecasting.show import candidate_cells
+from leadline.intervals import Interval
 from leadline.reporting.page import Drawing, Page, Section, Table
 from leadline.reporting.page_facts import facts
 from leadline.reporting.page_results import table_csv
@@ -21,7 +22,7 @@ def forecast_page(
 ) -> Page:
     """The law with its floor, what follows from it, and the candidates."""
     runs = made.runs
-    floor = f"floor {made.floor}"
+    floor = f"floor {made.floor:.4g}"
     drawing = Drawing(
         forecast_figure(made),
         f"Loss of the runs and the law, over {' and '.join(shown_axes(runs))}; dotted: the floor; "
@@ -54,9 +55,9 @@ def forecast_page(
         sentence="The law is the one that predicts the largest sizes best from the smaller ones.",
         tables=(Table(*candidate_cells(made), "Laws that were tried"),),
     )
-    answers = [(f"loss at {k}", *_ends(i)) for k, i in (predictions or {}).items()]
+    answers = [(f"loss at {k}", *i.cells()) for k, i in (predictions or {}).items()]
     if best is not None:
-        answers += [(f"best {k}", *_ends(getattr(best, k))) for k in ("width", "depth", "loss")]
+        answers += [(f"best {k}", *getattr(best, k).cells()) for k in ("width", "depth", "loss")]
     asked = Section(
         title="What was asked",
         anchor="answers",
@@ -66,19 +67,14 @@ def forecast_page(
     return Page("Forecast of the loss", (), sections, facts(command))
 
 
-def _ends(x: Interval) -> tuple[str, str, str]:
-    low, value, high = ("∞" if v == float("inf") else f"{v:.4g}" for v in (x.low, x.value, x.high))
-    return value, low, high
-
-
 def _numbers(made: Forecast) -> Table:
-    rows = [("floor E", *_ends(made.floor))]
+    rows = [("floor E", *made.floor.cells())]
     for axis in made.terms:
-        rows.append((f"coefficient of {axis}", *_ends(made.coefficients[axis])))
-        rows.append((f"exponent of {axis}", *_ends(made.exponents[axis])))
+        rows.append((f"coefficient of {axis}", *made.coefficients[axis].cells()))
+        rows.append((f"exponent of {axis}", *made.exponents[axis].cells()))
     for axis in made.runs.axes:
         name = f"{axis} where a doubling gains < {made.gain:g} %"
-        rows.append((name, *_ends(made.diminishing(axis))))
+        rows.append((name, *made.diminishing(axis).cells()))
     return Table(("", "value", "low", "high"), rows, "The law’s numbers")
 
 

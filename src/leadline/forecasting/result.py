@@ -13,15 +13,14 @@ from leadline.forecasting.answers import (
     Best,
     Cost,
     Frontier,
-    Interval,
     default_cost,
     diminishing,
-    interval,
 )
 from leadline.forecasting.choice import HeldOut
 from leadline.forecasting.compared import LimitComparison
 from leadline.forecasting.estimate import Fitted
 from leadline.forecasting.runs import Runs
+from leadline.intervals import Interval, percentiles
 
 if TYPE_CHECKING:
     import plotly.graph_objects
@@ -206,7 +205,7 @@ class Forecast:
         return text(self)
 
     def _interval(self, answers: list[np.ndarray]) -> Interval:
-        return interval(answers, self.confidence)
+        return percentiles(answers, self.confidence)
 
     def _at(self, given: Mapping[str, float | None]) -> dict[str, float]:
         """A size for every axis of the runs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from leadline.forecasting.answers import Interval
+from leadline.intervals import Interval
 from leadline.reporting.tables import number, text_table
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def text(forecast: Forecast) -> str:
 
 
 def _row(name: str, x: Interval) -> list[str]:
-    return [name, *("∞" if v == float("inf") else number(v, 4) for v in (x.value, x.low, x.high))]
+    return [name, *x.cells()]
 
 
 def candidate_cells(forecast: Forecast) -> tuple[list[str], list[list[str]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import mimetypes
+import re
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -13,8 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
+from leadline.intervals import written
 from leadline.reporting.page_figures import drawable
-from leadline.reporting.page_numbers import interval, is_number
 
 if TYPE_CHECKING:
     from leadline.reporting.page import Drawing, Page, Table
@@ -41,7 +42,7 @@ def document(page: Page) -> str:
         # One verdict needs no summary: it stands below the title.
         judged=judged if len(judged) > 1 else [],
         badge=lambda verdict: _VERDICTS.get(verdict, _OTHER),
-        interval=interval,
+        interval=written,
         aligned=_aligned,
         words=_VERDICTS,
         plotted=_plotted,
@@ -67,6 +68,15 @@ def _aligned(table: Table, column: int) -> bool:
     """Is a column one of numbers, set to the right? The first one names its row."""
     cells = [row[column] for row in table.rows if column < len(row)]
     return column > 0 and bool(cells) and all(map(is_number, cells))
+
+
+def is_number(cell: object) -> bool:
+    """Is a cell to be set to the right: a number, with an error, an interval or a unit sign?
+
+    >>> [is_number(c) for c in ("0.1 ± 0.2", "−3", "12 %", "∞", "tanh", "–", "1.2 [1, 3]")]
+    [True, True, True, True, False, True, True]
+    """
+    return bool(re.fullmatch(r"[–∞]|[+−-]?[\d.∞][\d.,eE∞+−…± \[\]%×-]*", str(cell).strip()))
 
 
 def _plotted(drawing: Drawing) -> Markup:

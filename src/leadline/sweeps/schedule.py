@@ -24,7 +24,7 @@ _OVERHEAD = 2e4
 
 
 @dataclass(frozen=True)
-class Estimate:
+class SweepEstimate:
     """What a sweep would do."""
 
     runs: int
@@ -88,7 +88,7 @@ def cost(program: Program) -> float:
     return (program.rates.entries + _OVERHEAD) * len(program.runs) * program.runs[0].steps
 
 
-def estimate(work: Sequence[Program], stored: int, workers: int) -> Estimate:
+def estimate(work: Sequence[Program], stored: int, workers: int) -> SweepEstimate:
     """Time two steps of every shape, one thread as the workers have."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -103,7 +103,7 @@ def estimate(work: Sequence[Program], stored: int, workers: int) -> Estimate:
         torch.set_num_threads(threads)
     runs = sum(len(p.runs) for p in work)
     start = 1.5 if work else 0.0
-    return Estimate(runs, stored, len(work), start + total / max(min(workers, len(work)), 1))
+    return SweepEstimate(runs, stored, len(work), start + total / max(min(workers, len(work)), 1))
 
 
 def _timed(program: Program) -> float:

@@ -21,7 +21,7 @@ from leadline.sweeps.grid import arguments_of, check_count, grid_of, product
 from leadline.sweeps.plans import rates_of
 from leadline.sweeps.program import Program, train
 from leadline.sweeps.rates import Network
-from leadline.sweeps.schedule import Estimate, estimate, programs
+from leadline.sweeps.schedule import SweepEstimate, estimate, programs
 from leadline.sweeps.specification import Run
 from leadline.sweeps.store import Store, run_id
 from leadline.sweeps.tally import Tally
@@ -95,7 +95,7 @@ def sweep(
     device: str = "cpu",
     dry_run: bool = False,
     progress: Callable[..., None] | None = None,
-) -> Sweep | Estimate:
+) -> Sweep | SweepEstimate:
     """Train every combination of the given settings, each once.
 
     Every run trains as the module itself would in a plain loop: models that cannot be stacked (states of
@@ -124,7 +124,7 @@ def sweep(
             their program; None trains all to the end.
         device: a torch device, where runs train; models are drawn on the CPU, the same ones for any device.
             A GPU trains as many runs of a shape at once as its memory holds. No part of a run's identity.
-        dry_run: return an ``Estimate`` of runs and time instead.
+        dry_run: return a ``SweepEstimate`` of runs and time instead.
         progress: called at most about once a second while programs train, and after each of them, with
             step and steps (of training, done and in all, of the runs of this call together), runs (a
             pair: ended or stored, and all), loss (the best of the last program) and share (of the work

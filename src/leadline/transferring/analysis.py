@@ -21,11 +21,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from leadline.intervals import Interval, Spread, Triple, stretch, widened
 from leadline.transferring.bounds import run
 from leadline.transferring.optimum import Landscape, Optimum, optimum, stable
 from leadline.transferring.shift import Shift, moved, shift
 from leadline.transferring.smooth import believed
-from leadline.transferring.spread import Estimate, Spread, Triple, stretch, widened
 from leadline.transferring.verdict import judge, monotone
 
 REPLICATES = 400
@@ -40,16 +40,16 @@ class SizeResult:
     """One size of an axis."""
 
     size: int
-    lr: Estimate
+    lr: Interval
     """Best rate, in the base's units."""
-    loss: Estimate
+    loss: Interval
     """At the best rate."""
-    at_base: Estimate
+    at_base: Interval
     """Loss at the base's best rate."""
-    regret: Estimate
-    sharpness: Estimate
+    regret: Interval
+    sharpness: Interval
     edge: str
-    stable: Estimate
+    stable: Interval
     """Largest rate of the grid before any seed diverges; inf: none did."""
 
 
@@ -63,9 +63,9 @@ class Measured:
     """
 
     sizes: tuple[SizeResult, ...]
-    drift: Estimate
-    grid: Estimate
-    costs: Estimate
+    drift: Interval
+    grid: Interval
+    costs: Interval
     least: float
 
 
@@ -76,7 +76,7 @@ class AxisResult:
     scheme: str
     axis: str
     sizes: tuple[SizeResult, ...]
-    drift: Estimate
+    drift: Interval
     verdict: str
     """transfers, does not transfer, undecided."""
     reason: str
@@ -123,7 +123,7 @@ def measure(landscapes: dict[int, Landscape]) -> Measured:
             )
         )
     grid, drift = _drift(sizes, places, spread.stretch)
-    costs = Estimate(*(_cost(v) for v in point.regret(len(sizes) - 1)))
+    costs = Interval(*(_cost(v) for v in point.regret(len(sizes) - 1)))
     least = costs.value
     if point.optima[0] is not None and point.optima[-1] is not None:
         base = places.rates[0]
@@ -210,7 +210,7 @@ class Places:
     """
 
     known: list[int]
-    rates: list[Estimate]
+    rates: list[Interval]
     shifts: list[Shift]
     off: np.ndarray
 
@@ -219,7 +219,7 @@ def _places(scapes: list[Landscape], spread: Spread) -> Places:
     point, draws = spread.point, spread.draws
     known = [i for i, found in enumerate(point.optima) if found is not None]
     rates = [
-        spread.of(lambda d, i=i: d.rate(i), float) if draws else Estimate(*point.rate(i))
+        spread.of(lambda d, i=i: d.rate(i), float) if draws else Interval(*point.rate(i))
         for i in known
     ]
     runs = {i: point.optima[i].run for i in known}
@@ -233,10 +233,10 @@ def _places(scapes: list[Landscape], spread: Spread) -> Places:
     return Places(known, rates, shifts, np.repeat(moves, spread.often, axis=1))
 
 
-def _drift(sizes: list[int], p: Places, stretched: float) -> tuple[Estimate, Estimate]:
+def _drift(sizes: list[int], p: Places, stretched: float) -> tuple[Interval, Interval]:
     """The drift with what the grid leaves open, and with what the seeds add."""
     if len(p.known) < 2:
-        return Estimate(float("nan")), Estimate(float("nan"))
+        return Interval(float("nan")), Interval(float("nan"))
     t = np.log2([sizes[i] for i in p.known])
     weights = (t - t.mean()) / ((t - t.mean()) ** 2).sum()
 
@@ -248,11 +248,11 @@ def _drift(sizes: list[int], p: Places, stretched: float) -> tuple[Estimate, Est
         return sum(min(e) for e in weighed), sum(max(e) for e in weighed)
 
     value = float(weights @ [s.value for s in p.shifts])
-    grid = Estimate(value, *slope([(s.low, s.high) for s in p.shifts]))
+    grid = Interval(value, *slope([(s.low, s.high) for s in p.shifts]))
     if not p.off.size:
-        return grid, Estimate(value)
+        return grid, Interval(value)
     off = weights @ p.off
     less, more = widened((0.0, 0.0), (off, off), stretched)
     # The seeds do not move a minimum out of its bracket.
     least, most = slope([(r.low, r.high) for r in p.rates])
-    return grid, Estimate(value, max(grid.low + less, least), min(grid.high + more, most))
+    return grid, Interval(value, max(grid.low + less, least), min(grid.high + more, most))

@@ -8,7 +8,7 @@ from typing import Any
 
 from leadline.errors import check_bool, check_choice, check_int
 from leadline.sweeps.grid import grid_of
-from leadline.sweeps.schedule import Estimate
+from leadline.sweeps.schedule import SweepEstimate
 from leadline.sweeps.sweep import Sweep, sweep
 from leadline.transferring.analysis import analyse
 from leadline.transferring.landscapes import landscapes
@@ -33,7 +33,7 @@ def transfer(
     extend: int = 0,
     dry_run: bool = False,
     **settings: Any,
-) -> Transfer | Estimate:
+) -> Transfer | SweepEstimate:
     """Sweep learning rates over width (at the smallest depth) and over depth (at the smallest width).
 
     How drift, regret, sharpness and verdict are defined: ``leadline.transferring.analysis``.
@@ -44,8 +44,8 @@ def transfer(
         metric: "loss" (training set, at the end) or "test_loss".
         extend: how often the grid may be extended by two rates on a side where it does not bracket an
             optimum; 0 only says in which direction to extend.
-        dry_run: return an ``Estimate`` of runs and time instead, as ``sweep`` does; what ``extend`` would
-            add is not in it.
+        dry_run: return a ``SweepEstimate`` of runs and time instead, as ``sweep`` does, without what
+            ``extend`` would add.
         settings: as for ``sweep``: steps, batch_size, optimizer, store, executor, ...
 
     Raises:
@@ -81,7 +81,7 @@ def transfer(
     )
     if dry_run:
         estimate = over(lrs=lrs, dry_run=True)
-        assert isinstance(estimate, Estimate)
+        assert isinstance(estimate, SweepEstimate)
         return estimate
     rows: dict[str, dict[str, Any]] = {}
 
@@ -109,7 +109,7 @@ def further(found: Transfer, lrs: Sequence[float]) -> list[float]:
     return down + ([high * factor, high * factor**2] if "high" in edges else [])
 
 
-def _rows(done: Sweep | Estimate) -> list[dict[str, Any]]:
+def _rows(done: Sweep | SweepEstimate) -> list[dict[str, Any]]:
     """The runs of a sweep.
 
     Raises:

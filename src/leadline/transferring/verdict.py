@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leadline.transferring.spread import Estimate
+from leadline.intervals import Interval
 
 if TYPE_CHECKING:
     from leadline.transferring.analysis import Measured, SizeResult
@@ -65,11 +65,11 @@ def judge(found: Measured, rates: np.ndarray) -> tuple[str, str]:
     return "undecided", _next(found, rates)
 
 
-def _within(drift: Estimate) -> bool:
+def _within(drift: Interval) -> bool:
     return drift.low >= -DRIFT and drift.high <= DRIFT
 
 
-def _beyond(drift: Estimate) -> bool:
+def _beyond(drift: Interval) -> bool:
     return drift.low > DRIFT or drift.high < -DRIFT
 
 
