@@ -30,7 +30,7 @@ def cell(n, l, seconds=1.0, diverged=(-1, -1), slope=0.5, spread=1e-3, steps=4):
         steps=np.arange(steps),
         train_loss=0.5 * ((outputs - 2) ** 2).sum(-1).mean(-1),
         train_outputs=outputs,
-        diverged=np.array(diverged),
+        diverged=None if diverged is None else np.array(diverged),
         info=dict(width=n, depth=l, seeds=2, largest_rank=8, seconds=seconds),
     )
 
@@ -59,6 +59,7 @@ def test_seconds_follow_layers_and_width():
         made.cells[n, l] = cell(n, l, seconds=l * (0.01 + 2e-5 * n))
     assert made.predict_seconds(512, 32) == pytest.approx(32 * (0.01 + 2e-5 * 512), rel=1e-6)
     assert ladder((64, 4), seconds=2.0).predict_seconds(64, 8) == pytest.approx(4.0, rel=1e-6)
+    assert type(made.predict_seconds(512, 32)) is float
 
 
 def test_where_depth_is_the_error_depth_is_next():
@@ -227,6 +228,70 @@ def test_a_misfit_asks_for_the_cheapest_size_beyond_those_there_are():
     assert narrow.next_size(found(narrow), 1e9) == (8192, 4)
     flat = ladder((128, 2), (256, 2), (16384, 2), (128, 3), (128, 4))
     assert flat.next_size(found(flat), 1e9) == (128, 8)
+
+
+def test_a_size_between_those_there_are_is_no_larger_one():
+    """Of three widths and depths, (4096, 5) and then (16, 40) would be cheaper than what lies beyond."""
+    wide = ladder((8, 4), (16, 4), (4096, 4), (8, 5), (8, 40))
+    assert wide.next_size(found(wide), 1e9) == (8192, 4)
+    deep = ladder((8, 4), (16, 4), (16384, 4), (8, 5), (8, 40))
+    assert deep.next_size(found(deep), 1e9) == (32768, 4)
+
+
+def by_hand(made, seen, target):
+    """The size with the largest fall of the worst bar for its cost, from the formulas."""
+    widths, depths = (sorted({size[i] for size in made.cells}) for i in (0, 1))
+    k = int(seen.bar.argmax())
+    models = seen.posterior.likely(k)
+    now = sum(p * m.variance(seen.sizes, seen.noise[k]) for p, m in models)
+    best = None
+    for n in [*widths, 2 * widths[-1], 4 * widths[-1]]:
+        for l in [*depths, 2 * depths[-1]]:
+            if (n, l) in made.cells:
+                continue
+            apart = [abs(np.log2(other / l)) for other in seen.sizes.l]
+            near = apart.index(min(apart))
+            noise = seen.noise[k, near] * seen.sizes.n[near] / n
+            sizes, every = seen.sizes.and_one(n, l), [*seen.noise[k], noise]
+            then = sum(p * m.variance(sizes, np.array(every)) for p, m in models)
+            bar = max(seen.bar[k] * np.sqrt(then / now), target)
+            worth = (seen.bar[k] - bar) / ((n + 2048) * l)
+            if best is None or worth > best[0]:
+                best = worth, (n, l)
+    return best[1]
+
+
+@pytest.mark.parametrize("spread", [1e-3, 0.03, 1.0])
+@pytest.mark.parametrize("slope", [1e-3, 0.5, 3.0])
+def test_the_next_size_is_worth_most(slope, spread):
+    """Also where noise differs from depth to depth, and a nearer depth is not the smallest one."""
+    for sizes in (
+        ((256, 8), (512, 8), (256, 16)),
+        ((64, 4), (128, 4), (64, 64), (256, 32), (64, 2)),
+        ((2048, 2), (4096, 2), (512, 4), (64, 16)),
+    ):
+        made = ladder(*sizes, slope=slope, spread=spread)
+        seen = found(made)
+        for target in (1e-9, 0.3 * seen.bar.max()):
+            assert made.next_size(seen, target) == by_hand(made, seen, target)
+
+
+def test_a_run_that_says_nothing_of_divergence_has_not_diverged():
+    made = ladder((64, 4), (128, 4))
+    made.cells[64, 8] = cell(64, 8, diverged=None)
+    assert made.divergence == ""
+    assert len(made.runs) == 3
+    assert made.levels == (2, 2)
+
+
+def test_what_is_kept_counts_on_any_device_and_with_any_progress(tmp_path):
+    HOW_CPU = {**HOW, "device": "cpu"}
+    first = Ladder(PROBLEM, NET, SGD, 1e-3, HOW_CPU, Shards(64), tmp_path)
+    first.solve(32, 2)
+    how = {**HOW, "device": "cpu:0", "progress": print, "memory": 10**12}
+    again = Ladder(PROBLEM, NET, SGD, 1e-3, how, Shards(64), tmp_path)
+    again.solve(32, 2)
+    assert again.seconds == 0
 
 
 def test_a_bar_that_is_just_met_is_met():

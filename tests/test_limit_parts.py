@@ -1,5 +1,6 @@
 """What limit says of sizes that are solved in no time: outputs planted along a series, with noise."""
 
+import dataclasses
 import json
 import math
 
@@ -9,6 +10,7 @@ import pytest
 import leadline as ll
 from leadline.dynamics import extrapolation
 from leadline.dynamics import ladder as ladders
+from leadline.errors import MemoryBudgetError
 from leadline.trajectory import Trajectory
 
 PROBLEM = ll.arrays([[1.0, 0.5], [-0.3, 1.2]], [1.0, -0.5], [[0.2, 0.1]], [2.0], standardize=False)
@@ -33,8 +35,10 @@ def planted(monkeypatch):
             steps=np.arange(4),
             train_loss=0.5 * ((f[:, :, :2] - y) ** 2).sum(-1).mean(-1),
             train_outputs=f[:, :, :2],
-            test_loss=0.5 * ((f[:, :, 2:] - y_test) ** 2).sum(-1).mean(-1),
-            test_outputs=f[:, :, 2:],
+            test_loss=None
+            if y_test is None
+            else 0.5 * ((f[:, :, 2:] - y_test) ** 2).sum(-1).mean(-1),
+            test_outputs=None if y_test is None else f[:, :, 2:],
             diverged=np.array(how["diverge"](n, l))[:seeds],
             info=dict(width=n, depth=l, seeds=seeds, largest_rank=8, seconds=how["second"] * l),
         )
@@ -172,11 +176,138 @@ def test_arguments_are_checked_before_anything_is_solved(planted):
         (dict(width=0), ValueError, "width=0 .*>= 1"),
         (dict(tol=1.0), ValueError, r"tol=1\.0 .*< 1"),
         (dict(seconds=0.0), ValueError, r"seconds=0\.0 .*> 0"),
+        (dict(tol=-0.5), ValueError, r"tol=-0\.5 .*>= 0"),
+        (dict(rtol=0.0), ValueError, r"rtol=0\.0 .*> 0"),
         (dict(rtol=1.0), ValueError, r"rtol=1\.0 .*< 1"),
     ):
         with pytest.raises(error, match=words):
             ll.limit(PROBLEM, ll.ResNet(), SGD, **{**SMALL, **bad})
     assert planted["calls"] == []
+
+
+def test_time_may_have_no_bound(planted):
+    """Of a training that is converged at once there is no other end."""
+    planted["noise"] = 1e-9
+    r = ll.limit(PROBLEM, ll.ResNet(), SGD, 0.5, **SMALL, seconds=None)
+    assert r.converged
+    again = ll.limit(PROBLEM, ll.ResNet(), SGD, 0.5, **SMALL, seconds=1e-9)
+    assert not again.converged
+    assert again.message.startswith("stopped by seconds=1e-09")
+    assert 0 < r.info["seconds"] < 600
+    assert type(r.converged) is bool
+    assert (extrapolation.MISFIT, extrapolation.SECONDS) == (0.01, 300.0)  # as documented
+
+
+@pytest.mark.parametrize("seconds", [1.0, 300.0])
+def test_spent_time_counts_only_where_a_size_waits(planted, seconds):
+    """The first three are solved though each takes longer than the bound."""
+    planted["second"] = 10.0
+    r = ll.limit(PROBLEM, ll.ResNet(), SGD, 1e-6, **SMALL, seconds=seconds)
+    assert len(r.sizes) >= 3
+    assert "stopped by seconds=" in r.message
+
+
+def test_a_budget_that_ends_leaves_no_part_of_a_size(planted, tmp_path, monkeypatch):
+    """What was solved before answers; the checkpoint of the part that did not fit is removed."""
+    part = tmp_path / "part.safetensors"
+    real = ladders.solve
+
+    def solve(*task, **how):
+        if how["width"] == 128:
+            part.touch()
+            raise MemoryBudgetError("grew", str(part))
+        return real(*task, **how)
+
+    monkeypatch.setattr(ladders, "solve", solve)
+    r = ll.limit(PROBLEM, ll.ResNet(), SGD, 0.5, **SMALL, memory=10**9)
+    assert not part.exists()
+    assert not r.converged
+    assert [(c["width"], c["depth"]) for c in r.sizes] == [(64, 2)]
+    worst, target = float(r.train_loss_error.max()), 0.5 * r.train_loss[0]
+    if worst <= target:
+        short = (
+            f"error bar {worst:.2g} is within rtol=0.5, but there are not 3 widths and 3 depths "
+            "to test it"
+        )
+    else:
+        short = f"error bar {worst:.2g}, rtol asks for {target:.2g}"
+    reason = "width=128, depth=2 grew past the budget of 1000000000 bytes"
+    assert r.message == f"stopped by memory: {short}; {reason}"
+
+
+def test_memory_that_ends_without_a_checkpoint_says_why(planted, monkeypatch):
+    real = ladders.solve
+    for error in (MemoryBudgetError("no room here"), MemoryError("no room here")):
+
+        def solve(*task, error=error, **how):
+            if how["depth"] == 4:
+                raise error
+            return real(*task, **how)
+
+        monkeypatch.setattr(ladders, "solve", solve)
+        r = ll.limit(PROBLEM, ll.ResNet(), SGD, 0.5, **SMALL)
+        assert r.message.startswith("stopped by memory: ")
+        assert r.message.endswith("; no room here")
+        assert len(r.sizes) == 2
+
+
+def test_a_first_size_that_does_not_fit_is_an_error(planted, monkeypatch):
+    """By the prediction, before anything is solved, or by the solver."""
+    with pytest.raises(MemoryError, match="the first step of width=64, depth=2 needs"):
+        ll.limit(PROBLEM, ll.ResNet(), SGD, 0.5, **SMALL, memory=1000)
+    assert planted["calls"] == []
+
+    def solve(*task, **how):
+        raise MemoryError("no room here")
+
+    monkeypatch.setattr(ladders, "solve", solve)
+    with pytest.raises(MemoryError, match="no room here"):
+        ll.limit(PROBLEM, ll.ResNet(), SGD, 0.5, **SMALL)
+
+
+def test_finished_sizes_go_to_the_folder(planted, tmp_path):
+    folder = tmp_path / "sizes"
+    r = ll.limit(PROBLEM, ll.ResNet(), SGD, 0.5, **SMALL, seconds=1e-9, checkpoint=folder)
+    names = {f"{c['width']}x{c['depth']}.safetensors" for c in r.sizes}
+    assert {p.name for p in folder.iterdir()} == names | {"64x2-fine.safetensors"}
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="checkpoint="):
+        ll.limit(PROBLEM, ll.ResNet(), SGD, 0.5, **SMALL, checkpoint=tmp_path / "file")
+
+
+def test_a_training_without_test_inputs_has_no_test_loss(planted):
+    r = ll.limit(ll.arrays(PROBLEM.x, PROBLEM.y, standardize=False), ll.ResNet(), SGD, 0.5, **SMALL)
+    assert r.test_loss is None is r.test_loss_error
+    assert "test_loss" not in repr(r)
+    half = dataclasses.replace(r, test_loss=r.train_loss)
+    assert "test_loss" not in repr(half)
+    half = dataclasses.replace(r, test_loss_error=r.train_loss)
+    assert "test_loss" not in repr(half)
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (dict(skip=False), "skip=False has no infinite-depth limit"),
+        (dict(scheme="ntk"), "is lazy in the limit: use leadline.lazy"),
+        (dict(scheme="mup", block_layers=1), r"updates grow like L\^1"),
+        (dict(scheme="mup", block_layers=2), "has no infinite-depth limit"),
+    ],
+)
+def test_networks_without_a_limit_are_refused(planted, network, words):
+    with pytest.raises(ValueError, match=words):
+        ll.limit(PROBLEM, ll.ResNet(**network), SGD, 0.5, **SMALL)
+    assert planted["calls"] == []
+
+
+def test_what_is_no_task_is_refused(planted):
+    for task, word in (
+        ((None, ll.ResNet(), SGD), "problem"),
+        ((PROBLEM, "resnet", SGD), "network"),
+        ((PROBLEM, ll.ResNet(), 0.1), "sgd"),
+    ):
+        with pytest.raises(TypeError, match=f"{word}="):
+            ll.limit(*task, 0.5, **SMALL)
 
 
 def test_the_first_width_has_room_for_the_problem(planted):

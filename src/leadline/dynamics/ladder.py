@@ -33,8 +33,6 @@ Size = tuple[int, int]
 LEVELS = 3
 # Neurons that take as long as what does not depend on their number.
 _OVERHEAD = 2048
-# What a run's info says beyond what it was asked to do.
-_FOUND = ("device", "largest_rank", "versions", "seconds")
 
 
 def first_width(problem: Problem) -> int:
@@ -90,7 +88,7 @@ class Ladder:
             if path.exists():
                 return self._kept(path, how)
         found = solve(*self._task, **how)
-        self.seconds += float(found.info["seconds"])
+        self.seconds += found.info["seconds"]
         if path is not None and self._shards.leads:
             attempt(lambda: found.save(path))
         return found
@@ -99,7 +97,8 @@ class Ladder:
         """A size that an earlier call has solved."""
         found = Trajectory.load(path)
         asked = describe(*self._task) | {k: v for k, v in how.items() if k in found.info}
-        plain = json.loads(json.dumps({k: v for k, v in asked.items() if k not in _FOUND}))
+        asked.pop("device", None)  # numbers do not depend on it
+        plain = json.loads(json.dumps(asked))
         for key, value in plain.items():
             if found.info.get(key) != value:
                 raise CheckpointError(
