@@ -21,8 +21,8 @@ from roofline import Noted
 
 import leadline as ll
 from leadline.checking.training import Setup, run
-from leadline.dynamics import solver
-from leadline.dynamics.counter import Counter
+from leadline.dynamics.configuration import Configuration
+from leadline.dynamics.noise import HashedNoise
 from leadline.dynamics.shards import Shards
 from leadline.problems.losses import loss_value
 from leadline.tracing.builder import Size, construct
@@ -104,7 +104,7 @@ def products(b: Bench) -> None:
 
 def draws(b: Bench) -> None:
     n, m = (2048, 2) if b.toy else (262144, 16)
-    noise = Counter(0, (0,), n)
+    noise = HashedNoise(0, (0,), n)
     t = b.seconds(lambda: noise.draw(m, torch.float32, b.device))
     b.say(f"draws, {m} rows", f"{t * 1e3:.3g} ms, {m * n / t / 1e9:.3g} G/s", seconds=t)
 
@@ -118,20 +118,20 @@ def solve(b: Bench, width: int, depth: int, samples: int, steps: int, **how) -> 
 
 def as_on_a_cpu(b: Bench) -> None:
     """The same draws on both devices: float64 agrees to rounding, whatever the products' order."""
-    usual = solver.check_arguments
+    usual = Configuration.settings
 
-    def arguments(*given):
-        return dataclasses.replace(usual(*given), lean=True, counter=True)
+    def settings(configuration):
+        return dataclasses.replace(usual.func(configuration), lean=True, counter=True)
 
     size = (512, 2, 4, 3) if b.toy else (4096, 8, 16, 10)
-    solver.check_arguments = arguments
+    Configuration.settings = property(settings)
     try:
         one, other = (
             solve(b, *size, dtype="float64", tol=0.0, device=d).train_loss
             for d in (str(b.device), "cpu")
         )
     finally:
-        solver.check_arguments = usual
+        Configuration.settings = usual
     worst = float(np.abs(one / other - 1).max())
     b.say("float64 against the CPU", f"largest relative difference {worst:.1g}", worst=worst)
     if worst > 1e-5:

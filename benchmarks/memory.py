@@ -91,6 +91,7 @@ def child(given: dict[str, Any]) -> dict[str, Any]:
 
     import leadline as ll
     import leadline.cli.program
+    from leadline.dynamics.configuration import Configuration
     from leadline.dynamics.memory import predict
     from leadline.networks.memory import dense_bytes
 
@@ -121,8 +122,9 @@ def child(given: dict[str, Any]) -> dict[str, Any]:
     elif verb == "train":
         budget = dense_bytes(*at, coupling=work.get("coupling", "reused"), **shared).least
     else:
-        storage = torch.bfloat16 if work.get("storage") else None
-        plan = predict(*at, storage=storage, spilled="spill" in work, **shared)
+        names = ("dtype", "tol", "storage", "spill")
+        shared |= {k: work[k] for k in names if k in work}
+        plan = predict(Configuration(*at[:-1], **shared))
         budget = plan.first_step if stop else int(1.02 * min(plan.at_most, 4 * plan.first_step))
     ended = "done"
     if verb == "cli":

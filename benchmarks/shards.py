@@ -51,14 +51,14 @@ def work(path: str, width: int, depth: int, samples: int, steps: int) -> None:
     expect_bytes(operator, counted)
     problem = ll.digits(classes=(0, 1), samples=samples, test_samples=0)
     sgd, network = ll.SGD(lr=0.3, steps=steps), ll.ResNet(activation="tanh")
-    runs: list[solver.Run] = []
+    runs: list[solver.Training] = []
 
-    class Run(solver.Run):
+    class Training(solver.Training):
         def __init__(self, *args, **how):
             super().__init__(*args, **how)
             runs.append(self)
 
-    solver.Run = Run
+    solver.Training = Training
     # Libraries take memory of their own when they are first used.
     ll.solve(problem, network, sgd, width=1024, depth=1)
     before = resident()
@@ -67,7 +67,7 @@ def work(path: str, width: int, depth: int, samples: int, steps: int) -> None:
         info = done.info
         out = {"seconds": info["seconds"], "rank": info["largest_rank"], **counted}
         out["resident"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-        ranks = int(runs[-1].ranks.sum())
+        ranks = int(runs[-1].network.ranks.sum())
         here = width // (1 if group is None else dist.get_world_size())
         rows = samples * depth + 7 * 2 * samples + 2 * problem.dimension + 1
         out["resident_formula"] = 4 * here * (2 * ranks + rows)
@@ -84,23 +84,23 @@ def resident() -> int:
 
 def expect_bytes(operator, counted: dict[str, int]) -> None:
     """Add up the formula of docs/scale.md over the questions of a float32 run."""
-    ask, extend = operator.Operator._ask, operator.extend
+    ask, extend = operator.Operator._query, operator.extend
     formed = []
 
-    def extended(e, *given):
+    def extended(e, *given, **how):
         formed.append(len(e))
-        return extend(e, *given)
+        return extend(e, *given, **how)
 
     def asked(self, u, near, far, **how):
-        q, r = near.questions.count, far.questions.count
+        q, r = near.queries.count, far.queries.count
         formed.clear()
         out = ask(self, u, near, far, **how)
-        m, e = near.questions.count - q, sum(formed)
+        m, e = near.queries.count - q, sum(formed)
         sums = 4 * len(u) * (q + r + 1) + 8 * e**2
         counted["formula"] += sums + 4 * m * (q + m + e + 2 * r)
         return out
 
-    operator.Operator._ask, operator.extend = asked, extended
+    operator.Operator._query, operator.extend = asked, extended
 
 
 def measure(processes: int, task: tuple[int, ...]) -> dict:

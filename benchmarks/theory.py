@@ -17,9 +17,9 @@ import torch
 from history import keep_printed, size
 
 import leadline as ll
+from leadline.dynamics.configuration import Configuration
 from leadline.dynamics.kernels import first_step
-from leadline.dynamics.operator import Settings
-from leadline.dynamics.run import Run
+from leadline.dynamics.network import RevealedNetwork
 
 
 def pm(values: np.ndarray, digits: int = 4) -> str:
@@ -84,21 +84,35 @@ def loss() -> None:
         print(f"{coupling:12s} {'  '.join(pm(r) for r in row)}  {pm(t.train_loss[:, -1])}")
 
 
+class Stream:
+    """Keeps h of every layer."""
+
+    def __init__(self) -> None:
+        self.h: list[torch.Tensor] = []
+
+    def stream(self, layer: int, h: torch.Tensor) -> None:
+        self.h.append(h)
+
+    def weight(self, a: torch.Tensor) -> None:
+        pass
+
+
 def internal_movement(net: ll.ResNet, coupling: str, depth: int, s: int) -> tuple[float, float]:
     """Δf, and mean over blocks of RMS(ΔW_1 h), of one step at n = 512 (one sample, target 1)."""
     n = size(512, 64)
     p, sgd = one_sample(), ll.SGD(lr=0.5, steps=1, train="hidden", center=True)
-    settings = Settings(n=n, reused=coupling == "reused", dtype=torch.float64)
-    run = Run(net, sgd, d=4, outputs=1, width=n, depth=depth, settings=settings, seed=0, s=s)
+    exact = dict(coupling=coupling, dtype="float64", tol=0.0)
+    run = RevealedNetwork(Configuration(p, net, sgd, width=n, depth=depth, **exact), s)
     x = torch.tensor(p.x)
-    run.center(run.forward(x, backward=False).top)
-    done = run.forward(x, inner=True)
+    run.center(x)
+    stream = Stream()
+    done = run.forward(x, stream)
     run.step(done, done.outputs - 1.0, sgd.lr)
     moves = []
-    for block, inputs in zip(run.operators, done.inner, strict=True):
-        both = torch.cat([inputs[0], inputs[0]])
+    for block, h in zip(run.operators, stream.h[:-1], strict=True):
+        both = torch.cat([h, h])  # the input of a two-layer block's first weight
         rows = torch.tensor([False, True])
-        (now, before), _ = block[0].ask(both, initial=rows)
+        (now, before), _ = block[0].query(both, initial=rows)
         moves.append(float((now - before).square().mean().sqrt()))
     return float(run.evaluate(x)[0, 0] - done.outputs[0, 0]), float(np.mean(moves))
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disks import resident
-from leadline.dynamics.basis import FLOOR, Rows, choose, extend, jittered_cholesky
+from leadline.dynamics.basis import FLOOR, choose, extend, jittered_cholesky
+from leadline.dynamics.growing import Rows
 from leadline.dynamics.shards import Shards
 
 CPU = torch.device("cpu")

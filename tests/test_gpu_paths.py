@@ -1,4 +1,4 @@
-"""The paths that a GPU takes, run on a CPU: draws by a hash, and one look at the device a question."""
+"""The paths that a GPU takes, run on a CPU: draws by a hash, and one look at the device a query."""
 
 import dataclasses
 import subprocess
@@ -12,10 +12,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import leadline as ll
-from leadline.dynamics import solver
-from leadline.dynamics.counter import Counter
-from leadline.dynamics.operator import Operator, Settings
-from leadline.dynamics.solver import check_arguments
+from leadline.dynamics.configuration import Configuration
+from leadline.dynamics.noise import HashedNoise
+from leadline.dynamics.operator import Operator
+from leadline.dynamics.settings import Settings
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]
@@ -23,16 +23,19 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch):
-    def arguments(*given):
-        return dataclasses.replace(check_arguments(*given), lean=True, counter=True)
+    usual = Configuration.settings.func
 
-    monkeypatch.setattr(solver, "check_arguments", arguments)
+    def settings(self):
+        return dataclasses.replace(usual(self), lean=True, counter=True)
+
+    monkeypatch.setattr(Configuration, "settings", property(settings))
+    return usual
 
 
 def test_hashed_draws_are_normal_and_independent():
     n, m = 4096, 64
-    g = Counter(0, (0, 1), n).draw(m, torch.float64, CPU).numpy()
-    other = Counter(0, (0, 2), n).draw(m, torch.float64, CPU).numpy()
+    g = HashedNoise(0, (0, 1), n).draw(m, torch.float64, CPU).numpy()
+    other = HashedNoise(0, (0, 2), n).draw(m, torch.float64, CPU).numpy()
     assert scipy.stats.kstest(g.ravel(), "norm").pvalue > 1e-3
     # Inner products of rows, of neighbouring neurons, of streams, over many neurons: N(0, 1) each.
     for a, b, same in ((g, g, True), (g[:, :-1], g[:, 1:], False), (g, other, False)):
@@ -47,12 +50,12 @@ def test_hashed_draws_are_normal_and_independent():
 
 
 def test_hashed_draws_do_not_depend_on_who_draws():
-    whole = Counter(3, (1,), 1000).draw(5, torch.float32, CPU)
+    whole = HashedNoise(3, (1,), 1000).draw(5, torch.float32, CPU)
     parts = []
     for blocks in (range(1), range(1, 3), range(3, 4)):
-        one = Counter(3, (1,), 1000, blocks)
+        one = HashedNoise(3, (1,), 1000, blocks)
         rows = [one.draw(2, torch.float32, CPU)]
-        again = Counter(3, (1,), 1000, blocks)
+        again = HashedNoise(3, (1,), 1000, blocks)
         again.restore(one.state())
         parts.append(torch.cat([*rows, again.draw(3, torch.float32, CPU)]))
     assert torch.equal(torch.cat(parts, dim=1), whole)
@@ -61,15 +64,15 @@ def test_hashed_draws_do_not_depend_on_who_draws():
 def test_one_look_chooses_the_same_directions():
     def operator(lean):
         s = Settings(n=512, tol=1e-3, dtype=torch.float64, lean=lean)
-        return Operator(s, Counter(0, (0,), 512), Counter(0, (1,), 512))
+        return Operator(s, HashedNoise(0, (0,), 512), HashedNoise(0, (1,), 512))
 
     rng = torch.Generator().manual_seed(0)
     one, other = operator(True), operator(False)
     u = torch.randn(12, 512, generator=rng, dtype=torch.float64)
     for step in range(6):
         for a in (u, u[:1].repeat(3, 1)):
-            torch.testing.assert_close(one.ask(a)[0], other.ask(a)[0])
-            torch.testing.assert_close(one.ask_transposed(a)[0], other.ask_transposed(a)[0])
+            torch.testing.assert_close(one.query(a)[0], other.query(a)[0])
+            torch.testing.assert_close(one.query_transposed(a)[0], other.query_transposed(a)[0])
         assert one.ranks == other.ranks
         u = u + 10.0 ** (-step) * torch.randn(12, 512, generator=rng, dtype=torch.float64)
 
@@ -80,7 +83,7 @@ def test_the_law_is_the_same(as_on_a_gpu):
     how = dict(width=2048, depth=4, variance_reduction="balanced", seeds=6)
     lean = ll.solve(problem, ll.ResNet(), ll.SGD(lr=0.5, steps=4), **how)
     with pytest.MonkeyPatch.context() as undo:
-        undo.setattr(solver, "check_arguments", check_arguments)
+        undo.setattr(Configuration, "settings", property(as_on_a_gpu))
         usual = ll.solve(problem, ll.ResNet(), ll.SGD(lr=0.5, steps=4), **how)
     for name in ("train_loss", "test_loss"):
         error = np.hypot(lean.error(name), usual.error(name))
@@ -123,9 +126,9 @@ def test_one_look_at_the_device_a_question(as_on_a_gpu, monkeypatch):
     sgd = ll.SGD(lr=0.3, steps=steps)
     with looks:
         ll.solve(problem, ll.ResNet(), sgd, width=1024, depth=depth, record_every=steps)
-    questions = 2 * depth * steps
-    # Outside the questions: inputs and the recorded steps.
-    assert looks.count <= questions + 40
+    queries = 2 * depth * steps
+    # Outside the queries: inputs and the recorded steps.
+    assert looks.count <= queries + 40
 
 
 def test_the_script_for_a_gpu_runs_small_and_needs_only_torch_and_numpy():

@@ -1,24 +1,26 @@
 """The sizes of limit: what the next one costs, which it is, what is kept of those finished."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 import leadline as ll
 from leadline.dynamics import ladder as ladders
+from leadline.dynamics.configuration import Configuration
 from leadline.dynamics.estimate import estimate
 from leadline.dynamics.ladder import Ladder, first_sizes, first_width
-from leadline.dynamics.shards import Shards
 from leadline.errors import CheckpointError
 from leadline.trajectory import Trajectory
 
 PROBLEM = ll.arrays([[1.0, 0.5], [-0.3, 1.2]], [1.0, -0.5], standardize=False)
 NET, SGD = ll.ResNet(), ll.SGD(lr=0.2, steps=3)
-HOW = dict(coupling="reused", seeds=2, seed=0, variance_reduction="balanced", dtype="float32")
+FIRST = Configuration(PROBLEM, NET, SGD, width=64, depth=4, seeds=2, variance_reduction="balanced")
 
 
 def empty(**more):
-    return Ladder(PROBLEM, NET, SGD, 1e-3, HOW, Shards(64), **more)
+    return Ladder(FIRST, **more)
 
 
 def cell(n, l, seconds=1.0, diverged=(-1, -1), slope=0.5, spread=1e-3, steps=4):
@@ -122,13 +124,13 @@ def test_truncation_counts_where_no_noise_explains_it():
 
 def test_finished_sizes_are_kept_and_read(tmp_path, monkeypatch):
     solved = []
-    real = ladders.solve
+    real = ladders.run
 
-    def count(*task, **how):
-        solved.append((how["width"], how["depth"], how["tol"]))
-        return real(*task, **how)
+    def count(one, progress):
+        solved.append((one.width, one.depth, one.tol))
+        return real(one, progress)
 
-    monkeypatch.setattr(ladders, "solve", count)
+    monkeypatch.setattr(ladders, "run", count)
     first = empty(folder=tmp_path)
     first.solve(32, 2)
     first.solve(64, 2)
@@ -147,7 +149,7 @@ def test_finished_sizes_are_kept_and_read(tmp_path, monkeypatch):
     again.solve(32, 4)
     assert solved[3:] == [(32, 4, 1e-3)]
     np.testing.assert_array_equal(again.cells[64, 2].train_loss, first.cells[64, 2].train_loss)
-    other = Ladder(PROBLEM, NET, ll.SGD(lr=0.3, steps=3), 1e-3, HOW, Shards(64), tmp_path)
+    other = Ladder(replace(FIRST, sgd=ll.SGD(lr=0.3, steps=3)), folder=tmp_path)
     with pytest.raises(CheckpointError, match=r"belongs to another limit.*sgd"):
         other.solve(32, 2)
 
@@ -285,11 +287,9 @@ def test_a_run_that_says_nothing_of_divergence_has_not_diverged():
 
 
 def test_what_is_kept_counts_on_any_device_and_with_any_progress(tmp_path):
-    HOW_CPU = {**HOW, "device": "cpu"}
-    first = Ladder(PROBLEM, NET, SGD, 1e-3, HOW_CPU, Shards(64), tmp_path)
-    first.solve(32, 2)
-    how = {**HOW, "device": "cpu:0", "progress": print, "memory": 10**12}
-    again = Ladder(PROBLEM, NET, SGD, 1e-3, how, Shards(64), tmp_path)
+    Ladder(FIRST, folder=tmp_path).solve(32, 2)
+    other = replace(FIRST, device="cpu:0", memory=10**12, width=128)
+    again = Ladder(other, print, tmp_path)
     again.solve(32, 2)
     assert again.seconds == 0
 
@@ -301,7 +301,7 @@ def test_a_bar_that_is_just_met_is_met():
 
 
 def test_seeds_of_sizes_are_functions_of_the_seed_and_the_size():
-    made = Ladder(PROBLEM, NET, SGD, 1e-3, {**HOW, "seed": 5}, Shards(64))
+    made = Ladder(replace(FIRST, seed=5))
     made.solve(32, 2)
     expected = np.random.SeedSequence([5, 32, 2]).generate_state(1)[0]
     assert made.cells[32, 2].info["seed"] == expected

@@ -12,7 +12,7 @@ import leadline as ll
 import linear_networks
 from leadline.dynamics import extrapolation
 from leadline.dynamics import ladder as ladders
-from leadline.dynamics.solver import solve
+from leadline.dynamics.solver import run
 
 NET = ll.ResNet("tanh", scheme="depth-mup")
 SGD = ll.SGD(lr=0.5, steps=4, train="hidden", center=True)
@@ -48,10 +48,10 @@ def test_readout_only_has_a_closed_limit():
     assert np.abs(r.train_outputs - exact.train_outputs[0]).max() < 0.05
 
 
-def at_a_fixed_pace(*task, **how):
-    """``solve`` that says to have taken a millisecond a layer and seed, on any machine."""
-    t = solve(*task, **how)
-    return dataclasses.replace(t, info={**t.info, "seconds": 1e-3 * how["depth"] * how["seeds"]})
+def at_a_fixed_pace(one, progress):
+    """A solver that says to have taken a millisecond a layer and seed, on any machine."""
+    t = run(one, progress)
+    return dataclasses.replace(t, info={**t.info, "seconds": 1e-3 * one.depth * one.seeds})
 
 
 def oscillating():
@@ -76,7 +76,7 @@ def test_oscillating_training_is_right_or_undecided(start, seconds, monkeypatch)
     below 0."""
     p, network, sgd = oscillating()
     truth, off = true_outputs(p, network, sgd, (16, 32, 64))
-    monkeypatch.setattr(ladders, "solve", at_a_fixed_pace)
+    monkeypatch.setattr(ladders, "run", at_a_fixed_pace)
     r = ll.limit(p, network, sgd, rtol=0.06, seconds=seconds, **start)
     loss = 0.5 * ((truth - p.y) ** 2).sum(-1).mean(-1)
     slack = np.abs(truth - p.y).mean((1, 2)) * off.mean((1, 2)) + off.mean((1, 2)) ** 2
@@ -152,15 +152,15 @@ def test_divergence_is_said():
 
 def test_where_some_networks_diverge_it_is_undecided(monkeypatch):
     """Steps before are estimated, from then on nothing is said."""
-    real = ladders.solve
+    real = ladders.run
 
-    def deep_ones_diverge(*task, **how):
-        t = real(*task, **how)
-        if how["depth"] < 4:
+    def deep_ones_diverge(one, progress):
+        t = real(one, progress)
+        if one.depth < 4:
             return t
         return dataclasses.replace(t, diverged=np.array([-1, -1, -1, 3]))
 
-    monkeypatch.setattr(ladders, "solve", deep_ones_diverge)
+    monkeypatch.setattr(ladders, "run", deep_ones_diverge)
     r = ll.limit(four_samples(), NET, SGD, rtol=0.5, width=64, depth=2)
     assert not r.converged
     assert "undecided: 1 of 4 networks of width=64, depth=4 diverge" in r.message
@@ -191,7 +191,7 @@ def test_test_inputs_are_extrapolated_too():
 def test_a_misfit_never_converges(monkeypatch):
     """Where no fit is good enough: more sizes, and in the end no verdict."""
     monkeypatch.setattr(extrapolation, "MISFIT", 1.1)
-    monkeypatch.setattr(ladders, "solve", at_a_fixed_pace)
+    monkeypatch.setattr(ladders, "run", at_a_fixed_pace)
     r = ll.limit(four_samples(), NET, SGD, rtol=0.5, seconds=0.08, width=64, depth=2, seeds=2)
     assert not r.converged
     assert "the sizes do not follow" in r.message
@@ -200,15 +200,15 @@ def test_a_misfit_never_converges(monkeypatch):
 
 def test_a_limit_goes_on_from_its_folder(tmp_path, monkeypatch):
     solved = []
-    real = ladders.solve
+    real = ladders.run
 
-    def count(*task, **how):
-        solved.append((how["width"], how["depth"]))
+    def count(one, progress):
+        solved.append((one.width, one.depth))
         if len(solved) == 4:
             raise KeyboardInterrupt
-        return real(*task, **how)
+        return real(one, progress)
 
-    monkeypatch.setattr(ladders, "solve", count)
+    monkeypatch.setattr(ladders, "run", count)
     how = dict(rtol=0.3, width=64, depth=2, seeds=2, checkpoint=tmp_path)
     with pytest.raises(KeyboardInterrupt):
         ll.limit(four_samples(), NET, SGD, **how)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 import leadline as ll
 from leadline.dynamics import extrapolation
@@ -23,9 +24,9 @@ def planted(monkeypatch):
     """Replaces solve; what it does is in the returned dict, calls are in its list."""
     how = dict(noise=1e-3, diverge=lambda n, l: (-1, -1, -1), second=0.25, calls=[])
 
-    def solve(problem, network, sgd, **asked):
-        n, l, seeds = asked["width"], asked["depth"], asked["seeds"]
-        how["calls"].append(asked)
+    def run(one, progress):
+        n, l, seeds, problem = one.width, one.depth, one.seeds, one.problem
+        how["calls"].append(one)
         rng = np.random.default_rng([n, l])
         f = np.zeros((seeds, 4, 3, 1))
         f[:, 1:] = 0.2 * (1 - 0.5 / l - 2.0 / n) * np.arange(1, 4)[:, None, None]
@@ -43,7 +44,7 @@ def planted(monkeypatch):
             info=dict(width=n, depth=l, seeds=seeds, largest_rank=8, seconds=how["second"] * l),
         )
 
-    monkeypatch.setattr(ladders, "solve", solve)
+    monkeypatch.setattr(ladders, "run", run)
     return how
 
 
@@ -55,13 +56,10 @@ def test_what_a_limit_holds(planted):
     assert len(rows) == 5
     assert [{c[k] for c in r.sizes} for k in ("width", "depth")] == [{64, 128, 256}, {2, 4, 8}]
     first = planted["calls"][0]
-    assert {
-        k: first[k] for k in ("coupling", "seeds", "variance_reduction", "dtype", "record_every")
-    } == dict(
-        coupling="reused", seeds=3, variance_reduction="balanced", dtype="float64", record_every=1
-    )
-    assert [c["tol"] for c in planted["calls"][:3]] == [1e-2, 1e-3, 1e-2]
-    assert {c["batch_seed"] for c in planted["calls"]} == {7}
+    assert (first.coupling, first.seeds, first.variance_reduction) == ("reused", 3, "balanced")
+    assert (first.dtype, first.record_every) == (torch.float64, 1)
+    assert [c.tol for c in planted["calls"][:3]] == [1e-2, 1e-3, 1e-2]
+    assert {c.batch_seed for c in planted["calls"]} == {7}
     assert {
         k: r.info[k] for k in ("kind", "coupling", "rtol", "seeds", "seed", "tol", "dtype")
     } == dict(
@@ -210,15 +208,15 @@ def test_spent_time_counts_only_where_a_size_waits(planted, seconds):
 def test_a_budget_that_ends_leaves_no_part_of_a_size(planted, tmp_path, monkeypatch):
     """What was solved before answers; the checkpoint of the part that did not fit is removed."""
     part = tmp_path / "part.safetensors"
-    real = ladders.solve
+    real = ladders.run
 
-    def solve(*task, **how):
-        if how["width"] == 128:
+    def run(one, progress):
+        if one.width == 128:
             part.touch()
             raise MemoryBudgetError("grew", str(part))
-        return real(*task, **how)
+        return real(one, progress)
 
-    monkeypatch.setattr(ladders, "solve", solve)
+    monkeypatch.setattr(ladders, "run", run)
     r = ll.limit(PROBLEM, ll.ResNet(), SGD, 0.5, **SMALL, memory=10**9)
     assert not part.exists()
     assert not r.converged
@@ -236,15 +234,15 @@ def test_a_budget_that_ends_leaves_no_part_of_a_size(planted, tmp_path, monkeypa
 
 
 def test_memory_that_ends_without_a_checkpoint_says_why(planted, monkeypatch):
-    real = ladders.solve
+    real = ladders.run
     for error in (MemoryBudgetError("no room here"), MemoryError("no room here")):
 
-        def solve(*task, error=error, **how):
-            if how["depth"] == 4:
+        def run(one, progress, error=error):
+            if one.depth == 4:
                 raise error
-            return real(*task, **how)
+            return real(one, progress)
 
-        monkeypatch.setattr(ladders, "solve", solve)
+        monkeypatch.setattr(ladders, "run", run)
         r = ll.limit(PROBLEM, ll.ResNet(), SGD, 0.5, **SMALL)
         assert r.message.startswith("stopped by memory: ")
         assert r.message.endswith("; no room here")
@@ -257,10 +255,10 @@ def test_a_first_size_that_does_not_fit_is_an_error(planted, monkeypatch):
         ll.limit(PROBLEM, ll.ResNet(), SGD, 0.5, **SMALL, memory=1000)
     assert planted["calls"] == []
 
-    def solve(*task, **how):
+    def run(one, progress):
         raise MemoryError("no room here")
 
-    monkeypatch.setattr(ladders, "solve", solve)
+    monkeypatch.setattr(ladders, "run", run)
     with pytest.raises(MemoryError, match="no room here"):
         ll.limit(PROBLEM, ll.ResNet(), SGD, 0.5, **SMALL)
 
@@ -317,7 +315,7 @@ def test_the_first_width_has_room_for_the_problem(planted):
         (512, 8, 4),
         (256, 16, 4),
     ]
-    assert planted["calls"][0]["tol"] == 1e-3
+    assert planted["calls"][0].tol == 1e-3
     assert r.info["rtol"] == 0.5
     assert (
         ll.limit(PROBLEM, ll.ResNet(), SGD, 0.5, **SMALL, dtype="torch.float64").info["dtype"]

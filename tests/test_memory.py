@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import leadline as ll
-from leadline.dynamics.basis import Rows
+from leadline.dynamics.configuration import Configuration
+from leadline.dynamics.growing import Rows
 from leadline.dynamics.memory import predict
 
 PROBLEM = ll.digits(classes=(0, 1), samples=16, test_samples=20)
@@ -46,8 +47,8 @@ def test_half_the_digits_cost_less_than_seeds_do():
     )
     assert abs(half_rank / full_rank - 1) < 0.15
     bytes_ = [
-        predict(PROBLEM, ll.ResNet(), SGD, 1024, 4, torch.float32, storage=s).row
-        for s in (torch.bfloat16, None)
+        predict(Configuration(PROBLEM, ll.ResNet(), SGD, 1024, 4, tol=SIZE["tol"], storage=s)).row
+        for s in ("bfloat16", None)
     ]
     assert bytes_[0] < 0.8 * bytes_[1]
 
@@ -71,9 +72,9 @@ def test_half_the_digits_resume_from_a_checkpoint(tmp_path):
 
 def test_files_let_a_small_budget_do(tmp_path):
     """One weight's bases in memory at a time, instead of all four's."""
-    task = (PROBLEM, ll.ResNet(), SGD, 1024, 4, torch.float32)
-    budget = predict(*task, spilled=True).at_most
-    assert budget > predict(*task).first_step
+    task = (PROBLEM, ll.ResNet(), SGD, 1024, 4)
+    budget = predict(Configuration(*task, spill=tmp_path)).at_most
+    assert budget > predict(Configuration(*task)).first_step
     with pytest.raises(ll.MemoryBudgetError, match="the next step may need") as stopped:
         ll.solve(PROBLEM, ll.ResNet(), SGD, **SIZE, memory=budget, checkpoint=tmp_path / "c")
     assert stopped.value.checkpoint is not None

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import leadline as ll
+from leadline.dynamics.configuration import Configuration
 from leadline.dynamics.noise import Noise
-from leadline.dynamics.operator import Operator, Settings
-from leadline.dynamics.run import Run
-from leadline.dynamics.solver import Training, check_arguments
-from leadline.measure.record import Record
+from leadline.dynamics.operator import Operator
+from leadline.dynamics.settings import Settings
+from leadline.dynamics.training import Training
+from leadline.dynamics.updates import Step
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
 
@@ -59,7 +60,7 @@ def test_any_order_of_questions_is_one_matrix(history, n, dtype, seed):
             u = asked[not side][-1][1].clone()
         elif kind == "near" and old:
             u = old[-1][0][:1] + 1e-3 * u
-        ask = op.ask_transposed if side else op.ask
+        ask = op.query_transposed if side else op.query
         y, _ = ask(u)
         asked[side].append((u, y))
         for q, a in asked[False]:
@@ -68,20 +69,16 @@ def test_any_order_of_questions_is_one_matrix(history, n, dtype, seed):
                 assert ((z @ a.mT) - (b @ q.mT)).abs().max() <= TOLERANCE[dtype] * scale
         for s in (False, True):
             for q, a in asked[s]:
-                again, _ = (op.ask_transposed if s else op.ask)(q)
+                again, _ = (op.query_transposed if s else op.query)(q)
                 assert (again - a).norm() <= TOLERANCE[dtype] * (q.norm() + a.norm())
         if change != "none" and asked[False] and asked[True]:
-            _, cu = op.ask(asked[False][-1][0][:1])
-            _, cz = op.ask_transposed(asked[True][-1][0][:1])
-            op.update(
-                cz / n,
-                cu,
-                rate=0.3,
-                momentum=0.9 if change in ("momentum", "both") else 0.0,
-                decay=0.1 if change in ("decay", "both") else 0.0,
-            )
+            _, cu = op.query(asked[False][-1][0][:1])
+            _, cz = op.query_transposed(asked[True][-1][0][:1])
+            momentum = 0.9 if change in ("momentum", "both") else 0.0
+            decay = 0.1 if change in ("decay", "both") else 0.0
+            op.update(cz / n, cu, Step(0.3, momentum, decay))
             for s in (False, True):
-                ask = op.ask_transposed if s else op.ask
+                ask = op.query_transposed if s else op.query
                 asked[s] = [(q, ask(q)[0]) for q, _ in asked[s]]
     q, r = op.ranks
     assert q <= n
@@ -95,17 +92,17 @@ def test_updates_are_torch_sgd_of_the_whole_matrix(momentum, decay):
     n = 12
     op = operator(n)
     eye = torch.eye(n, dtype=torch.float64)
-    w = torch.nn.Parameter(op.ask(eye)[0].mT.clone())
-    assert torch.allclose(op.ask_transposed(eye)[0], w.detach(), atol=1e-12)
+    w = torch.nn.Parameter(op.query(eye)[0].mT.clone())
+    assert torch.allclose(op.query_transposed(eye)[0], w.detach(), atol=1e-12)
     optimizer = torch.optim.SGD([w], lr=0.3, momentum=momentum, weight_decay=decay)
     rng = torch.Generator().manual_seed(1)
     for _ in range(6):
         u, z = (torch.randn(3, n, generator=rng, dtype=torch.float64) for _ in range(2))
-        a, cu = op.ask(u)
+        a, cu = op.query(u)
         assert torch.allclose(a, u @ w.detach().mT, atol=1e-11)
-        b, cz = op.ask_transposed(z)
+        b, cz = op.query_transposed(z)
         assert torch.allclose(b, z @ w.detach(), atol=1e-11)
-        op.update(cz, cu, rate=0.3, momentum=momentum, decay=decay)
+        op.update(cz, cu, Step(0.3, momentum=momentum, decay=decay))
         w.grad = z.mT @ u
         optimizer.step()
 
@@ -124,10 +121,10 @@ def test_law_of_the_whole_matrix(reused):
     for seed in range(draws):
         op = operator(n, seed=seed, reused=reused)
         for p in (3, 1, 5):
-            op.ask_transposed(torch.randn(p, n, generator=rng, dtype=torch.float64))
-            op.ask(torch.randn(p, n, generator=rng, dtype=torch.float64))
-        w = op.ask(eye)[0].mT * math.sqrt(n)
-        wt = op.ask_transposed(eye)[0] * math.sqrt(n)
+            op.query_transposed(torch.randn(p, n, generator=rng, dtype=torch.float64))
+            op.query(torch.randn(p, n, generator=rng, dtype=torch.float64))
+        w = op.query(eye)[0].mT * math.sqrt(n)
+        wt = op.query_transposed(eye)[0] * math.sqrt(n)
         if reused:
             assert torch.allclose(w, wt, atol=1e-10)
         else:
@@ -148,13 +145,13 @@ def test_truncation_keeps_the_coupling(tol):
     rng = torch.Generator().manual_seed(0)
     op = operator(n, tol=tol)
     u = torch.randn(4, n, generator=rng, dtype=torch.float64)
-    a, _ = op.ask(u)
+    a, _ = op.query(u)
     z = a + torch.randn(4, n, generator=rng, dtype=torch.float64)
-    b, _ = op.ask_transposed(z)
+    b, _ = op.query_transposed(z)
     rank = op.ranks
     # A remainder along W̄ᵀz is where a dropped coupling shows: its answer's part along z is O(1).
     e = 0.5 * tol * b / b.norm(dim=1, keepdim=True) * u.norm(dim=1, keepdim=True)
-    moved, _ = op.ask(u + e)
+    moved, _ = op.query(u + e)
     assert op.ranks == rank
     left, right = z @ (moved - a).mT, b @ e.mT
     assert float((left - right).norm() / right.norm()) < 1e-6
@@ -166,13 +163,13 @@ def test_forgotten_questions_leave_no_trace():
     u, z, t = (torch.randn(3, n, generator=rng, dtype=torch.float64) for _ in range(3))
     ops = [operator(n), operator(n)]
     for op, evaluate in zip(ops, (True, False), strict=True):
-        op.ask(u)
+        op.query(u)
         if evaluate:
             mark = op.mark()
-            op.ask(t, forget=True)
-            op.ask_transposed(t, forget=True)
+            op.query(t, forget=True)
+            op.query_transposed(t, forget=True)
             op.rollback(mark)
-    answers = [op.ask_transposed(z)[0] for op in ops]
+    answers = [op.query_transposed(z)[0] for op in ops]
     assert torch.equal(*answers)
 
 
@@ -181,18 +178,18 @@ def test_initial_rows_ignore_what_was_learned():
     rng = torch.Generator().manual_seed(0)
     op = operator(n)
     u, z = (torch.randn(2, n, generator=rng, dtype=torch.float64) for _ in range(2))
-    before, cu = op.ask(u)
-    _, cz = op.ask_transposed(z)
-    op.update(cz, cu, rate=0.1, decay=0.2)
-    both, _ = op.ask(torch.cat([u, u]), initial=torch.tensor([True, True, False, False]))
+    before, cu = op.query(u)
+    _, cz = op.query_transposed(z)
+    op.update(cz, cu, Step(0.1, decay=0.2))
+    both, _ = op.query(torch.cat([u, u]), initial=torch.tensor([True, True, False, False]))
     assert torch.allclose(both[:2], before, atol=1e-12)
-    assert torch.allclose(both[2:], op.ask(u)[0], atol=1e-12)
+    assert torch.allclose(both[2:], op.query(u)[0], atol=1e-12)
     assert not torch.allclose(both[2:], before, atol=1e-2)
 
 
 def test_not_finite_questions_are_reported():
     with pytest.raises(FloatingPointError, match="not finite"):
-        operator(8).ask(torch.full((2, 8), math.nan, dtype=torch.float64))
+        operator(8).query(torch.full((2, 8), math.nan, dtype=torch.float64))
 
 
 def test_noise_streams_do_not_depend_on_width_beyond_their_block():
@@ -219,16 +216,14 @@ def test_bases_stay_orthonormal_over_a_long_training(tol):
     """
     p = ll.digits(classes=(0, 1), samples=16, test_samples=0)
     sgd = ll.SGD(lr=0.5, steps=40)
-    s = check_arguments(sgd, p, 1024, 4, "reused", 1, 0, tol, "none", "float32", "cpu")
-    how = dict(d=p.dimension, outputs=1, width=1024, depth=4, seed=0, s=0)
-    run = Run(ll.ResNet("tanh", scheme="depth-mup"), sgd, settings=s, **how)
-    work = Training(p, sgd, run, 0, Record.empty(p, sgd, 1, None), None)
+    network = ll.ResNet("tanh", scheme="depth-mup")
+    work = Training(Configuration(p, network, sgd, width=1024, depth=4, tol=tol))
     while not work.done:
         work.advance()
-    assert run.ranks.max() > 60
-    for operator in (o for block in run.operators for o in block):
+    assert work.network.ranks.max() > 60
+    for operator in (o for block in work.network.operators for o in block):
         for face in (operator.forward, operator.transposed):
-            q = face.questions.view.double()
+            q = face.queries.view.double()
             assert torch.linalg.matrix_norm(q @ q.mT - torch.eye(len(q)), 2) < 0.05 * tol
 
 

@@ -7,9 +7,13 @@ import pytest
 import torch
 
 from disks import resident
+from leadline.dynamics.growing import Table
 from leadline.dynamics.noise import Noise
-from leadline.dynamics.operator import Operator, Settings, Table, _balance
+from leadline.dynamics.operator import Operator
+from leadline.dynamics.settings import Settings
 from leadline.dynamics.shards import Shards
+from leadline.dynamics.updates import Step
+from leadline.dynamics.variance_reduction import balance
 
 F64, F32, BF16 = torch.float64, torch.float32, torch.bfloat16
 
@@ -28,14 +32,14 @@ def trained(n=60, seed=0, momentum=0.0, decay=0.3, tol=0.0, **settings):
     not 1, the transposed questions and their answers now, and those by W(0)."""
     op = operator(n, seed=seed, tol=tol, **settings)
     u, z = normal(3, n, seed=1), normal(4, n, seed=2)
-    op.ask(u)
-    before, _ = op.ask_transposed(z)
+    op.query(u)
+    before, _ = op.query_transposed(z)
     for step in range(2):
-        _, cu = op.ask(u)
-        _, cz = op.ask_transposed(z[:3])
-        op.update(cz / n, cu, rate=0.2 + 0.1 * step, momentum=momentum, decay=decay)
-    assert abs(op.scale - 1) > 0.05
-    return op, z, op.ask_transposed(z)[0], before
+        _, cu = op.query(u)
+        _, cz = op.query_transposed(z[:3])
+        op.update(cz / n, cu, Step(0.2 + 0.1 * step, momentum=momentum, decay=decay))
+    assert abs(op.learned.scale - 1) > 0.05
+    return op, z, op.query_transposed(z)[0], before
 
 
 def same(answers, z, transposed, u, tolerance=1e-11):
@@ -109,49 +113,49 @@ def test_a_table_doubles():
 
 @pytest.mark.parametrize("balanced", [False, True])
 @pytest.mark.parametrize("lean", [False, True])
-def test_a_glance_agrees_with_every_earlier_answer(lean, balanced):
+def test_a_sample_agrees_with_every_earlier_answer(lean, balanced):
     """z·(Wu) = (Wᵀz)·u for W as it is after updates with decay; for ``initial`` rows with W(0)."""
     op, z, now, before = trained(lean=lean, balanced=balanced)
     u = normal(5, 60, seed=3)
-    assert same(op.glance(u), z, now, u)
+    assert same(op.sample(u), z, now, u)
     first = torch.tensor([True, False, True, False, False])
-    answers = op.glance(u, initial=first)
+    answers = op.sample(u, initial=first)
     assert same(answers[first], z, before, u[first])
     assert same(answers[~first], z, now, u[~first])
 
 
 @pytest.mark.parametrize("lean", [False, True])
-def test_a_glance_repeats_what_is_known(lean):
+def test_a_sample_repeats_what_is_known(lean):
     op, *_ = trained(lean=lean)
     u, fresh = normal(3, 60, seed=1), normal(2, 60, seed=5)
-    known, _ = op.ask(u)
+    known, _ = op.query(u)
     mixed = normal(2, 3, seed=4)
-    assert torch.allclose(op.glance(mixed @ u), mixed @ known, atol=1e-11)
-    both = op.glance(torch.cat([u, fresh]))
+    assert torch.allclose(op.sample(mixed @ u), mixed @ known, atol=1e-11)
+    both = op.sample(torch.cat([u, fresh]))
     assert torch.allclose(both[:3], known, atol=1e-11)
     # Equal questions get equal answers, and a sum their sum.
-    three = op.glance(torch.stack([fresh[0], fresh[1], fresh[0] + 2 * fresh[1]]))
+    three = op.sample(torch.stack([fresh[0], fresh[1], fresh[0] + 2 * fresh[1]]))
     assert torch.allclose(three[2], three[0] + 2 * three[1], atol=1e-6)
 
 
-def test_a_glance_leaves_no_trace():
+def test_a_sample_leaves_no_trace():
     answers = []
-    for glance in (False, True):
+    for sampled in (False, True):
         op, *_ = trained()
-        if glance:
-            op.glance(normal(5, 60, seed=3))
-        answers.append(op.ask(normal(2, 60, seed=6))[0])
-        answers.append(op.ask_transposed(normal(2, 60, seed=7))[0])
+        if sampled:
+            op.sample(normal(5, 60, seed=3))
+        answers.append(op.query(normal(2, 60, seed=6))[0])
+        answers.append(op.query_transposed(normal(2, 60, seed=7))[0])
     assert torch.equal(answers[0], answers[2])
     assert torch.equal(answers[1], answers[3])
     op, *_ = trained()
     ranks = op.ranks
-    op.glance(normal(5, 60, seed=3))
+    op.sample(normal(5, 60, seed=3))
     assert op.ranks == ranks
 
 
 @pytest.mark.parametrize("reused", [True, False])
-@pytest.mark.parametrize("verb", ["ask", "glance"])
+@pytest.mark.parametrize("verb", ["query", "sample"])
 def test_the_law_of_new_answers(verb, reused):
     """Given earlier answers, W̄e of remainders e has covariance ⟨e_i, e_j⟩/n in each direction off R, and
     none along it where the coupling is reused; W is s of it. 600 draws of 40 directions: a variance's
@@ -160,9 +164,9 @@ def test_the_law_of_new_answers(verb, reused):
     n, count = 40, 600
     op = operator(n, reused=reused)
     q, z = normal(2, n, seed=1), normal(3, n, seed=2)
-    op.ask(q)
-    op.ask_transposed(z)
-    op.scale = 0.7
+    op.query(q)
+    op.query_transposed(z)
+    op.learned.scale = 0.7
     basis = torch.linalg.qr(q.mT)[0].mT
     r = torch.linalg.qr(z.mT)[0].mT
     u = torch.stack([normal(n, seed=3), normal(n, seed=4), normal(n, seed=4)])
@@ -172,12 +176,12 @@ def test_the_law_of_new_answers(verb, reused):
     for i in range(count):
         op.noise = Noise(i, (2,), n)
         op.scratch = Noise(i, (3,), n)
-        if verb == "ask":
+        if verb == "query":
             mark = op.mark()
-            answer = op.ask(u, forget=True)[0]
+            answer = op.query(u, forget=True)[0]
             op.rollback(mark)
         else:
-            answer = op.glance(u)
+            answer = op.sample(u)
         total.append(answer)
     a = torch.stack(total)
     a = a - a.mean(0)
@@ -198,18 +202,18 @@ def test_without_a_scratch_stream_the_run_draws():
     """Forgotten or not: what is drawn comes from the one stream there is."""
     n, u = 30, normal(2, 30, seed=1)
     one, other = operator(n, scratch=False), operator(n, scratch=False)
-    a, _ = one.ask(u, forget=True)
-    b, _ = other.ask(u)
+    a, _ = one.query(u, forget=True)
+    b, _ = other.query(u)
     assert torch.equal(a, b)
     with_scratch = operator(n)
-    assert not torch.equal(with_scratch.ask(u, forget=True)[0], b)
-    assert torch.equal(operator(n).ask(u)[0], b)
+    assert not torch.equal(with_scratch.query(u, forget=True)[0], b)
+    assert torch.equal(operator(n).query(u)[0], b)
 
 
 # --- what is below tol ---
 
 
-@pytest.mark.parametrize("verb", ["ask", "glance"])
+@pytest.mark.parametrize("verb", ["query", "sample"])
 @pytest.mark.parametrize("lean", [False, True])
 @pytest.mark.parametrize("initial", [False, True])
 def test_what_is_below_tol_keeps_its_mean_under_decay(verb, lean, initial):
@@ -220,12 +224,12 @@ def test_what_is_below_tol_keeps_its_mean_under_decay(verb, lean, initial):
     u = normal(3, 200, seed=1)
     how = {"initial": torch.tensor([initial] * 3)} if initial else {}
     known = before if initial else now
-    basis = op.forward.questions.view
+    basis = op.forward.queries.view
     e = known[:3] - (known[:3] @ basis.mT) @ basis
     e = 0.5 * tol * e / e.norm(dim=1, keepdim=True) * u.norm(dim=1, keepdim=True)
-    if verb == "glance" and lean:
+    if verb == "sample" and lean:
         return  # looks at nothing: every remainder is drawn, none is below tol
-    ask = (lambda x: op.ask(x, **how)[0]) if verb == "ask" else (lambda x: op.glance(x, **how))
+    ask = (lambda x: op.query(x, **how)[0]) if verb == "query" else (lambda x: op.sample(x, **how))
     rank = op.ranks
     moved = ask(u + e) - ask(u)
     assert op.ranks == rank
@@ -239,12 +243,12 @@ def test_tol_is_relative_to_the_question(lean):
     n = 80
     op = operator(n, tol=0.01, lean=lean)
     u = torch.linalg.qr(normal(n, 4, seed=1))[0].mT
-    op.ask(u[:2])
+    op.query(u[:2])
     for size in (1e-3, 1.0, 1e3):
         mark = op.mark()
-        op.ask(size * torch.stack([u[0] + 0.005 * u[2], u[1] + 0.02 * u[3]]))
+        op.query(size * torch.stack([u[0] + 0.005 * u[2], u[1] + 0.02 * u[3]]))
         assert op.ranks == (3, 0)
-        c = op.forward.questions.view[2:] @ u.mT
+        c = op.forward.queries.view[2:] @ u.mT
         assert c.abs().argmax() == 3
         op.rollback(mark)
 
@@ -257,21 +261,21 @@ def test_together_tol_is_relative_to_the_largest(lean):
     rows = torch.stack([u[0], 1e-3 * u[1], 0.1 * u[2]])
     for together, rank in ((False, 3), (True, 2)):
         op = operator(n, tol=0.01, lean=lean)
-        op.ask(rows, together=together)
+        op.query(rows, together=together)
         assert op.ranks == (rank, 0)
     op = operator(n, tol=0.01, lean=lean)
-    op.ask(rows)
+    op.query(rows)
     assert op.ranks == (3, 0)
 
 
-def test_a_glance_draws_nothing_below_tol():
-    """Two glances differ in rows above tol only, whatever rows stand beside them."""
+def test_a_sample_draws_nothing_below_tol():
+    """Two samples differ in rows above tol only, whatever rows stand beside them."""
     op, *_ = trained(n=200, tol=0.01)
     u, fresh = normal(3, 200, seed=1), normal(3, 200, seed=5)
     small = u + 0.004 * fresh
-    assert torch.equal(op.glance(small), op.glance(small))
+    assert torch.equal(op.sample(small), op.sample(small))
     mixed = torch.stack([small[0], fresh[1], small[2]])
-    first, second = op.glance(mixed), op.glance(mixed)
+    first, second = op.sample(mixed), op.sample(mixed)
     assert torch.equal(first[[0, 2]], second[[0, 2]])
     assert (first[1] - second[1]).norm() > 0.1
 
@@ -293,7 +297,7 @@ def test_rows_are_told_apart_where_rounding_allows(dtype):
 @pytest.mark.parametrize("tol", [0.0, 0.01])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_what_is_not_finite_is_reported(tol, bad):
-    for verb in ("ask", "ask_transposed", "glance"):
+    for verb in ("query", "query_transposed", "sample"):
         op, *_ = trained(tol=tol)
         u = normal(3, 60, seed=3)
         u[1, 2] = bad
@@ -301,20 +305,20 @@ def test_what_is_not_finite_is_reported(tol, bad):
             getattr(op, verb)(u)
     op = operator(60, balanced=True)
     with pytest.raises(FloatingPointError, match="not finite"):
-        op.ask(normal(2, 60), avoid=bad * torch.ones(1, 60, dtype=F64))
+        op.query(normal(2, 60), avoid=bad * torch.ones(1, 60, dtype=F64))
 
 
 def test_an_operator_at_rest_leaves_memory(tmp_path):
     """Both bases of both sides, and what it answers afterwards is the same."""
     op, memory = operator(5000, spill=str(tmp_path)), operator(5000)
     for o in (op, memory):
-        o.ask(normal(4, 5000, seed=1))
-        o.ask_transposed(normal(4, 5000, seed=2))
+        o.query(normal(4, 5000, seed=1))
+        o.query_transposed(normal(4, 5000, seed=2))
         assert (resident(tmp_path) >= 4 * 4 * 40_000) or o is memory
         o.rest()
     assert resident(tmp_path) < 40_000
     u = normal(2, 5000, seed=3)
-    assert torch.equal(op.ask(u)[0], memory.ask(u)[0])
+    assert torch.equal(op.query(u)[0], memory.query(u)[0])
 
 
 @pytest.mark.parametrize("tol", [0.0, 1e-3, 0.1])
@@ -324,9 +328,9 @@ def test_no_bit_depends_on_which_rows_are_looked_at(tol):
     u, fresh = normal(2, n, seed=1), normal(2, n, seed=3)
     mixed, plain = operator(n, tol=tol), operator(n, tol=tol)
     for op in (mixed, plain):
-        op.ask(u)
-    a, c = mixed.ask(torch.stack([u[0], fresh[0], u[0] - u[1], fresh[1], 0 * u[0]]))
-    b, d = plain.ask(fresh)
+        op.query(u)
+    a, c = mixed.query(torch.stack([u[0], fresh[0], u[0] - u[1], fresh[1], 0 * u[0]]))
+    b, d = plain.query(fresh)
     assert mixed.ranks == plain.ranks == (4, 0)
     assert torch.allclose(a[[1, 3]], b, atol=1e-12)
     assert torch.allclose(c[[1, 3]], d, atol=1e-12)
@@ -339,15 +343,15 @@ def test_coefficients_are_those_of_the_question():
     n = 50
     op = operator(n)
     for seed, ask, face in (
-        (1, op.ask, op.forward),
-        (2, op.ask_transposed, op.transposed),
-        (3, op.ask, op.forward),
-        (1, op.ask, op.forward),
-        (2, op.ask_transposed, op.transposed),
+        (1, op.query, op.forward),
+        (2, op.query_transposed, op.transposed),
+        (3, op.query, op.forward),
+        (1, op.query, op.forward),
+        (2, op.query_transposed, op.transposed),
     ):
         u = normal(3, n, seed=seed)
         _, c = ask(u)
-        assert torch.allclose(c @ face.questions.view, u, atol=1e-12)
+        assert torch.allclose(c @ face.queries.view, u, atol=1e-12)
     assert op.ranks == (6, 3)
 
 
@@ -365,37 +369,37 @@ def test_updates_while_the_bases_grow(momentum, decay):
     history = []
     for _ in range(4):
         u, z = (torch.randn(2, n, generator=rng, dtype=F64) for _ in range(2))
-        _, cu = op.ask(u)
-        _, cz = op.ask_transposed(z)
+        _, cu = op.query(u)
+        _, cz = op.query_transposed(z)
         # More questions, on both sides, before the step is taken.
-        op.ask(torch.randn(1, n, generator=rng, dtype=F64))
-        op.ask_transposed(torch.randn(1, n, generator=rng, dtype=F64))
-        op.update(cz, cu, rate=0.3, momentum=momentum, decay=decay)
+        op.query(torch.randn(1, n, generator=rng, dtype=F64))
+        op.query_transposed(torch.randn(1, n, generator=rng, dtype=F64))
+        op.update(cz, cu, Step(0.3, momentum=momentum, decay=decay))
         history.append((u, z))
     eye = torch.eye(n, dtype=F64)
-    w0 = op.ask(eye, initial=torch.ones(n, dtype=torch.bool))[0].mT
+    w0 = op.query(eye, initial=torch.ones(n, dtype=torch.bool))[0].mT
     w = torch.nn.Parameter(w0.clone())
     optimizer = torch.optim.SGD([w], lr=0.3, momentum=momentum, weight_decay=decay)
     for u, z in history:
         w.grad = z.mT @ u
         optimizer.step()
-    assert torch.allclose(op.ask(eye)[0].mT, w.detach(), atol=1e-10)
-    assert torch.allclose(op.ask_transposed(eye)[0], w.detach(), atol=1e-10)
+    assert torch.allclose(op.query(eye)[0].mT, w.detach(), atol=1e-10)
+    assert torch.allclose(op.query_transposed(eye)[0], w.detach(), atol=1e-10)
     rows = torch.arange(n) % 2 == 0
-    first, _ = op.ask_transposed(eye, initial=rows)
+    first, _ = op.query_transposed(eye, initial=rows)
     assert torch.allclose(first[rows], w0[rows], atol=1e-10)
     assert torch.allclose(first[~rows], w.detach()[~rows], atol=1e-10)
 
 
 def test_an_update_without_decay_leaves_the_scale():
     op, *_ = trained(decay=0.3)
-    scale = op.scale
-    _, cu = op.ask(normal(1, 60, seed=1))
-    _, cz = op.ask_transposed(normal(1, 60, seed=2))
-    op.update(cz, cu, rate=0.5)
-    assert op.scale == scale
-    op.update(cz, cu, rate=0.5, decay=0.2)
-    assert op.scale == pytest.approx(0.9 * scale)
+    scale = op.learned.scale
+    _, cu = op.query(normal(1, 60, seed=1))
+    _, cz = op.query_transposed(normal(1, 60, seed=2))
+    op.update(cz, cu, Step(0.5))
+    assert op.learned.scale == scale
+    op.update(cz, cu, Step(0.5, decay=0.2))
+    assert op.learned.scale == pytest.approx(0.9 * scale)
 
 
 # --- state ---
@@ -404,16 +408,16 @@ def test_an_update_without_decay_leaves_the_scale():
 @pytest.mark.parametrize("scratch", [True, False])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_an_operator_continues_from_its_state(scratch, momentum):
-    """The same bits: of questions, forgotten ones, glances and updates after it."""
+    """The same bits: of queries, forgotten ones, samples and updates after it."""
     n = 40
     op = operator(n, F32, scratch=scratch)
 
     def work(op, seed):
         u, z = normal(3, n, seed=seed, dtype=F32), normal(2, n, seed=seed + 1, dtype=F32)
-        a, cu = op.ask(u)
-        b, cz = op.ask_transposed(z)
-        op.update(cz[:1], cu[:1], rate=0.1, momentum=momentum, decay=0.1)
-        return [a, b, op.glance(normal(2, n, seed=seed + 2, dtype=F32)), op.ask(u)[0]]
+        a, cu = op.query(u)
+        b, cz = op.query_transposed(z)
+        op.update(cz[:1], cu[:1], Step(0.1, momentum=momentum, decay=0.1))
+        return [a, b, op.sample(normal(2, n, seed=seed + 2, dtype=F32)), op.query(u)[0]]
 
     work(op, 1)
     state = {name: t.clone() for name, t in op.tensors().items()}
@@ -421,7 +425,10 @@ def test_an_operator_continues_from_its_state(scratch, momentum):
     other = operator(n, F32, seed=9, scratch=scratch)
     other.restore(state)
     assert other.ranks == op.ranks
-    assert (other.scale, other.scale_momentum) == (op.scale, op.scale_momentum)
+    assert (other.learned.scale, other.learned.scale_buffer) == (
+        op.learned.scale,
+        op.learned.scale_buffer,
+    )
     assert (other.forward.defect, other.transposed.defect) == (
         op.forward.defect,
         op.transposed.defect,
@@ -436,11 +443,11 @@ def test_an_operator_continues_from_its_state(scratch, momentum):
 def test_a_state_keeps_the_defects_of_both_sides():
     op = operator(30)
     op.forward.defect, op.transposed.defect = 0.25, 0.5
-    op.scale, op.scale_momentum = 0.75, 0.125
+    op.learned.scale, op.learned.scale_buffer = 0.75, 0.125
     other = operator(30)
     other.restore(op.tensors())
     assert (other.forward.defect, other.transposed.defect) == (0.25, 0.5)
-    assert (other.scale, other.scale_momentum) == (0.75, 0.125)
+    assert (other.learned.scale, other.learned.scale_buffer) == (0.75, 0.125)
 
 
 def test_the_defect_of_a_side_is_its_own():
@@ -448,8 +455,8 @@ def test_the_defect_of_a_side_is_its_own():
     n = 300
     op = operator(n, F32, tol=0.05)
     u = normal(1, n, seed=1, dtype=F32)
-    op.ask(u)
-    op.ask(u + 0.1 * normal(1, n, seed=2, dtype=F32))
+    op.query(u)
+    op.query(u + 0.1 * normal(1, n, seed=2, dtype=F32))
     assert 0 < op.forward.defect < op.settings.defect
     assert op.transposed.defect == 0
 
@@ -459,7 +466,7 @@ def test_the_defect_of_a_side_is_its_own():
 
 def balanced(m, n, answers, other, avoid, seed=9):
     g = normal(m, n, seed=seed) / math.sqrt(n)
-    return g, _balance(g, answers, other, avoid, Shards(n))
+    return g, balance(g, answers, other, avoid, Shards(n))
 
 
 def test_balanced_noise_is_orthogonal_to_what_is_given():
@@ -539,7 +546,7 @@ def test_a_balanced_operator_draws_off_its_answers():
         op, plain = operator(n, balanced=True, reused=reused), operator(n, reused=reused)
         avoid = normal(2, n, seed=8)
         for o in (op, plain):
-            o.ask(normal(3, n, seed=1), avoid=avoid)
+            o.query(normal(3, n, seed=1), avoid=avoid)
         m = op.forward.answers.view
         assert torch.allclose(m @ m.mT, torch.eye(3, dtype=F64), atol=1e-12)
         assert (m @ avoid.mT).abs().max() < 1e-10

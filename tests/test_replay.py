@@ -12,11 +12,9 @@ import torch
 
 from leadline.activations import activation
 from leadline.architecture import ResNet
-from leadline.dynamics.operator import Settings
-from leadline.dynamics.run import Run
-from leadline.dynamics.solver import Training
+from leadline.dynamics.configuration import Configuration
+from leadline.dynamics.training import Training
 from leadline.measure.observation import Measure, numbers
-from leadline.measure.record import Record
 from leadline.networks.dense import Weights, forward
 from leadline.networks.groups import param_groups
 from leadline.networks.snapshot import take
@@ -85,48 +83,38 @@ CASES = {
 def test_solver_is_autograd_on_the_revealed_weights(case, coupling, before):
     network, sgd, data = CASES[case]
     n, depth, p = (24 if sgd.center else 12), 3, problem(**data)
-    settings = Settings(n=n, reused=coupling == "reused", dtype=torch.float64)
-    run = Run(
-        network,
-        sgd,
-        d=p.dimension,
-        outputs=p.outputs,
-        width=n,
-        depth=depth,
-        settings=settings,
-        seed=3,
-        s=0,
+    request = Measure(
+        ("feature_kernel", "gradient_kernel", "tangent_kernel", "movement"), steps=(0, 2, -1)
     )
+    exact = dict(coupling=coupling, seed=3, dtype="float64", tol=0.0, measure=request)
+    work = Training(Configuration(p, network, sgd, width=n, depth=depth, **exact))
+    run = work.network
     eye, all_rows = torch.eye(n, dtype=torch.float64), torch.ones(n, dtype=torch.bool)
     operators = [o for block in run.operators for o in block]
     if before:
         for o in operators:
-            o.ask(eye)
-            o.ask_transposed(eye)
+            o.query(eye)
+            o.query_transposed(eye)
     if sgd.center:
         centre = run.center
 
-        def noted(top):
-            centre(top)
+        def noted(x):
+            centre(x)
             starts.append(run.v.value.clone())
 
         run.center = noted
     starts = [run.v.value.clone()]
     u0 = run.u.value.clone()
-    request = Measure(
-        ("feature_kernel", "gradient_kernel", "tangent_kernel", "movement"), steps=(0, 2, -1)
-    )
-    work = Training(p, sgd, run, 3, Record.empty(p, sgd, 1, request), request)
     while not work.done:
         work.advance()
 
     back = None
     # What the solver computes belongs to inference: autograd takes copies.
     with torch.inference_mode():
-        asked = [o.ask(eye, initial=all_rows)[0].mT * n**0.5 for o in operators]
+        asked = [o.query(eye, initial=all_rows)[0].mT * n**0.5 for o in operators]
         if coupling == "independent":
             # The law of both matrices is tested in test_operator; here they only have to be used.
-            other = [o.ask_transposed(eye, initial=all_rows)[0] * n**0.5 for o in operators]
+            other = [o.query_transposed(eye, initial=all_rows)[0] * n**0.5 for o in operators]
     hidden = [w.clone() for w in asked]
     starts = [v.clone() for v in starts]
     if coupling == "independent":

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import leadline as ll
 from leadline.dynamics import checkpoint as checkpoints
 from leadline.dynamics import solver
+from leadline.dynamics.configuration import Configuration
 from leadline.dynamics.kernels import first_step
 from leadline.dynamics.memory import predict
 
@@ -182,22 +183,10 @@ def test_training_state_is_untouched_by_evaluations():
     sgd = ll.SGD(lr=0.3, steps=3, batch_size=2)
     states = []
     for p in (ll.arrays(x, y), ll.arrays(x, y, x, y)):
-        run = solver.Run(
-            ll.ResNet(),
-            sgd,
-            d=4,
-            outputs=1,
-            width=40,
-            depth=2,
-            settings=solver.Settings(n=40, tol=1e-3),
-            seed=0,
-            s=0,
-        )
-        record = solver.Record.empty(p, sgd, 1, None)
-        work = solver.Training(p, sgd, run, 0, record, None)
+        work = solver.Training(Configuration(p, ll.ResNet(), sgd, width=40, depth=2))
         while not work.done:
             work.advance()
-        states.append(run.tensors())
+        states.append(work.network.tensors())
     for key, value in states[0].items():
         if not key.endswith("scratch"):
             assert torch.equal(value, states[1][key]), key
@@ -247,7 +236,7 @@ def test_memory_budget_stops_with_a_checkpoint_that_resumes(tmp_path, monkeypatc
     how = dict(width=512, depth=4, tol=1e-4)
     with pytest.raises(MemoryError, match="first step"):
         ll.solve(p, ll.ResNet(), sgd, **how, memory=10_000)
-    budget = predict(p, ll.ResNet(), sgd, 512, 4, torch.float32).first_step
+    budget = predict(Configuration(p, ll.ResNet(), sgd, 512, 4)).first_step
     with pytest.raises(MemoryError, match="first step"):
         ll.solve(p, ll.ResNet(), sgd, **how, memory=budget - 1)
     with pytest.raises(ll.MemoryBudgetError, match="resume from checkpoint") as e:
@@ -333,4 +322,4 @@ def test_saved_and_loaded(tmp_path):
     with pytest.raises(KeyError, match="was not recorded"):
         t.mean("gradient_kernel")
     assert len(t.to_pandas()) == 3
-    assert checkpoints.Store(None, {}, 1.0).finished == []
+    assert checkpoints.Checkpoint(None, {}, 1.0).finished == []

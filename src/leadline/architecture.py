@@ -13,6 +13,10 @@ from leadline.parametrization import schemes
 if TYPE_CHECKING:
     import torch
 
+COUPLINGS = ("reused", "independent")
+"""reused: the backward pass goes through the same weights (true backpropagation); independent: through
+an independent copy of W(0) (the gradient-independence assumption of arXiv 2512.21075)."""
+
 # Far beyond any network: what a product of a few of them still holds, in double precision.
 _LARGEST = 1e15
 # One block is no place for depth: every layer of it is visited for every step of an equation.

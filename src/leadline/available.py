@@ -1,13 +1,17 @@
-"""What this machine has."""
+"""What this machine has: memory, devices, precisions."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any
 
+from leadline.errors import check_choice
+
 if TYPE_CHECKING:
     import torch
 
+
+DTYPES = ("float32", "float64")
 
 _MMAP_THRESHOLD = -3
 
@@ -51,3 +55,14 @@ def device(name: Any) -> torch.device:
         why = str(e).splitlines()[0]
         raise ValueError(f"device={str(name)!r} cannot be used: {why}; give 'cpu'") from None
     return place
+
+
+def dtype(name: Any) -> torch.dtype:
+    """The torch dtype of a name in ``DTYPES``, or of the dtype itself.
+
+    Raises:
+        ValueError: it is another.
+    """
+    import torch
+
+    return getattr(torch, check_choice("dtype", str(name).removeprefix("torch."), DTYPES))

@@ -16,7 +16,7 @@ from leadline.disk.write import attempt, check_folder, write_atomic
 from leadline.dynamics.extrapolation import SECONDS, Limit, check_has_limit, check_rtol, limit
 from leadline.dynamics.kernels import check_limit
 from leadline.dynamics.lazy import lazy
-from leadline.dynamics.solver import COUPLINGS, solve
+from leadline.dynamics.solver import solve
 from leadline.errors import check_choice, check_int, check_list, check_real, shown
 from leadline.measure.record import check_task
 from leadline.networks.train import train
@@ -27,7 +27,7 @@ from leadline.trajectory import Trajectory, versions
 if TYPE_CHECKING:
     import plotly.graph_objects
 
-    from leadline.architecture import ResNet
+    from leadline.architecture import COUPLINGS, ResNet
     from leadline.problems import Problem
     from leadline.recipe import SGD
 

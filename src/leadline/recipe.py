@@ -115,6 +115,14 @@ class SGD:
                 f"give at most {samples}, or None for the full batch"
             )
 
+    def check_width(self, samples: int, width: int) -> None:
+        """Refuse centring where v would lose much of its freedom."""
+        if self.center and 4 * samples > width:
+            raise ValueError(
+                f"center=True with {samples} samples needs width >= {4 * samples}, width={width} is "
+                "too small: widen, or center=False"
+            )
+
     def batches(self, samples: int, seed: int) -> Batches:
         """Indices of every step's batch: reshuffled epochs, the last partial batch kept.
 

@@ -10,13 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from leadline.dynamics import memory as memories
+from leadline.dynamics.configuration import Configuration
 from leadline.dynamics.extrapolation import check_has_limit
 from leadline.dynamics.ladder import first_sizes, first_width
-from leadline.dynamics.solver import COUPLINGS, DTYPES, STORAGE, solve
-from leadline.errors import check_choice, check_int
+from leadline.dynamics.solver import solve
 from leadline.networks.memory import dense_bytes
 from leadline.networks.train import train
 from leadline.reporting.progress import duration, size
@@ -71,35 +69,31 @@ def predict(
     command: str, problem: Problem, network: ResNet, sgd: SGD, given: dict[str, Any]
 ) -> Cost:
     """Predict the cost of a command; the first step must fit the budget, as when it is run."""
-    dtype = DTYPES[check_choice("dtype", given["dtype"], DTYPES)]
-    seeds = check_int("seeds", given["seeds"], 1)
-    check_choice("coupling", given.get("coupling", "reused"), COUPLINGS)
-    sgd.check(problem.samples)
     solved, trained = _sizes(command, problem, network, given)
-    for n, depth in (*solved, *trained):
-        check_int("width", n, 1)
-        check_int("depth", depth, 1)
-    budget = memories.budget(given["memory"], torch.device(given["device"]))
-    every = check_int("record_every", given["record_every"], 1)
-    records: dict[str, Any] = dict(seeds=seeds, record_every=every)
+    names = (
+        "coupling",
+        "seeds",
+        "dtype",
+        "device",
+        "record_every",
+        "memory",
+        "tol",
+        "storage",
+        "spill",
+    )
+    options = {name: given[name] for name in names if name in given}
+    sizes = [
+        Configuration(problem, network, sgd, width=n, depth=depth, **options)
+        for n, depth in (*solved, *trained)
+    ]
+    budget = memories.budget(sizes[0])
     first = most = 0
-    storage = given.get("storage")
-    for n, depth in solved:
-        plan = memories.predict(
-            problem,
-            network,
-            sgd,
-            n,
-            depth,
-            dtype,
-            storage=None
-            if storage is None
-            else STORAGE[check_choice("storage", storage, STORAGE)][0],
-            spilled=given.get("spill") is not None,
-            **records,
-        )
+    for configuration in sizes[: len(solved)]:
+        plan = memories.predict(configuration)
         plan.check_first_step(budget)
         first, most = max(first, plan.first_step), max(most, plan.at_most)
+    seeds, dtype = sizes[0].seeds, sizes[0].dtype
+    records: dict[str, Any] = dict(seeds=seeds, record_every=sizes[0].record_every)
     for n, depth in trained:
         plan = dense_bytes(problem, network, sgd, n, depth, dtype, **records)
         plan.together(budget)

@@ -1,92 +1,26 @@
-"""Growing orthonormal bases, and Gram-Schmidt in a fixed order with truncation."""
+"""Gram-Schmidt in a fixed order with truncation: new directions of an orthonormal basis."""
 
 from __future__ import annotations
+
+import contextlib
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from leadline.disk import mapped
 from leadline.dynamics.shards import Shards
-from leadline.dynamics.small import cholesky, inverted
 
-# Smallest remainder, relative to the question, that can be told from rounding.
+# Smallest remainder, relative to the query, that can be told from rounding.
 FLOOR = {torch.float32: 1e-5, torch.float64: 1e-12}
 # A float64 Gram matrix resolves squared remainders down to this fraction of the diagonal; what
 # lies below waits for the next round, where it is measured from its own, smaller remainder.
 _RESOLVED = 1e-10
 
-
-class Rows:
-    """Rows (q, n) in a buffer that grows; a row is contiguous, so appending copies nothing else.
-
-    Args:
-        dtype: of the rows that are given and of ``view``.
-        storage: of the buffer; None is dtype.
-        spill: folder for a file that holds the buffer, mapped into memory; None is memory.
-    """
-
-    def __init__(
-        self,
-        n: int,
-        dtype: torch.dtype,
-        device: torch.device,
-        expected: int = 0,
-        storage: torch.dtype | None = None,
-        spill: str | None = None,
-    ) -> None:
-        self.count = 0
-        self.dtype, self._spill = dtype, spill
-        self._expected = expected if device.type == "cpu" and spill is None else 0
-        self._buffer = torch.empty((0, n), dtype=storage or dtype, device=device)
-        self.stored = self._buffer
-        """(q, n) as they are kept, no copy."""
-
-    @property
-    def view(self) -> Tensor:
-        """(q, n): no copy unless they are stored with fewer digits."""
-        return self.stored.to(self.dtype)
-
-    def rounded(self, rows: Tensor) -> Tensor:
-        """Rows as they will be after ``append``: what is kept of them is then exact."""
-        return rows.to(self._buffer.dtype).to(self.dtype)
-
-    def append(self, rows: Tensor) -> None:
-        """Add (m, n) rows."""
-        m, capacity = rows.shape[0], self._buffer.shape[0]
-        need = self.count + m
-        if need > capacity:
-            # On a CPU pages that nobody has written take no memory, so doubling is free there; all of a
-            # file takes its place on the disk.
-            free = self._buffer.device.type == "cpu" and self._spill is None
-            buffer = self._empty(max(need, int((2 if free else 1.25) * capacity), self._expected))
-            buffer[: self.count] = self.stored
-            self._buffer = buffer
-        self._buffer.narrow(0, self.count, m).copy_(rows)
-        self.count = need
-        self.stored = self._buffer.narrow(0, 0, need)
-
-    def _empty(self, capacity: int) -> Tensor:
-        old = self._buffer
-        if self._spill is None or old.shape[1] == 0:
-            return old.new_empty((capacity, old.shape[1]))
-        size = capacity * old.shape[1]
-        flat = mapped.empty(self._spill, size, old.dtype, "spill")
-        return flat.view(capacity, old.shape[1])
-
-    def mark(self) -> tuple[int, Tensor]:
-        """A point to return to; rows before it are never overwritten."""
-        return self.count, self._buffer
-
-    def rollback(self, mark: tuple[int, Tensor]) -> None:
-        """Forget every row appended since ``mark`` and free what the growth took."""
-        self.count, self._buffer = mark
-        self.stored = self._buffer[: self.count]
-
-    def rest(self) -> None:
-        """Leave what is in a file to the file, until it is asked for again."""
-        if self._spill is not None:
-            mapped.leave(self._buffer)
+# LAPACK directly: numpy's checks take longer than matrices of this size.
+_lapack: Any = None
+with contextlib.suppress(ImportError):  # a GPU's machine may have torch and numpy alone
+    from scipy.linalg import lapack as _lapack
 
 
 def choose(
@@ -145,7 +79,7 @@ def extend(
         most: that they may grow to, for float32, whose Gram matrices are exact in float64.
         shards: where the n neurons are; here all of them by default.
         gram: the remainders' Gram matrix (P, P) in float64, if it is at hand.
-        lean: orthogonalise twice in any case, and without looking: nothing waits for the device.
+        lean: orthogonalise twice in any case, without a decision that waits for the device.
         rounded: the basis is stored with fewer digits, which is more than ``defect`` knows of.
 
     Returns:
@@ -157,16 +91,16 @@ def extend(
     shards = Shards(e.shape[1]) if shards is None else shards
     room = shards.n - basis.shape[0]
     twice, eps = lean or e.dtype == torch.float64, torch.finfo(e.dtype).eps
-    k, found, rows = e[:0], 0, e
-    while found < room:
+    k, count, rows = e[:0], 0, e
+    while count < room:
         if gram is None:
             wide = rows.double()
             (inner,) = shards.inner((wide, wide))
             gram = inner.cpu().numpy()
         remain = gram.diagonal()
         if not np.isfinite(remain).all():
-            raise FloatingPointError("a question to the operator is not finite")
-        chosen, factor = choose(gram, np.maximum(bound, _RESOLVED * remain), room - found)
+            raise FloatingPointError("a query of the operator is not finite")
+        chosen, factor = choose(gram, np.maximum(bound, _RESOLVED * remain), room - count)
         if not len(chosen):
             break
         every = len(chosen) == len(gram)
@@ -176,11 +110,11 @@ def extend(
         inverse = inverted(factor)
         new = _there(inverse, new).to(new.dtype) @ new
         grown = float((np.abs(inverse) @ np.sqrt(first)).max()) * (eps + defect)
-        if not (twice or found) and grown <= most:
+        if not (twice or count) and grown <= most:
             defect = max(defect, grown)
         else:
             new = _again(new, [basis, k], shards, lean, rounded)
-        k, found = torch.cat([k, new]) if found else new, found + len(chosen)
+        k, count = torch.cat([k, new]) if count else new, count + len(chosen)
         if every:
             break
         # What was not chosen may still hold a direction that its larger part hid.
@@ -223,7 +157,7 @@ def jittered_cholesky(gram: Tensor) -> Tensor:
         FloatingPointError: if gram is not finite.
     """
     if not gram.isfinite().all():
-        raise FloatingPointError("a question to the operator is not finite")
+        raise FloatingPointError("a query of the operator is not finite")
     scale = gram.diagonal().mean()
     # Rounding makes an eigenvalue that is 0 at most so much smaller.
     for jitter in (0.0, 1e-15 * len(gram)):
@@ -234,3 +168,20 @@ def jittered_cholesky(gram: Tensor) -> Tensor:
             return factor
     values, vectors = torch.linalg.eigh(gram)
     return vectors * values.clamp_min(0).sqrt()
+
+
+def cholesky(a: np.ndarray) -> tuple[np.ndarray, int]:
+    """The lower factor of a float64 matrix, and 0, or something else if it has none."""
+    if _lapack is not None:
+        return _lapack.dpotrf(a, lower=1)
+    try:
+        return np.linalg.cholesky(a), 0
+    except np.linalg.LinAlgError:
+        return a, 1
+
+
+def inverted(factor: np.ndarray) -> np.ndarray:
+    """The inverse of a lower triangular factor, whose other half is zero."""
+    if _lapack is not None:
+        return _lapack.dtrtri(factor, lower=1)[0]
+    return np.tril(np.linalg.inv(factor))

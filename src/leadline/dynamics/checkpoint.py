@@ -21,16 +21,16 @@ import torch
 
 from leadline.disk.sealed import Sealed, checksum
 from leadline.disk.write import as_path, attempt, check_file, clear, write_atomic
-from leadline.dynamics import pieces
+from leadline.dynamics import checkpoint_tensors
 from leadline.dynamics.shards import Shards
 from leadline.errors import CheckpointError, WriteError, check_real
 
 if TYPE_CHECKING:
-    from leadline.dynamics.solver import Training
+    from leadline.dynamics.training import Training
     from leadline.measure.record import Record
 
 
-class Store:
+class Checkpoint:
     """The checkpoint file of one call of ``solve``; without a path it only measures time.
 
     Args:
@@ -54,7 +54,7 @@ class Store:
         self.seconds = 0.0
         self.finished: list[dict[str, np.ndarray]] = []
         self._last = time.monotonic()
-        self._loaded: pieces.State | None = None
+        self._loaded: checkpoint_tensors.State | None = None
         self._step = 0
         if self.path is None:
             return
@@ -77,7 +77,7 @@ class Store:
                 if piece.checksum != checksum:
                     raise ValueError(f"{name} is of another time")
                 files.append((piece, a, b))
-            state = pieces.State(files, self.shards.here)
+            state = checkpoint_tensors.State(files, self.shards.here)
             there = dict(header["info"])
         except (KeyError, ValueError, TypeError, AttributeError, OSError) as e:
             raise self._damaged(e) from None
@@ -96,7 +96,7 @@ class Store:
         except (KeyError, ValueError, TypeError) as e:
             raise self._damaged(e) from None
 
-    def _read(self, header: dict[str, Any], state: pieces.State) -> None:
+    def _read(self, header: dict[str, Any], state: checkpoint_tensors.State) -> None:
         """Take what a file of this computation says, if it can be."""
         steps, seeds = self.info["sgd"]["steps"], self.info["seeds"]
         for name, most in (("step", steps), ("finished", seeds)):
@@ -130,7 +130,7 @@ class Store:
         if loaded is None:
             return
         try:
-            work.run.restore(loaded.under("work/"))
+            work.network.restore(loaded.under("work/"))
             work.record.restore({k: v.numpy() for k, v in loaded.under("record/").items()})
         except (KeyError, ValueError, TypeError, IndexError, RuntimeError, OSError) as e:
             if isinstance(e, OSError) and e.errno not in (None, errno.EIO):
@@ -152,16 +152,18 @@ class Store:
                 return None
             digest = hashlib.sha256(json.dumps(self.info, sort_keys=True).encode()).hexdigest()
             path = Path(f"leadline-checkpoint-{digest[:12]}.safetensors")
-        own: dict[str, torch.Tensor] = {}
-        rest = (lambda: None) if work is None else work.run.rest
+        state: dict[str, torch.Tensor] = {}
+        rest = (lambda: None) if work is None else work.network.rest
         if work is not None:
-            own = {f"work/{k}": v for k, v in work.run.tensors().items()}
+            state = {f"work/{k}": v for k, v in work.network.tensors().items()}
         tensors: dict[str, torch.Tensor] = {}
         for s, record in enumerate(finished):
             for k, v in record.state().items():
                 tensors[f"finished/{s}/{k}"] = torch.from_numpy(v)
         if work is not None:
-            tensors |= {k: v for k, v in own.items() if self.shards.alone or not pieces.cut(k)}
+            tensors |= {
+                k: v for k, v in state.items() if self.shards.alone or not checkpoint_tensors.cut(k)
+            }
             tensors |= {f"record/{k}": torch.from_numpy(v) for k, v in work.record.state().items()}
         self._last = time.monotonic()
         header = {
@@ -171,13 +173,15 @@ class Store:
             "seconds": self.seconds,
             "neurons": self.shards.n,
             "shards": self._beside(
-                path, own, f"{len(finished)}.{0 if work is None else work.k}", rest
+                path, state, f"{len(finished)}.{0 if work is None else work.k}", rest
             ),
         }
         now = [path.with_name(name) for name, *_ in header["shards"]]
         try:
             if self.shards.leads:
-                write_atomic(path, lambda f: pieces.seal(f, tensors, header, rest), "checkpoint")
+                write_atomic(
+                    path, lambda f: checkpoint_tensors.seal(f, tensors, header, rest), "checkpoint"
+                )
                 # What this file does not name: pieces of the one before, and of a job that ended before
                 # its file named them. Now, while the others wait: they write the next ones.
                 piece = re.compile(re.escape(path.name) + r"\.\d+\.\d+\.\d+of\d+")
@@ -191,18 +195,20 @@ class Store:
         return path
 
     def _beside(
-        self, path: Path, own: dict[str, torch.Tensor], stamp: str, rest: Callable[[], None]
+        self, path: Path, state: dict[str, torch.Tensor], stamp: str, rest: Callable[[], None]
     ) -> list[tuple[str, int, int, str]]:
         """Every process writes its neurons; the files' names, what they hold, and their checksums."""
-        if self.shards.alone or not own:
+        if self.shards.alone or not state:
             return []
         size = self.shards.size
         names = [f"{path.name}.{stamp}.{r + 1}of{size}" for r in range(size)]
-        mine = {k: v for k, v in own.items() if pieces.cut(k)}
+        mine = {k: v for k, v in state.items() if checkpoint_tensors.cut(k)}
         here, refused = path.with_name(names[self.shards.rank]), None
         try:
             write_atomic(
-                here, lambda f: pieces.seal(f, mine, {"piece": here.name}, rest), "checkpoint"
+                here,
+                lambda f: checkpoint_tensors.seal(f, mine, {"piece": here.name}, rest),
+                "checkpoint",
             )
         except WriteError as e:
             refused = e

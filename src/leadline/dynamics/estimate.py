@@ -20,14 +20,14 @@ from leadline.trajectory import Trajectory
 SOURCES = ("sampling", "width", "depth")
 # A variance from few seeds is mixed with that of all sizes, which counts as so many seeds more.
 _PRIOR_SEEDS = 3.0
-# How fast noise may fall or grow with depth: standard deviation of the exponent before anything is seen.
+# How fast noise may fall or grow with depth: standard deviation of the exponent before anything is results.
 _EXPONENT = 1.0
 # Half of what lies outside the bars.
 _OUTSIDE = 0.025
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Extrapolation:
     """The limit of one part, training or test inputs.
 
     Attributes:
@@ -48,17 +48,17 @@ class Estimate:
     noise: np.ndarray
 
 
-def estimate(runs: Sequence[Trajectory], part: str, kind: str, y: np.ndarray) -> Estimate:
+def estimate(runs: Sequence[Trajectory], part: str, kind: str, y: np.ndarray) -> Extrapolation:
     """Extrapolate.
 
     Args:
         runs: one a size, none of them diverged. part: "train" or "test".
         kind, y: the loss and its targets (P, C).
     """
-    seen = _seen(runs, part)
-    seeds, each, noise = seen.seeds, seen.each, seen.noise
-    flat, m = seen.flat, seen.flat.shape[2]
-    posterior = infer(seen.sizes, flat, noise, *seen.scales)
+    results = _results(runs, part)
+    seeds, each, noise = results.seeds, results.each, results.noise
+    flat, m = results.flat, results.flat.shape[2]
+    posterior = infer(results.sizes, flat, noise, *results.scales)
     r, (p, outputs) = len(flat), y.shape
     weights = posterior.mean_weights
     f = np.einsum("rc,rcm->rm", weights, flat).reshape(r, p, outputs)
@@ -68,7 +68,7 @@ def estimate(runs: Sequence[Trajectory], part: str, kind: str, y: np.ndarray) ->
     along = np.einsum("rcm,rm->rc", flat, slope)
     losses = [np.einsum("srm,rm->sr", x.reshape(len(x), r, m), slope) for x in each]
     shares = weights**2 * _noise(
-        np.stack([x.var(0, ddof=1) for x in losses], axis=1), seen.sizes, seeds
+        np.stack([x.var(0, ddof=1) for x in losses], axis=1), results.sizes, seeds
     )
     variances = {
         "sampling": shares.sum(1) * _widening(shares, seeds) ** 2,
@@ -83,20 +83,20 @@ def estimate(runs: Sequence[Trajectory], part: str, kind: str, y: np.ndarray) ->
     z = stats.norm.isf(_OUTSIDE)
     bar = np.hypot(z * np.sqrt(linear), second)
     share = np.divide(bar**2, linear, out=np.ones(r), where=linear > 0)
-    return Estimate(
+    return Extrapolation(
         loss,
         bar,
         f,
         {k: np.sqrt(v * share) for k, v in variances.items()},
-        _lack_of_fit(seen, posterior),
-        seen.sizes,
+        _lack_of_fit(results, posterior),
+        results.sizes,
         posterior,
         noise,
     )
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Results:
     """What the sizes gave: flat (R, c, M) means over seeds, each (S, R, P, C), noise (R, c).
 
     scales: (R,) how far outputs have moved, and how far training has come.
@@ -110,7 +110,7 @@ class _Seen:
     scales: tuple[np.ndarray, np.ndarray]
 
 
-def _seen(runs: Sequence[Trajectory], part: str) -> _Seen:
+def _results(runs: Sequence[Trajectory], part: str) -> _Results:
     n, l, seeds = (
         np.array([t.info[k] for t in runs], dtype=float) for k in ("width", "depth", "seeds")
     )
@@ -122,7 +122,7 @@ def _seen(runs: Sequence[Trajectory], part: str) -> _Seen:
     progress = (steps + 1.0) / (steps[-1] + 1.0)
     typical = _typical(means[:, np.argmax(n * l)])
     flat = means.reshape(*means.shape[:2], -1)
-    return _Seen(sizes, seeds, each, flat, noise, (typical, progress))
+    return _Results(sizes, seeds, each, flat, noise, (typical, progress))
 
 
 def _gram(y: np.ndarray) -> np.ndarray:
@@ -146,8 +146,9 @@ def _noise(variance: np.ndarray, sizes: Sizes, seeds: np.ndarray) -> np.ndarray:
     beta = (y @ x) / (x @ x + blur / _EXPONENT**2)
     trend = np.exp(beta[:, None] * x)
     pooled = (scaled / trend).mean(1, keepdims=True) * trend / sizes.n
-    own = seeds - 1
-    return (own * variance + _PRIOR_SEEDS * pooled) / (own + _PRIOR_SEEDS) / seeds
+    freedom = seeds - 1
+    total = freedom + _PRIOR_SEEDS
+    return (freedom * variance + _PRIOR_SEEDS * pooled) / total / seeds
 
 
 def _widening(shares: np.ndarray, seeds: np.ndarray) -> np.ndarray:
@@ -176,49 +177,49 @@ def _loss(kind: str, f: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return loss, (chance - y) / p, (chance * (1 - chance)).sum((1, 2)) / p
 
 
-def _lack_of_fit(seen: _Seen, posterior: Posterior) -> float:
+def _lack_of_fit(results: _Results, posterior: Posterior) -> float:
     """p-value of the test that the series describes the sizes.
 
-    Three questions: are the sizes nearer to the most probable series than noise would be; and were the
+    Three tests: are the sizes nearer to the most probable series than noise would be; and were the
     largest depth and the largest width what the smaller ones made expect? The smallest of the
     p-values, times their number.
     """
-    c = len(seen.seeds)
+    c = len(results.seeds)
     if c < 2:
         return math.nan
-    freedom = int((seen.seeds - 1).sum())
+    freedom = int((results.seeds - 1).sum())
     # Before training outputs are what they are at any size, and say nothing of the series.
-    trained = slice(min(1, len(seen.flat) - 1), None)
-    found = [_p_value(posterior.misfit[trained] / (c - 1), c - 1, freedom)]
-    n, l = seen.sizes.n, seen.sizes.l
+    trained = slice(min(1, len(results.flat) - 1), None)
+    p_values = [_p_value(posterior.misfit[trained] / (c - 1), c - 1, freedom)]
+    n, l = results.sizes.n, results.sizes.l
     for size, other in ((l, n), (n, l)):
         rest = size < size.max()
         if len(np.unique(size[rest])) < 2:
             continue
         new = int(np.argmax(np.where(rest, 0.0, other)))
         expected = infer(
-            Sizes(n[rest], l[rest], seen.sizes.rank),
-            seen.flat[:, rest],
-            seen.noise[:, rest],
-            *seen.scales,
+            Sizes(n[rest], l[rest], results.sizes.rank),
+            results.flat[:, rest],
+            results.noise[:, rest],
+            *results.scales,
             at=(n[new], l[new]),
         )
         w = expected.mean_weights
-        surprise = seen.flat[:, new] - np.einsum("rc,rcm->rm", w, seen.flat[:, rest])
+        surprise = results.flat[:, new] - np.einsum("rc,rcm->rm", w, results.flat[:, rest])
         variance = (
-            seen.noise[:, new]
-            + (w**2 * seen.noise[:, rest]).sum(1)
+            results.noise[:, new]
+            + (w**2 * results.noise[:, rest]).sum(1)
             + expected.width
             + expected.depth
-            + expected.spread(_gram(seen.flat[:, rest]))
+            + expected.spread(_gram(results.flat[:, rest]))
         )
         ratio = (surprise**2).mean(1) / np.maximum(variance, 1e-300)
-        found.append(_p_value(ratio[trained], 1, freedom))
-    return min(1.0, len(found) * min(found))
+        p_values.append(_p_value(ratio[trained], 1, freedom))
+    return min(1.0, len(p_values) * min(p_values))
 
 
 def _p_value(ratio: np.ndarray, differences: int, freedom: int) -> float:
-    """Of mean squares over their expectation, at every step, with so many degrees of freedom.
+    """p-value of mean squares over their expectation at every step, with so many degrees of freedom.
 
     Outputs and steps may be copies of each other: a step's outputs count as one, and the steps' p-values
     join by their mean in Cauchy's scale, which holds however they depend on each other.

@@ -6,23 +6,21 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from leadline.architecture import ResNet
-from leadline.describe import describe
 from leadline.disk.plain import plain
 from leadline.disk.write import check_folder
-from leadline.dynamics import memory as memories
-from leadline.dynamics.estimate import SOURCES, Estimate, estimate
+from leadline.dynamics import memory as memory_use
+from leadline.dynamics.configuration import Configuration
+from leadline.dynamics.estimate import SOURCES, Extrapolation, estimate
 from leadline.dynamics.ladder import LEVELS, Ladder, Size, first_sizes, first_width
-from leadline.dynamics.shards import Shards
-from leadline.dynamics.solver import COUPLINGS, DTYPES, Progress
-from leadline.errors import MemoryBudgetError, check_choice, check_int, check_real
+from leadline.dynamics.solver import Progress
+from leadline.errors import MemoryBudgetError, check_int, check_real
 from leadline.measure.record import check_task
 from leadline.recipe import SGD
 from leadline.trajectory import versions
@@ -32,6 +30,8 @@ if TYPE_CHECKING:
 
 # A series that would misfit so much so rarely is not believed.
 MISFIT = 0.01
+# Of what a size depends on, what is the same for all.
+_INFO = "problem network sgd coupling seeds seed tol variance_reduction dtype".split()
 # Most limits need a fraction of it; near instability no time is enough.
 SECONDS = 300.0
 
@@ -161,47 +161,46 @@ def limit(
     """
     check_task(problem, network, sgd)
     rtol = check_rtol(rtol)
-    tol = check_real("tol", tol, 0.0, 1.0, open_maximum=True)
-    coupling = check_choice("coupling", coupling, COUPLINGS)
-    depth, seeds = check_int("depth", depth, 1), check_int("seeds", seeds, 2)
-    seed, record_every = check_int("seed", seed, 0), check_int("record_every", record_every, 1)
-    dtype = check_choice("dtype", str(dtype).removeprefix("torch."), DTYPES)
+    seeds = check_int("seeds", seeds, 2)
     if seconds is not None:
         seconds = check_real("seconds", seconds, 0.0, open_minimum=True)
     check_has_limit(network)
-    width = first_width(problem) if width is None else check_int("width", width, 1)
-    if checkpoint is not None:
-        checkpoint = check_folder("checkpoint", checkpoint)
-    started = time.perf_counter()
-    where = torch.device(device)
-    how = dict(
+    width = first_width(problem) if width is None else width
+    first = Configuration(
+        problem,
+        network,
+        sgd,
+        width=width,
+        depth=depth,
         coupling=coupling,
         seeds=seeds,
         seed=seed,
+        tol=tol,
         variance_reduction=variance_reduction,
         dtype=dtype,
         device=device,
         record_every=record_every,
         memory=memory,
         group=group,
-        progress=progress,
     )
-    ladder = Ladder(problem, network, sgd, tol, how, Shards(width, group, where), checkpoint)
+    if checkpoint is not None:
+        checkpoint = check_folder("checkpoint", checkpoint)
+    started = time.perf_counter()
+    ladder = Ladder(first, progress, checkpoint)
 
     def stopped(size: Size, waiting: bool) -> str:
         """Solve a size; or why not."""
-        shards = Shards(size[0], group, where)
+        asked = replace(first, width=size[0], depth=size[1])
         # One clock decides for all processes.
-        need = shards.of_first(ladder.predict_seconds(*size)) if waiting else 0.0
-        spent = shards.of_first(ladder.seconds)
+        need = asked.shards.of_first(ladder.predict_seconds(*size)) if waiting else 0.0
+        spent = asked.shards.of_first(ladder.seconds)
         if seconds is not None and waiting and spent + need > seconds:
             return (
                 f"stopped by seconds={seconds:g}: {{short}}; width={size[0]}, depth={size[1]} would "
                 f"take about {need:.0f} s more: give seconds={math.ceil(1.2 * (spent + need))}"
             )
         try:
-            plan = memories.predict(problem, network, sgd, *size, DTYPES[dtype], shards.widest)
-            plan.check_first_step(memories.budget(memory, where, shards))
+            memory_use.predict(asked).check_first_step(memory_use.budget(asked))
             ladder.solve(*size)
         except MemoryError as e:
             if isinstance(e, MemoryBudgetError) and e.checkpoint is not None:
@@ -216,32 +215,26 @@ def limit(
         return ""
 
     message = ""
-    for size in first_sizes(width, depth):
+    for size in first_sizes(first.width, first.depth):
         message = message or stopped(size, waiting=False)
     while True:
-        found = _Found.of(ladder, problem, rtol)
-        if found.verdict or message:
+        state = _State.of(ladder, rtol)
+        if state.verdict or message:
             break
-        assert found.train is not None
-        message = stopped(ladder.next_size(found.train, found.target), waiting=True)
+        assert state.train is not None
+        message = stopped(ladder.next_size(state.train, state.target), waiting=True)
     return Limit(
-        steps=found.steps,
-        **found.arrays,
-        contributions=found.contributions,
+        steps=state.steps,
+        **state.arrays,
+        contributions=state.contributions,
         sizes=tuple(ladder.rows()),
-        p_value=found.p_value,
-        converged=found.converged,
-        message=found.verdict or message.format(short=found.short),
+        p_value=state.p_value,
+        converged=state.converged,
+        message=state.verdict or message.format(short=state.short),
         info={
+            **{name: value for name, value in first.info.items() if name in _INFO},
             "kind": "limit",
-            **describe(problem, network, sgd),
-            "coupling": coupling,
             "rtol": rtol,
-            "seeds": seeds,
-            "seed": seed,
-            "tol": tol,
-            "variance_reduction": variance_reduction,
-            "dtype": dtype,
             "versions": versions(),
             "seconds": time.perf_counter() - started,
         },
@@ -273,7 +266,7 @@ def check_has_limit(network: ResNet) -> None:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _State:
     """What the sizes say together.
 
     Attributes:
@@ -289,11 +282,12 @@ class _Found:
     converged: bool
     verdict: str
     short: str
-    train: Estimate | None
+    train: Extrapolation | None
 
     @classmethod
-    def of(cls, ladder: Ladder, problem: Problem, rtol: float) -> _Found:
+    def of(cls, ladder: Ladder, rtol: float) -> _State:
         """Estimate and judge."""
+        problem = ladder.first.problem
         runs, largest = ladder.runs, list(ladder.cells.values())[-1]
         steps, gone = largest.steps, ladder.diverges
         target = rtol * float(largest.mean()[0])
@@ -309,19 +303,19 @@ class _Found:
                 arrays |= {f"{part}_outputs": empty}
                 arrays |= {f"{part}_loss": bar, f"{part}_loss_error": bar}
                 continue
-            found = estimate(runs, part, problem.loss, y)
-            sources = found.sources | {"truncation": ladder.truncation(f"{part}_loss")}
-            error = np.hypot(found.bar, sources["truncation"])
+            limit_of_part = estimate(runs, part, problem.loss, y)
+            sources = limit_of_part.sources | {"truncation": ladder.truncation(f"{part}_loss")}
+            error = np.hypot(limit_of_part.bar, sources["truncation"])
             for name, value in (
-                ("outputs", found.outputs),
-                ("loss", found.loss),
+                ("outputs", limit_of_part.outputs),
+                ("loss", limit_of_part.loss),
                 ("loss_error", error),
             ):
                 value = np.array(value)
                 value[steps >= gone] = np.nan
                 arrays[f"{part}_{name}"] = value
             if part == "train":
-                train, bar = found, error
+                train, bar = limit_of_part, error
                 k = int(np.argmax(bar))
                 contributions = {source: float(x[k]) for source, x in sources.items()}
         worst = float(bar.max())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +13,17 @@ import numpy as np
 from scipy import stats
 from scipy.optimize import nnls
 
-from leadline.describe import describe
 from leadline.disk.write import attempt
-from leadline.dynamics.estimate import Estimate
-from leadline.dynamics.shards import Shards
-from leadline.dynamics.solver import solve
+from leadline.dynamics.configuration import Configuration
+from leadline.dynamics.estimate import Extrapolation
+from leadline.dynamics.solver import Progress, run
 from leadline.errors import CheckpointError
 from leadline.trajectory import Trajectory
 
 if TYPE_CHECKING:
     import os
 
-    from leadline.architecture import ResNet
     from leadline.problems import Problem
-    from leadline.recipe import SGD
 
 Size = tuple[int, int]
 
@@ -49,21 +47,17 @@ class Ladder:
     """Sizes solved, kept in a folder if one is given.
 
     Args:
-        how: arguments of every ``solve`` but its size and tol.
-        folder: where finished sizes are written, and read by the next call that asks for the same.
+        first: the first size; the others differ from it in width, depth and seed.
+        folder: where finished sizes are written, and read by the next call that needs the same.
     """
 
     def __init__(
         self,
-        problem: Problem,
-        network: ResNet,
-        sgd: SGD,
-        tol: float,
-        how: Mapping[str, Any],
-        shards: Shards,
+        first: Configuration,
+        progress: Progress | None = None,
         folder: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._task, self._tol, self._how, self._shards = (problem, network, sgd), tol, how, shards
+        self.first, self._progress = first, progress
         self._folder = None if folder is None else Path(folder)
         self.cells: dict[Size, Trajectory] = {}
         self._fine: Trajectory | None = None
@@ -73,43 +67,41 @@ class Ladder:
     def solve(self, n: int, l: int) -> None:
         """Add one size (and, with the first, the check of the truncation)."""
         first = not self.cells
-        self.cells[n, l] = self._run(n, l, self._tol)
+        self.cells[n, l] = self._run(n, l, self.first.tol)
         if first:
-            self._fine = self._run(n, l, self._tol / 10)
+            self._fine = self._run(n, l, self.first.tol / 10)
 
     def _run(self, n: int, l: int, tol: float) -> Trajectory:
         # Sizes share the order of batches and nothing else: their noise is independent.
-        seed = self._how["seed"]
-        how: dict[str, Any] = {**self._how, "width": n, "depth": l, "tol": tol}
-        how |= {"seed": _seed(seed, n, l), "batch_seed": seed}
+        seed = self.first.seed
+        one = replace(
+            self.first, width=n, depth=l, tol=tol, seed=_size_seed(seed, n, l), batch_seed=seed
+        )
         path = None
         if self._folder is not None:
-            path = self._folder / f"{n}x{l}{'' if tol == self._tol else '-fine'}.safetensors"
+            path = self._folder / f"{n}x{l}{'' if tol == self.first.tol else '-fine'}.safetensors"
             if path.exists():
-                return self._kept(path, how)
-        found = solve(*self._task, **how)
-        self.seconds += found.info["seconds"]
-        if path is not None and self._shards.leads:
-            attempt(lambda: found.save(path))
-        return found
+                return self._kept(path, one)
+        result = run(one, self._progress)
+        self.seconds += result.info["seconds"]
+        if path is not None and one.shards.leads:
+            attempt(lambda: result.save(path))
+        return result
 
-    def _kept(self, path: Path, how: Mapping[str, Any]) -> Trajectory:
+    def _kept(self, path: Path, one: Configuration) -> Trajectory:
         """A size that an earlier call has solved."""
-        found = Trajectory.load(path)
-        asked = describe(*self._task) | {k: v for k, v in how.items() if k in found.info}
-        asked.pop("device", None)  # numbers do not depend on it
-        plain = json.loads(json.dumps(asked))
-        for key, value in plain.items():
-            if found.info.get(key) != value:
+        kept = Trajectory.load(path)
+        for key, value in json.loads(json.dumps(one.info)).items():
+            if kept.info.get(key) != value:
                 raise CheckpointError(
                     f"checkpoint={str(self._folder)!r} belongs to another limit: {path.name} has "
-                    f"{key}={found.info.get(key)!r}, this call {value!r}; give another folder"
+                    f"{key}={kept.info.get(key)!r}, this call {value!r}; give another folder"
                 )
-        return found
+        return kept
 
     @property
     def runs(self) -> list[Trajectory]:
-        """Of the sizes that did not diverge."""
+        """The sizes that did not diverge."""
         return [t for t in self.cells.values() if not _diverged(t)]
 
     @property
@@ -172,7 +164,7 @@ class Ladder:
         a, b = nnls(design / layer[:, None], np.ones(len(layer)))[0]
         return float(l * (a + b * n))
 
-    def next_size(self, found: Estimate, target: float) -> Size:
+    def next_size(self, estimate: Extrapolation, target: float) -> Size:
         """The size that, by the error model, lowers the worst error bar most for its time.
 
         Candidates are those of the grid not yet solved, up to four times the width and twice the depth.
@@ -187,8 +179,8 @@ class Ladder:
             for l in (*depths, 2 * depths[-1])
             if (n, l) not in self.cells
         ]
-        k = int(np.argmax(found.bar))
-        if found.bar[k] <= target:
+        k = int(np.argmax(estimate.bar))
+        if estimate.bar[k] <= target:
             few_widths, few_depths = (count < LEVELS for count in self.levels)
             useful = [
                 (n, l)
@@ -196,24 +188,24 @@ class Ladder:
                 if (few_widths and n not in widths) or (few_depths and l not in depths)
             ] or [(n, l) for n, l in grid if n > widths[-1] or l > depths[-1]]
             return min(useful, key=_cost)
-        models = found.posterior.likely(k)
-        now = sum(p * model.variance(found.sizes, found.noise[k]) for p, model in models)
+        models = estimate.posterior.likely(k)
+        now = sum(p * model.variance(estimate.sizes, estimate.noise[k]) for p, model in models)
 
         def bar(n: int, l: int) -> float:
-            sizes = found.sizes.and_one(n, l)
-            noise = np.append(found.noise[k], self._noise(found, k, n, l))
+            sizes = estimate.sizes.and_one(n, l)
+            noise = np.append(estimate.noise[k], self._noise(estimate, k, n, l))
             then = sum(p * model.variance(sizes, noise) for p, model in models)
-            return float(found.bar[k] * np.sqrt(then / now))
+            return float(estimate.bar[k] * np.sqrt(then / now))
 
         def worth(size: Size) -> float:
-            return (found.bar[k] - max(bar(*size), target)) / _cost(size)
+            return (estimate.bar[k] - max(bar(*size), target)) / _cost(size)
 
         return max(grid, key=worth)
 
-    def _noise(self, found: Estimate, k: int, n: int, l: int) -> float:
-        """Of a size not yet solved: that of the nearest depth, and ∝ 1/n."""
-        nearest = int(np.argmin(np.abs(np.log(found.sizes.l / l))))
-        return float(found.noise[k, nearest] * found.sizes.n[nearest] / n)
+    def _noise(self, estimate: Extrapolation, k: int, n: int, l: int) -> float:
+        """Noise of a size not yet solved: that of the nearest depth, and ∝ 1/n."""
+        nearest = int(np.argmin(np.abs(np.log(estimate.sizes.l / l))))
+        return float(estimate.noise[k, nearest] * estimate.sizes.n[nearest] / n)
 
 
 def _cost(size: Size) -> int:
@@ -221,8 +213,8 @@ def _cost(size: Size) -> int:
     return (size[0] + _OVERHEAD) * size[1]
 
 
-def _seed(seed: int, n: int, l: int) -> int:
-    """Of a size."""
+def _size_seed(seed: int, n: int, l: int) -> int:
+    """The seed of a size's noise."""
     return int(np.random.SeedSequence([seed, n, l]).generate_state(1)[0])
 
 

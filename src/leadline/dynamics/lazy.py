@@ -22,6 +22,7 @@ import numpy as np
 from leadline.describe import describe
 from leadline.dynamics.expectations import RTOL
 from leadline.dynamics.kernels import SECONDS, InitialKernels, input_kernels
+from leadline.dynamics.updates import Step, StoredWeight
 from leadline.errors import check_int
 from leadline.measure.memory import check_available, record_bytes
 from leadline.measure.record import Record, assemble, check_task
@@ -117,18 +118,19 @@ def _run(
 
     y, kernel = torch.tensor(problem.y), torch.tensor(theta)
     samples = len(y)
-    f = torch.tensor(start)
-    buffer = torch.zeros_like(f)
-    first = float(loss_value(problem.loss, f[:samples], y))
-    _observe(record, 0, f, samples)
+    outputs = StoredWeight(torch.tensor(start))
+    first = float(loss_value(problem.loss, outputs.value[:samples], y))
+    _observe(record, 0, outputs.value, samples)
     for step, batch in enumerate(sgd.batches(samples, seed)):
+        f = outputs.value
         g = chi(problem.loss, f[batch], y[batch]) / len(batch)
-        buffer = sgd.momentum * buffer + kernel[:, batch] @ g + sgd.weight_decay * f
-        f = f - sgd.lr * sgd.multiplier(step) * buffer
+        lr = sgd.lr * sgd.multiplier(step)
+        outputs.update(kernel[:, batch] @ g, Step(lr, sgd.momentum, sgd.weight_decay))
+        f = outputs.value
         if has_diverged(float(loss_value(problem.loss, f[:samples], y)), first):
             record.diverge(step + 1)
             return
-        if record.due(step + 1):
+        if record.recorded(step + 1):
             _observe(record, step + 1, f, samples)
 
 

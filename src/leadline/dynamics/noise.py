@@ -1,17 +1,19 @@
-"""Standard normal draws for n neurons, one generator per (run, stream, layer, block of neurons).
+"""Standard normal draws for n neurons, the same whichever process holds a neuron.
 
-Run s takes child s of ``SeedSequence(seed)``. A block of 256 neurons always draws from its own
-generator, so that which process holds the block changes no number: row after row, 128 words of 64 bits
-are 128 radii and 128 angles, and those two normals each (Box and Muller, 1958). Vectorised and some rows
-ahead, that takes a fifth of the time of numpy's rejection sampler. Draws are made in float32 and cast,
-so that float32 and float64 runs see the same noise.
+Run s takes child s of ``SeedSequence(seed)``. On a CPU (``Noise``) a block of 256 neurons always draws
+from its own generator: row after row, 128 words of 64 bits are 128 radii and 128 angles, and those two
+normals each (Box and Muller, 1958). Vectorised and some rows ahead, that takes a fifth of the time of
+numpy's rejection sampler. A GPU would wait for generators; there (``HashedNoise``) the word behind a pair
+of normals is a hash of its place, computed on the device: SplitMix64's mixer (Steele, Lea, Flood, 2014)
+twice, with a key of 64 bits before each. The two give other numbers. Draws are made in float32 and
+cast, so that float32 and float64 runs see the same noise.
 """
 
 from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,8 +26,23 @@ _HALF = BLOCK // 2
 AHEAD = 1 << 17
 
 
-class Noise:
+class Draws(Protocol):
     """Draws for one (run, stream, layer, weight): arrays (m, n) of independent N(0, 1)."""
+
+    def draw(self, m: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """The next m vectors: (m, n), the caller's to overwrite."""
+        ...
+
+    def state(self) -> np.ndarray:
+        """Everything that later draws depend on, for every block of neurons."""
+        ...
+
+    def restore(self, state: np.ndarray) -> None:
+        """Continue from ``state()``."""
+
+
+class Noise:
+    """Draws from one generator a block of neurons."""
 
     def __init__(
         self, seed: int, key: tuple[int, ...], n: int, blocks: range | None = None
@@ -110,10 +127,66 @@ class Noise:
 
 
 class _Words(ISeedSequence):
-    """A generator's words, of a sequence that was asked once for those of all blocks."""
+    """The words of one generator, of those that a sequence made for all blocks at once."""
 
     def __init__(self, words: np.ndarray) -> None:
         self._words = words
 
     def generate_state(self, n_words: int, dtype: Any = np.uint64) -> np.ndarray:
         return self._words
+
+
+class HashedNoise:
+    """Draws that are a function of (seed, stream, row, neuron)."""
+
+    def __init__(
+        self, seed: int, key: tuple[int, ...], n: int, blocks: range | None = None
+    ) -> None:
+        self.blocks = range(-(-n // BLOCK)) if blocks is None else blocks
+        self.n = max(min(self.blocks.stop * BLOCK, n) - self.blocks.start * BLOCK, 0)
+        self._words = -(-n // BLOCK) * _HALF
+        """Words of a row, on all processes together."""
+        sequence = np.random.SeedSequence(seed, spawn_key=key)
+        self._keys = [_signed(int(k)) for k in sequence.generate_state(2, np.uint64)]
+        self._row = 0
+
+    def draw(self, m: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """The next m vectors: (m, n)."""
+        blocks = len(self.blocks)
+        row = torch.arange(self._row, self._row + m, device=device)
+        first = self.blocks.start * _HALF
+        word = torch.arange(first, first + blocks * _HALF, device=device)
+        self._row += m
+        x = row[:, None] * self._words + word
+        for k in self._keys:
+            x = _mixed(x.mul_(_GOLDEN).add_(k))
+        # The upper half is a radius, the lower one an angle (Box and Muller, 1958).
+        r = (x >> 32).float().abs_().add_(0.5).mul_(2.0**-31).log_().mul_(-2.0).sqrt_()
+        a = (x & 0xFFFFFFFF).float().mul_(math.pi * 2.0**-31)
+        g = torch.empty((m, blocks, 2, _HALF), dtype=dtype, device=device)
+        for k, wave in enumerate((a.cos(), a.sin_())):
+            g[:, :, k] = wave.mul_(r).view(m, blocks, _HALF)
+        return g.view(m, blocks * BLOCK)[:, : self.n]
+
+    def state(self) -> np.ndarray:
+        """Rows drawn so far, for every block."""
+        return np.full((len(self.blocks), 1), self._row, dtype=np.int64)
+
+    def restore(self, state: np.ndarray) -> None:
+        """Continue from ``state()``."""
+        self._row = int(state.max(initial=0))
+
+
+def _signed(x: int) -> int:
+    return x - (1 << 64) if x >> 63 else x
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """A bijection of 64-bit words, in which every bit depends on every bit."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        # A signed shift fills with the sign: the mask makes zeros of that.
+        x = x.bitwise_xor_((x >> shift) & ((1 << 64 - shift) - 1)).mul_(_signed(factor))
+    return x

@@ -89,8 +89,8 @@ class Record:
                 out.arrays[f"{part}_accuracy"] = np.full(len(steps), np.nan)
         return out
 
-    def due(self, k: int) -> bool:
-        """Whether step k is to be recorded."""
+    def recorded(self, k: int) -> bool:
+        """Whether step k is one to be recorded."""
         return k % self.every == 0 or k == self.steps[-1]
 
     def observe(self, k: int, outputs: Tensor, test: Tensor | None) -> bool:

@@ -93,7 +93,7 @@ def run(job: Job, runs: range, records: Sequence[Record]) -> float:
             outputs = outputs.detach() if rows is None else None
         if losses is not None and step:
             _check(records, step, losses)
-        if records[0].due(step):
+        if records[0].recorded(step):
             _observe(job, weights, records, step, outputs)
         _measure(job, weights, records, step, initial)
         if losses is None:

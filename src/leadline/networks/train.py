@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from leadline import available
-from leadline.architecture import ResNet
+from leadline.architecture import COUPLINGS, ResNet
 from leadline.describe import describe
 from leadline.errors import check_choice, check_int
 from leadline.measure.observation import Measure
@@ -22,8 +22,6 @@ from leadline.trajectory import Trajectory, versions
 
 if TYPE_CHECKING:
     from leadline.problems.problem import Problem
-COUPLINGS = ("reused", "independent")
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def train(
@@ -82,14 +80,9 @@ def train(
     check_choice("coupling", coupling, COUPLINGS)
     S, seed = check_int("seeds", seeds, 1), check_int("seed", seed, 0)
     every = check_int("record_every", record_every, 1)
-    kind = _dtype(dtype)
+    kind = available.dtype(dtype)
     place = available.device(device)
-    P = problem.samples
-    if sgd.center and n < 4 * P:
-        raise ValueError(
-            f"center=True with P={P} samples needs a width of at least 4·P={4 * P}, not n={n}: "
-            "v would lose much of its freedom; give center=False, fewer samples or more width"
-        )
+    sgd.check_width(problem.samples, n)
     need = dense_bytes(
         problem,
         network,
@@ -147,8 +140,3 @@ def train(
         "seconds": time.perf_counter() - started,
     }
     return assemble(records, info, problem, sgd, measure)
-
-
-def _dtype(dtype: str | torch.dtype) -> torch.dtype:
-    name = str(dtype).removeprefix("torch.")
-    return DTYPES[check_choice("dtype", name, DTYPES)]

@@ -46,13 +46,13 @@ def seal(
     file: BinaryIO,
     tensors: Mapping[str, Tensor],
     header: Mapping[str, Any],
-    between: Callable[[], None] = lambda: None,
+    before: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write a sealed file, one tensor after the other, and do something before each."""
+    """Write a sealed file, one tensor after the other, each after a call of ``before``."""
 
     def array(key: str, t: Tensor) -> Array:
         def data() -> Any:
-            between()
+            before()
             return t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
         return Array(key, _KINDS[t.dtype], tuple(t.shape), data)
@@ -61,7 +61,7 @@ def seal(
 
 
 class State(Mapping[str, Tensor]):
-    """What was saved of neurons [a, b), read when asked for.
+    """What was saved of neurons [a, b), each tensor read on access.
 
     Args:
         files: (file, a, b): the first holds what every process has; one more for each process's
@@ -73,9 +73,9 @@ class State(Mapping[str, Tensor]):
     ) -> None:
         self._neurons, self._prefix = neurons, prefix
         self._where: dict[str, list[tuple[Sealed, int, int]]] = {}
-        for piece in files:
-            for key in piece[0].shapes:
-                self._where.setdefault(key, []).append(piece)
+        for file in files:
+            for key in file[0].shapes:
+                self._where.setdefault(key, []).append(file)
 
     def __iter__(self) -> Iterator[str]:
         n = len(self._prefix)
@@ -89,19 +89,19 @@ class State(Mapping[str, Tensor]):
 
     def __getitem__(self, key: str) -> Tensor:
         whole = self._prefix + key
-        pieces, how = self._where[whole], cut(whole)
-        if how is None:
-            return _tensor(pieces[0][0], whole)
-        axis, each = how
+        files, place = self._where[whole], cut(whole)
+        if place is None:
+            return _tensor(files[0][0], whole)
+        axis, each = place
         first, last = self._neurons[0] // each, -(-self._neurons[1] // each)
         out = []
-        for f, a, b in pieces:
+        for f, a, b in files:
             a, b = a // each, -(-b // each)
             start, stop = max(first, a), min(last, b)
             if start < stop or (start == stop == a == b and not out):
                 out.append(_tensor(f, whole, axis, slice(start - a, stop - a)))
         if not out:  # this process has no neurons
-            out.append(_tensor(pieces[0][0], whole, axis, slice(0)))
+            out.append(_tensor(files[0][0], whole, axis, slice(0)))
         return out[0] if len(out) == 1 else torch.cat(out, dim=axis)
 
     def under(self, prefix: str) -> State:
