@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.integrate import dblquad
 
-from leadline.activations import activation, value_and_slope
+from leadline.activations import find
 from leadline.dynamics.expectations import dual
 
 
@@ -26,7 +26,7 @@ def pair(rho, q=1.0, r=1.0):
 def by_double_integral(phi, k):
     """E over two independent unit Gaussians, by adaptive quadrature; the pair (Φ, S)."""
     root = np.linalg.cholesky(k)
-    function = value_and_slope(phi)
+    function = find(phi).value_and_slope
 
     def integrand(b, a, which):
         h = torch.tensor([root[0, 0] * a, root[1, 0] * a + root[1, 1] * b], dtype=torch.float64)
@@ -43,7 +43,7 @@ def trapezoid(phi, k):
     root = np.linalg.cholesky(k)
     h = root[0, 0] * x[:, None] + 0 * x
     h2 = root[1, 0] * x[:, None] + root[1, 1] * x
-    a, b = value_and_slope(phi)(torch.from_numpy(np.stack([h, h2])))
+    a, b = find(phi).value_and_slope(torch.from_numpy(np.stack([h, h2])))
     return [float(w @ (v[0] * v[1]).numpy() @ w) for v in (a, b)]
 
 
@@ -51,7 +51,7 @@ def trapezoid(phi, k):
 @pytest.mark.parametrize("name", ["erf", "relu", "gelu"])
 def test_the_series_agrees_with_closed_forms(name, equal):
     k = covariance(12, 20, equal=equal)
-    numerical = dual(lambda h: activation(name)(h))
+    numerical = dual(lambda h: find(name).value(h))
     for closed, series in zip(dual(name)(k), numerical(k), strict=True):
         np.testing.assert_allclose(series, closed, rtol=0, atol=1e-11)
 
@@ -124,7 +124,7 @@ def test_zero_variance_and_full_correlation(phi):
         np.testing.assert_allclose(e, e.T, rtol=0, atol=1e-15)
         np.testing.assert_allclose(e[2, 3], e[2, 2], rtol=1e-12)
         np.testing.assert_allclose(np.linalg.eigvalsh(e).min(), 0, atol=1e-12)
-    function = value_and_slope(phi)
+    function = find(phi).value_and_slope
     at_zero = [float(v) for v in function(torch.zeros(1, dtype=torch.float64))]
     for e, v in zip(dual(phi)(k), at_zero, strict=True):
         assert e[4, 4] == pytest.approx(v * v, abs=1e-14)

@@ -13,10 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr, owens_t
 
-from leadline.activations import value_and_slope
-from leadline.dynamics import closed_forms, conditional, piecewise
+from leadline.activations import closed_forms, find
+from leadline.activations.pairs import Pairs
+from leadline.dynamics import conditional, piecewise
 from leadline.dynamics.expectations import dual, dual_on_pairs
-from leadline.dynamics.pairs import Pairs
 
 ONE = Pairs.of(2, np.array([0]), np.array([1]))
 
@@ -66,22 +66,22 @@ def steep_erf(slope):
     """erf(wh) is erf of a Gaussian with w times the standard deviation."""
 
     def exact(a, b, rho):
-        return form(closed_forms._erf)(slope * a, slope * b, rho) * np.array([1, slope**2])
+        return form(closed_forms.erf)(slope * a, slope * b, rho) * np.array([1, slope**2])
 
     return exact
 
 
 PHIS = {
-    "relu": (lambda h: torch.relu(h), form(closed_forms._relu), (1e-9, 1e6)),
-    "abs": (lambda h: abs(h), form(closed_forms._abs), (1e-9, 1e6)),
-    "sign": (lambda h: torch.sign(h), form(closed_forms._sign), (1e-9, 1e6)),
-    "erf": (lambda h: torch.erf(h), form(closed_forms._erf), (1e-9, 1e4)),
-    "gelu": (lambda h: torch.nn.functional.gelu(h), form(closed_forms._gelu), (1e-9, 1e4)),
+    "relu": (lambda h: torch.relu(h), form(closed_forms.relu), (1e-9, 1e6)),
+    "abs": (lambda h: abs(h), form(closed_forms.absolute), (1e-9, 1e6)),
+    "sign": (lambda h: torch.sign(h), form(closed_forms.sign), (1e-9, 1e6)),
+    "erf": (lambda h: torch.erf(h), form(closed_forms.erf), (1e-9, 1e4)),
+    "gelu": (lambda h: torch.nn.functional.gelu(h), form(closed_forms.gelu), (1e-9, 1e4)),
     "erf 1000": (lambda h: torch.erf(1e3 * h), steep_erf(1e3), (1e-9, 1e3)),
     "erf 1e6": (lambda h: torch.erf(1e6 * h), steep_erf(1e6), (1e-3, 1e2)),
-    "sin": (lambda h: torch.sin(h), form(closed_forms._sin), (1e-9, 60.0)),
-    "cos": (lambda h: torch.cos(h), form(closed_forms._cos), (1e-9, 60.0)),
-    "exp": (lambda h: torch.exp(h), form(closed_forms._exp), (1e-9, 3.0)),
+    "sin": (lambda h: torch.sin(h), form(closed_forms.sin), (1e-9, 60.0)),
+    "cos": (lambda h: torch.cos(h), form(closed_forms.cos), (1e-9, 60.0)),
+    "exp": (lambda h: torch.exp(h), form(closed_forms.exp), (1e-9, 3.0)),
     "cubic": (lambda h: h**3, cubic, (1e-9, 1e6)),
     "step": (lambda h: (h > 1.2345).to(h.dtype) + 0 * h, step_at(1.2345), (0.3, 1e3)),
 }
@@ -133,7 +133,7 @@ def by_panels(phi, a, b, rho, order=20):
     u = 0.5 * (edges[:, 1:] + edges[:, :-1])[..., None] + half * x
     z = (u - rho * at[:, None, None]) / s
     inner = half * w * np.exp(-0.5 * z * z) / (s * math.sqrt(2 * math.pi))
-    function = value_and_slope(phi)
+    function = find(phi).value_and_slope
     f = function(torch.from_numpy(a * at))
     g = function(torch.from_numpy(b * u))
     return np.array(
@@ -229,7 +229,7 @@ def test_pieces_find_kinks_and_jumps_wherever_they_are():
     def phi(h):
         return torch.where(h > 0.7, h - 0.7, 0 * h) + (h < -math.pi).to(h.dtype) + torch.tanh(h)
 
-    function = value_and_slope(phi)
+    function = find(phi).value_and_slope
 
     def evaluate(h):
         return np.stack([v.numpy() for v in function(torch.from_numpy(h))])

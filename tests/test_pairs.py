@@ -5,10 +5,11 @@ import functools
 import numpy as np
 import pytest
 
+from leadline.activations.pairs import Pairs, every, matrix
 from leadline.architecture import ResNet
 from leadline.dynamics import kernels as module
 from leadline.dynamics import pairs
-from leadline.dynamics.pairs import Pairs, every, follow, matrix
+from leadline.dynamics.pairs import follow
 
 input_kernels = functools.partial(module.input_kernels, seconds=None)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from leadline.activations import activation
+from leadline.activations import find
 from leadline.architecture import ResNet
 from leadline.dynamics.configuration import Configuration
 from leadline.dynamics.training import Training
@@ -142,7 +142,7 @@ def test_solver_is_autograd_on_the_revealed_weights(case, coupling, before):
             )
             shot = take(network, still, x, request, h_initial)
             h_initial = shot.h_initial if k == 0 else h_initial
-            phi = activation(network.activation)
+            phi = find(network.activation).value
             for name, value in numbers(request, shot, phi).items():
                 assert np.abs(work.record.measures[k][name] - value).max() < 1e-9, name
         if batch is None:

@@ -15,7 +15,6 @@ LAYERS = [
     {"disk", "identity"},
     {"intervals"},
     {"problems", "activations", "parametrization"},
-    {"probe"},
     {"architecture", "recipe", "tracing"},
     {"describe", "trajectory"},
     {"measure"},

@@ -62,7 +62,7 @@ class ResNet:
             object.__setattr__(self, name, value)
 
         if callable(self.activation) and not isinstance(self.activation, str):
-            from leadline import probe
+            from leadline.activations import probe
 
             probe.check(self.activation)
         else:

@@ -14,11 +14,11 @@ import numpy as np
 from leadline.dynamics.piecewise import Evaluate, Pieces, W, X, density, masses, nodes, tails
 
 TARGET = 1e-10
-"""Of the outer integral's estimated error, relative to √(E[φ²]E[φ'²])."""
+"""Bound of the outer integral's estimated error, relative to √(E[φ²]E[φ'²])."""
 _WINDOW = 9.0
-"""Of the inner integral, in standard deviations."""
+"""Half the inner integral's range, in standard deviations."""
 _WIDE = 2.5
-"""Of a panel of the inner integral, in standard deviations."""
+"""Width of a panel of the inner integral, in standard deviations."""
 _ROUNDS = 40
 _ROWS = 256
 _Z, _V = np.polynomial.hermite_e.hermegauss(12)
@@ -81,7 +81,7 @@ def _panels(
     f: Pieces, g: Pieces, a: float, b: float, rho: float, s: float, far: float
 ) -> np.ndarray:
     """Ends of the outer integral's first panels: φ's pieces, and those of φ smoothed."""
-    own = f.edges / a
+    edges_f = f.edges / a
     other = g.edges / (b * rho)
     if s > 0:
         # Smoothed, φ has nothing finer than s; around a break it has that scale.
@@ -90,10 +90,10 @@ def _panels(
         rings = (g.breaks / (b * rho))[:, None] + np.concatenate([-near, near])
         other = np.concatenate([other, rings.ravel()])
         other = other[np.unique(np.floor(other / (0.25 * s)), return_index=True)[1]]
-        after = np.clip(np.searchsorted(own, other), 1, len(own) - 1)
-        gap = np.minimum(np.abs(other - own[after]), np.abs(other - own[after - 1]))
+        after = np.clip(np.searchsorted(edges_f, other), 1, len(edges_f) - 1)
+        gap = np.minimum(np.abs(other - edges_f[after]), np.abs(other - edges_f[after - 1]))
         other = other[gap > 0.25 * s]
-    edges = np.union1d(own, other)
+    edges = np.union1d(edges_f, other)
     edges = edges[np.abs(edges) < far]
     edges = np.concatenate([[-far], edges, [far]])
     return edges[np.append(True, np.diff(edges) > 0)]
@@ -110,11 +110,11 @@ def _smooth(evaluate: Evaluate, g: Pieces, y: np.ndarray, sigma: float) -> np.nd
     if rough.any():
         order = np.argsort(y[rough])
         sorted_y = y[rough][order]
-        found = np.empty((2, len(sorted_y)))
+        values = np.empty((2, len(sorted_y)))
         for i in range(0, len(sorted_y), _ROWS):
-            found[:, i : i + _ROWS] = _rough(evaluate, g, sorted_y[i : i + _ROWS], sigma)
-        back = np.empty_like(found)
-        back[:, order] = found
+            values[:, i : i + _ROWS] = _rough(evaluate, g, sorted_y[i : i + _ROWS], sigma)
+        back = np.empty_like(values)
+        back[:, order] = values
         out[:, rough] = back
     return out
 
@@ -128,7 +128,7 @@ def _rough(evaluate: Evaluate, g: Pieces, y: np.ndarray, sigma: float) -> np.nda
     values = g.values[:, first:last]
     narrow = np.diff(ends) <= _WIDE * sigma
     out = np.zeros((2, len(y)))
-    if narrow.any():  # at φ's own nodes
+    if narrow.any():  # at the nodes of φ's pieces
         h, w = (z[narrow].ravel() for z in nodes(ends))
         weight = density((h - y[:, None]) / sigma) * (w / sigma)
         out += values[:, narrow].reshape(2, -1) @ weight.T

@@ -1,6 +1,6 @@
 """Kernels of infinite width through depth: the recursion of L blocks, or its limit, one equation.
 
-Both work on a list of pairs (``pairs``) and return K at the times asked for and at the end, G at those
+Both work on a list of pairs (``pairs``) and return K at the times wanted and at the end, G at those
 times and at 0, and Θ of W. What the equation's steps miss is held to ``STEP``; whether it is, and what
 errors of the expectations become on the way, ``kernels`` measures with a second run of a few inputs.
 """
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leadline.activations.pairs import Pairs
 from leadline.dynamics.expectations import OnPairs
-from leadline.dynamics.pairs import Pairs
 from leadline.errors import TimeBudgetError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Budget:
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class BlockKernels:
     """One block at infinite width: what it adds, its backward growth, its layers' kernels.
 
     Attributes:
@@ -104,18 +104,18 @@ class Block:
         return gain * phi, after, parts[::-1]
 
     def _expect(self, k: np.ndarray, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-        found = self.dual(k, pairs)
+        moments = self.dual(k, pairs)
         if not self.shifted:
-            return found.phi, found.slope
-        return found.phi + found.error[0], found.slope + found.error[1]
+            return moments.phi, moments.slope
+        return moments.phi + moments.error[0], moments.slope + moments.error[1]
 
-    def off(self) -> Block:
+    def off(self) -> BlockKernels:
         """The same, with expectations shifted by their errors."""
         return replace(self, shifted=True)
 
 
 def recursion(
-    block: Block, pairs: Pairs, k0: np.ndarray, depth: int, times: np.ndarray
+    block: BlockKernels, pairs: Pairs, k0: np.ndarray, depth: int, times: np.ndarray
 ) -> Followed:
     """K at times and at the end, G at times and at 0 (D+1, N), Θ of W (N,); n→∞ at this depth."""
     network, budget = block.network, block.budget
@@ -146,7 +146,9 @@ def recursion(
     return k_path, g_path, hidden
 
 
-def limit(block: Block, pairs: Pairs, k0: np.ndarray, times: np.ndarray, step: float) -> Followed:
+def limit(
+    block: BlockKernels, pairs: Pairs, k0: np.ndarray, times: np.ndarray, step: float
+) -> Followed:
     """The same in the limit L→∞, by steps of relative error ``step``."""
     from scipy.integrate import DOP853
 
@@ -206,10 +208,10 @@ def limit(block: Block, pairs: Pairs, k0: np.ndarray, times: np.ndarray, step: f
             state[1].max() < math.log(_LARGEST)
         ):
             raise overflow(network, where, f"at depth time {t:.3g}")
-        due = (grid > solver.t_old) & (grid <= t)
-        if due.any():
-            dense = None if (grid[due] == t).all() else solver.dense_output()
-            path[due] = solver.y if dense is None else dense(grid[due]).T
+        passed = (grid > solver.t_old) & (grid <= t)
+        if passed.any():
+            dense = None if (grid[passed] == t).all() else solver.dense_output()
+            path[passed] = solver.y if dense is None else dense(grid[passed]).T
         # The first steps are short, so are those before a pole, and an overflow may end it all.
         before.append(t)
         ahead = (state[1] + (1 - t) * solver.f.reshape(3, -1)[1]).max()
@@ -221,7 +223,7 @@ def limit(block: Block, pairs: Pairs, k0: np.ndarray, times: np.ndarray, step: f
     return k, np.exp(whole - np.concatenate([growth[:-1], np.zeros((1, len(k0)))])), path[-1, 2]
 
 
-def scout(block: Block, q: np.ndarray) -> None:
+def scout(block: BlockKernels, q: np.ndarray) -> None:
     """Refuse what has no limit by the variances (P,) alone, where that may be so.
 
     That is where E[φ²] grows faster than q, or the horizon is long: a pole or an overflow is found in few

@@ -22,13 +22,10 @@ from typing import NamedTuple
 import numpy as np
 
 from leadline import activations
-from leadline.dynamics import closed_forms, conditional, hermite, piecewise
-from leadline.dynamics.pairs import Pairs, distinct, every, matrix
+from leadline.activations.pairs import Pairs, distinct, every, matrix
+from leadline.dynamics import conditional, hermite, piecewise
 
 RTOL = 1e-6
-HOMOGENEOUS = ("identity", "relu")
-"""φ(sh) = sφ(h) for s > 0, by name."""
-
 _ROUNDING = 1e-15
 _SERIES = 1e-12
 """Bound of the series' remainder, relative."""
@@ -38,7 +35,7 @@ _ONE_TERM = 5e-9
 
 
 class Moments(NamedTuple):
-    """Of N pairs: the two expectations, (N,), and a bound of both errors, (2, N), absolute."""
+    """The two expectations of N pairs, (N,), and a bound of both errors, (2, N), absolute."""
 
     phi: np.ndarray
     slope: np.ndarray
@@ -65,8 +62,8 @@ def dual(
     def on_matrix(k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         pairs = every(len(k))
         values = np.asarray(k, dtype=np.float64)[pairs.left, pairs.right]
-        found = on_pairs(values, pairs)
-        return matrix(found.phi, pairs), matrix(found.slope, pairs)
+        moments = on_pairs(values, pairs)
+        return matrix(moments.phi, pairs), matrix(moments.slope, pairs)
 
     return on_matrix
 
@@ -82,7 +79,7 @@ def dual_on_pairs(
         rtol: largest relative error that is let pass.
         tick: called with the number of conditional pairs that are left; may raise.
     """
-    form = closed_forms.find(activation)
+    form = activations.find(activation).closed_form
     if form is None:
         return _Numerical(activation, rtol, tick or (lambda _: None))
 
@@ -108,7 +105,7 @@ class _Numerical:
     def __init__(
         self, phi: str | activations.Function, rtol: float, tick: Callable[[int], None]
     ) -> None:
-        self._function = activations.value_and_slope(phi)
+        self._function = activations.find(phi).value_and_slope
         self._name = activations.name(phi)
         self._rtol, self._tick = rtol, tick
         self._grid = hermite.Grid()

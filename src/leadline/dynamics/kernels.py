@@ -26,14 +26,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from leadline.architecture import ResNet
+from leadline import activations
+from leadline.activations.pairs import Pairs, every
+from leadline.architecture import COUPLINGS, ResNet
 from leadline.dynamics import depth as through
-from leadline.dynamics.expectations import HOMOGENEOUS, RTOL, dual_on_pairs
-from leadline.dynamics.pairs import Pairs, every, follow
+from leadline.dynamics.expectations import RTOL, dual_on_pairs
+from leadline.dynamics.pairs import follow
 from leadline.errors import check_choice, check_int, check_list, check_real, check_type
 from leadline.problems.problem import Problem
 
-COUPLINGS = ("reused", "independent")
 SECONDS = 15.0
 """What a call may take if nothing else is said."""
 DEEPEST = 10**12
@@ -53,7 +54,7 @@ class InitialKernels:
         depth: L, or None for the infinite-depth limit.
         accuracy: the largest error that was measured in K, G and Θ, relative to √(K_xx K_x'x') and so
             on.
-        times: (D,) depth times t in [0, 1], if asked for.
+        times: (D,) depth times t in [0, 1], where wanted.
         feature_path, gradient_path: K_t and G_t at ``times``, (D, P, P).
     """
 
@@ -122,8 +123,8 @@ def input_kernels(
     """``initial_kernels`` of raw inputs (P, d), for example training and test inputs together."""
     check_type("network", network, ResNet)
     k0 = _covariances(x)
-    asked = () if times is None else check_list("times", times, _MOST_TIMES)
-    t = np.array([check_real("times", value, 0.0, 1.0) for value in asked])
+    values = () if times is None else check_list("times", times, _MOST_TIMES)
+    t = np.array([check_real("times", value, 0.0, 1.0) for value in values])
     check_real("rtol", rtol, 0.0, 1.0, open_minimum=True)
     if seconds is not None:
         check_real("seconds", seconds, 0.0, open_minimum=True)
@@ -138,28 +139,28 @@ def input_kernels(
             )
     budget = _budget(network, depth, len(k0), seconds)
     dual = dual_on_pairs(network.activation, rtol, lambda _: budget.check())
-    block = through.Block(network, dual, budget)
+    block = through.BlockKernels(network, dual, budget)
 
-    def followed(which: through.Block, step: float, k: np.ndarray) -> list[np.ndarray]:
+    def followed(which: through.BlockKernels, step: float, k: np.ndarray) -> list[np.ndarray]:
         def work(pairs: Pairs, start: np.ndarray) -> through.Followed:
             if depth is None:
                 return through.limit(which, pairs, start, t, step)
             return through.recursion(which, pairs, start, depth, t)
 
-        same = network.activation in HOMOGENEOUS
-        return follow(k, work, (1, 0, 1), homogeneous=same)
+        homogeneous = activations.find(network.activation).homogeneous
+        return follow(k, work, (1, 0, 1), homogeneous=homogeneous)
 
     few = _extremes(k0)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         if depth is None:
             through.scout(block, np.diagonal(k0))
-        found = followed(block, through.STEP, k0)
+        kernels = followed(block, through.STEP, k0)
         again = followed(block.off(), 0.1 * through.STEP, k0[np.ix_(few, few)])
     accuracy = max(
         _difference(kernel[..., few[:, None], few], other)
-        for kernel, other in zip(found, again, strict=True)
+        for kernel, other in zip(kernels, again, strict=True)
     )
-    k, growth, hidden = found
+    k, growth, hidden = kernels
     outer = growth[-1] * k0
     tangent = outer + hidden + k[-1]
     if not np.isfinite(tangent).all():

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leadline.activations import value_and_slope
+from leadline import activations
 from leadline.dynamics.checkpoint_tensors import State
 from leadline.dynamics.configuration import Configuration
 from leadline.dynamics.noise import Draws, HashedNoise, Noise
@@ -76,7 +76,7 @@ class RevealedNetwork:
         self.settings, self.shards = configuration.settings, configuration.shards
         n, depth = self.n, self.depth = configuration.width, configuration.depth
         problem, settings = configuration.problem, self.settings
-        self.phi = value_and_slope(self.network.activation)
+        self.phi = activations.find(self.network.activation).value_and_slope
         self.alpha = self.network.branch(depth)
         self.kappa = self.network.rate(n) * self.network.readout(n)
 

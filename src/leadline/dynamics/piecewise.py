@@ -38,7 +38,7 @@ EDGES = np.array([-e for e in reversed(_HALF)] + [0.0, *_HALF])
 """In units of s; 0 is where most activations are steep, kinked or flat."""
 FAR = (20.0, 28.0, 37.0)
 TARGET = 3e-12
-"""Of the L² distance, relative to E[φ²]^½."""
+"""Bound of the L² distance, relative to E[φ²]^½."""
 _PIECES = 1 << 13
 _ROUNDS = 160
 _NEVER = 1e-20
@@ -72,7 +72,7 @@ class Pieces:
     plain: bool = False
 
     def distance(self, s: np.ndarray) -> np.ndarray:
-        """Of φ and φ' to the polynomials under N(0, s²), relative to their norms in L², (2, m)."""
+        """L² distances of φ and φ' to the polynomials under N(0, s²), relative to their norms, (2, m)."""
         mass = masses(self.edges, s)
         thin = np.diff(self.edges) <= floor(self.edges, 0.0)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -101,7 +101,7 @@ def floor(edges: np.ndarray, scale: float) -> np.ndarray:
 
 
 def density(x: np.ndarray) -> np.ndarray:
-    """Of N(0, 1)."""
+    """Density of N(0, 1)."""
     return np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)
 
 
@@ -135,23 +135,23 @@ def build(evaluate: Evaluate, scale: float) -> Pieces:
             if _ends_matter(evaluate, start, scale):
                 more = np.arange(start[-1] / scale, far, 0.5)[1:] * scale
                 start = np.concatenate([-more[::-1], start, more])
-        found = _refine(evaluate, start, scale, 9)
-        plain = len(found.edges) == len(EDGES) and _fits(evaluate, EDGES * (_OTHER * scale), scale)
+        pieces = _refine(evaluate, start, scale, 9)
+        plain = len(pieces.edges) == len(EDGES) and _fits(evaluate, EDGES * (_OTHER * scale), scale)
         known = np.zeros(0)
-        if not found.complete:  # as it is at a kink, which only needs to be an end
-            known = _breaks(evaluate, found, start)
+        if not pieces.complete:  # as it is at a kink, which only needs to be an end
+            known = _breaks(evaluate, pieces, start)
             start = np.union1d(start, known)
-            found = _refine(evaluate, start, scale, _ROUNDS)
-            more = _breaks(evaluate, found, start)
+            pieces = _refine(evaluate, start, scale, _ROUNDS)
+            more = _breaks(evaluate, pieces, start)
             if len(more):
                 other = _refine(evaluate, np.union1d(start, more), scale, _ROUNDS)
-                if len(other.edges) < len(found.edges):
-                    found, known = other, np.union1d(known, more)
+                if len(other.edges) < len(pieces.edges):
+                    pieces, known = other, np.union1d(known, more)
     # Where no neuron is, φ may overflow.
-    never = masses(found.edges, np.array([scale]))[0] < _NEVER
-    never &= ~(np.isfinite(found.values).all((0, 2)) & np.isfinite(found.error).all(0))
-    found.values[:, never], found.error[:, never] = 0, 0
-    return replace(found, breaks=np.append(known, 0.0), plain=plain)
+    never = masses(pieces.edges, np.array([scale]))[0] < _NEVER
+    never &= ~(np.isfinite(pieces.values).all((0, 2)) & np.isfinite(pieces.error).all(0))
+    pieces.values[:, never], pieces.error[:, never] = 0, 0
+    return replace(pieces, breaks=np.append(known, 0.0), plain=plain)
 
 
 def _ends_matter(evaluate: Evaluate, edges: np.ndarray, scale: float) -> bool:
@@ -228,7 +228,7 @@ def _refine(evaluate: Evaluate, edges: np.ndarray, scale: float, rounds: int) ->
         # Towards 0, where there are numbers of any size, in larger steps.
         cut = l, np.where(l == 0, r / 16, np.where(r == 0, l / 16, 0.5 * (l + r))), r
         v, e = _measure(evaluate, np.stack([cut[:2], cut[1:]]).transpose(0, 2, 1).reshape(-1, 2))
-        # Noise of φ's own rounding: small, and no smaller on either half.
+        # Noise of φ's rounding: small, and no smaller on either half.
         size = np.abs(values[:, bad]).max(-1)
         both = e.reshape(2, 2, -1) > 0.5 * error[:, None, bad]
         noise = (both.all(1) & (error[:, bad] < 1e-9 * size) | ~off[:, bad]).all(0)
@@ -246,11 +246,11 @@ def _scan(evaluate: Evaluate, pieces: Pieces) -> np.ndarray:
     """Pieces (n,) on which φ differs from its polynomial at one of many evenly spread points."""
     h = np.linspace(-6 * pieces.scale, 6 * pieces.scale, _SCAN + 1)[1:] - 0.00037 * pieces.scale
     at = np.searchsorted(pieces.edges, h, "right") - 1
-    found = np.abs(interpolate(pieces, h, at) - evaluate(h))
+    off = np.abs(interpolate(pieces, h, at) - evaluate(h))
     size = np.abs(pieces.values).max(-1)
     size = np.maximum(size[:, at], 1e-3 * np.sqrt(pieces.energy(np.array([pieces.scale]))))
     missed = np.zeros(len(pieces.edges) - 1, dtype=bool)
-    missed[at[(~(found <= 1e-9 * size)).any(0)]] = True
+    missed[at[(~(off <= 1e-9 * size)).any(0)]] = True
     return missed
 
 
@@ -288,6 +288,8 @@ def _breaks(evaluate: Evaluate, pieces: Pieces, start: np.ndarray) -> np.ndarray
         hit = (worse < 1e-10).all(0)  # the break is the middle itself
         right = np.where(wide & (lower | hit), middle, right)
         left = np.where(wide & (~lower | hit), middle, left)
-    found = 0.5 * (left + right)
-    known = np.abs(found[:, None] - start).min(1) <= 1e-13 * np.maximum(np.abs(found), pieces.scale)
-    return np.unique(found[~known])
+    middle = 0.5 * (left + right)
+    known = np.abs(middle[:, None] - start).min(1) <= 1e-13 * np.maximum(
+        np.abs(middle), pieces.scale
+    )
+    return np.unique(middle[~known])

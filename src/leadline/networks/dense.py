@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from leadline.activations import activation
+from leadline import activations
 
 if TYPE_CHECKING:
     from leadline.architecture import ResNet
@@ -108,7 +108,7 @@ def forward(
     Returns:
         (*, C), or (S, P, C) for stacked weights.
     """
-    phi = activation(network.activation)
+    phi = activations.find(network.activation).value
     k = network.block_layers
     depth, n = len(weights.hidden) // k, weights.readout.shape[-2]
     scale, alpha = network.gain / math.sqrt(n), network.branch(depth)

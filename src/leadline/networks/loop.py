@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leadline.activations import activation
+from leadline import activations
 from leadline.measure.observation import Measure, numbers
 from leadline.measure.record import Record
 from leadline.networks.dense import Weights, forward
@@ -205,7 +205,7 @@ def _measure(
     asked = step in request.at(job.sgd.steps)
     if not asked and (step or not request.initial):
         return
-    phi = activation(job.network.activation)
+    phi = activations.find(job.network.activation).value
     for at, record in enumerate(records):
         if record.diverged >= 0:
             continue

@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from leadline.activations import NAMES
-from leadline.activations import activation as function_of
+from leadline import activations
 from leadline.errors import check_choice, check_int
 
 
@@ -18,7 +17,7 @@ class Block(nn.Module):
     def __init__(self, width: int, activation: str, layers: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(layers))
-        self.phi = function_of(activation)
+        self.phi = activations.find(activation).value
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, n) to (B, n)."""
@@ -68,7 +67,7 @@ class residual_mlp:
     def __post_init__(self) -> None:
         for name in ("inputs", "outputs", "block_layers"):
             object.__setattr__(self, name, check_int(name, getattr(self, name), 1))
-        name = check_choice("activation", self.activation, NAMES)
+        name = check_choice("activation", self.activation, activations.NAMES)
         object.__setattr__(self, "activation", name)
 
     def __call__(self, width: int, depth: int, **change: Any) -> ResidualMLP:

@@ -1,4 +1,4 @@
-"""E[φ(h)φ(h')] and E[φ'(h)φ'(h')] in closed form, for (h, h') centred Gaussian.
+"""E[φ(h)φ(h')] and E[φ'(h)φ'(h')] in closed form, for (h, h') centred Gaussian, by φ's name.
 
 relu: the arc-cosine kernels (Cho & Saul 2009). erf: Williams 1997. gelu: hΦ(h) with Φ(h) = P(Z ≤ h)
 gives, by parts, c·A + N·(qq' − c² + c²/(1+q) + c²/(1+q')), where A = E[ΦΦ'] is an arcsine and N the
@@ -12,34 +12,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from leadline import activations
-from leadline.dynamics.pairs import Pairs
+from leadline.activations.pairs import Pairs
 
 Both = tuple[np.ndarray, np.ndarray]
-Form = Callable[[np.ndarray, Pairs], Both]
+ClosedForm = Callable[[np.ndarray, Pairs], Both]
+"""(K (N,), pairs) -> the two expectations, (N,) each."""
 
 
-def find(activation: str | activations.Function) -> Form | None:
-    """The closed form of a named activation, or of torch's own function; None if there is none."""
-    if isinstance(activation, str):
-        return _NAMED.get(activation)
-    import torch
-    from torch.nn import functional
-
-    known = {
-        torch.relu: _relu, functional.relu: _relu,
-        torch.erf: _erf, torch.special.erf: _erf,
-        functional.gelu: _gelu,
-        torch.abs: _abs, torch.sign: _sign,
-        torch.sin: _sin, torch.cos: _cos, torch.exp: _exp,
-    }  # fmt: skip
-    try:
-        return known.get(activation)
-    except TypeError:  # not hashable
-        return None
-
-
-def _identity(k: np.ndarray, pairs: Pairs) -> Both:
+def identity(k: np.ndarray, pairs: Pairs) -> Both:
     return k.copy(), np.ones_like(k)
 
 
@@ -54,7 +34,7 @@ def _moving(values: np.ndarray, q: np.ndarray, pairs: Pairs) -> np.ndarray:
     return values if q.all() else pairs.outer((q > 0).astype(float)) * values
 
 
-def _relu(k: np.ndarray, pairs: Pairs) -> Both:
+def relu(k: np.ndarray, pairs: Pairs) -> Both:
     q, rho = pairs.correlation(k)
     across, arcsine = _angle(rho)
     slope = 0.25 + arcsine / (2 * np.pi)
@@ -62,14 +42,14 @@ def _relu(k: np.ndarray, pairs: Pairs) -> Both:
     return pairs.outer(np.sqrt(q)) * phi, _moving(slope, q, pairs)
 
 
-def _abs(k: np.ndarray, pairs: Pairs) -> Both:
+def absolute(k: np.ndarray, pairs: Pairs) -> Both:
     q, rho = pairs.correlation(k)
     across, arcsine = _angle(rho)
     phi = (2 / np.pi) * (across + rho * arcsine)
     return pairs.outer(np.sqrt(q)) * phi, _moving((2 / np.pi) * arcsine, q, pairs)
 
 
-def _sign(k: np.ndarray, pairs: Pairs) -> Both:
+def sign(k: np.ndarray, pairs: Pairs) -> Both:
     q, rho = pairs.correlation(k)
     return _moving((2 / np.pi) * _angle(rho)[1], q, pairs), np.zeros_like(k)
 
@@ -83,13 +63,13 @@ def _determinant(q: np.ndarray, rho: np.ndarray, shift: float, pairs: Pairs) -> 
     )
 
 
-def _erf(k: np.ndarray, pairs: Pairs) -> Both:
+def erf(k: np.ndarray, pairs: Pairs) -> Both:
     q, rho = pairs.correlation(k)
     root = np.sqrt(_determinant(q, rho, 0.5, pairs))
     return (2 / np.pi) * np.arctan2(k, root), (2 / np.pi) / root
 
 
-def _gelu(k: np.ndarray, pairs: Pairs) -> Both:
+def gelu(k: np.ndarray, pairs: Pairs) -> Both:
     q, rho = pairs.correlation(k)
     inside = _determinant(q, rho, 1.0, pairs)
     both = 0.25 + np.arctan2(k, np.sqrt(inside)) / (2 * np.pi)
@@ -112,19 +92,16 @@ def _waves(k: np.ndarray, pairs: Pairs) -> Both:
     return sine, 0.5 * (plus + minus)
 
 
-def _sin(k: np.ndarray, pairs: Pairs) -> Both:
+def sin(k: np.ndarray, pairs: Pairs) -> Both:
     return _waves(k, pairs)
 
 
-def _cos(k: np.ndarray, pairs: Pairs) -> Both:
+def cos(k: np.ndarray, pairs: Pairs) -> Both:
     sine, cosine = _waves(k, pairs)
     return cosine, sine
 
 
-def _exp(k: np.ndarray, pairs: Pairs) -> Both:
+def exp(k: np.ndarray, pairs: Pairs) -> Both:
     q = np.maximum(k[: pairs.groups], 0)
     value = np.exp(0.5 * (q[pairs.left] + q[pairs.right]) + k)
     return value, value.copy()
-
-
-_NAMED: dict[str, Form] = {"identity": _identity, "relu": _relu, "erf": _erf, "gelu": _gelu}

@@ -1,4 +1,4 @@
-"""What an activation function of the user's must be, looked at once on a few numbers.
+"""What an activation function of the user's must be, checked once on a few numbers.
 
 Solvers call φ on tensors of any shape, in both precisions, with and without gradients, and take its
 slope by autograd. Whatever would fail there, or make a network that is not the one described, is
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from leadline.activations import Function, check_slope, name
+from leadline.activations.records import Function, check_slope, name
 from leadline.errors import cut
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def _value(phi: Function, h: Tensor, label: str) -> Tensor:
     """φ of a copy of h, checked for its form."""
     import torch
 
-    given = h.clone()
-    y = _call(phi, given, label)
+    argument = h.clone()
+    y = _call(phi, argument, label)
     if not isinstance(y, torch.Tensor):
         raise TypeError(f"{label} returns {type(y).__name__}, not a tensor: {_REMEDY}")
     if y.dtype != h.dtype:
@@ -80,7 +80,7 @@ def _value(phi: Function, h: Tensor, label: str) -> Tensor:
             f"{label} returns the shape {tuple(y.shape)} for {tuple(h.shape)}, so it is not "
             f"elementwise: {_REMEDY}"
         )
-    if not torch.equal(given, h):
+    if not torch.equal(argument, h):
         raise ValueError(
             f"{label} changes its input in place: give a function that returns a new tensor "
             "(inplace=False, torch.relu rather than torch.relu_)"
@@ -117,9 +117,9 @@ def _check_elementwise(phi: Function, h: Tensor, y: Tensor, label: str) -> None:
     near = 1e-4 if h.dtype == torch.float32 else 1e-9
     for there, expected in others:
         try:
-            found = phi(there.clone())
-            same = found.shape == expected.shape and torch.allclose(
-                found, expected, rtol=near, atol=near
+            value = phi(there.clone())
+            same = value.shape == expected.shape and torch.allclose(
+                value, expected, rtol=near, atol=near
             )
         except Exception:
             same = False
