@@ -25,8 +25,8 @@ from history import TOY, keep, size
 from scipy.stats import binomtest
 
 import leadline as ll
-from leadline.dynamics import ladder
-from leadline.dynamics.extrapolation import MISFIT
+from leadline.limits import ladder
+from leadline.limits.extrapolation import MISFIT
 
 # Widths, depths and seeds, doubling: small sizes are cheap, so they have more seeds.
 REFERENCES = size(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import leadline as ll
-from leadline.dynamics.solver import solve
+from leadline.solving.solver import solve
 
 ACTIVATIONS = ("identity", "relu", "tanh", "erf", "gelu", "silu")
 SAMPLES = (1, 1, 2, 3, 4, 5, 6, 8)

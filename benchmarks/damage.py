@@ -266,7 +266,7 @@ def work(path: str) -> None:
 def kills() -> None:
     """A solve killed at random moments of its work, and resumed to the end"""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["leadline.dynamics.solver", "torch._dynamo"])
+    context.set_forkserver_preload(["leadline.solving.solver", "torch._dynamo"])
     chance, differ, left, cut, steps = random.Random(2), 0, 0, 0, []
     with tempfile.TemporaryDirectory() as root:
         for name in ("cold", "warm"):  # what is killed forks from a server that has loaded torch

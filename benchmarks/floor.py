@@ -24,8 +24,8 @@ from history import keep, size
 from roofline import Clock, Noted, best, peaks
 
 import leadline as ll
-from leadline.dynamics import operator
-from leadline.dynamics.noise import Noise
+from leadline.solving import operator
+from leadline.solving.noise import Noise
 
 NET = ll.ResNet("tanh", scheme="depth-mup")
 FLOOR = size(dict(n=16384, L=64, P=32, steps=40), dict(n=512, L=2, P=8, steps=4))

@@ -21,10 +21,10 @@ from roofline import Noted
 
 import leadline as ll
 from leadline.checking.training import Setup, run
-from leadline.dynamics.configuration import Configuration
-from leadline.dynamics.noise import HashedNoise
-from leadline.dynamics.shards import Shards
 from leadline.problems.losses import loss_value
+from leadline.solving.configuration import Configuration
+from leadline.solving.noise import HashedNoise
+from leadline.solving.shards import Shards
 from leadline.tracing.builder import Size, construct
 
 

@@ -91,9 +91,9 @@ def child(given: dict[str, Any]) -> dict[str, Any]:
 
     import leadline as ll
     import leadline.cli.program
-    from leadline.dynamics.configuration import Configuration
-    from leadline.dynamics.memory import predict
-    from leadline.networks.memory import dense_bytes
+    from leadline.solving.configuration import Configuration
+    from leadline.solving.memory import predict
+    from leadline.training.memory import dense_bytes
 
     torch.set_num_threads(1)
     small = ll.teacher(samples=4, dimension=2, test_samples=4)

@@ -31,7 +31,7 @@ def work(path: str, width: int, depth: int, samples: int, steps: int) -> None:
     import torch
 
     import leadline as ll
-    from leadline.dynamics import operator, shards, solver
+    from leadline.solving import operator, shards, solver
 
     group, rank = None, 0
     if os.environ.get("WORLD_SIZE"):

@@ -17,9 +17,9 @@ import torch
 from history import keep_printed, size
 
 import leadline as ll
-from leadline.dynamics.configuration import Configuration
-from leadline.dynamics.kernels import first_step
-from leadline.dynamics.network import RevealedNetwork
+from leadline.kernels.kernels import first_step
+from leadline.solving.configuration import Configuration
+from leadline.solving.network import RevealedNetwork
 
 
 def pm(values: np.ndarray, digits: int = 4) -> str:

@@ -4,7 +4,7 @@ import torch
 import torch.distributed as dist
 
 import leadline as ll
-from leadline.dynamics.shards import Shards
+from leadline.solving.shards import Shards
 
 EVERYTHING = ll.Measure(
     quantities=(

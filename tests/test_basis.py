@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disks import resident
-from leadline.dynamics.basis import FLOOR, choose, extend, jittered_cholesky
-from leadline.dynamics.growing import Rows
-from leadline.dynamics.shards import Shards
+from leadline.solving.basis import FLOOR, choose, extend, jittered_cholesky
+from leadline.solving.growing import Rows
+from leadline.solving.shards import Shards
 
 CPU = torch.device("cpu")
 F64, F32, BF16 = torch.float64, torch.float32, torch.bfloat16

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from leadline.dynamics import estimate as estimates
-from leadline.dynamics.estimate import estimate
-from leadline.dynamics.series import Sizes, infer
+from leadline.limits import estimate as estimates
+from leadline.limits.estimate import estimate
+from leadline.limits.series import Sizes, infer
 from leadline.trajectory import Trajectory
 
 GRID = [(128, 4), (256, 4), (128, 8), (512, 16), (256, 16)]

@@ -8,7 +8,7 @@ import torch
 from scipy.integrate import dblquad
 
 from leadline.activations import find
-from leadline.dynamics.expectations import dual
+from leadline.kernels.expectations import dual
 
 
 def covariance(samples, dimension, *, equal, seed=0):

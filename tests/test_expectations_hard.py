@@ -15,8 +15,8 @@ from scipy.special import ndtr, owens_t
 
 from leadline.activations import closed_forms, find
 from leadline.activations.pairs import Pairs
-from leadline.dynamics import conditional, piecewise
-from leadline.dynamics.expectations import dual, dual_on_pairs
+from leadline.kernels import conditional, piecewise
+from leadline.kernels.expectations import dual, dual_on_pairs
 
 ONE = Pairs.of(2, np.array([0]), np.array([1]))
 

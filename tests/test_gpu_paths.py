@@ -12,10 +12,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import leadline as ll
-from leadline.dynamics.configuration import Configuration
-from leadline.dynamics.noise import HashedNoise
-from leadline.dynamics.operator import Operator
-from leadline.dynamics.settings import Settings
+from leadline.solving.configuration import Configuration
+from leadline.solving.noise import HashedNoise
+from leadline.solving.operator import Operator
+from leadline.solving.settings import Settings
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]

@@ -191,7 +191,7 @@ def test_what_cannot_be_told_is_refused_with_a_checkpoint_alone(tmp_path):
 
 
 def test_no_checkpoint_is_left_that_nothing_could_resume(tmp_path, monkeypatch):
-    from leadline.dynamics import memory
+    from leadline.solving import memory
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(memory.Meter, "fits_another_step", lambda self: False)

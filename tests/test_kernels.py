@@ -10,7 +10,7 @@ import torch
 
 from leadline import problems
 from leadline.architecture import ResNet
-from leadline.dynamics.kernels import first_step, initial_kernels, input_kernels
+from leadline.kernels.kernels import first_step, initial_kernels, input_kernels
 
 KNOWN = [
     ("identity", 1.0, 2.7183, 1.7183),
@@ -330,7 +330,7 @@ def test_raw_pixels(depth):
 
 def test_accuracy_is_what_is_off():
     """A φ known to 1e-4 only, by a shift of its values: the kernels are off by about that."""
-    import leadline.dynamics.kernels as module
+    import leadline.kernels.kernels as module
 
     exact = input_kernels(collinear(), ResNet("erf"))
     original = module.dual_on_pairs

@@ -7,11 +7,11 @@ import pytest
 from scipy import stats
 
 import leadline as ll
-from leadline.dynamics import ladder as ladders
-from leadline.dynamics.configuration import Configuration
-from leadline.dynamics.estimate import estimate
-from leadline.dynamics.ladder import Ladder, first_sizes, first_width
 from leadline.errors import CheckpointError
+from leadline.limits import ladder as ladders
+from leadline.limits.estimate import estimate
+from leadline.limits.ladder import Ladder, first_sizes, first_width
+from leadline.solving.configuration import Configuration
 from leadline.trajectory import Trajectory
 
 PROBLEM = ll.arrays([[1.0, 0.5], [-0.3, 1.2]], [1.0, -0.5], standardize=False)

@@ -9,8 +9,8 @@ import torch
 
 from leadline import problems
 from leadline.architecture import ResNet
-from leadline.dynamics.kernels import initial_kernels, input_kernels
-from leadline.dynamics.lazy import lazy
+from leadline.kernels.kernels import initial_kernels, input_kernels
+from leadline.limits.lazy_training import lazy
 from leadline.problems.losses import loss_value
 from leadline.recipe import SGD
 

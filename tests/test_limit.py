@@ -10,9 +10,9 @@ import torch
 
 import leadline as ll
 import linear_networks
-from leadline.dynamics import extrapolation
-from leadline.dynamics import ladder as ladders
-from leadline.dynamics.solver import run
+from leadline.limits import extrapolation
+from leadline.limits import ladder as ladders
+from leadline.solving.solver import run
 
 NET = ll.ResNet("tanh", scheme="depth-mup")
 SGD = ll.SGD(lr=0.5, steps=4, train="hidden", center=True)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import leadline as ll
-from leadline.dynamics import extrapolation
-from leadline.dynamics import ladder as ladders
 from leadline.errors import MemoryBudgetError
+from leadline.limits import extrapolation
+from leadline.limits import ladder as ladders
 from leadline.trajectory import Trajectory
 
 PROBLEM = ll.arrays([[1.0, 0.5], [-0.3, 1.2]], [1.0, -0.5], [[0.2, 0.1]], [2.0], standardize=False)

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import leadline as ll
-from leadline.dynamics.configuration import Configuration
-from leadline.dynamics.growing import Rows
-from leadline.dynamics.memory import predict
+from leadline.solving.configuration import Configuration
+from leadline.solving.growing import Rows
+from leadline.solving.memory import predict
 
 PROBLEM = ll.digits(classes=(0, 1), samples=16, test_samples=20)
 SGD = ll.SGD(lr=0.3, steps=8)

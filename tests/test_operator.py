@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import leadline as ll
-from leadline.dynamics.configuration import Configuration
-from leadline.dynamics.noise import Noise
-from leadline.dynamics.operator import Operator
-from leadline.dynamics.settings import Settings
-from leadline.dynamics.training import Training
-from leadline.dynamics.updates import Step
+from leadline.solving.configuration import Configuration
+from leadline.solving.noise import Noise
+from leadline.solving.operator import Operator
+from leadline.solving.settings import Settings
+from leadline.solving.training import Training
+from leadline.solving.updates import Step
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from disks import resident
-from leadline.dynamics.growing import Table
-from leadline.dynamics.noise import Noise
-from leadline.dynamics.operator import Operator
-from leadline.dynamics.settings import Settings
-from leadline.dynamics.shards import Shards
-from leadline.dynamics.updates import Step
-from leadline.dynamics.variance_reduction import balance
+from leadline.solving.growing import Table
+from leadline.solving.noise import Noise
+from leadline.solving.operator import Operator
+from leadline.solving.settings import Settings
+from leadline.solving.shards import Shards
+from leadline.solving.updates import Step
+from leadline.solving.variance_reduction import balance
 
 F64, F32, BF16 = torch.float64, torch.float32, torch.bfloat16
 

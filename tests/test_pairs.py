@@ -7,9 +7,9 @@ import pytest
 
 from leadline.activations.pairs import Pairs, every, matrix
 from leadline.architecture import ResNet
-from leadline.dynamics import kernels as module
-from leadline.dynamics import pairs
-from leadline.dynamics.pairs import follow
+from leadline.kernels import curves as pairs
+from leadline.kernels import kernels as module
+from leadline.kernels.curves import follow
 
 input_kernels = functools.partial(module.input_kernels, seconds=None)
 
@@ -38,7 +38,7 @@ def asked(monkeypatch):
         # The second run, of a few inputs, is the measurement of the first.
         return original(k0, counted if len(k0) > 7 else work, degrees, **how)
 
-    monkeypatch.setattr("leadline.dynamics.kernels.follow", counting)
+    monkeypatch.setattr("leadline.kernels.kernels.follow", counting)
     return counts
 
 

@@ -12,15 +12,15 @@ import torch
 
 from leadline.activations import find
 from leadline.architecture import ResNet
-from leadline.dynamics.configuration import Configuration
-from leadline.dynamics.training import Training
+from leadline.dense.forward import Weights, forward
+from leadline.dense.groups import param_groups
 from leadline.measure.observation import Measure, numbers
-from leadline.networks.dense import Weights, forward
-from leadline.networks.groups import param_groups
-from leadline.networks.snapshot import take
 from leadline.problems import arrays
 from leadline.problems.losses import loss_value
 from leadline.recipe import SGD
+from leadline.solving.configuration import Configuration
+from leadline.solving.training import Training
+from leadline.training.snapshots import take
 
 
 def problem(outputs=3, samples=5, d=4, loss="mse", seed=0):

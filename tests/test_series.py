@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from leadline.dynamics import estimate as estimates
-from leadline.dynamics import series
-from leadline.dynamics.estimate import estimate
-from leadline.dynamics.series import Model, Sizes, infer
+from leadline.limits import estimate as estimates
+from leadline.limits import series
+from leadline.limits.estimate import estimate
+from leadline.limits.series import Model, Sizes, infer
 from leadline.problems.losses import chi, loss_value
 from leadline.trajectory import Trajectory
 

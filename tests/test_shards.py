@@ -15,8 +15,8 @@ import torch.multiprocessing as mp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leadline.dynamics.noise import BLOCK
-from leadline.dynamics.shards import Shards
+from leadline.solving.noise import BLOCK
+from leadline.solving.shards import Shards
 from shard_cases import CASES, answers, work
 
 PRODUCTS = ["products 300", "products 8192", "products 8500", "products 20000"]

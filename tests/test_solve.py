@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import leadline as ll
-from leadline.dynamics import checkpoint as checkpoints
-from leadline.dynamics import solver
-from leadline.dynamics.configuration import Configuration
-from leadline.dynamics.kernels import first_step
-from leadline.dynamics.memory import predict
+from leadline.kernels.kernels import first_step
+from leadline.solving import checkpoint as checkpoints
+from leadline.solving import solver
+from leadline.solving.configuration import Configuration
+from leadline.solving.memory import predict
 
 
 def one_sample():

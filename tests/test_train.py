@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leadline.architecture import ResNet
+from leadline.dense.forward import Weights, forward
+from leadline.dense.weights import draw
 from leadline.measure.observation import QUANTITIES, Measure
-from leadline.networks import train
-from leadline.networks.dense import Weights, forward
-from leadline.networks.draw import draw
-from leadline.networks.memory import dense_bytes
-from leadline.networks.snapshot import take
 from leadline.problems import Problem, arrays
 from leadline.problems.losses import chi, loss_value
 from leadline.recipe import SGD
+from leadline.training import trainer as train
+from leadline.training.memory import dense_bytes
+from leadline.training.snapshots import take
 from leadline.trajectory import Trajectory
 
 f64 = torch.float64

@@ -30,8 +30,8 @@ from mutants import Mutant, mutants, sample
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = (
-    "dynamics/operator dynamics/basis dynamics/extrapolation dynamics/ladder dynamics/estimate"
-    " dynamics/series parametrization/rules parametrization/schemes tracing/fold tracing/survey"
+    "solving/operator solving/basis limits/extrapolation limits/ladder limits/estimate"
+    " limits/series parametrization/rules parametrization/schemes tracing/fold tracing/survey"
     " transferring/optimum transferring/analysis transferring/bounds transferring/smooth"
     " transferring/shift transferring/verdict intervals"
     " forecasting/fit forecasting/estimate forecasting/choice claims/verdict"

@@ -23,12 +23,6 @@ if TYPE_CHECKING:
     from leadline.claims.study import study as study
     from leadline.comparison import Comparison as Comparison
     from leadline.comparison import compare as compare
-    from leadline.dynamics.extrapolation import Limit as Limit
-    from leadline.dynamics.extrapolation import limit as limit
-    from leadline.dynamics.kernels import InitialKernels as InitialKernels
-    from leadline.dynamics.kernels import initial_kernels as initial_kernels
-    from leadline.dynamics.lazy import lazy as lazy
-    from leadline.dynamics.solver import solve as solve
     from leadline.errors import CheckpointError as CheckpointError
     from leadline.errors import MemoryBudgetError as MemoryBudgetError
     from leadline.errors import UnwrittenWarning as UnwrittenWarning
@@ -36,10 +30,14 @@ if TYPE_CHECKING:
     from leadline.forecasting.forecast import forecast as forecast
     from leadline.forecasting.result import Forecast as Forecast
     from leadline.identity.named import named as named
+    from leadline.kernels.kernels import InitialKernels as InitialKernels
+    from leadline.kernels.kernels import initial_kernels as initial_kernels
+    from leadline.limits.extrapolation import Limit as Limit
+    from leadline.limits.extrapolation import limit as limit
+    from leadline.limits.lazy_training import lazy as lazy
     from leadline.measure.observation import Measure as Measure
-    from leadline.networks.gpt import gpt as gpt
-    from leadline.networks.residual import residual_mlp as residual_mlp
-    from leadline.networks.train import train as train
+    from leadline.models.gpt import gpt as gpt
+    from leadline.models.residual import residual_mlp as residual_mlp
     from leadline.parametrization.schemes import Scheme as Scheme
     from leadline.planning.explain import explain as explain
     from leadline.planning.plan import Plan as Plan
@@ -55,9 +53,11 @@ if TYPE_CHECKING:
     from leadline.problems.text import Text as Text
     from leadline.problems.text import text as text
     from leadline.recipe import SGD as SGD
+    from leadline.solving.solver import solve as solve
     from leadline.sweeps.store import Store as Store
     from leadline.sweeps.sweep import Sweep as Sweep
     from leadline.sweeps.sweep import sweep as sweep
+    from leadline.training.trainer import train as train
     from leadline.trajectory import Trajectory as Trajectory
     from leadline.transferring.result import Transfer as Transfer
     from leadline.transferring.transfer import transfer as transfer
@@ -71,12 +71,12 @@ _WHERE = {
     "Comparison": "comparison",
     "compare": "comparison",
     "ResNet": "architecture",
-    "Limit": "dynamics.extrapolation",
-    "limit": "dynamics.extrapolation",
-    "InitialKernels": "dynamics.kernels",
-    "initial_kernels": "dynamics.kernels",
-    "lazy": "dynamics.lazy",
-    "solve": "dynamics.solver",
+    "Limit": "limits.extrapolation",
+    "limit": "limits.extrapolation",
+    "InitialKernels": "kernels.kernels",
+    "initial_kernels": "kernels.kernels",
+    "lazy": "limits.lazy_training",
+    "solve": "solving.solver",
     "CheckpointError": "errors",
     "MemoryBudgetError": "errors",
     "UnwrittenWarning": "errors",
@@ -85,9 +85,9 @@ _WHERE = {
     "forecast": "forecasting.forecast",
     "named": "identity.named",
     "Measure": "measure.observation",
-    "gpt": "networks.gpt",
-    "residual_mlp": "networks.residual",
-    "train": "networks.train",
+    "gpt": "models.gpt",
+    "residual_mlp": "models.residual",
+    "train": "training.trainer",
     "Plan": "planning.plan",
     "explain": "planning.explain",
     "plan": "planning.plan",

@@ -120,7 +120,7 @@ class ResNet:
         Returns:
             An ``nn.Module`` whose ``param_groups(sgd)`` gives the groups for ``torch.optim.SGD``.
         """
-        from leadline.networks.module import DenseResNet
+        from leadline.dense.module import DenseResNet
 
         return DenseResNet(
             self, width, depth, seed, inputs=inputs, outputs=outputs, dtype=dtype, device=device

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from leadline.errors import check_choice
+from leadline.errors import check_choice, check_real
 
 if TYPE_CHECKING:
     import torch
 
 
 DTYPES = ("float32", "float64")
+
+# What libraries take when they first compute, and the smallest things of a run.
+OVERHEAD = 32 << 20
 
 _MMAP_THRESHOLD = -3
 
@@ -36,6 +39,44 @@ def return_freed() -> None:
 
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)
+
+
+def budget_of(value: Any) -> int:
+    """A budget in bytes that was given, checked; from then on memory that is freed is given back."""
+    budget = int(check_real("memory", value, 1.0, 1e18))
+    return_freed()
+    return budget
+
+
+def check_available(name: str, need: dict[str, int]) -> None:
+    """Refuse what has no budget of its own and does not fit into what is available.
+
+    Raises:
+        MemoryError: naming the parts, and what would help.
+    """
+    budget = int(0.8 * memory())
+    if sum(need.values()) > budget:
+        raise MemoryError(refusal(name, need, budget, given=False))
+
+
+def refusal(name: str, need: dict[str, int], budget: int, given: bool = True) -> str:
+    """What does not fit, largest part first, and what would help with it."""
+    total = sum(need.values())
+    parts = sorted(need.items(), key=lambda item: -item[1])
+    said = ", ".join(f"{part} {count:,}" for part, count in parts if 20 * count > total)
+    remedies = {
+        "weights": "less width or depth, fewer inputs or outputs",
+        "records": "a larger record_every=, fewer steps, seeds or measures",
+        "data": "fewer samples",
+        "passes": "less width or depth, fewer samples or test samples, a smaller batch",
+    }
+    remedy = remedies.get(parts[0][0], "less width or depth, a smaller batch")
+    if not given:
+        return f"{name} needs {total:,} bytes ({said}), and {budget:,} are available: give {remedy}"
+    return (
+        f"{name} needs {total:,} bytes ({said}), more than the budget memory={budget:,}: give "
+        f"{remedy}, or memory= of at least {total:,}"
+    )
 
 
 def device(name: Any) -> torch.device:

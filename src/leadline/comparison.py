@@ -13,15 +13,15 @@ import torch
 
 from leadline.describe import describe
 from leadline.disk.write import attempt, check_folder, write_atomic
-from leadline.dynamics.extrapolation import SECONDS, Limit, check_has_limit, check_rtol, limit
-from leadline.dynamics.kernels import check_limit
-from leadline.dynamics.lazy import lazy
-from leadline.dynamics.solver import solve
 from leadline.errors import check_choice, check_int, check_list, check_real, shown
+from leadline.kernels.kernels import check_limit
+from leadline.limits.extrapolation import SECONDS, Limit, check_has_limit, check_rtol, limit
+from leadline.limits.lazy_training import lazy
 from leadline.measure.record import check_task
-from leadline.networks.train import train
 from leadline.problems.losses import accuracy
 from leadline.reporting.json_text import write
+from leadline.solving.solver import solve
+from leadline.training.trainer import train
 from leadline.trajectory import Trajectory, versions
 
 if TYPE_CHECKING:

@@ -105,7 +105,7 @@ def _rates(cell: Cell) -> tuple[dict[str, Any], Arrays]:
 
 
 def _kernels(cell: Cell) -> tuple[dict[str, Any], Arrays]:
-    from leadline.dynamics.kernels import initial_kernels
+    from leadline.kernels.kernels import initial_kernels
 
     k = initial_kernels(cell.problem, **cell.arguments, seconds=None)
     paths = {"feature_kernel": k.feature_path, "gradient_kernel": k.gradient_path}

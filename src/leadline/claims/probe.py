@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leadline.networks.dense import Weights, forward
-from leadline.networks.draw import draw
-from leadline.networks.groups import param_groups
+from leadline.dense.forward import Weights, forward
+from leadline.dense.groups import param_groups
+from leadline.dense.weights import draw
 from leadline.parametrization.optimizers import BETAS
 from leadline.parametrization.optimizers import optimizer as optimizer_named
 from leadline.parametrization.rules import Place, exponents

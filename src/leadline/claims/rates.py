@@ -68,7 +68,7 @@ def rates(
     device: str = "cpu",
 ) -> dict[str, np.ndarray]:
     """One size's losses on the grid: loss and test_loss (lrs, seeds), inf where diverged."""
-    from leadline.networks.residual import residual_mlp
+    from leadline.models.residual import residual_mlp
     from leadline.sweeps.sweep import Sweep, sweep
 
     runs = range(seeds * seed, seeds * (seed + 1))

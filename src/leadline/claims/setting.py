@@ -81,7 +81,7 @@ def stable_rate(
     λ is the largest eigenvalue of the tangent kernel at initialization over P (of the weights that
     learn, at infinite width); linearised training diverges above 2/λ.
     """
-    from leadline.dynamics.kernels import initial_kernels
+    from leadline.kernels.kernels import initial_kernels
 
     kernel = initial_kernels(problem, network, depth, seconds=None).part(train)
     return fraction * problem.samples / float(np.linalg.eigvalsh(kernel)[-1])

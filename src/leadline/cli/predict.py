@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from leadline.dynamics import memory as memories
-from leadline.dynamics.configuration import Configuration
-from leadline.dynamics.extrapolation import check_has_limit
-from leadline.dynamics.ladder import first_sizes, first_width
-from leadline.dynamics.solver import solve
-from leadline.networks.memory import dense_bytes
-from leadline.networks.train import train
+from leadline.limits.extrapolation import check_has_limit
+from leadline.limits.ladder import first_sizes, first_width
 from leadline.reporting.progress import duration, size
+from leadline.solving import memory as memories
+from leadline.solving.configuration import Configuration
+from leadline.solving.solver import solve
+from leadline.training.memory import dense_bytes
+from leadline.training.trainer import train
 
 if TYPE_CHECKING:
     from leadline.architecture import ResNet

@@ -126,7 +126,7 @@ def _compare(given: dict[str, Any], kept: Kept) -> None:
 @_command("kernels")
 def _kernels(given: dict[str, Any], kept: Kept) -> None:
     from leadline.cli.show import kernels_json, kernels_table
-    from leadline.dynamics.kernels import initial_kernels
+    from leadline.kernels.kernels import initial_kernels
 
     out, as_json = build.folder(given), given["as_json"]
     html = pages.file("html", given["html"])

@@ -8,12 +8,12 @@ import numpy as np
 
 from leadline.comparison import Comparison
 from leadline.disk.plain import plain
-from leadline.dynamics.extrapolation import Limit
+from leadline.limits.extrapolation import Limit
 from leadline.reporting.tables import text_table
 from leadline.trajectory import Trajectory
 
 if TYPE_CHECKING:
-    from leadline.dynamics.kernels import InitialKernels
+    from leadline.kernels.kernels import InitialKernels
 
 _PARTS = ("features", "gradients", "tangent", "tangent_input", "tangent_hidden", "tangent_readout")
 

@@ -15,8 +15,8 @@ from leadline.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from leadline.comparison import Comparison
-    from leadline.dynamics.extrapolation import Limit
-    from leadline.dynamics.kernels import InitialKernels
+    from leadline.kernels.kernels import InitialKernels
+    from leadline.limits.extrapolation import Limit
 
 # Light to dark by size; the limit is the darkest.
 _RAMPS = {

@@ -11,7 +11,7 @@ from leadline.trajectory import Trajectory, standard_error
 
 if TYPE_CHECKING:
     from leadline.comparison import Branch, Comparison
-    from leadline.dynamics.extrapolation import Limit
+    from leadline.limits.extrapolation import Limit
 
 
 class Series(TypedDict):

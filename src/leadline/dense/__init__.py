@@ -1,0 +1,1 @@
+"""Dense networks as ordinary PyTorch: weights, forward pass, module, parameter groups."""

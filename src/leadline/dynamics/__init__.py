@@ -1,1 +1,0 @@
-"""The limit itself: revealed operator, solver, kernels at initialization, extrapolation."""

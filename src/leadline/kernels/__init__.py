@@ -1,0 +1,1 @@
+"""Infinitely wide networks at initialization: Gaussian expectations, and kernels through depth."""

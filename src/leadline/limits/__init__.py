@@ -1,0 +1,1 @@
+"""Infinite width and depth: the lazy limit, and outputs extrapolated from growing sizes."""

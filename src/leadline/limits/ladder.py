@@ -1,0 +1,222 @@
+"""The sizes that ``limit`` has solved, what the next one would cost, and which one tells the most."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import stats
+from scipy.optimize import nnls
+
+from leadline.disk.write import attempt
+from leadline.errors import CheckpointError
+from leadline.limits.estimate import Extrapolation
+from leadline.solving.configuration import Configuration
+from leadline.solving.solver import Progress, run
+from leadline.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    import os
+
+    from leadline.problems import Problem
+
+Size = tuple[int, int]
+
+# A fit of two lines through two widths and two depths says nothing of itself: so many different ones.
+LEVELS = 3
+# Neurons that take as long as what does not depend on their number.
+_OVERHEAD = 2048
+
+
+def first_width(problem: Problem) -> int:
+    """Room enough for the problem: the first width of ``limit`` if none is given."""
+    return max(256, 1 << (4 * problem.samples - 1).bit_length())
+
+
+def first_sizes(width: int, depth: int) -> tuple[Size, ...]:
+    """What ``limit`` solves before it looks."""
+    return (width, depth), (2 * width, depth), (width, 2 * depth)
+
+
+class Ladder:
+    """Sizes solved, kept in a folder if one is given.
+
+    Args:
+        first: the first size; the others differ from it in width, depth and seed.
+        folder: where finished sizes are written, and read by the next call that needs the same.
+    """
+
+    def __init__(
+        self,
+        first: Configuration,
+        progress: Progress | None = None,
+        folder: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.first, self._progress = first, progress
+        self._folder = None if folder is None else Path(folder)
+        self.cells: dict[Size, Trajectory] = {}
+        self._fine: Trajectory | None = None
+        self.seconds = 0.0
+        """Spent on solving, in this call."""
+
+    def solve(self, n: int, l: int) -> None:
+        """Add one size (and, with the first, the check of the truncation)."""
+        first = not self.cells
+        self.cells[n, l] = self._run(n, l, self.first.tol)
+        if first:
+            self._fine = self._run(n, l, self.first.tol / 10)
+
+    def _run(self, n: int, l: int, tol: float) -> Trajectory:
+        # Sizes share the order of batches and nothing else: their noise is independent.
+        seed = self.first.seed
+        one = replace(
+            self.first, width=n, depth=l, tol=tol, seed=_size_seed(seed, n, l), batch_seed=seed
+        )
+        path = None
+        if self._folder is not None:
+            path = self._folder / f"{n}x{l}{'' if tol == self.first.tol else '-fine'}.safetensors"
+            if path.exists():
+                return self._kept(path, one)
+        result = run(one, self._progress)
+        self.seconds += result.info["seconds"]
+        if path is not None and one.shards.leads:
+            attempt(lambda: result.save(path))
+        return result
+
+    def _kept(self, path: Path, one: Configuration) -> Trajectory:
+        """A size that an earlier call has solved."""
+        kept = Trajectory.load(path)
+        for key, value in json.loads(json.dumps(one.info)).items():
+            if kept.info.get(key) != value:
+                raise CheckpointError(
+                    f"checkpoint={str(self._folder)!r} belongs to another limit: {path.name} has "
+                    f"{key}={kept.info.get(key)!r}, this call {value!r}; give another folder"
+                )
+        return kept
+
+    @property
+    def runs(self) -> list[Trajectory]:
+        """The sizes that did not diverge."""
+        return [t for t in self.cells.values() if not _diverged(t)]
+
+    @property
+    def diverges(self) -> float:
+        """The first step at which any network diverges; infinity if none does."""
+        first = [t.diverged[t.diverged >= 0] for t in self.cells.values() if t.diverged is not None]
+        return min((float(at.min()) for at in first if len(at)), default=math.inf)
+
+    @property
+    def divergence(self) -> str:
+        """Why there is no limit, or none that these sizes could tell; "" if the largest all train."""
+        bad = {size: _diverged(t) for size, t in self.cells.items() if _diverged(t)}
+        if len(bad) == len(self.cells):
+            return "training diverges at every size: no limit; lower lr"
+        widest, deepest = (max(size[i] for size in self.cells) for i in (0, 1))
+        for (n, l), count in bad.items():
+            if n == widest or l == deepest:
+                return (
+                    f"undecided: {count} of {self.cells[n, l].seeds} networks of width={n}, depth={l} "
+                    "diverge, others do not: lower lr"
+                )
+        return ""
+
+    @property
+    def levels(self) -> tuple[int, int]:
+        """How many widths and depths there are among the sizes that did not diverge."""
+        kept = [size for size, t in self.cells.items() if not _diverged(t)]
+        return len({n for n, _ in kept}), len({l for _, l in kept})
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """For the result."""
+        for (n, l), t in self.cells.items():
+            yield {
+                "width": n,
+                "depth": l,
+                "seeds": t.seeds,
+                "train_loss": float(t.mean()[-1]),
+                "error": float(t.error()[-1]),
+                "seconds": float(t.info["seconds"]),
+            }
+
+    def truncation(self, name: str) -> np.ndarray:
+        """tol against tol/10 at the first size, where it is more than noise at any step would be."""
+        coarse, fine = next(iter(self.cells.values())), self._fine
+        steps = len(coarse.steps)
+        if fine is None:
+            return np.zeros(steps)
+        change = np.abs(coarse.mean(name) - fine.mean(name))
+        noise = np.hypot(coarse.error(name), fine.error(name))
+        # Bonferroni over steps: training would otherwise "change" at one in twenty.
+        quantile = stats.t.ppf(1 - 0.025 / steps, coarse.seeds + fine.seeds - 2)
+        return np.where(change > quantile * noise, change, 0.0)
+
+    def predict_seconds(self, n: int, l: int) -> float:
+        """Time a layer is a + b·n, fitted to the sizes so far."""
+        sizes = np.array(list(self.cells), dtype=float)
+        layer = np.array([t.info["seconds"] for t in self.cells.values()]) / sizes[:, 1]
+        design = np.stack([np.ones(len(sizes)), sizes[:, 0]], axis=1)
+        # Relative errors count: a small size tells as much as a large one.
+        a, b = nnls(design / layer[:, None], np.ones(len(layer)))[0]
+        return float(l * (a + b * n))
+
+    def next_size(self, estimate: Extrapolation, target: float) -> Size:
+        """The size that, by the error model, lowers the worst error bar most for its time.
+
+        Candidates are those of the grid not yet solved, up to four times the width and twice the depth.
+        Where the bar is met but not believed, the cheapest size that adds what is missing. Time is
+        counted, not measured: the same call solves the same sizes on any machine.
+        """
+        widths = sorted({n for n, _ in self.cells})
+        depths = sorted({l for _, l in self.cells})
+        grid = [
+            (n, l)
+            for n in (*widths, 2 * widths[-1], 4 * widths[-1])
+            for l in (*depths, 2 * depths[-1])
+            if (n, l) not in self.cells
+        ]
+        k = int(np.argmax(estimate.bar))
+        if estimate.bar[k] <= target:
+            few_widths, few_depths = (count < LEVELS for count in self.levels)
+            useful = [
+                (n, l)
+                for n, l in grid
+                if (few_widths and n not in widths) or (few_depths and l not in depths)
+            ] or [(n, l) for n, l in grid if n > widths[-1] or l > depths[-1]]
+            return min(useful, key=_cost)
+        models = estimate.posterior.likely(k)
+        now = sum(p * model.variance(estimate.sizes, estimate.noise[k]) for p, model in models)
+
+        def bar(n: int, l: int) -> float:
+            sizes = estimate.sizes.and_one(n, l)
+            noise = np.append(estimate.noise[k], self._noise(estimate, k, n, l))
+            then = sum(p * model.variance(sizes, noise) for p, model in models)
+            return float(estimate.bar[k] * np.sqrt(then / now))
+
+        def worth(size: Size) -> float:
+            return (estimate.bar[k] - max(bar(*size), target)) / _cost(size)
+
+        return max(grid, key=worth)
+
+    def _noise(self, estimate: Extrapolation, k: int, n: int, l: int) -> float:
+        """Noise of a size not yet solved: that of the nearest depth, and ∝ 1/n."""
+        nearest = int(np.argmin(np.abs(np.log(estimate.sizes.l / l))))
+        return float(estimate.noise[k, nearest] * estimate.sizes.n[nearest] / n)
+
+
+def _cost(size: Size) -> int:
+    """In neurons times layers."""
+    return (size[0] + _OVERHEAD) * size[1]
+
+
+def _size_seed(seed: int, n: int, l: int) -> int:
+    """The seed of a size's noise."""
+    return int(np.random.SeedSequence([seed, n, l]).generate_state(1)[0])
+
+
+def _diverged(t: Trajectory) -> int:
+    return 0 if t.diverged is None else int((t.diverged >= 0).sum())

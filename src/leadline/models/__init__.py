@@ -1,0 +1,1 @@
+"""Small models in plain PyTorch, for sweeps; they know nothing of schemes."""

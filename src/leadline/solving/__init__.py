@@ -1,0 +1,1 @@
+"""Solving the training of a wide network through revealed Gaussian operators."""

@@ -1,0 +1,187 @@
+"""Gram-Schmidt in a fixed order with truncation: new directions of an orthonormal basis."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leadline.solving.shards import Shards
+
+# Smallest remainder, relative to the query, that can be told from rounding.
+FLOOR = {torch.float32: 1e-5, torch.float64: 1e-12}
+# A float64 Gram matrix resolves squared remainders down to this fraction of the diagonal; what
+# lies below waits for the next round, where it is measured from its own, smaller remainder.
+_RESOLVED = 1e-10
+
+# LAPACK directly: numpy's checks take longer than matrices of this size.
+_lapack: Any = None
+with contextlib.suppress(ImportError):  # a GPU's machine may have torch and numpy alone
+    from scipy.linalg import lapack as _lapack
+
+
+def choose(
+    gram: np.ndarray, bound: np.ndarray, room: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices, in order, whose squared remainder after the chosen ones before exceeds the bound.
+
+    Args:
+        gram: (m, m) float64, inner products of the candidates.
+        bound: (m,) absolute bounds on the squared remainders.
+        room: most indices to choose.
+
+    Returns:
+        The indices, and the lower Cholesky factor of their Gram matrix.
+    """
+    m = len(gram)
+    factor, failed = cholesky(gram)
+    if not failed and (factor.diagonal() ** 2 > bound).all() and (room is None or m <= room):
+        return np.arange(m), factor
+    schur = gram.copy()
+    chosen: list[int] = []
+    with np.errstate(over="raise", invalid="raise"):  # training that diverges, not a warning
+        for j in range(m):
+            if schur[j, j] > bound[j] and (room is None or len(chosen) < room):
+                chosen.append(j)
+                schur -= np.outer(schur[j], schur[j]) / schur[j, j]
+    index = np.array(chosen, dtype=np.intp)
+    return index, cholesky(gram[np.ix_(index, index)])[0]
+
+
+def extend(
+    e: Tensor,
+    squares: np.ndarray,
+    bound: np.ndarray,
+    basis: Tensor,
+    defect: float = 0.0,
+    most: float = 0.0,
+    shards: Shards | None = None,
+    gram: np.ndarray | None = None,
+    lean: bool = False,
+    rounded: bool = False,
+) -> tuple[Tensor, float]:
+    """Orthonormal directions of the remainders, in a fixed order, above their bounds.
+
+    Gram-Schmidt by Cholesky factors of float64 Gram matrices. A remainder that is a small part of its row
+    amplifies rounding, and what the basis lacks of being orthonormal: directions are orthogonalised a
+    second time unless both stay below ``most``, so that defects do not grow on one another. A fixed
+    order, not eigenvectors: rounding rotates degenerate ones, and answers would stop being reproducible.
+
+    Args:
+        e: (P, n) remainders, already projected off ``basis``.
+        squares: (P,) squared norms that the rows had before they were projected, in float64.
+        bound: (P,) absolute bounds on the squared norms: what lies below is not a direction.
+        basis: (q, n) orthonormal rows.
+        defect: bound on overlaps within ``basis``.
+        most: that they may grow to, for float32, whose Gram matrices are exact in float64.
+        shards: where the n neurons are; here all of them by default.
+        gram: the remainders' Gram matrix (P, P) in float64, if it is at hand.
+        lean: orthogonalise twice in any case, without a decision that waits for the device.
+        rounded: the basis is stored with fewer digits, which is more than ``defect`` knows of.
+
+    Returns:
+        Directions k (m, n), and the bound on overlaps once they belong to the basis.
+
+    Raises:
+        FloatingPointError: if e is not finite.
+    """
+    shards = Shards(e.shape[1]) if shards is None else shards
+    room = shards.n - basis.shape[0]
+    twice, eps = lean or e.dtype == torch.float64, torch.finfo(e.dtype).eps
+    k, count, rows = e[:0], 0, e
+    while count < room:
+        if gram is None:
+            wide = rows.double()
+            (inner,) = shards.inner((wide, wide))
+            gram = inner.cpu().numpy()
+        remain = gram.diagonal()
+        if not np.isfinite(remain).all():
+            raise FloatingPointError("a query of the operator is not finite")
+        chosen, factor = choose(gram, np.maximum(bound, _RESOLVED * remain), room - count)
+        if not len(chosen):
+            break
+        every = len(chosen) == len(gram)
+        new, first = rows, squares
+        if not every:
+            new, first = rows[_there(chosen, rows)], squares[chosen]
+        inverse = inverted(factor)
+        new = _there(inverse, new).to(new.dtype) @ new
+        grown = float((np.abs(inverse) @ np.sqrt(first)).max()) * (eps + defect)
+        if not (twice or count) and grown <= most:
+            defect = max(defect, grown)
+        else:
+            new = _again(new, [basis, k], shards, lean, rounded)
+        k, count = torch.cat([k, new]) if count else new, count + len(chosen)
+        if every:
+            break
+        # What was not chosen may still hold a direction that its larger part hid.
+        left = np.delete(np.arange(len(gram)), chosen)
+        left = left[_RESOLVED * remain[left] > bound[left]]
+        if not len(left):
+            break
+        rows, bound, squares, gram = rows[_there(left, rows)], bound[left], squares[left], None
+        (part,) = shards.inner((rows, new))
+        rows = torch.addmm(rows, part, new, alpha=-1)
+    return k, defect
+
+
+def _again(new: Tensor, known: list[Tensor], shards: Shards, lean: bool, rounded: bool) -> Tensor:
+    """Orthonormal rows, from rows (m, n) that nearly are, off what is known."""
+    # Nearly orthonormal already: its own precision is enough. Where what is known is orthonormal too, the
+    # Gram matrix of what is left needs no second sum over the neurons.
+    *coefficients, gram = shards.inner(*((new, earlier) for earlier in known), (new, new))
+    for c, earlier in zip(coefficients, known, strict=True):
+        new = torch.addmm(new, c, earlier, alpha=-1)
+        gram = torch.addmm(gram, c, c.mT, alpha=-1)
+    if rounded:
+        (gram,) = shards.inner((new, new))
+    if lean:
+        factor, _ = torch.linalg.cholesky_ex(gram.double())
+        return torch.linalg.solve_triangular(factor.to(new.dtype), new, upper=False)
+    factor, _ = cholesky(gram.double().cpu().numpy())
+    return _there(inverted(factor), new).to(new.dtype) @ new
+
+
+def _there(x: np.ndarray, like: Tensor) -> Tensor:
+    """On the device of ``like``, without waiting for it."""
+    return torch.from_numpy(x).to(like.device, non_blocking=True)
+
+
+def jittered_cholesky(gram: Tensor) -> Tensor:
+    """L with L Lᵀ = gram (m, m) float64, up to rounding where it is singular (equal rows, m > n).
+
+    Raises:
+        FloatingPointError: if gram is not finite.
+    """
+    if not gram.isfinite().all():
+        raise FloatingPointError("a query of the operator is not finite")
+    scale = gram.diagonal().mean()
+    # Rounding makes an eigenvalue that is 0 at most so much smaller.
+    for jitter in (0.0, 1e-15 * len(gram)):
+        added = gram.clone()
+        added.diagonal().add_(jitter * scale)
+        factor, failed = torch.linalg.cholesky_ex(added)
+        if not failed:
+            return factor
+    values, vectors = torch.linalg.eigh(gram)
+    return vectors * values.clamp_min(0).sqrt()
+
+
+def cholesky(a: np.ndarray) -> tuple[np.ndarray, int]:
+    """The lower factor of a float64 matrix, and 0, or something else if it has none."""
+    if _lapack is not None:
+        return _lapack.dpotrf(a, lower=1)
+    try:
+        return np.linalg.cholesky(a), 0
+    except np.linalg.LinAlgError:
+        return a, 1
+
+
+def inverted(factor: np.ndarray) -> np.ndarray:
+    """The inverse of a lower triangular factor, whose other half is zero."""
+    if _lapack is not None:
+        return _lapack.dtrtri(factor, lower=1)[0]
+    return np.tril(np.linalg.inv(factor))

@@ -1,0 +1,156 @@
+"""What a solve is asked for: one record that checks itself."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from leadline import available
+from leadline.architecture import COUPLINGS, ResNet
+from leadline.describe import check_identified, describe, plain
+from leadline.disk.write import check_folder
+from leadline.errors import check_choice, check_int, check_path, check_real
+from leadline.measure.observation import Measure
+from leadline.measure.record import check_task
+from leadline.recipe import SGD
+from leadline.solving.settings import Settings
+from leadline.solving.shards import Shards
+from leadline.solving.variance_reduction import VARIANCE_REDUCTIONS
+
+if TYPE_CHECKING:
+    from leadline.problems import Problem
+
+# Kinds of storage, and the smallest tol that rounding leaves alone: a direction is off by 2⁻⁹/√3.
+STORAGE = {"bfloat16": (torch.bfloat16, 0.004)}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A problem, a network, a recipe, and the options of ``solve``, which documents them.
+
+    Raises:
+        ValueError, TypeError: when it is made, naming the argument, its value and the remedy.
+    """
+
+    problem: Problem
+    network: ResNet
+    sgd: SGD
+    width: int
+    depth: int
+    coupling: str = "reused"
+    seeds: int = 1
+    seed: int = 0
+    batch_seed: int | None = None
+    tol: float = 1e-3
+    variance_reduction: str = "none"
+    dtype: Any = "float32"
+    device: Any = "cpu"
+    record_every: int = 1
+    measure: Measure | None = None
+    memory: int | None = None
+    storage: str | None = None
+    spill: Any = None
+    checkpoint: str | os.PathLike[str] | None = None
+    checkpoint_every: float = 300.0
+    group: Any = None
+
+    def __post_init__(self) -> None:
+        def keep(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        check_task(self.problem, self.network, self.sgd, self.measure)
+        for name, least in (("width", 1), ("depth", 1), ("seeds", 1), ("seed", 0)):
+            keep(name, check_int(name, getattr(self, name), least))
+        keep("tol", check_real("tol", self.tol, 0.0, 1.0, open_maximum=True))
+        keep("record_every", check_int("record_every", self.record_every, 1))
+        keep("checkpoint_every", check_real("checkpoint_every", self.checkpoint_every, 0.0))
+        keep("coupling", check_choice("coupling", self.coupling, COUPLINGS))
+        check_choice("variance_reduction", self.variance_reduction, VARIANCE_REDUCTIONS)
+        keep("dtype", available.dtype(self.dtype))
+        self.sgd.check_width(self.problem.samples, self.width)
+        keep("device", available.device(self.device))
+        if self.storage is not None:
+            keep("storage", self._check_storage(self.storage))
+        if self.spill is not None:
+            keep("spill", self._check_spill(self.spill))
+        if self.checkpoint is not None:
+            check_identified(self.network, self.sgd, "checkpoint")
+        if self.batch_seed is not None:
+            keep("batch_seed", check_int("batch_seed", self.batch_seed, 0))
+
+    def _check_storage(self, storage: str) -> str:
+        storage = check_choice("storage", storage, STORAGE)
+        if self.tol < STORAGE[storage][1]:
+            raise ValueError(
+                f"storage={storage!r} rounds directions to about 0.001: tol={self.tol:g} would take "
+                f"that for new ones; give tol >= {STORAGE[storage][1]:g}, or no storage"
+            )
+        return storage
+
+    def _check_spill(self, spill: str | os.PathLike[str]) -> str:
+        if self.device.type != "cpu":
+            raise ValueError(
+                f"spill={str(spill)!r} works on a CPU, not on device={str(self.device)!r}"
+            )
+        folder = check_path("spill", spill)
+        if not os.path.isdir(folder):
+            raise NotADirectoryError(f"spill={folder!r} is not a folder: make it, or give another")
+        check_folder("spill", folder)
+        return folder
+
+    @property
+    def batch_order(self) -> int:
+        """The seed of the order of batches."""
+        return self.seed if self.batch_seed is None else self.batch_seed
+
+    @property
+    def stored_dtype(self) -> torch.dtype:
+        """In which the bases are kept."""
+        return self.dtype if self.storage is None else STORAGE[self.storage][0]
+
+    @cached_property
+    def shards(self) -> Shards:
+        """The neurons of this process."""
+        return Shards(self.width, self.group, self.device)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """What every operator has to know."""
+        problem, sgd = self.problem, self.sgd
+        batch = problem.samples if sgd.batch_size is None else sgd.batch_size
+        return Settings(
+            n=self.width,
+            expected=min(self.width, batch * max(sgd.steps, 1), 512),
+            reused=self.coupling == "reused",
+            tol=self.tol,
+            balanced=self.variance_reduction == "balanced",
+            dtype=self.dtype,
+            device=self.device,
+            storage=None if self.storage is None else self.stored_dtype,
+            spill=self.spill,
+            shards=self.shards,
+        )
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """All that the answer depends on, as JSON can say it."""
+        return {
+            "kind": "solve",
+            **describe(self.problem, self.network, self.sgd),
+            "width": self.width,
+            "depth": self.depth,
+            "coupling": self.coupling,
+            "seeds": self.seeds,
+            "seed": self.seed,
+            "batch_seed": self.batch_seed,
+            "tol": self.tol,
+            "variance_reduction": self.variance_reduction,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "storage": self.storage,
+            "record_every": self.record_every,
+            "measure": plain(self.measure),
+        }

@@ -1,0 +1,340 @@
+"""The revealed Gaussian operator: an n×n Gaussian matrix that exists only as far as it was queried.
+
+W̄ = W(0)/√n is only ever multiplied by a few vectors, so it is kept as queries and answers,
+
+    Q (q, n), M = W̄ Q        forward            R (r, n), Y = W̄ᵀ R        transposed
+    C (r, q)                  learned part: W/√n = s·W̄ + Rᵀ C Q        (rows are basis vectors)
+
+and a new direction is answered from the conditional law given every earlier answer,
+
+    W̄ k = Rᵀ(Y k) + (I − RᵀR) g,       g ~ N(0, 1/n),     k ⟂ Q,
+
+and its mirror image for W̄ᵀ. This is the exact law of a dense network of width n, at O(n q) a query.
+``independent`` drops the conditioning on the other side: W̄ᵀ is then an independent Gaussian with the
+same learned part (the gradient-independence assumption of arXiv 2512.21075).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leadline.solving.basis import extend, jittered_cholesky
+from leadline.solving.growing import Rows, Table
+from leadline.solving.noise import Draws
+from leadline.solving.settings import Settings
+from leadline.solving.updates import LearnedPart, Step
+from leadline.solving.variance_reduction import balance
+
+
+class Side:
+    """One side of the operator: orthonormal queries and the answers of W̄ (or W̄ᵀ) to them."""
+
+    def __init__(self, s: Settings) -> None:
+        options = (s.shards.width, s.dtype, s.device, s.expected, s.storage, s.spill)
+        self.queries, self.answers = Rows(*options), Rows(*options)
+        self.defect = 0.0
+        """Bound on overlaps within the queries."""
+
+
+class Operator:
+    """W/√n of one layer through its queries and answers."""
+
+    def __init__(self, settings: Settings, noise: Draws, scratch: Draws | None = None) -> None:
+        self.settings = settings
+        self.noise = noise
+        self.scratch = scratch
+        dtype, device = settings.dtype, settings.device
+        self.forward, self.transposed = Side(settings), Side(settings)
+        self.learned = LearnedPart(dtype, device)
+        # RᵀM = YᵀQ, entry by entry: known for free whenever a direction is revealed.
+        self._cross = Table(dtype, device)
+
+    @property
+    def ranks(self) -> tuple[int, int]:
+        """q and r."""
+        return self.forward.queries.count, self.transposed.queries.count
+
+    def query(self, u: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+        """(W/√n) u for rows u (P, n): answers (P, n), and the coefficients of u in Q (P, q)."""
+        return self._query(u, self.forward, self.transposed, **options)
+
+    def query_transposed(self, z: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+        """(W/√n)ᵀ z for rows z (P, n): answers (P, n), and the coefficients of z in R (P, r)."""
+        return self._query(z, self.transposed, self.forward, **options)
+
+    def sample(
+        self, u: Tensor, *, initial: Tensor | None = None, avoid: Tensor | None = None
+    ) -> Tensor:
+        """The answers that ``query`` gives, in law, with nothing remembered.
+
+        No direction has to be chosen: the remainders' Gram matrix and one Cholesky factor of it
+        give the joint law of their answers, which is what makes many test inputs affordable.
+        """
+        near, far, reused = self.forward, self.transposed, self.settings.reused
+        inner = self.settings.shards.inner
+        c, across, squares = self._coordinates(u, near, far)
+        rows = None
+        if not self.settings.lean:
+            sizes = squares.cpu().numpy().astype(np.float64)
+            rows = self._above(c, sizes, self._bounds(sizes, together=False))
+        drift, weight = self._drift(c, across, initial, near)
+        if rows is not None and not len(rows):
+            return self._combine(c, drift, weight, near, far)
+        here = slice(None) if rows is None else rows
+        v, b = (u, c) if rows is None else (u[rows], c[rows])
+        wide = ((-b) @ near.queries.view).add_(v).double()
+        # Drawn for all rows: whether one is near its bound then changes nothing for the others.
+        g = self._fresh(u.shape[0], near, far, True, avoid)[here]
+        w = weight[here] if isinstance(weight, Tensor) else weight
+        (gram,) = inner((wide, wide))
+        fresh = (w * jittered_cholesky(gram).to(g)) @ g
+        if reused:
+            (seen,) = inner((fresh, far.queries.view))
+            drift[here] -= seen
+        answer = self._combine(c, drift, weight, near, far)
+        answer[here] += fresh
+        return answer
+
+    def _query(
+        self,
+        u: Tensor,
+        near: Side,
+        far: Side,
+        *,
+        initial: Tensor | None = None,
+        forget: bool = False,
+        together: bool = False,
+        avoid: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Answer rows u.
+
+        Args:
+            initial: (P,) bool, rows to be answered by W(0) alone, without what was learned.
+            forget: draw from the scratch stream; the caller rolls back with ``mark``.
+            together: only a sum over the rows will be used (the gradients of a batch), so tol is
+                relative to the largest of them.
+            avoid: rows that balanced noise is made orthogonal to.
+        """
+        c, across, squares = self._coordinates(u, near, far)
+        directions = self._directions_lean if self.settings.lean else self._directions
+        k, e, rows = directions(u, c, squares, near, together)
+        if m := len(k):
+            k = near.queries.rounded(k)
+            g, lift, new = self._reveal(k, e, near, far, forget, avoid)
+            near.queries.append(k)
+            if rows is not None:
+                new, part = new.new_zeros((len(u), m)), new
+                new[rows] = part
+            c = torch.cat([c, new], dim=1)
+        drift, weight = self._drift(c, across, initial, near)
+        if m and lift is not None:
+            # R is read once for the new directions' answers and for these rows'.
+            lifted, rest = (torch.cat([lift, drift]) @ far.queries.view).split([m, len(u)])
+            near.answers.append(g.add_(lifted))
+            return ((weight * c) @ near.answers.view).add_(rest), c
+        if m:
+            near.answers.append(g)
+        return self._combine(c, drift, weight, near, far), c
+
+    def _coordinates(
+        self, u: Tensor, near: Side, far: Side
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """u's coefficients in both bases, and squared norms."""
+        inner = self.settings.shards.inner
+        if self.settings.reused:
+            c, across, squares = inner((u, near.queries.view), (u, far.answers.view), squares=u)
+            return c, across, squares
+        c, squares = inner((u, near.queries.view), squares=u)
+        return c, None, squares
+
+    def _directions(
+        self, u: Tensor, c: Tensor, squares: Tensor, near: Side, together: bool
+    ) -> tuple[Tensor, Tensor, np.ndarray | None]:
+        """New orthonormal directions k (m, n) in rows u, remainders e, and which rows these are of.
+
+        Where rounding allows, only the remainders of rows that hold anything new are formed; None
+        stands for all rows.
+        """
+        s, basis = self.settings, near.queries.view
+        sizes = squares.cpu().numpy().astype(np.float64)
+        bound = self._bounds(sizes, together)
+        rows = self._above(c, sizes, bound)
+        if rows is None:
+            e = ((-c) @ basis).add_(u)
+        elif len(rows):
+            e = ((-c[rows]) @ basis).add_(u[rows])
+            sizes, bound = sizes[rows], bound[rows]
+        else:
+            return u[:0], u[:0], rows
+        k, near.defect = extend(
+            e, sizes, bound, basis, near.defect, s.defect, s.shards, rounded=s.rounded
+        )
+        return k, e, rows
+
+    def _directions_lean(
+        self, u: Tensor, c: Tensor, squares: Tensor, near: Side, together: bool
+    ) -> tuple[Tensor, Tensor, None]:
+        """The same with one copy from the device: all remainders are formed."""
+        s, basis = self.settings, near.queries.view
+        e = ((-c) @ basis).add_(u)
+        wide = e.double()
+        (gram,) = s.shards.inner((wide, wide))
+        both = torch.cat([gram, squares.double()[:, None]], dim=1).cpu().numpy()
+        gram, sizes = np.ascontiguousarray(both[:, :-1]), both[:, -1]
+        bound = self._bounds(sizes, together)
+        k, near.defect = extend(
+            e, sizes, bound, basis, near.defect, s.defect, s.shards, gram, True, s.rounded
+        )
+        return k, e, None
+
+    def _bounds(self, squares: np.ndarray, together: bool) -> np.ndarray:
+        """Bounds on squared remainders."""
+        bound = self.settings.floor**2 * squares
+        return np.full_like(bound, bound.max()) if together else bound
+
+    def _above(self, c: Tensor, squares: np.ndarray, bound: np.ndarray) -> np.ndarray | None:
+        """Rows whose remainders may be above their bounds; None for all."""
+        s = self.settings
+        if s.tol**2 < 4 * torch.finfo(s.dtype).eps:
+            return None
+        # Where rounding allows, |u⊥|² = |u|² − |c|² tells which rows hold anything new; only
+        # their remainders are formed. Its rounding blurs tol, by less than a half.
+        if not np.isfinite(squares).all():
+            raise FloatingPointError("a query of the operator is not finite")
+        small = c.cpu().numpy()
+        below = squares - np.einsum("ij,ij->i", small, small, dtype=np.float64) <= bound
+        return np.flatnonzero(~below) if below.any() else None
+
+    def _drift(
+        self, c: Tensor, across: Tensor | None, initial: Tensor | None, near: Side
+    ) -> tuple[Tensor, Tensor | float]:
+        """Coefficients (P, r) in the far side's basis of the answers to rows with coefficients c (P, q):
+        what was learned, and what earlier answers say; and the weight that W(0) has in each row."""
+        q, r = self.ranks
+        learned, cross = self.learned.table.view(r, q), self._cross.view(r, q)
+        if near is self.forward:
+            learned, cross = learned.mT, cross.mT
+        # What is below tol keeps its conditional mean R(Y u⊥), Y u⊥ = Y u − (Y Qᵀ)c: dropping that
+        # too would silently turn reused into independent wherever updates are small.
+        weight: Tensor | float = self.learned.scale
+        drift = c @ learned
+        if initial is not None:
+            before = initial[:, None]
+            weight = torch.where(before, c.new_tensor(1.0), self.learned.scale)
+            drift = torch.where(before, c.new_tensor(0.0), drift)
+        if across is not None:
+            mean = across.addmm_(c, cross, alpha=-1)
+            drift += weight * mean
+        return drift, weight
+
+    def _combine(
+        self, c: Tensor, drift: Tensor, weight: Tensor | float, near: Side, far: Side
+    ) -> Tensor:
+        """Answers (P, n) from coefficients in both bases."""
+        return ((weight * c) @ near.answers.view).addmm_(drift, far.queries.view)
+
+    def _fresh(self, m: int, near: Side, far: Side, forget: bool, avoid: Tensor | None) -> Tensor:
+        """Noise (m, n) of variance 1/n, balanced if the run is."""
+        s = self.settings
+        noise = self.scratch if forget and self.scratch is not None else self.noise
+        g = noise.draw(m, s.dtype, s.device).mul_(1 / math.sqrt(s.n))
+        if not s.balanced:
+            return g
+        return balance(g, near.answers.view, far.queries.view, avoid, s.shards)
+
+    def _reveal(
+        self, k: Tensor, e: Tensor, near: Side, far: Side, forget: bool, avoid: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Answers of W̄ to new orthonormal directions k (m, n), given all earlier answers.
+
+        Returns:
+            Noise (m, n) and coefficients (m, r): the answers are their sum g + Rᵀ(…), g alone if they are
+            None; and the coefficients of remainders e (P, n) in k: (P, m).
+        """
+        inner = self.settings.shards.inner
+        m = k.shape[0]
+        g = self._fresh(m, near, far, forget, avoid)
+        other = far.queries.view
+        if not self.settings.reused:
+            (new,) = inner((e, k))
+            return g, None, new
+        new, mean, seen = inner((e, k), (k, far.answers.view), (g, other))
+        q, r = self.ranks
+        if near is self.forward:
+            self._cross.view(r, q + m)[:, q:] = mean.mT
+        else:
+            self._cross.view(r + m, q)[r:] = mean
+        return g, mean.sub_(seen), new
+
+    def update(self, z: Tensor, u: Tensor, step: Step) -> None:
+        """One step of the optimizer with gradient zᵀu.
+
+        Args:
+            z: (B, r) coefficients in R, scaled as the gradient of W/√n is. u: (B, q) in Q.
+        """
+        q, r = self.ranks
+        self.learned.update(z, u, (r, q), step)
+
+    def mark(self) -> tuple[Any, ...]:
+        """A point to return to with ``rollback``."""
+        sides = (self.forward, self.transposed)
+        return tuple((side.queries.mark(), side.answers.mark()) for side in sides)
+
+    def rollback(self, mark: tuple[Any, ...]) -> None:
+        """Forget every query since ``mark``; what was learned since then must be nothing."""
+        for side, (queries, answers) in zip((self.forward, self.transposed), mark, strict=True):
+            side.queries.rollback(queries)
+            side.answers.rollback(answers)
+
+    def rest(self) -> None:
+        """The bases are not needed for now: those in files leave memory."""
+        if self.settings.spill is not None:
+            for side in (self.forward, self.transposed):
+                side.queries.rest()
+                side.answers.rest()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state for a checkpoint."""
+        learned = self.learned
+        numbers = [
+            learned.scale,
+            learned.scale_buffer,
+            self.forward.defect,
+            self.transposed.defect,
+        ]
+        return {
+            "Q": self.forward.queries.stored,
+            "M": self.forward.answers.stored,
+            "R": self.transposed.queries.stored,
+            "Y": self.transposed.answers.stored,
+            "C": learned.table.buffer,
+            "D": learned.table_buffer.buffer,
+            "X": self._cross.buffer,
+            "s": torch.tensor(numbers, dtype=torch.float64),
+            "noise": torch.from_numpy(self.noise.state()),
+            **({"scratch": torch.from_numpy(self.scratch.state())} if self.scratch else {}),
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from ``tensors()``."""
+        device, learned = self.settings.device, self.learned
+        for rows, name in (
+            (self.forward.queries, "Q"),
+            (self.forward.answers, "M"),
+            (self.transposed.queries, "R"),
+            (self.transposed.answers, "Y"),
+        ):
+            rows.append(state[name].to(device))
+        for table, name in ((learned.table, "C"), (learned.table_buffer, "D"), (self._cross, "X")):
+            table.replace(state[name].to(device).clone())
+        learned.scale, learned.scale_buffer, *defects = state["s"].tolist()
+        self.forward.defect, self.transposed.defect = defects
+        self.noise.restore(state["noise"].numpy())
+        if self.scratch is not None:
+            self.scratch.restore(state["scratch"].numpy())

@@ -1,0 +1,79 @@
+"""What one step of the optimizer does to a weight: the one place that knows the optimizer's recursion.
+
+A weight is stored (``StoredWeight``: U, v, or the outputs of a linearised network), or exists as
+W/√n = s·W̄ + Rᵀ C Q with W̄ never formed (``LearnedPart``: s and C). Both take the same step,
+
+    b ← μ b + gradient + λ W,      W ← W − η b        (torch.optim.SGD's order, b = 0 at first),
+
+the second through two scalars for W̄ and two tables for the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from leadline.solving.growing import Table
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step's numbers: learning rate η, momentum μ, weight decay λ."""
+
+    lr: float
+    momentum: float = 0.0
+    decay: float = 0.0
+
+
+@dataclass
+class StoredWeight:
+    """A weight that is a tensor, with its momentum buffer."""
+
+    value: Tensor
+    buffer: Tensor | None = None
+
+    def update(self, gradient: Tensor, step: Step) -> None:
+        """Take a step along a gradient of the weight's shape."""
+        if step.decay:
+            gradient = gradient.add(self.value, alpha=step.decay)
+        if step.momentum:
+            buffer = self.buffer
+            self.buffer = gradient if buffer is None else step.momentum * buffer + gradient
+            gradient = self.buffer
+        self.value = self.value.add(gradient, alpha=-step.lr)
+
+
+class LearnedPart:
+    """s and C of W/√n = s·W̄ + Rᵀ C Q, with their momentum buffers; C is (r, q)."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self.table, self.table_buffer = Table(dtype, device), Table(dtype, device)
+        self.scale, self.scale_buffer = 1.0, 0.0
+
+    def update(self, z: Tensor, u: Tensor, ranks: tuple[int, int], step: Step) -> None:
+        """Take a step along the gradient zᵀu.
+
+        W(0) takes part in decay and its buffer through two scalars:
+        b ← μb + λs, s ← s − ηb,  D ← μD + zᵀu + λC, C ← C − ηD.
+
+        Args:
+            z: (B, r') coefficients in R, scaled as the gradient of W/√n is. u: (B, q') in Q. Both may
+                be from before the bases grew.
+            ranks: r and q now.
+        """
+        learned = self.table.view(*ranks)
+        if step.momentum:
+            buffer = self.table_buffer.view(*ranks).mul_(step.momentum)
+            buffer[: z.shape[1], : u.shape[1]].add_(z.mT @ u)
+            if step.decay:
+                buffer.add_(learned, alpha=step.decay)
+            learned.add_(buffer, alpha=-step.lr)
+        else:
+            if step.decay:
+                learned.mul_(1 - step.lr * step.decay)
+            # Not addmm: a product of its own has the same bits at any number of threads.
+            learned[: z.shape[1], : u.shape[1]].add_(z.mT @ u, alpha=-step.lr)
+        self.scale_buffer = step.momentum * self.scale_buffer + step.decay * self.scale
+        self.scale -= step.lr * self.scale_buffer

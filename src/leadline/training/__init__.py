@@ -1,0 +1,1 @@
+"""Training dense networks, several seeds at once."""

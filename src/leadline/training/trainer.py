@@ -1,0 +1,142 @@
+"""Training dense finite networks by plain PyTorch: autograd and ``torch.optim.SGD``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from leadline import available
+from leadline.architecture import COUPLINGS, ResNet
+from leadline.describe import describe
+from leadline.errors import check_choice, check_int
+from leadline.measure.observation import Measure
+from leadline.measure.record import Record, assemble, check_task
+from leadline.recipe import SGD
+from leadline.training.loop import Job, run
+from leadline.training.memory import budget, dense_bytes
+from leadline.trajectory import Trajectory, versions
+
+if TYPE_CHECKING:
+    from leadline.problems.problem import Problem
+
+
+def train(
+    problem: Problem,
+    network: ResNet,
+    sgd: SGD,
+    *,
+    width: int,
+    depth: int,
+    coupling: str = "reused",
+    seeds: int = 1,
+    seed: int = 0,
+    dtype: str | torch.dtype = "float32",
+    device: str | torch.device = "cpu",
+    record_every: int = 1,
+    measure: Measure | None = None,
+    memory: float | None = None,
+    progress: Callable[..., Any] | None = None,
+) -> Trajectory:
+    """Train dense networks of width n and depth L, several seeds at once.
+
+    Run s draws its weights from child s of ``SeedSequence(seed)``, whatever the number of seeds;
+    the batch order depends on ``seed`` alone and is shared by all runs.
+
+    Args:
+        problem: data and loss.
+        network: architecture and scheme.
+        sgd: the recipe.
+        width: n ≥ 1.
+        depth: L ≥ 1.
+        coupling: "reused" is backpropagation; "independent" is the decoupled network, whose
+            backward pass uses a second W(0), independent of the first, with the same learned
+            updates (the gradient-independence assumption at finite size).
+        seeds: number of runs S ≥ 1; as many as fit into memory are trained together.
+        seed: ≥ 0.
+        dtype: "float32" or "float64", or the torch dtype.
+        device: a torch device.
+        record_every: record steps 0, record_every, ..., and always the last.
+        measure: what to measure inside; None is nothing.
+        memory: budget in bytes for all that the call adds to what Python and the libraries take: data,
+            records, weights, gradients, momentum, activations; None is 60 % of what is available.
+        progress: called after every step with step (1..K), steps, loss (mean over the runs at
+            work, before the step) and seeds (their range).
+
+    Returns:
+        A ``Trajectory`` of kind "train". A run that diverges is NaN from that step on, the others
+        go on.
+
+    Raises:
+        ValueError, TypeError: naming the argument, its value and the remedy.
+        MemoryError: if not even one run fits, before any work.
+    """
+    started = time.perf_counter()
+    check_task(problem, network, sgd, measure)
+    n, L = check_int("width", width, 1), check_int("depth", depth, 1)
+    check_choice("coupling", coupling, COUPLINGS)
+    S, seed = check_int("seeds", seeds, 1), check_int("seed", seed, 0)
+    every = check_int("record_every", record_every, 1)
+    kind = available.dtype(dtype)
+    place = available.device(device)
+    sgd.check_width(problem.samples, n)
+    need = dense_bytes(
+        problem,
+        network,
+        sgd,
+        n,
+        L,
+        kind,
+        coupling=coupling,
+        seeds=S,
+        record_every=every,
+        measure=measure,
+    )
+    together = need.together(budget(memory, place))
+    records = [Record.empty(problem, sgd, every, measure) for _ in range(S)]
+
+    def put(a: np.ndarray) -> torch.Tensor:
+        return torch.as_tensor(np.array(a), dtype=kind, device=place)
+
+    test = problem.x_test
+    job = Job(
+        network=network,
+        sgd=sgd,
+        width=n,
+        depth=L,
+        seed=seed,
+        independent=coupling == "independent",
+        dtype=kind,
+        device=place,
+        loss=problem.loss,
+        x=put(problem.x),
+        y=put(problem.y),
+        x_test=None if test is None else put(test),
+        measure=measure,
+        progress=progress,
+        chunk_bytes=need.shared["evaluation"],
+    )
+    drawing = 0.0
+    for first in range(0, S, together):
+        runs = range(first, min(S, first + together))
+        drawing += run(job, runs, records[first : first + together])
+    info = {
+        "kind": "train",
+        **describe(problem, network, sgd),
+        "width": n,
+        "depth": L,
+        "coupling": coupling,
+        "seeds": S,
+        "seed": seed,
+        "dtype": str(kind).removeprefix("torch."),
+        "device": str(place),
+        "record_every": every,
+        "versions": versions(),
+        "parameters_bytes": need.parameters,
+        "draw_seconds": drawing,
+        "seconds": time.perf_counter() - started,
+    }
+    return assemble(records, info, problem, sgd, measure)
