@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from leadline.architecture import COUPLINGS
 from leadline.describe import describe
 from leadline.disk.write import attempt, check_folder, write_atomic
 from leadline.errors import check_choice, check_int, check_list, check_real, shown
@@ -27,7 +28,7 @@ from leadline.trajectory import Trajectory, versions
 if TYPE_CHECKING:
     import plotly.graph_objects
 
-    from leadline.architecture import COUPLINGS, ResNet
+    from leadline.architecture import ResNet
     from leadline.problems import Problem
     from leadline.recipe import SGD
 
