@@ -56,10 +56,10 @@ def check_available(name: str, need: dict[str, int]) -> None:
     """
     budget = int(0.8 * memory())
     if sum(need.values()) > budget:
-        raise MemoryError(refusal(name, need, budget, given=False))
+        raise MemoryError(refusal(name, need, budget, set_by_user=False))
 
 
-def refusal(name: str, need: dict[str, int], budget: int, given: bool = True) -> str:
+def refusal(name: str, need: dict[str, int], budget: int, set_by_user: bool = True) -> str:
     """What does not fit, largest part first, and what would help with it."""
     total = sum(need.values())
     parts = sorted(need.items(), key=lambda item: -item[1])
@@ -71,7 +71,7 @@ def refusal(name: str, need: dict[str, int], budget: int, given: bool = True) ->
         "passes": "less width or depth, fewer samples or test samples, a smaller batch",
     }
     remedy = remedies.get(parts[0][0], "less width or depth, a smaller batch")
-    if not given:
+    if not set_by_user:
         return f"{name} needs {total:,} bytes ({said}), and {budget:,} are available: give {remedy}"
     return (
         f"{name} needs {total:,} bytes ({said}), more than the budget memory={budget:,}: give "

@@ -12,7 +12,7 @@ from typing import Any
 
 # What NumPy and torch can count with.
 LARGEST = 2**63 - 1
-# Of learning rates and weight decays: beyond it every training diverges in its first step.
+# Largest learning rate and weight decay: beyond it every training diverges in its first step.
 LARGEST_RATE = 1e30
 
 
@@ -86,14 +86,14 @@ def scalar(value: Any) -> Any:
 
 def check_int(name: str, value: Any, minimum: int, maximum: int = LARGEST) -> int:
     """Return ``value`` as an int in [minimum, maximum], or raise naming the argument."""
-    given = scalar(value)
+    plain = scalar(value)
     wanted = f"give an integer >= {minimum}"
     if maximum < LARGEST:
         wanted += f" and <= {maximum}"
     try:
-        if isinstance(given, bool) or getattr(given, "ndim", 0):
+        if isinstance(plain, bool) or getattr(plain, "ndim", 0):
             raise TypeError
-        result = operator.index(given)
+        result = operator.index(plain)
     except Exception:
         raise TypeError(f"{name}={shown(value)} is not an integer: {wanted}") from None
     if result < minimum:
@@ -120,11 +120,11 @@ def check_real(
     open_maximum: bool = False,
 ) -> float:
     """Return ``value`` as a finite float between the ends, or raise naming the argument."""
-    given = scalar(value)
+    plain = scalar(value)
     try:
-        if isinstance(given, bool | str | bytes | bytearray) or getattr(given, "ndim", 0):
+        if isinstance(plain, bool | str | bytes | bytearray) or getattr(plain, "ndim", 0):
             raise TypeError
-        result = float(given) + 0.0  # -0.0 is 0
+        result = float(plain) + 0.0  # -0.0 is 0
     except OverflowError:
         result = math.inf
     except Exception:
@@ -137,7 +137,7 @@ def check_real(
     low = result <= minimum if open_minimum else result < minimum
     high = result >= maximum if open_maximum else result > maximum
     if not math.isfinite(result) or low or high:
-        text = _digits(given) if isinstance(given, int) else shown(given)
+        text = _digits(plain) if isinstance(plain, int) else shown(plain)
         wanted = " ".join(["a finite number", " and ".join(ends)]).strip()
         raise ValueError(f"{name}={text} is out of range: give {wanted}")
     return result
@@ -145,21 +145,21 @@ def check_real(
 
 def check_bool(name: str, value: Any) -> bool:
     """Return ``value`` as a bool, or raise naming the argument."""
-    given = scalar(value)
-    if not isinstance(given, bool):
+    plain = scalar(value)
+    if not isinstance(plain, bool):
         raise TypeError(f"{name}={shown(value)} is not a bool: give True or False")
-    return given
+    return plain
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     """Return ``value`` if it is one of ``choices``, or raise naming the nearest valid one."""
     options = list(choices)
-    given = scalar(value)
-    if isinstance(given, str) and given in options:
-        return str(given)
+    plain = scalar(value)
+    if isinstance(plain, str) and plain in options:
+        return str(plain)
     near: list[str] = []
-    if isinstance(given, str):
-        near = difflib.get_close_matches(given[:100], options, n=1, cutoff=0.0)
+    if isinstance(plain, str):
+        near = difflib.get_close_matches(plain[:100], options, n=1, cutoff=0.0)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise ValueError(f"{name}={shown(value)} is unknown: {hint}choose from {', '.join(options)}")
 

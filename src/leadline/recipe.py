@@ -22,8 +22,8 @@ ROLES = ("input", "hidden", "readout")
 
 # Entropy words that keep the batch order apart from the weights' streams of the same seed.
 _BATCH_ORDER = 0x6261746368
-# Steps at which a schedule is looked at before work, and the longest one that is a list.
-_LOOKS, _LONGEST = 1000, 10_000_000
+# Steps at which a schedule is checked before work, and the longest one that is a list.
+_CHECKS, _LONGEST = 1000, 10_000_000
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class SGD:
             return
         if not callable(self.schedule):
             keep("schedule", self._listed(self.schedule))
-        # Looked at before any work: all of a short training, and the ends and a sample of a long one.
-        for step in np.unique(np.linspace(0, max(self.steps - 1, 0), min(self.steps, _LOOKS))):
+        # Checked before any work: all of a short training, and the ends and a sample of a long one.
+        for step in np.unique(np.linspace(0, max(self.steps - 1, 0), min(self.steps, _CHECKS))):
             self.multiplier(int(step))
 
     def _listed(self, schedule: Sequence[float]) -> tuple[float, ...]:
@@ -133,7 +133,7 @@ class SGD:
 
 
 class Batches(Sequence[np.ndarray]):
-    """The batches of a training, made when asked for: one epoch's order is held at a time.
+    """The batches of a training, made on access: one epoch's order is held at a time.
 
     Going on costs an epoch's order an epoch; going back starts again at the first.
     """

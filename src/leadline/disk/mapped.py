@@ -38,7 +38,7 @@ def empty(folder: str, size: int, dtype: torch.dtype, name: str) -> torch.Tensor
 
 def leave(rows: torch.Tensor) -> None:
     """Take the pages of a tensor of ``empty`` out of this process's memory; they stay in the file."""
-    # Of memory that is no file's, this would forget the contents: only ``empty``'s may come here.
+    # This would forget the contents of memory that is no file's: only tensors of ``empty`` may come here.
     start = rows.untyped_storage().data_ptr()
     with contextlib.suppress(AttributeError, OSError):
         libc = ctypes.CDLL(None)

@@ -131,14 +131,14 @@ class Sealed:
         if not 0 < length <= min(size - 8, _MOST_HEADER):
             raise DamagedError("it is cut off, or no safetensors file")
         text = self._bytes(8, length)
-        found = _CHECKSUM.findall(text)
-        if len(found) != 1:
+        checksums = _CHECKSUM.findall(text)
+        if len(checksums) != 1:
             raise DamagedError("it has no checksum, or more than one")
         digest = hashlib.sha256(length.to_bytes(8, "little"))
-        digest.update(text.replace(found[0], _ZEROS))
+        digest.update(text.replace(checksums[0], _ZEROS))
         for start in range(8 + length, size, _CHUNK):
             digest.update(self._bytes(start, min(_CHUNK, size - start)))
-        if digest.hexdigest().encode() != found[0]:
+        if digest.hexdigest().encode() != checksums[0]:
             raise DamagedError("its bytes do not have its checksum")
         self.checksum = digest.hexdigest()
         try:
@@ -202,5 +202,5 @@ def checksum(path: Path) -> str:
     """What a file of ``write`` says of itself; unchecked."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        found = _CHECKSUM.findall(file.read(min(length, _MOST_HEADER)))
-    return found[0].decode() if found else ""
+        checksums = _CHECKSUM.findall(file.read(min(length, _MOST_HEADER)))
+    return checksums[0].decode() if checksums else ""

@@ -25,35 +25,35 @@ def nested(code: CodeType) -> Iterator[CodeType]:
 
 def chains(code: CodeType) -> list[Chain]:
     """Global names with their attributes, each once, in order of appearance."""
-    found: dict[Chain, None] = {}
+    seen: dict[Chain, None] = {}
     for inner in nested(code):
         chain: list[str] = []
         for step in dis.get_instructions(inner):
             if step.opname in _GLOBALS:
                 if chain:
-                    found[tuple(chain)] = None
+                    seen[tuple(chain)] = None
                 chain = [step.argval]
             elif chain and step.opname in _ATTRIBUTES:
                 chain.append(step.argval)
             elif chain:
-                found[tuple(chain)] = None
+                seen[tuple(chain)] = None
                 chain = []
         if chain:
-            found[tuple(chain)] = None
-    return list(found)
+            seen[tuple(chain)] = None
+    return list(seen)
 
 
 def imports(code: CodeType) -> list[tuple[str, int, Chain]]:
     """Imports inside the code: module, level, and the names taken from it (none: the module)."""
-    found: list[tuple[str, int, Chain]] = []
+    seen: list[tuple[str, int, Chain]] = []
     for inner in nested(code):
         steps = list(dis.get_instructions(inner))
         for i, step in enumerate(steps):
             if step.opname != "IMPORT_NAME":
                 continue
             level, names = steps[i - 2].argval, steps[i - 1].argval
-            found.append((step.argval, int(level or 0), tuple(names or ())))
-    return found
+            seen.append((step.argval, int(level or 0), tuple(names or ())))
+    return seen
 
 
 def state_kept(code: CodeType) -> str | None:

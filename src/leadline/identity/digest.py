@@ -66,11 +66,11 @@ class Walk:
             # A cycle: how far up it closes.
             return combined("again", len(self._open) - self._open[key])
         self._open[key] = len(self._open)
-        found = self._compound(x)
+        digest_of_x = self._compound(x)
         del self._open[key]
-        self._known[key] = found
+        self._known[key] = digest_of_x
         self._kept.append(x)
-        return found
+        return digest_of_x
 
     def _compound(self, x: Any) -> bytes:
         if isinstance(x, Named):
@@ -79,15 +79,15 @@ class Walk:
             return of_module(self, x)
         if isinstance(x, type):
             return of_class(self, x)
-        found = of_callable(self, x)
-        if found is None:
-            found = self._container(x)
-        if found is None:
-            found = self._numbers(x)
-        if found is None:
+        digest_of_x = of_callable(self, x)
+        if digest_of_x is None:
+            digest_of_x = self._container(x)
+        if digest_of_x is None:
+            digest_of_x = self._numbers(x)
+        if digest_of_x is None:
             self._refuse(x)
-            found = self._torch(x)
-        return self._object(x) if found is None else found
+            digest_of_x = self._torch(x)
+        return self._object(x) if digest_of_x is None else digest_of_x
 
     def _container(self, x: Any) -> bytes | None:
         if isinstance(x, functools.partial):

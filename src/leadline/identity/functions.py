@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _MISSING = object()
 
-# Of a class's namespace: what is made from the rest, or says nothing of what the class does.
+# What in a class's namespace is made from the rest, or says nothing of what the class does.
 _LEFT_OUT = frozenset({
     "__module__", "__doc__", "__qualname__", "__dict__", "__weakref__", "__annotations__",
     "__annotate__", "__annotate_func__", "__annotations_cache__", "__firstlineno__",
@@ -39,7 +39,7 @@ def of_function(walk: Walk, f: FunctionType) -> bytes:
     if changed is not None:
         raise Unidentified(f"{_name(f)} sets the variable {changed!r} outside of itself")
     used = [_used(walk, f, chain) for chain in chains(f.__code__)]
-    taken = [_imported(walk, f, *found) for found in imports(f.__code__)]
+    taken = [_imported(walk, f, *names) for names in imports(f.__code__)]
     held = [walk.of(x) for x in (*_held(f), vars(f))]
     return combined("function", of_code(walk, f.__code__), *held, "uses", *used, *taken)
 

@@ -26,15 +26,15 @@ def release(module: str) -> str | None:
     if top == OWN:
         # Numbers that change with its version are kept apart by ENGINE and by the file formats.
         return OWN
-    found = sys.modules.get(top)
+    loaded = sys.modules.get(top)
     if top in sys.stdlib_module_names or top in sys.builtin_module_names:
-        where = _place(found)
+        where = _place(loaded)
         if where is None or (_within(where, _standard()) and not _installed(where)):
             return f"python{sys.version_info.major}.{sys.version_info.minor}"
-    where = _place(found)
-    if found is None or where is None or not _installed(where):
+    where = _place(loaded)
+    if loaded is None or where is None or not _installed(where):
         return None
-    version = getattr(found, "__version__", None)
+    version = getattr(loaded, "__version__", None)
     if not isinstance(version, str):
         try:
             version = metadata.version(top)
@@ -103,8 +103,8 @@ def _standard() -> tuple[str, ...]:
 @cache
 def _sites() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
-    found = [paths["purelib"], paths["platlib"], *site.getsitepackages()]
-    return tuple({str(Path(p).resolve()) for p in found})
+    loaded = [paths["purelib"], paths["platlib"], *site.getsitepackages()]
+    return tuple({str(Path(p).resolve()) for p in loaded})
 
 
 def _within(file: str, folders: tuple[str, ...]) -> bool:

@@ -56,15 +56,15 @@ def _cached(cls: type, name: str) -> bool:
 
 def _slots(cls: type) -> list[str]:
     """Names of slots, private ones as they are stored."""
-    found: list[str] = []
+    slots: list[str] = []
     for c in cls.__mro__:
-        own = vars(c).get("__slots__", ())
-        for name in (own,) if isinstance(own, str) else tuple(own):
+        declared = vars(c).get("__slots__", ())
+        for name in (declared,) if isinstance(declared, str) else tuple(declared):
             private = name.startswith("__") and not name.endswith("__")
             stored = f"_{c.__name__.lstrip('_')}{name}" if private else name
             if name not in ("__dict__", "__weakref__"):
-                found.append(stored)
-    return found
+                slots.append(stored)
+    return slots
 
 
 def _plain(cls: type) -> bool:

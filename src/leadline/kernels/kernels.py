@@ -225,7 +225,7 @@ def _extremes(k: np.ndarray) -> np.ndarray:
     few = [0, int(q.argmax()), int(q.argmin())]
     if len(k) > 1:
         r, l, m = rho[between], pairs.left[between], pairs.right[between]
-        # Of all but the equal ones, which are no harder than one.
+        # Equal inputs aside, which are no harder than one.
         inside = np.where(np.abs(r) < 1 - 1e-12, r, 0)
         for at in (inside.argmax(), inside.argmin()):
             few += [int(l[at]), int(m[at])]

@@ -212,7 +212,7 @@ def _refine(evaluate: Evaluate, edges: np.ndarray, scale: float, rounds: int) ->
         bad &= usable.all(0)
         bad |= (~usable).any(0) & (mass.max(0) > _NEVER)
         wide = (np.diff(edges) > least) & ~stuck
-        # So narrow is only what ends at a singularity, which cannot be asked.
+        # So narrow is only what ends at a singularity, where φ cannot be evaluated.
         thin = np.diff(edges) <= 1e-36 * scale
         error[:, thin] = tails(values[:, thin])
         bad &= wide

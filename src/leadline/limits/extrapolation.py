@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # A series that would misfit so much so rarely is not believed.
 MISFIT = 0.01
-# Of what a size depends on, what is the same for all.
+# The arguments of a size that are the same for all sizes.
 _INFO = "problem network sgd coupling seeds seed tol variance_reduction dtype".split()
 # Most limits need a fraction of it; near instability no time is enough.
 SECONDS = 300.0
@@ -190,17 +190,17 @@ def limit(
 
     def stopped(size: Size, waiting: bool) -> str:
         """Solve a size; or why not."""
-        asked = replace(first, width=size[0], depth=size[1])
+        configuration = replace(first, width=size[0], depth=size[1])
         # One clock decides for all processes.
-        need = asked.shards.of_first(ladder.predict_seconds(*size)) if waiting else 0.0
-        spent = asked.shards.of_first(ladder.seconds)
+        need = configuration.shards.of_first(ladder.predict_seconds(*size)) if waiting else 0.0
+        spent = configuration.shards.of_first(ladder.seconds)
         if seconds is not None and waiting and spent + need > seconds:
             return (
                 f"stopped by seconds={seconds:g}: {{short}}; width={size[0]}, depth={size[1]} would "
                 f"take about {need:.0f} s more: give seconds={math.ceil(1.2 * (spent + need))}"
             )
         try:
-            memory_use.predict(asked).check_first_step(memory_use.budget(asked))
+            memory_use.predict(configuration).check_first_step(memory_use.budget(configuration))
             ladder.solve(*size)
         except MemoryError as e:
             if isinstance(e, MemoryBudgetError) and e.checkpoint is not None:

@@ -39,7 +39,7 @@ def first_width(problem: Problem) -> int:
 
 
 def first_sizes(width: int, depth: int) -> tuple[Size, ...]:
-    """What ``limit`` solves before it looks."""
+    """The sizes that ``limit`` solves in any case."""
     return (width, depth), (2 * width, depth), (width, 2 * depth)
 
 

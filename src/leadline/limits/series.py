@@ -46,8 +46,8 @@ class Sizes:
     rank: float
 
     def covariances(self, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of the terms with depth and of those with width alone, both of size 1, for every step's a:
-        (R, c, c)."""
+        """Covariances of the terms with depth and of those with width alone, both of size 1, for every
+        step's a: (R, c, c)."""
         depth, width = _smooth(scale[:, None] / self.l), _smooth(self.rank / self.n)
         return depth * (1 + width), np.broadcast_to(width, depth.shape)
 
@@ -65,7 +65,7 @@ class Model:
     width: float
 
     def variance(self, sizes: Sizes, noise: np.ndarray) -> float:
-        """Of the best estimate from these sizes."""
+        """Variance of the best estimate from these sizes."""
         a, b = sizes.covariances(np.array([self.scale]))
         k = self.depth**2 * a + self.width**2 * b + np.diag(noise)
         return float(1 / np.linalg.solve(k[0], np.ones(len(noise))).sum())
@@ -78,7 +78,7 @@ class Posterior:
     Attributes:
         probability: (H, R). weights: (H, R, c), each row sums to 1.
         depth, width: (R,) variance of an output's limit by the terms that are left (of a size's
-            output, by what its own terms differ from what is expected).
+            output, by what its terms differ from what is expected).
         misfit: (R,) for the most probable model, M⁻¹ Σ over outputs of yᵀPy: about c − 1.
         models: (H, R, 3): a, and the sizes of both functions.
     """
@@ -122,7 +122,7 @@ def infer(
     Args:
         y: (R, c, M) means over seeds of M outputs at R steps. noise: (R, c) their variance, the mean
             over outputs. typical: (R,) size of an output. progress: (R,) in (0, 1], step over steps.
-        at: width and depth that are asked for.
+        at: the width and depth that the estimate is for.
     """
     r, c, m = y.shape
     noise = noise + (_FLOOR * typical[:, None]) ** 2 + 1e-30
@@ -171,7 +171,7 @@ def infer(
 
 
 def _probabilities(likelihood: np.ndarray) -> np.ndarray:
-    """Of every model at every step, from log likelihoods (laws of a, amplitudes, R).
+    """Probability of every model at every step, from log likelihoods (laws of a, amplitudes, R).
 
     a's law is one for all steps. Amplitudes are a step's own, but where sizes agree by chance a step
     alone would see none: its neighbours count half as much as it does, and all steps together as one.
@@ -184,8 +184,8 @@ def _probabilities(likelihood: np.ndarray) -> np.ndarray:
         pooled += likelihood[..., 1:].mean(-1, keepdims=True)
     top = pooled.max(1, keepdims=True)
     evidence = np.log(np.exp(pooled - top).mean(1)) + top[:, 0]
-    given = np.exp(pooled - top)
-    given /= given.sum(1, keepdims=True)
+    share = np.exp(pooled - top)
+    share /= share.sum(1, keepdims=True)
     whole = evidence[:, 1:].mean(1) if r > 1 else evidence[:, 0]
     law = np.exp(whole - whole.max())
-    return law[:, None, None] / law.sum() * given
+    return law[:, None, None] / law.sum() * share

@@ -55,7 +55,7 @@ class Measure:
         object.__setattr__(self, "particles", check_int("particles", self.particles, 0))
 
     def at(self, total: int) -> tuple[int, ...]:
-        """The steps asked for, of a training of ``total`` steps, sorted."""
+        """The steps of the request, in a training of ``total`` steps, sorted."""
         out = set()
         for k in self.steps:
             step = k + total + 1 if k < 0 else k
@@ -101,8 +101,8 @@ class Snapshot:
 
     Attributes:
         h: D tensors (P, n), features.
-        h_initial: the same before training, if movement is asked for.
-        z: D tensors (P, C, n), backward features z = n·∂f_c/∂h (mup form), if asked for.
+        h_initial: the same before training, where movement is measured.
+        z: D tensors (P, C, n), backward features z = n·∂f_c/∂h (mup form), where they are measured.
         tangent: the parts input, hidden, readout of Θ, each (P, P), a mean over outputs.
         neurons: how to sum over them.
     """

@@ -170,18 +170,18 @@ class Shards(Neurons):
             return out
         return torch.cat([out, torch.linalg.vector_norm(rest, dim=1).square()[None]])
 
-    def _add(self, own: Tensor) -> Tensor:
+    def _add(self, parts_here: Tensor) -> Tensor:
         """The sum over all parts of all processes, from this process's (parts, k)."""
         if not self.ordered:
-            total = own[0].contiguous()
+            total = parts_here[0].contiguous()
             self._call(lambda: dist.all_reduce(total, group=self.group))
             return total
         counts = self._counts
         if min(counts) == max(counts) and self.parts == self.size * counts[0]:
             # Whole branches of the tree: each process adds its own first.
-            return _tree(self._gather(_tree(own, counts[0])[None])[:, 0], self.size)
+            return _tree(self._gather(_tree(parts_here, counts[0])[None])[:, 0], self.size)
         most = max(counts)
-        every = self._gather(_padded(own, most))
+        every = self._gather(_padded(parts_here, most))
         return _tree(torch.cat([x[:c] for x, c in zip(every, counts, strict=True)]), self.parts)
 
     @cached_property

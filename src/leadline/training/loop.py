@@ -198,12 +198,12 @@ def _measure(
     step: int,
     initial: list[Sequence[Tensor] | None],
 ) -> None:
-    """Measure every run if the step is asked for; keep the features of step 0 for movement."""
+    """Measure every run if the step is one to be measured; keep the features of step 0 for movement."""
     request = job.measure
     if request is None:
         return
-    asked = step in request.at(job.sgd.steps)
-    if not asked and (step or not request.initial):
+    wanted = step in request.at(job.sgd.steps)
+    if not wanted and (step or not request.initial):
         return
     phi = activations.find(job.network.activation).value
     for at, record in enumerate(records):
@@ -212,7 +212,7 @@ def _measure(
         snapshot = take(job.network, weights.run(at), job.x, request, initial[at])
         if step == 0:
             initial[at] = snapshot.h_initial
-        if asked:
+        if wanted:
             record.measure(step, numbers(request, snapshot, phi))
 
 
