@@ -12,8 +12,7 @@ import torch
 
 from leadline.activations import find
 from leadline.architecture import ResNet
-from leadline.dense.forward import Weights, forward
-from leadline.dense.groups import param_groups
+from leadline.dense.forward import Weights, forward, param_groups
 from leadline.measure.observation import Measure, numbers
 from leadline.problems import arrays
 from leadline.problems.losses import loss_value

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leadline.dense.forward import Weights, forward
-from leadline.dense.groups import param_groups
+from leadline.dense.forward import Weights, forward, param_groups
 from leadline.dense.weights import draw
 from leadline.parametrization.optimizers import BETAS
 from leadline.parametrization.optimizers import optimizer as optimizer_named

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter, is_lazy
 
 from leadline.available import check_available
-from leadline.dense.forward import Architecture, Weights, forward
-from leadline.dense.groups import param_groups
+from leadline.dense.forward import Architecture, Weights, forward, param_groups
 from leadline.dense.weights import HIDDEN, INPUT, READOUT, fill, fill_all, generator
 from leadline.errors import check_int
 

@@ -7,14 +7,11 @@ import importlib
 import importlib.util
 import sys
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from leadline.identity.code import DYNAMIC, chains, imports, state_kept
 from leadline.identity.library import library_name, release
-from leadline.identity.plain import Unidentified, combined
-
-if TYPE_CHECKING:
-    from leadline.identity.digest import Walk
+from leadline.identity.plain import Digester, Unidentified, combined
 
 _MISSING = object()
 
@@ -27,7 +24,7 @@ _LEFT_OUT = frozenset({
 })  # fmt: skip
 
 
-def of_function(walk: Walk, f: FunctionType) -> bytes:
+def of_function(walk: Digester, f: FunctionType) -> bytes:
     """A Python function."""
     compiled = vars(f).get("_torchdynamo_orig_callable")
     if compiled is not None:
@@ -55,7 +52,7 @@ def _held(f: FunctionType) -> list[Any]:
     return [f.__defaults__, f.__kwdefaults__, tuple(cells)]
 
 
-def of_code(walk: Walk, code: CodeType) -> bytes:
+def of_code(walk: Digester, code: CodeType) -> bytes:
     """Bytecode and constants, without names of files and numbers of lines."""
     constants = [
         of_code(walk, c) if isinstance(c, CodeType) else walk.of(c) for c in code.co_consts
@@ -67,7 +64,7 @@ def of_code(walk: Walk, code: CodeType) -> bytes:
     )
 
 
-def _used(walk: Walk, f: FunctionType, chain: tuple[str, ...]) -> bytes:
+def _used(walk: Digester, f: FunctionType, chain: tuple[str, ...]) -> bytes:
     """What a global name stands for; of modules, the attribute that is looked up."""
     name, *attributes = chain
     value = f.__globals__.get(name, _MISSING)
@@ -80,7 +77,7 @@ def _used(walk: Walk, f: FunctionType, chain: tuple[str, ...]) -> bytes:
         return combined("global", ".".join(chain), _followed(walk, value, attributes))
 
 
-def _followed(walk: Walk, value: Any, attributes: list[str]) -> bytes:
+def _followed(walk: Digester, value: Any, attributes: list[str]) -> bytes:
     while isinstance(value, ModuleType) and attributes:
         module, name, attributes = value, attributes[0], attributes[1:]
         value = getattr(module, name, _MISSING)
@@ -104,7 +101,9 @@ def _from_library(value: Any) -> bool:
     return release(type(value).__module__) is not None
 
 
-def _imported(walk: Walk, f: FunctionType, name: str, level: int, names: tuple[str, ...]) -> bytes:
+def _imported(
+    walk: Digester, f: FunctionType, name: str, level: int, names: tuple[str, ...]
+) -> bytes:
     """What an import inside a function brings."""
     package = f.__globals__.get("__package__") or ""
     try:
@@ -126,7 +125,7 @@ def _imported(walk: Walk, f: FunctionType, name: str, level: int, names: tuple[s
     return combined("import", *(walk.of(getattr(module, n, None)) for n in names))
 
 
-def of_module(walk: Walk, module: ModuleType) -> bytes:
+def of_module(walk: Digester, module: ModuleType) -> bytes:
     """A library by name; of a user's module everything that it holds."""
     version = release(module.__name__)
     if version is not None:
@@ -135,7 +134,7 @@ def of_module(walk: Walk, module: ModuleType) -> bytes:
     return combined("module", *(combined(k, walk.of(held[k])) for k in sorted(held)))
 
 
-def of_callable(walk: Walk, f: Any) -> bytes | None:
+def of_callable(walk: Digester, f: Any) -> bytes | None:
     """Functions and methods of every kind; None for others."""
     if (
         isinstance(f, FunctionType | BuiltinFunctionType | MethodType)
@@ -162,7 +161,7 @@ def of_callable(walk: Walk, f: Any) -> bytes | None:
     return None
 
 
-def of_class(walk: Walk, cls: type) -> bytes:
+def of_class(walk: Digester, cls: type) -> bytes:
     """A library's class by name, a user's by its bases and what it defines."""
     if not walk.code:
         return combined("class", cls.__module__, cls.__qualname__)
@@ -185,7 +184,7 @@ def of_class(walk: Walk, cls: type) -> bytes:
     return combined("class", *parts)
 
 
-def _defined(walk: Walk, value: Any) -> bytes:
+def _defined(walk: Digester, value: Any) -> bytes:
     if isinstance(value, staticmethod | classmethod):
         return combined(type(value).__name__, walk.of(value.__func__))
     if isinstance(value, property):

@@ -1,10 +1,11 @@
-"""Hashes of plain parts, and the refusal of what has none."""
+"""Hashes of plain parts, the refusal of what has none, and what walks through everything else."""
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 
 class Unidentified(TypeError):
@@ -35,3 +36,20 @@ def of_leaf(x: Any) -> bytes | None:
     if x is None or x is Ellipsis or x is NotImplemented or kind in (bool, int, str, range):
         return combined(kind.__name__, repr(x) if kind is not str else x)
     return None
+
+
+class Digester(Protocol):
+    """What hashes the parts of a function or class: ``digest.Walk``."""
+
+    @property
+    def code(self) -> bool:
+        """Whether classes are known by what they define, not by their names alone."""
+        ...
+
+    def of(self, x: Any) -> bytes:
+        """The hash of anything."""
+        ...
+
+    def at(self, place: str) -> AbstractContextManager[None]:
+        """Within this, messages name the place."""
+        ...

@@ -24,8 +24,7 @@ from leadline.describe import describe
 from leadline.errors import check_int
 from leadline.kernels.expectations import RTOL
 from leadline.kernels.kernels import SECONDS, InitialKernels, input_kernels
-from leadline.measure.memory import record_bytes
-from leadline.measure.record import Record, assemble, check_task
+from leadline.measure.record import Record, assemble, check_task, record_bytes
 from leadline.problems.losses import chi, loss_value
 from leadline.solving.updates import Step, StoredWeight
 from leadline.trajectory import Trajectory, has_diverged, versions

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from leadline.available import OVERHEAD, budget_of, memory, refusal
-from leadline.measure.memory import data_bytes, record_bytes
 from leadline.measure.observation import Measure
+from leadline.measure.record import data_bytes, record_bytes
 from leadline.solving.configuration import Configuration
 from leadline.solving.network import RevealedNetwork
 from leadline.solving.noise import AHEAD, BLOCK

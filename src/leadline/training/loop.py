@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from leadline import activations
-from leadline.dense.forward import Weights, forward
-from leadline.dense.groups import param_groups
+from leadline.dense.forward import Weights, forward, param_groups
 from leadline.dense.weights import draw
 from leadline.measure.observation import Measure, numbers
 from leadline.measure.record import Record

@@ -10,7 +10,7 @@ import torch
 from leadline.available import OVERHEAD, budget_of, memory, refusal
 from leadline.dense.weights import count_entries
 from leadline.errors import MemoryBudgetError
-from leadline.measure.memory import data_bytes, record_bytes
+from leadline.measure.record import data_bytes, record_bytes
 
 if TYPE_CHECKING:
     from leadline.architecture import ResNet
