@@ -119,7 +119,7 @@ def test_the_three_questions():
     """The p-values of a misfit, of the deepest and of the widest size; the smallest times three."""
     for seed in range(4):
         given = runs(seed)
-        seen = estimates._seen(given, "train")
+        seen = estimates._results(given, "train")
         n, l = seen.sizes.n, seen.sizes.l
         posterior = infer(seen.sizes, seen.flat, seen.noise, *seen.scales)
         freedom = 3 + 2 + 4 + 3 + 3
@@ -150,7 +150,7 @@ def test_two_sizes_are_tested_by_their_misfit_alone():
     """Nothing is left to expect the larger from, and one step is a step."""
     for grid in ([(128, 4), (256, 8)], [(128, 4), (256, 4)]):
         given = runs(grid=grid, seeds=(4, 4))
-        seen = estimates._seen(given, "train")
+        seen = estimates._results(given, "train")
         posterior = infer(seen.sizes, seen.flat, seen.noise, *seen.scales)
         p = estimates._p_value(posterior.misfit[1:], 1, 6)
         assert estimates._lack_of_fit(seen, posterior) == pytest.approx(p, rel=1e-12)

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from leadline.activations import closed_forms
 from leadline.errors import shown
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from leadline.activations.closed_forms import ClosedForm
 
 NAMES = ("identity", "relu", "tanh", "erf", "gelu", "silu")
 
@@ -38,7 +39,7 @@ class Activation:
     name: str
     value: Function
     value_and_slope: Callable[[Tensor], tuple[Tensor, Tensor]]
-    closed_form: closed_forms.ClosedForm | None = None
+    closed_form: ClosedForm | None = None
     homogeneous: bool = False
 
 
@@ -67,6 +68,8 @@ def name(phi: str | Function) -> str:
 def _named() -> dict[str, Activation]:
     import torch
     from torch.nn import functional
+
+    from leadline.activations import closed_forms
 
     def identity(h: Tensor) -> tuple[Tensor, Tensor]:
         return h, torch.ones_like(h)
@@ -102,10 +105,12 @@ def _named() -> dict[str, Activation]:
 
 
 @cache
-def _closed_forms_of_torch() -> dict[Function, closed_forms.ClosedForm]:
+def _closed_forms_of_torch() -> dict[Function, ClosedForm]:
     """What is known of torch's own functions."""
     import torch
     from torch.nn import functional
+
+    from leadline.activations import closed_forms
 
     return {
         torch.relu: closed_forms.relu,
