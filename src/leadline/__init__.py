@@ -55,9 +55,9 @@ if TYPE_CHECKING:
     from leadline.problems.text import Text as Text
     from leadline.problems.text import text as text
     from leadline.recipe import SGD as SGD
+    from leadline.sweeps.driver import Sweep as Sweep
+    from leadline.sweeps.driver import sweep as sweep
     from leadline.sweeps.store import Store as Store
-    from leadline.sweeps.sweep import Sweep as Sweep
-    from leadline.sweeps.sweep import sweep as sweep
     from leadline.trajectory import Trajectory as Trajectory
     from leadline.transferring.result import Transfer as Transfer
     from leadline.transferring.transfer import transfer as transfer
@@ -102,8 +102,8 @@ _WHERE = {
     "teacher": "problems",
     "SGD": "recipe",
     "Store": "sweeps.store",
-    "Sweep": "sweeps.sweep",
-    "sweep": "sweeps.sweep",
+    "Sweep": "sweeps.driver",
+    "sweep": "sweeps.driver",
     "Text": "problems.text",
     "text": "problems.text",
     "Trajectory": "trajectory",

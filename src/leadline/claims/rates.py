@@ -69,7 +69,7 @@ def rates(
 ) -> dict[str, np.ndarray]:
     """One size's losses on the grid: loss and test_loss (lrs, seeds), inf where diverged."""
     from leadline.networks.residual import residual_mlp
-    from leadline.sweeps.sweep import Sweep, sweep
+    from leadline.sweeps.driver import Sweep, sweep
 
     runs = range(seeds * seed, seeds * (seed + 1))
     done = sweep(
