@@ -17,7 +17,7 @@ from leadline._version import __version__
 
 if TYPE_CHECKING:
     from leadline.architecture import ResNet as ResNet
-    from leadline.checking.check import check as check
+    from leadline.checking.checks import check as check
     from leadline.checking.report import CheckReport as CheckReport
     from leadline.claims.study import Study as Study
     from leadline.claims.study import study as study
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 # Names are imported on first use: `import leadline` loads neither torch nor numpy.
 _WHERE = {
     "CheckReport": "checking.report",
-    "check": "checking.check",
+    "check": "checking.checks",
     "Study": "claims.study",
     "study": "claims.study",
     "Comparison": "comparison",
