@@ -39,16 +39,16 @@ def expected(plan: Plan, kind: Kind, quantity: str) -> Power:
     if quantity == "effect on output":
         return ONE
     if quantity == "preactivation":
-        return Power(0.5 - p if kind.role == "readout" else 0.0) + fold
+        return Power(width=0.5 - p if kind.role == "readout" else 0.0) + fold
     if quantity == "change":
-        return Power(0.0 if kind.role in ("readout", "finite") else q - p) + fold
+        return Power(width=0.0 if kind.role in ("readout", "finite") else q - p) + fold
     update = q - 2 * p + 1 if kind.role == "readout" else q - p
     if kind.role == "finite":
         update = 0.0
     c = 0.0
     if kind.place.inside:
         c = s.branch + (s.rate_last if kind.last else s.rate_internal)
-    return Power(update, c) + fold
+    return Power(width=update, depth=c) + fold
 
 
 def expected_stream(plan: Plan, quantity: str) -> Power:
@@ -56,7 +56,7 @@ def expected_stream(plan: Plan, quantity: str) -> Power:
     s = resolve(plan.scheme, 2)
     if s is None or quantity == "stream":
         return ONE
-    return Power(s.rate_width + s.readout)
+    return Power(width=s.rate_width + s.readout)
 
 
 def slack(plan: Plan, kind: Kind | None, quantity: str, axis: str) -> float:

@@ -146,9 +146,9 @@ def diverged(loss: Any, first: Any) -> np.ndarray:
 def final_loss(row: Mapping[str, Any], metric: str = "loss") -> float:
     """The loss by which a row of a sweep is compared with others: infinite if it did not end well."""
     value = row.get(metric)
-    if value is None or row.get("diverged") or row.get("stopped") or not np.isfinite(value):
-        return float("inf")
-    return float(value)
+    if value is None or row.get("diverged") or row.get("stopped"):
+        return np.inf
+    return float(value) if np.isfinite(float(value)) else np.inf
 
 
 def builder_of(build: Any, run: TrainingRun) -> Any:
