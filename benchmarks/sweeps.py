@@ -19,9 +19,9 @@ from history import keep, size
 
 import leadline as ll
 from leadline.sweeps.data import Samples
-from leadline.sweeps.program import Program, train
+from leadline.sweeps.groups import train
 from leadline.sweeps.rates import Planned
-from leadline.sweeps.specification import Run
+from leadline.sweeps.runs import RunGroup, TrainingRun
 from leadline.tracing.builder import Size, construct
 
 STEPS = size({32: 2000, 64: 600, 128: 300, 256: 100}, {32: 10})
@@ -35,7 +35,7 @@ def setting(width: int, optimizer: str):
     base = dict(width=32, depth=2)
     plan = ll.plan(build, base, dict(width=width, depth=8), optimizer=optimizer)
     runs = [
-        Run("m", "d", width, 8, lr, s, "auto", optimizer, STEPS[width], 64, Size(32, 2))
+        TrainingRun("m", "d", width, 8, lr, s, "auto", optimizer, STEPS[width], 64, Size(32, 2))
         for lr in RATES
         for s in range(4)
     ]
@@ -90,8 +90,8 @@ def measure(width: int, optimizer: str) -> dict:
     took = time.perf_counter() - started
     assert done.fresh == 32
     _, first = loop(width, optimizer, 8, 10)
-    short = tuple(Run(**{**vars(r), "steps": 10}) for r in runs[:8])
-    got = train(Program(build, Planned(plan), Samples(problem), short))
+    short = tuple(TrainingRun(**{**vars(r), "steps": 10}) for r in runs[:8])
+    got = train(RunGroup(build, Planned(plan), Samples(problem), short))
     off = max(
         float(np.max(np.abs(r.curve - c) / np.abs(c))) for r, c in zip(got, first, strict=True)
     )

@@ -8,7 +8,7 @@ import torch
 
 import leadline as ll
 from check_models import BATCH, IMAGES, TOKENS, Convolutional, Model, gpt2, mse, next_token
-from leadline.checking.fits import exponent, verdict
+from leadline.checking.exponents import exponent, verdict
 from tracing_models import ConvBlock, images
 
 SIZES = dict(widths=(32, 64, 128), depths=(2, 4, 8), seeds=3, progress=False)

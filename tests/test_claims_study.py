@@ -20,7 +20,7 @@ from leadline.claims.setting import PRESETS, TOY, Setting
 from leadline.claims.study import load, study
 from leadline.cli import main
 from leadline.reporting.page import Drawing, Section
-from leadline.sweeps.store_file import look
+from leadline.sweeps.store_file import read_with
 
 VERDICTS = {"holds", "fails", "undecided"}
 
@@ -132,7 +132,7 @@ def test_resumes_after_sigkill(tmp_path):
     victim = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     file = tmp_path / "store" / "runs.sqlite"
     deadline = time.monotonic() + 60
-    while not file.exists() or look(file, count)[0] < 3:
+    while not file.exists() or read_with(file, count)[0] < 3:
         assert victim.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -21,7 +21,7 @@ from identity_samples import DIFFERENT, UNKNOWN
 from leadline.identity.digest import identify
 from leadline.identity.plain import Unidentified
 from leadline.identity.told import told
-from leadline.sweeps.sweep import sweep
+from leadline.sweeps.driver import sweep
 from sweep_models import Model
 
 HERE = Path(__file__).parent

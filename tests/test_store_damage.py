@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from disks import disk, read_only
-from leadline.sweeps.store import Store, StoreError
-from leadline.sweeps.store_rescue import rescue
+from leadline.sweeps.store import Store, StoreError, rescue
 from store_samples import execute, file_of, fill, whole
 
 

@@ -9,8 +9,8 @@ from multiprocessing import forkserver
 import torch
 
 import leadline as ll
+from leadline.sweeps.driver import sweep
 from leadline.sweeps.store import Store
-from leadline.sweeps.sweep import sweep
 from leadline.tracing.builder import Size
 from sweep_models import Model
 
@@ -34,7 +34,7 @@ def server():
     """A context whose processes fork from a new server that has loaded all that a sweep needs."""
     forkserver._forkserver._stop()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["leadline.sweeps.sweep", "torch._dynamo"])
+    context.set_forkserver_preload(["leadline.sweeps.driver", "torch._dynamo"])
     first = context.Process(target=int)
     first.start()
     first.join()

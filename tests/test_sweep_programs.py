@@ -9,12 +9,13 @@ import torch
 import leadline as ll
 from leadline.checking.training import torch_optimizers
 from leadline.sweeps.data import Samples
-from leadline.sweeps.first import NotBatched, begin
-from leadline.sweeps.program import Program, _Batch, train
+from leadline.sweeps.driver import sweep
+from leadline.sweeps.groups import _Stack, train
+from leadline.sweeps.modules import first_steps
 from leadline.sweeps.rates import Planned
-from leadline.sweeps.schedule import programs
-from leadline.sweeps.specification import Run
-from leadline.sweeps.sweep import sweep
+from leadline.sweeps.runs import RunGroup, TrainingRun
+from leadline.sweeps.schedule import groups
+from leadline.sweeps.stacks import NotStacked
 from leadline.tracing.builder import Size, construct
 from sweep_models import Model
 
@@ -62,20 +63,20 @@ def test_a_batch_of_runs_trains_as_separate_ones(digits, optimizer, settings):
     data = Samples(digits)
     plan = ll.plan(Model, dict(width=16, depth=2), dict(width=32, depth=4), optimizer=optimizer)
     runs = tuple(
-        Run("m", "d", 32, 4, lr, seed, "auto", optimizer, 12, base=BASE, **settings)
+        TrainingRun("m", "d", 32, 4, lr, seed, "auto", optimizer, 12, base=BASE, **settings)
         for lr, seed in ((1e-3, 0), (4e-3, 1), (8e-3, 1))
     )
-    results = train(Program(Model, Planned(plan), data, runs))
+    results = train(RunGroup(Model, Planned(plan), data, runs))
     expected = np.array([loop(plan, data, r) for r in runs])
     got = np.array([r.curve for r in results])
     # float32 sums in another order; Muon's bfloat16 iteration rounds to 2^-8 of an update, which
     # twelve steps carry on.
     tolerance = 2e-2 if optimizer.startswith("muon") else 1e-4
     np.testing.assert_allclose(got, expected, rtol=tolerance)
-    alone = train(Program(Model, Planned(plan), data, runs[1:2], batched=False))
+    alone = train(RunGroup(Model, Planned(plan), data, runs[1:2], batched=False))
     np.testing.assert_allclose(alone[0].curve, expected[1], rtol=tolerance)
     for some in (runs[1:2], runs[1:]):
-        fewer = train(Program(Model, Planned(plan), data, some))
+        fewer = train(RunGroup(Model, Planned(plan), data, some))
         np.testing.assert_array_equal(fewer[0].curve, results[1].curve)
         assert fewer[0].values["test_loss"] == results[1].values["test_loss"]
 
@@ -142,8 +143,10 @@ class Growing(Model):
 
 def batch(model, digits, steps, count=3):
     plan = ll.plan(Model, dict(width=16, depth=2), optimizer="sgd")
-    runs = tuple(Run("m", "d", 16, 2, 1e-3, s, "auto", "sgd", steps, 8, BASE) for s in range(count))
-    return Program(model, Planned(plan), Samples(digits), runs)
+    runs = tuple(
+        TrainingRun("m", "d", 16, 2, 1e-3, s, "auto", "sgd", steps, 8, BASE) for s in range(count)
+    )
+    return RunGroup(model, Planned(plan), Samples(digits), runs)
 
 
 def test_steps_are_recorded_once(digits):
@@ -175,11 +178,11 @@ def test_models_that_cannot_be_mapped_train_one_by_one(digits, model):
 
 
 def test_what_is_no_function_of_its_arguments_is_not_replayed(digits):
-    stack = _Batch(batch(Steady, digits, 70))
+    stack = _Stack(batch(Steady, digits, 70))
     stack.train()
     assert stack.gradients.record
-    with pytest.raises(NotBatched, match="keeps a state"):
-        _Batch(batch(Growing, digits, 70))
+    with pytest.raises(NotStacked, match="keeps a state"):
+        _Stack(batch(Growing, digits, 70))
 
 
 @pytest.mark.parametrize(("model", "together"), [(Model, 3), (Noisy, 1)])
@@ -197,12 +200,13 @@ def test_everything_of_a_step_is_on_the_device(digits, optimizer, how):
     """The meta device has no numbers, and like a GPU no operation with tensors of the CPU."""
     plan = ll.plan(Model, dict(width=16, depth=2), optimizer=optimizer)
     runs = tuple(
-        Run("m", "d", 16, 2, 1e-3, s, "auto", optimizer, 20, 8, BASE, **how) for s in range(3)
+        TrainingRun("m", "d", 16, 2, 1e-3, s, "auto", optimizer, 20, 8, BASE, **how)
+        for s in range(3)
     )
-    work = Program(Model, Planned(plan), Samples(digits), runs, device="meta")
-    here = begin(Model, Planned(plan), work.data, runs[0].size, 8, [0, 1, 2], torch.device("cpu"))
+    work = RunGroup(Model, Planned(plan), Samples(digits), runs, device="meta")
+    here = first_steps(replace(work, device="cpu"))
     states = {s: {n: t.to("meta") for n, t in state.items()} for s, state in here.states.items()}
-    stack = _Batch(work, replace(here, model=here.model.to("meta"), states=states))
+    stack = _Stack(work, replace(here, model=here.model.to("meta"), states=states))
 
     def step(k):
         gradients, losses = stack._gradients(k)
@@ -221,7 +225,7 @@ def test_runs_that_do_not_fit_train_in_halves(digits, monkeypatch):
     """Together they need more memory than there is: the numbers are the same."""
     work = batch(Model, digits, 20, 5)
     expected, seen, sizes = train(work), [], []
-    begin = _Batch.__init__
+    begin = _Stack.__init__
 
     def short(self, given):
         sizes.append(len(given.runs))
@@ -229,7 +233,7 @@ def test_runs_that_do_not_fit_train_in_halves(digits, monkeypatch):
             raise torch.OutOfMemoryError("out of memory")
         begin(self, given)
 
-    monkeypatch.setattr(_Batch, "__init__", short)
+    monkeypatch.setattr(_Stack, "__init__", short)
     found = train(work, seen.append)
     assert sizes == [5, 2, 3, 2, 2]
     assert seen[-1] == 100
@@ -241,13 +245,13 @@ def test_runs_that_do_not_fit_train_in_halves(digits, monkeypatch):
 def test_a_gpu_trains_all_runs_of_a_shape_at_once(digits):
     data, plan = Samples(digits), ll.plan(Model, dict(width=16, depth=2), optimizer="sgd")
     runs = [
-        Run("m", "d", 16, 2, lr, s, "auto", "sgd", 10, 8, BASE)
+        TrainingRun("m", "d", 16, 2, lr, s, "auto", "sgd", 10, 8, BASE)
         for lr in (0.1, 0.2)
         for s in range(500)
     ]
-    rates = {runs[0].program: Planned(plan)}
+    rates = {runs[0].common: Planned(plan)}
     for device, count in (("cuda", 1), ("cpu", 2)):
-        assert len(programs(Model, data, runs, rates, 1 + (device == "cpu"), None, device)) == count
+        assert len(groups(Model, data, runs, rates, 1 + (device == "cpu"), None, device)) == count
 
 
 def test_a_device_that_is_not_there_is_refused(digits):

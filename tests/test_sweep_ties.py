@@ -8,14 +8,14 @@ import torch
 
 import leadline as ll
 import tied_models
-from leadline.sweeps import program as programs
+from leadline.sweeps import groups as groups_module
 from leadline.sweeps.data import Samples, Tokens
-from leadline.sweeps.first import NotBatched
-from leadline.sweeps.program import Program, train
+from leadline.sweeps.driver import sweep
+from leadline.sweeps.groups import together, train
 from leadline.sweeps.rates import Planned
-from leadline.sweeps.specification import ENGINE, Run
+from leadline.sweeps.runs import ENGINE, RunGroup, TrainingRun
+from leadline.sweeps.stacks import NotStacked
 from leadline.sweeps.store import Store
-from leadline.sweeps.sweep import sweep
 from leadline.tracing.builder import Size, construct
 from tied_models import ALONE, STACKED, Residual, Tied
 
@@ -49,11 +49,13 @@ def of(build, digits, steps=12, decay=0.1):
     plan = ll.plan(build, *sizes, scheme="sp" if views else "auto")
     size = plan.target
     runs = tuple(
-        Run("m", "d", size.width, 2, lr, s, "auto", "adamw", steps, 8, BASE, weight_decay=decay)
+        TrainingRun(
+            "m", "d", size.width, 2, lr, s, "auto", "adamw", steps, 8, BASE, weight_decay=decay
+        )
         for lr in (1e-3, 4e-3)
         for s in (0, 1)
     )
-    return plan, Program(build, Planned(plan), Samples(digits), runs)
+    return plan, RunGroup(build, Planned(plan), Samples(digits), runs)
 
 
 def compare(build, plan, work, results):
@@ -67,29 +69,29 @@ def compare(build, plan, work, results):
 @pytest.mark.parametrize("build", STACKED)
 def test_modules_that_a_stack_can_replace(digits, build):
     plan, work = of(build, digits)
-    results = programs._together(work, work.runs, None, 0)
+    results = together(work)
     compare(build, plan, work, results)
 
 
 @pytest.mark.parametrize("build", ALONE)
 def test_modules_that_hold_more_train_as_they_are(digits, build):
     plan, work = of(build, digits)
-    with pytest.raises(NotBatched):
-        programs._together(work, work.runs, None, 0)
+    with pytest.raises(NotStacked):
+        together(work)
     compare(build, plan, work, train(work))
 
 
 def test_a_replayed_stack_keeps_its_buffers(digits):
     """Long enough to be recorded, were it not for the buffers."""
     plan, work = of(tied_models.Buffers, digits, steps=70)
-    compare(tied_models.Buffers, plan, work, programs._together(work, work.runs, None, 0))
+    compare(tied_models.Buffers, plan, work, together(work))
 
 
 @pytest.mark.parametrize("what", ["gradient", "loss"])
 def test_a_stack_that_computes_something_else_is_not_trained(digits, what, monkeypatch):
     """Whatever makes a stack wrong, its first step or its last loss shows it."""
     plan, work = of(Residual, digits)
-    right = programs.call
+    right = groups_module.call
 
     def wrong(model, at, state, arguments):
         if what == "gradient":
@@ -98,9 +100,9 @@ def test_a_stack_that_computes_something_else_is_not_trained(digits, what, monke
             state = {n: 1.1 * t for n, t in state.items()}
         return right(model, at, state, arguments)
 
-    monkeypatch.setattr(programs, "call", wrong)
-    with pytest.raises(NotBatched, match="first step" if what == "gradient" else "last loss"):
-        programs._together(work, work.runs, None, 0)
+    monkeypatch.setattr(groups_module, "call", wrong)
+    with pytest.raises(NotStacked, match="first step" if what == "gradient" else "last loss"):
+        together(work)
     compare(Residual, plan, work, train(work))
 
 
@@ -125,7 +127,7 @@ def test_tied_weights_stay_tied(bytes_, build, executor):
     assert len(done.rows) == 8
     for row in done.rows[::3]:
         plan = ll.plan(build, dict(width=16, depth=2), dict(width=row["width"], depth=2))
-        run = Run("m", "d", row["width"], 2, row["lr"], row["seed"], steps=20, batch_size=8)
+        run = TrainingRun("m", "d", row["width"], 2, row["lr"], row["seed"], steps=20, batch_size=8)
         assert row["loss"] == pytest.approx(loop(build, plan, data, run)[1], rel=1e-4)
         assert not row["diverged"]
 

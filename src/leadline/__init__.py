@@ -17,7 +17,7 @@ from leadline._version import __version__
 
 if TYPE_CHECKING:
     from leadline.architecture import ResNet as ResNet
-    from leadline.checking.check import check as check
+    from leadline.checking.checks import check as check
     from leadline.checking.report import CheckReport as CheckReport
     from leadline.claims.study import Study as Study
     from leadline.claims.study import study as study
@@ -54,9 +54,9 @@ if TYPE_CHECKING:
     from leadline.problems.text import text as text
     from leadline.recipe import SGD as SGD
     from leadline.solving.solver import solve as solve
+    from leadline.sweeps.driver import Sweep as Sweep
+    from leadline.sweeps.driver import sweep as sweep
     from leadline.sweeps.store import Store as Store
-    from leadline.sweeps.sweep import Sweep as Sweep
-    from leadline.sweeps.sweep import sweep as sweep
     from leadline.training.trainer import train as train
     from leadline.trajectory import Trajectory as Trajectory
     from leadline.transferring.result import Transfer as Transfer
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 # Names are imported on first use: `import leadline` loads neither torch nor numpy.
 _WHERE = {
     "CheckReport": "checking.report",
-    "check": "checking.check",
+    "check": "checking.checks",
     "Study": "claims.study",
     "study": "claims.study",
     "Comparison": "comparison",
@@ -102,8 +102,8 @@ _WHERE = {
     "teacher": "problems",
     "SGD": "recipe",
     "Store": "sweeps.store",
-    "Sweep": "sweeps.sweep",
-    "sweep": "sweeps.sweep",
+    "Sweep": "sweeps.driver",
+    "sweep": "sweeps.driver",
     "Text": "problems.text",
     "text": "problems.text",
     "Trajectory": "trajectory",

@@ -1,32 +1,39 @@
 """Models of one size that differ by seed, run as one program where they allow it.
 
-A small model's step is mostly the price of starting operations, so parameters, buffers and whatever passes
-through modules are stacked over seeds, and the model is mapped over the stack (``torch.func.vmap``). What
-cannot be mapped (control flow on values, random numbers in the forward pass) runs seed after seed; nothing
-else changes.
+Parameters, buffers and whatever passes through modules are stacked over seeds, and the model is mapped over
+the stack (``leadline.sweeps.stacks``). What cannot be mapped (control flow on values, random numbers in the
+forward pass) runs seed after seed; nothing else changes.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import vmap
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from leadline.checking.stream import Seen, first_tensor, without_cache
-from leadline.tracing.held import Entangled, alike, call, entangled, filled, places, rest
+from leadline.sweeps import stacks
+from leadline.sweeps.stacks import NotStacked, State, same_gradients, stacked
+from leadline.tracing.held import call, filled, places
 
 T = TypeVar("T")
-State = dict[str, Tensor]
-"""Parameters by name, stacked over seeds."""
 
 _TENSOR = object()
 """Where a tensor was, among what else passed through modules."""
+
+
+@dataclass
+class Passage:
+    """What passed through a module in one forward pass."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    output: Tensor | None
 
 
 def scalar_loss(loss_fn: Callable[..., Any], model: nn.Module, batch: Any) -> Tensor:
@@ -78,7 +85,7 @@ class Members:
         self.together = len(self.models) > 1
         """Do they still run as one program?"""
         self._places = [places(m) for m in self.models]
-        self.buffers = _stacked([dict(m.named_buffers()) for m in self.models])
+        self.buffers = stacked([dict(m.named_buffers()) for m in self.models])
         self._compared = False
         self.gpus = gpus_of(self.models[0])
         with torch.random.fork_rng(devices=self.gpus):
@@ -88,16 +95,18 @@ class Members:
         return len(self.models)
 
     def _random_state(self, seed: int | None = None) -> list[Tensor]:
-        """Of the generators of the CPU and of the models' GPUs, as they are or begun with a seed."""
+        """States of the generators of the CPU and of the models' GPUs, as they are or begun with a seed."""
         if seed is not None:
             torch.manual_seed(seed)
         return [torch.get_rng_state(), *(torch.cuda.get_rng_state(g) for g in self.gpus)]
 
     def state(self) -> State:
         """A copy of the parameters as they are now."""
-        return _stacked([dict(m.named_parameters()) for m in self.models])
+        return stacked([dict(m.named_parameters()) for m in self.models])
 
-    def look(self, state: State, watched: Iterable[str]) -> tuple[dict[str, Seen], Tensor, Tensor]:
+    def inspect(
+        self, state: State, watched: Iterable[str]
+    ) -> tuple[dict[str, Passage], Tensor, Tensor]:
         """One forward pass with these parameters, the same random numbers every time.
 
         Returns:
@@ -116,20 +125,20 @@ class Members:
                     "loss_fn called the model in no way that shows its output: call model(...), which must "
                     "return a floating-point tensor, or something that holds one"
                 )
-            found = {n: (s.args, s.kwargs, s.output) for n, s in seen.items()}
-            leaves, spec = tree_flatten(found)
+            parts = {n: (s.args, s.kwargs, s.output) for n, s in seen.items()}
+            leaves, spec = tree_flatten(parts)
             kept[:] = spec, [_TENSOR if isinstance(x, Tensor) else x for x in leaves]
             tensors = [x for x in leaves if isinstance(x, Tensor)]
             return [loss.detach().clone(), outputs[-1].detach().clone(), *tensors]
 
         with torch.no_grad(), torch.random.fork_rng(devices=self.gpus):
             losses, f, *tensors = self.mapped(one, state, self._buffers(), before=_seeded)
-        (spec, leaves), stacked = kept, iter(tensors)
-        found = tree_unflatten([next(stacked) if x is _TENSOR else x for x in leaves], spec)
-        return {n: Seen(*of) for n, of in found.items()}, f, losses
+        (spec, leaves), rest = kept, iter(tensors)
+        parts = tree_unflatten([next(rest) if x is _TENSOR else x for x in leaves], spec)
+        return {n: Passage(*part) for n, part in parts.items()}, f, losses
 
-    def call(self, name: str, state: State, seen: Seen) -> Tensor | None:
-        """The outputs of the module of this name with these parameters (local names) at what it saw."""
+    def call(self, name: str, state: State, seen: Passage) -> Tensor | None:
+        """The outputs of the module of this name with these parameters (local names) at these inputs."""
         inner = self.models[0].get_submodule(name)
         at, buffers = places(inner), self._buffers()
         local = {n: buffers[full] for n, full in self.inside(name).items() if full in buffers}
@@ -141,34 +150,33 @@ class Members:
             else:
                 with filled(module, p | b):
                     out = module(*args, **kwargs)
-            found = first_tensor(out)
-            return [] if found is None else [found.detach().clone()]
+            tensor = first_tensor(out)
+            return [] if tensor is None else [tensor.detach().clone()]
 
         with torch.no_grad():
-            found = self.mapped(one, state, local, seen.args, seen.kwargs)
-        return found[0] if found else None
+            outputs = self.mapped(one, state, local, seen.args, seen.kwargs)
+        return outputs[0] if outputs else None
 
     def inside(self, name: str) -> dict[str, str]:
         """Local names of a module's parameters and buffers, and the model's names of the same tensors."""
         model = self.models[0]
         module = model.get_submodule(name)
         known = {id(t): n for n, t in (*model.named_parameters(), *model.named_buffers())}
-        own = (*module.named_parameters(), *module.named_buffers())
-        return {n: known[id(t)] for n, t in own}
+        local = (*module.named_parameters(), *module.named_buffers())
+        return {n: known[id(t)] for n, t in local}
 
     def _buffers(self) -> State:
-        """A copy of the buffers as they are now: a look moves none."""
+        """A copy of the buffers as they are now: inspecting moves none."""
         if not self.together:
-            return _stacked([dict(m.named_buffers()) for m in self.models])
+            return stacked([dict(m.named_buffers()) for m in self.models])
         return {n: b.clone() for n, b in self.buffers.items()}
 
     def alike(self) -> bool:
         """Do the models differ in nothing but parameters and buffers, and hold those by name alone?"""
         try:
-            held = {rest(model) for model in self.models}
-        except Entangled:
+            return len({stacks.unregistered(model) for model in self.models}) == 1
+        except NotStacked:
             return False
-        return len(held) == 1 and not any(entangled(model) for model in self.models)
 
     def backward(self) -> list[float]:
         """Set every model's gradients; the losses."""
@@ -190,42 +198,38 @@ class Members:
         return out
 
     def _backward_together(self) -> list[float] | None:
-        p = {n: t.requires_grad_() for n, t in self.state().items()}
         names = [n for n, x in self.models[0].named_parameters() if x.requires_grad]
         before = {n: b[-1].clone() for n, b in self.buffers.items()}
+
+        def losses(p: State) -> Tensor:
+            return self._as_one(lambda m, p, b: self._loss(m, p | b), p, self.buffers)
+
         try:
-            with torch.enable_grad():
-                losses = self._as_one(lambda m, p, b: self._loss(m, p | b), p, self.buffers)
-                found = torch.autograd.grad(losses.sum(), [p[n] for n in names], allow_unused=True)
-            if not self._compared and not self._as_alone(names, found, before):
-                raise Entangled("the models' own gradients are others")
+            gradients, values = stacks.gradients(losses, self.state(), names)
+            if not self._compared and not self._as_alone(names, gradients, before):
+                raise NotStacked("the models' own gradients are others")
         except Exception:
             self.together = False
             return None
         self._compared = True
-        for n, g in zip(names, found, strict=True):
+        for n, g in zip(names, gradients, strict=True):
             for i, model in enumerate(self.models):
                 model.get_parameter(n).grad = None if g is None else g[i]
-        return losses.tolist()
+        return values.tolist()
 
     def _as_alone(
-        self, names: Sequence[str], found: Sequence[Tensor | None], before: State
+        self, names: Sequence[str], gradients: Sequence[Tensor | None], before: State
     ) -> bool:
         """Are the last member's gradients those of the model itself?"""
         model = self.models[-1]
         with filled(model, before), torch.random.fork_rng(devices=self.gpus), torch.enable_grad():
             loss = scalar_loss(self.loss_fn, model, self.batch)
-            own = [model.get_parameter(n) for n in names]
-            due = torch.autograd.grad(loss, own, allow_unused=True)
-        if [g is None for g in due] != [g is None for g in found]:
-            return False
-        pairs = [
-            (g[-1], d) for g, d in zip(found, due, strict=True) if g is not None and d is not None
-        ]
-        return alike([g for g, _ in pairs], [d for _, d in pairs])
+            parameters = [model.get_parameter(n) for n in names]
+            expected = torch.autograd.grad(loss, parameters, allow_unused=True)
+        return same_gradients([None if g is None else g[-1] for g in gradients], expected)
 
     def _loss(self, model: nn.Module, state: State) -> Tensor:
-        """Of the model with these parameters and buffers (one member's)."""
+        """The loss of the model with these parameters and buffers (one member's)."""
         if not self.together:
             with filled(model, state):
                 return scalar_loss(self.loss_fn, model, self.batch).reshape(())
@@ -235,7 +239,7 @@ class Members:
 
     def losses(self) -> list[float]:
         """At the present parameters."""
-        return self.look(self.state(), ())[2].tolist()
+        return self.inspect(self.state(), ())[2].tolist()
 
     def mapped(
         self, f: Callable[..., T], *trees: Any, before: Callable[[], None] | None = None
@@ -259,24 +263,12 @@ class Members:
         for i, model in enumerate(self.models):
             if before is not None:
                 before()
-            own = tree_map(lambda x, i=i: x[i] if isinstance(x, Tensor) else x, trees)
-            out.append(f(model, *own))
+            mine = tree_map(lambda x, i=i: x[i] if isinstance(x, Tensor) else x, trees)
+            out.append(f(model, *mine))
         return tree_map(lambda *x: torch.stack(x), *out)
 
     def _as_one(self, f: Callable[..., T], *trees: Any) -> T:
-        leaves, spec = tree_flatten(trees)
-        where = [i for i, x in enumerate(leaves) if isinstance(x, Tensor)]
-
-        def one(*tensors: Tensor) -> T:
-            whole = list(leaves)
-            for i, t in zip(where, tensors, strict=True):
-                whole[i] = t
-            return f(self.models[0], *tree_unflatten(whole, spec))
-
-        with warnings.catch_warnings():
-            # An operation without a rule of its own is mapped by a loop: no news for the user.
-            warnings.simplefilter("ignore")
-            return vmap(one)(*(leaves[i] for i in where))
+        return stacks.mapped(partial(f, self.models[0]), *trees)
 
 
 def gpus_of(model: nn.Module) -> list[torch.device]:
@@ -287,22 +279,22 @@ def gpus_of(model: nn.Module) -> list[torch.device]:
 @contextmanager
 def watching(
     model: nn.Module, names: Sequence[str] = ()
-) -> Generator[tuple[dict[str, Seen], list[Tensor]]]:
+) -> Generator[tuple[dict[str, Passage], list[Tensor]]]:
     """What passes through modules of these names, in the order of the calls, and the model's outputs."""
-    seen: dict[str, Seen] = {}
+    seen: dict[str, Passage] = {}
     outputs: list[Tensor] = []
 
     def keep(_m: Any, _a: Any, out: Any) -> None:
-        found = first_tensor(out)
-        if found is not None:
-            outputs.append(found)
+        tensor = first_tensor(out)
+        if tensor is not None:
+            outputs.append(tensor)
 
     handles = [model.register_forward_hook(keep)]
     for name in names:
 
         def hook(_m: Any, args: Any, kwargs: Any, out: Any, name: str = name) -> None:
             args, kwargs = _copied(without_cache(args)), _copied(without_cache(kwargs))
-            seen[name] = Seen(args, kwargs, _copied(first_tensor(out)))
+            seen[name] = Passage(args, kwargs, _copied(first_tensor(out)))
 
         handles.append(model.get_submodule(name).register_forward_hook(hook, with_kwargs=True))
     try:
@@ -322,8 +314,30 @@ def _copied(x: Any) -> Any:
     return x
 
 
-def _stacked(states: Sequence[State]) -> State:
-    return {n: torch.stack([s[n].detach() for s in states]) for n in states[0]}
+def first_tensor(out: Any) -> Tensor | None:
+    """The first floating-point tensor of a model's or module's output."""
+    if isinstance(out, Tensor):
+        return out if out.is_floating_point() else None
+    logits = getattr(out, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    if isinstance(out, list | tuple):
+        values = out
+    elif hasattr(out, "values"):
+        values = out.values()
+    else:
+        return None
+    return next((t for v in values if (t := first_tensor(v)) is not None), None)
+
+
+def without_cache(x: Any) -> Any:
+    """Arguments to call a block with once more: attention's caches would grow at every call."""
+    if isinstance(x, dict):
+        kept = {k: without_cache(v) for k, v in x.items()}
+        return kept | ({"use_cache": False} if "use_cache" in x else {})
+    if isinstance(x, tuple):
+        return tuple(without_cache(v) for v in x)
+    return None if type(x).__name__.endswith("Cache") else x
 
 
 def _seeded() -> None:

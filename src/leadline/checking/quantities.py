@@ -1,19 +1,22 @@
-"""What is measured on trained models of one size, one a seed."""
+"""What is measured on trained models of one size, one a seed; the residual stream among it."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from leadline.checking.members import Members, State, scalar_loss, watching
-from leadline.checking.stream import Seen, blocks, streams
+from leadline.checking.members import Members, Passage, first_tensor, scalar_loss, watching
 from leadline.planning.plan import Plan
+from leadline.sweeps.stacks import State
 from leadline.tracing.held import filled
+from leadline.tracing.survey import Kind
 
 Key = tuple[str, str]
 """Quantity and the template of a parameter (or of a block)."""
@@ -30,8 +33,8 @@ class Measured:
 
 def _one_map(module: nn.Module) -> bool:
     """Does its output belong to one weight alone? A whole model that owns a parameter is seen otherwise."""
-    own = list(module.parameters(recurse=False))
-    return len(own) == len(list(module.parameters())) and sum(p.ndim > 1 for p in own) < 2
+    direct = list(module.parameters(recurse=False))
+    return len(direct) == len(list(module.parameters())) and sum(p.ndim > 1 for p in direct) < 2
 
 
 def rms(x: Tensor) -> np.ndarray:
@@ -53,34 +56,34 @@ class Probe:
         first = members.models[0]
         self.kinds = plan.kind_of(first)
         self.owners: dict[str, nn.Module] = {}
-        self.own: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        self.owned: dict[str, list[tuple[str, str]]] = defaultdict(list)
         modules = dict(first.named_modules())
         for name in self.kinds:
             owner, _, local = name.rpartition(".")
             self.owners[owner] = modules[owner]
-            self.own[owner].append((local, name))
+            self.owned[owner].append((local, name))
         for owner in [o for o, m in self.owners.items() if not _one_map(m)]:
             del self.owners[owner]
         self.blocks = blocks(plan, self.kinds)
         self.watched = (*self.owners, *self.blocks)
         self.initial = members.state()
-        self.before, self.f0, together = members.look(self.initial, self.watched)
+        self.before, self.f0, together = members.inspect(self.initial, self.watched)
         self.chi, alone = self._slopes()
         same = torch.allclose(together, alone, rtol=1e-4, equal_nan=True)
         if members.together and not (same and members.alike()):
             # Something differs between the models that is no parameter or buffer.
             members.together = False
-            self.before, self.f0, _ = members.look(self.initial, self.watched)
+            self.before, self.f0, _ = members.inspect(self.initial, self.watched)
 
     def _slopes(self) -> tuple[list[Tensor | None], Tensor]:
         """χ = ∂loss/∂f at initialization, with norm √entries, None if the loss does not use f; losses."""
-        found = [self._slope(model) for model in self.members.models]
-        return [chi for chi, _ in found], torch.stack([loss for _, loss in found])
+        slopes = [self._slope(model) for model in self.members.models]
+        return [chi for chi, _ in slopes], torch.stack([loss for _, loss in slopes])
 
     def _slope(self, model: nn.Module) -> tuple[Tensor | None, Tensor]:
         gpus = self.members.gpus
         random = torch.random.fork_rng(devices=gpus)
-        # A look moves no buffers.
+        # Inspecting moves no buffers.
         with filled(model, {}), watching(model) as (_, outputs), random:
             torch.manual_seed(0)
             loss = scalar_loss(self.members.loss_fn, model, self.members.batch).reshape(())
@@ -94,13 +97,13 @@ class Probe:
 
     def moved(self) -> Tensor:
         """The change of the models' outputs: (S, ...)."""
-        return self.members.look(self.members.state(), ())[1] - self.f0
+        return self.members.inspect(self.members.state(), ())[1] - self.f0
 
     def measure(self) -> list[dict[Key, float]]:
         """Compare with the initialization, member by member."""
         squares: dict[Key, list[np.ndarray]] = defaultdict(list)
         trained = self.members.state()
-        after, _, _ = self.members.look(trained, self.watched)
+        after, _, _ = self.members.inspect(trained, self.watched)
 
         def note(quantity: str, template: str, x: Tensor) -> None:
             squares[quantity, template].append(rms(x) ** 2)
@@ -110,13 +113,13 @@ class Probe:
             if was is None or now is None or was.output is None or now.output is None:
                 continue
             # What a module puts out is its matrix's business; its bias only adds to it.
-            main = max(self.own[owner], key=lambda pair: len(self.kinds[pair[1]].shape))[1]
+            main = max(self.owned[owner], key=lambda pair: len(self.kinds[pair[1]].shape))[1]
             t = self.kinds[main].template.rpartition(".")[0] or "model"
             note("preactivation", t, was.output)
             note("change", t, now.output - was.output)
             names = self.members.inside(owner)
             present = {n: trained[full] for n, full in names.items() if full in trained}
-            for local, name in self.own[owner]:
+            for local, name in self.owned[owner]:
                 t = self.kinds[name].template
                 other = self.members.call(owner, present | {local: self.initial[name]}, now)
                 if other is not None:
@@ -146,7 +149,7 @@ class Probe:
         out = {}
         for t, names in groups.items():
             state = {n: trained[n] if n in names else v for n, v in self.initial.items()}
-            _, f, _ = self.members.look(state, ())
+            _, f, _ = self.members.inspect(state, ())
             moved = f - self.f0
             sizes = rms(moved)
             out["effect on output", t] = np.array(
@@ -157,7 +160,7 @@ class Probe:
             )
         return out
 
-    def _nonlinear(self, name: str, now: Seen, trained: State) -> np.ndarray | None:
+    def _nonlinear(self, name: str, now: Passage, trained: State) -> np.ndarray | None:
         """|B(θ_0+Δ) - B(θ_0) - JΔ| / |B(θ_0+Δ) - B(θ_0)| of a block at its present input."""
         names = self.members.inside(name)
         local = {n: full for n, full in names.items() if full in trained}
@@ -166,9 +169,72 @@ class Probe:
         # JΔ by a central difference: its error is of third order in Δ, and any operation will do.
         h, out = 0.05, []
         for k in (0.0, h, -h, 1.0):
-            found = self.members.call(name, {n: v + k * move[n] for n, v in start.items()}, now)
-            assert found is not None
-            out.append(found)
+            output = self.members.call(name, {n: v + k * move[n] for n, v in start.items()}, now)
+            assert output is not None
+            out.append(output)
         base, up, down, end = out
         moved, rest = rms(end - base), rms(end - base - (up - down) / (2 * h))
         return rest / moved if (moved > 0).all() else None
+
+
+def blocks(plan: Plan, kinds: Mapping[str, Kind]) -> dict[str, str]:
+    """Modules that repeat with depth, and their templates: those that hold whole branches if there are any.
+
+    Otherwise (lists of layers side by side, tied together in the model's forward) the layers themselves.
+
+    Args:
+        kinds: of every parameter of the model, by name.
+    """
+    whole = {_to_index(b) for b in plan.branches} - {""}
+    out: dict[str, str] = {}
+    for name, kind in kinds.items():
+        template = _to_index(kind.template.rpartition(".")[0])
+        if kind.branch is None or not template or (whole and template not in whole):
+            continue
+        out[".".join(name.split(".")[: template.count(".") + 1])] = template
+    return out
+
+
+def _to_index(template: str) -> str:
+    """Up to the last ``*``.
+
+    >>> _to_index("h.*.attn.c_attn"), _to_index("embed")
+    ('h.*', '')
+    """
+    parts = template.split(".")
+    last = max((i for i, part in enumerate(parts) if "*" in part), default=-1)
+    return ".".join(parts[: last + 1])
+
+
+def streams(blocks: Mapping[str, str], seen: Mapping[str, Passage]) -> dict[str, Tensor]:
+    """The residual stream after every block, by the block's name.
+
+    Where each block takes what the one before it put out, that is the stream; where the model adds the
+    branch itself, h + block(h), the stream is what blocks take, and of several lists of layers what those
+    of the first take.
+
+    Args:
+        seen: in the order of the calls.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in seen:
+        if name in blocks:
+            groups.setdefault(blocks[name], []).append(name)
+    out: dict[str, Tensor] = {}
+    outside = False
+    for members in groups.values():
+        pairs = [(seen[a].output, _input(seen[b])) for a, b in pairwise(members)]
+        if all(a is not None and b is not None and _same(a, b) for a, b in pairs):
+            out |= {n: x for n in members if (x := seen[n].output) is not None}
+        elif not outside:
+            outside = True
+            out |= {n: x for n in members[1:] if (x := _input(seen[n])) is not None}
+    return out
+
+
+def _input(call: Passage) -> Tensor | None:
+    return first_tensor((*call.args, *call.kwargs.values()))
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and bool((a == b).all())

@@ -1,13 +1,17 @@
-"""What a check found: rows, verdicts, text, figure."""
+"""The result of a check: rows, verdicts, text, figure, page."""
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from leadline.checking.fits import BAND, Exponent
+from leadline.checking.exponents import BAND, Exponent
 from leadline.disk.plain import plain
+from leadline.reporting.page import Drawing, Page, Section, Table
+from leadline.reporting.page_facts import facts
+from leadline.reporting.page_results import table_csv
 from leadline.reporting.tables import text_table
 
 if TYPE_CHECKING:
@@ -18,8 +22,8 @@ _SEES = (
     "move with the data or the duration, or sizes beyond those it trained."
 )
 
-
 FAILED = ("collapsed", "exploding")
+DRAWN = ("change", "own update", "effect on output")
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Row:
         parameter: template of a parameter, or of a block for the stream.
         place: input, hidden, readout, vector, finite, or inner 1/2, last 2/2 of a branch, stream.
         axis: width or depth.
-        due: the exponent that the scheme asks for, relative to the base's parametrization.
+        expected: the exponent that the scheme promises, relative to the base's parametrization.
         sizes, values: the axis' sizes, and means over seeds of the quantity.
     """
 
@@ -39,7 +43,7 @@ class Row:
     quantity: str
     axis: str
     exponent: Exponent | None
-    due: float | None
+    expected: float | None
     verdict: str
     sizes: tuple[int, ...]
     values: tuple[float, ...]
@@ -48,6 +52,16 @@ class Row:
     def key(self) -> tuple[str, str, str]:
         """What it is about."""
         return self.parameter, self.quantity, self.axis
+
+    def cells(self) -> list[str]:
+        """What it is about, the exponent, its interval, and what is expected."""
+        e = self.exponent
+        return [
+            *(self.parameter, self.place, self.quantity, self.axis),
+            "–" if e is None else f"{e.value:+.2f}",
+            "–" if e is None else f"{e.low:+.2f}…{e.high:+.2f}",
+            "–" if self.expected is None else f"{self.expected:+.2g}",
+        ]
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,7 @@ class CheckReport:
     @property
     def ok(self) -> bool:
         """Did everything pass? What is inconclusive does not fail, and is listed."""
-        return not self.lost and not any(r.verdict in ("collapsed", "exploding") for r in self.rows)
+        return not self.lost and not any(r.verdict in FAILED for r in self.rows)
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -79,43 +93,20 @@ class CheckReport:
         return (*self.lost, *(_failure(r) for r in self.rows if r.verdict in FAILED))
 
     @property
-    def table(self) -> str:
-        """Every exponent."""
-        return self._table(self.rows)
-
-    def _table(self, rows: tuple[Row, ...]) -> str:
-        header = [
-            "parameter",
-            "place",
-            "quantity",
-            "axis",
-            "exponent",
-            "95 %",
-            "due",
-            "local",
-            "verdict",
-        ]
-        body = []
-        for r in rows:
-            e = r.exponent
-            body.append(
-                [
-                    *(r.parameter, r.place, r.quantity, r.axis),
-                    "–" if e is None else f"{e.value:+.2f}",
-                    "–" if e is None else f"{e.low:+.2f}…{e.high:+.2f}",
-                    "–" if r.due is None else f"{r.due:+.2g}",
-                    "–" if e is None else " ".join(f"{s:+.2f}" for s in e.slopes),
-                    r.verdict,
-                ]
-            )
-        return text_table(header, body, left=4)
-
-    def __str__(self) -> str:
+    def counts(self) -> str:
+        """How many exponents have each verdict."""
         verdicts = [r.verdict for r in self.rows]
         count = {v: verdicts.count(v) for v in ("ok", *FAILED, "inconclusive")}
+        return ", ".join(f"{n} {v}" for v, n in count.items() if n)
+
+    @property
+    def table(self) -> str:
+        """Every exponent."""
+        return _text(self.rows)
+
+    def __str__(self) -> str:
         head = "passed" if self.ok else "FAILED"
-        summary = ", ".join(f"{n} {v}" for v, n in count.items() if n)
-        lines = [f"{self.title}: {head} ({summary}; base learning rate {self.lr:.3g})"]
+        lines = [f"{self.title}: {head} ({self.counts}; base learning rate {self.lr:.3g})"]
         lines += [f"  {f}" for f in self.failures]
         undecided = [r for r in self.rows if r.verdict == "inconclusive"]
         if undecided:
@@ -130,7 +121,7 @@ class CheckReport:
         lines.append(f"  {_SEES}")
         shown = tuple(r for r in self.rows if r.verdict not in ("ok", "n/a", "not lazy"))
         if shown:
-            lines += ["", self._table(shown)]
+            lines += ["", _text(shown)]
         return "\n".join(
             [*lines, "", "`report.table` has every exponent, `report.figure()` draws them"]
         )
@@ -148,10 +139,19 @@ class CheckReport:
         return json.dumps(plain(data))
 
     def figure(self) -> go.Figure:
-        """Quantities over their due powers against width and depth: flat curves are as due."""
-        from leadline.checking.figure import check_figure
-
+        """Quantities over their expected powers against width and depth: flat curves are right."""
         return check_figure(self)
+
+
+_HEAD = ("parameter", "place", "quantity", "axis", "exponent", "95 %", "expected")
+
+
+def _text(rows: tuple[Row, ...]) -> str:
+    body = []
+    for r in rows:
+        slopes = "–" if r.exponent is None else " ".join(f"{s:+.2f}" for s in r.exponent.slopes)
+        body.append([*r.cells(), slopes, r.verdict])
+    return text_table([*_HEAD, "local", "verdict"], body, left=4)
 
 
 def _failure(r: Row) -> str:
@@ -159,5 +159,144 @@ def _failure(r: Row) -> str:
     assert e is not None
     return (
         f"{r.parameter} ({r.place}): its {r.quantity} goes as {r.axis}^{e.value:+.2f} "
-        f"[{e.low:+.2f}, {e.high:+.2f}], due {r.due:+.2g}: {r.verdict}"
+        f"[{e.low:+.2f}, {e.high:+.2f}], expected {r.expected:+.2g}: {r.verdict}"
     )
+
+
+@dataclass(frozen=True)
+class ExponentCurve:
+    """One parameter's quantity over an axis, divided by the expected power and by its value at the base."""
+
+    panel: tuple[str, str]
+    """Quantity and axis."""
+    name: str
+    x: tuple[int, ...]
+    y: tuple[float, ...]
+    verdict: str
+
+
+def curves(report: CheckReport) -> list[ExponentCurve]:
+    """What is drawn: flat curves are right."""
+    out = []
+    for r in report.rows:
+        if r.quantity not in DRAWN or r.exponent is None or r.expected is None:
+            continue
+        first = r.values[0] if r.values[0] > 0 else 1.0
+        y = tuple(
+            v / first * (s / r.sizes[0]) ** -r.expected
+            for s, v in zip(r.sizes, r.values, strict=True)
+        )
+        out.append(
+            ExponentCurve((r.quantity, r.axis), f"{r.parameter} ({r.place})", r.sizes, y, r.verdict)
+        )
+    return out
+
+
+# Told apart by symbol too.
+_STYLES = {
+    "ok": ("#0b62a8", "circle"),
+    "inconclusive": ("#8a8a8a", "circle-open"),
+    "collapsed": ("#7a3b8f", "triangle-down"),
+    "exploding": ("#c4500a", "triangle-up"),
+}
+
+
+def check_figure(report: CheckReport) -> go.Figure:
+    """Log-log panels, quantities by axes."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    axes = list(dict.fromkeys(r.axis for r in report.rows))
+    figure = make_subplots(
+        rows=len(DRAWN),
+        cols=len(axes),
+        subplot_titles=[f"{q} over {a}" for q in DRAWN for a in axes],
+        vertical_spacing=0.1,
+    )
+    shown = set()
+    for c in curves(report):
+        (quantity, axis), (colour, symbol) = c.panel, _STYLES[c.verdict]
+        where = dict(row=DRAWN.index(quantity) + 1, col=axes.index(axis) + 1)
+        line = go.Scatter(
+            x=c.x,
+            y=c.y,
+            mode="lines+markers",
+            name=c.verdict,
+            legendgroup=c.verdict,
+            showlegend=c.verdict not in shown,
+            text=c.name,
+            hovertemplate="%{text}<br>size %{x}: %{y:.3g}<extra></extra>",
+            line=dict(color=colour),
+            marker=dict(symbol=symbol, size=8),
+        )
+        shown.add(c.verdict)
+        figure.add_trace(line, **where)
+    drawn = curves(report)
+    for i, a in enumerate(axes):
+        sizes = sorted({x for c in drawn if c.panel[1] == a for x in c.x})
+        figure.update_xaxes(type="log", tickvals=sizes, ticktext=[str(x) for x in sizes], col=i + 1)
+        figure.update_xaxes(title_text=a, row=len(DRAWN), col=i + 1)
+    # One scale for all, and no narrower than a factor of two either way: small wiggles look small.
+    heights = [abs(math.log10(y)) for c in drawn for y in c.y if y > 0 and math.isfinite(y)]
+    top = 1.05 * max([*heights, math.log10(2)])
+    figure.update_yaxes(type="log", range=[-top, top])
+    figure.update_yaxes(title_text="over expected, base = 1", col=1)
+    figure.add_hline(y=1, line=dict(dash="dash", color="#555555", width=1))
+    head = "passed" if report.ok else "FAILED"
+    figure.update_layout(title=f"{report.title}: {head}", template="plotly_white", height=900)
+    return figure
+
+
+def check_page(report: CheckReport, command: str = "") -> Page:
+    """The verdict, every exponent, and the curves they were fitted to."""
+    counted = report.counts
+    drawing = Drawing(
+        check_figure(report),
+        "Every quantity over width and depth, divided by the expected power: flat is right",
+        f"{len(curves(report))} curves, one a parameter and quantity, in log–log panels: {counted}. "
+        "The table below has every exponent.",
+    )
+    section = Section(
+        title="Do the layers scale as they should?",
+        anchor="check",
+        sentence="Each parameter’s change, its own update and its effect on the output go with width and "
+        "depth as the scheme says.",
+        verdict="passed" if report.ok else "failed",
+        number=f"exponents: {counted}" if counted else "",
+        figures=(drawing,),
+        paragraphs=report.notes,
+        tables=(*_failures(report), _exponents(report), *_losses(report)),
+        command=command,
+        downloads=(("exponents.csv", _csv(report)),),
+    )
+    rate = {"Base learning rate": f"{report.lr:.3g}"}
+    return Page(report.title[:1].upper() + report.title[1:], (), (section,), facts(command, rate))
+
+
+def _failures(report: CheckReport) -> tuple[Table, ...]:
+    rows = [f.partition(": ")[::2] for f in report.failures]
+    return (Table(("layer", "what is wrong"), rows, "What failed"),) if rows else ()
+
+
+def _exponents(report: CheckReport) -> Table:
+    # What needs attention comes first.
+    rows = sorted(report.rows, key=lambda r: r.verdict not in FAILED)
+    cells = [(*r.cells(), r.verdict) for r in rows]
+    return Table((*_HEAD, "verdict"), cells, "Exponents of width and depth")
+
+
+def _losses(report: CheckReport) -> tuple[Table, ...]:
+    rows = [(a, s, f"{v:.4g}") for a, sizes in report.losses.items() for s, v in sizes.items()]
+    return (Table(("axis", "size", "loss"), rows, "Loss after the steps"),) if rows else ()
+
+
+def _csv(report: CheckReport) -> str:
+    """One row a parameter, quantity, axis and size."""
+    return table_csv(
+        [
+            dict(parameter=r.parameter, place=r.place, quantity=r.quantity, axis=r.axis,
+                 expected=r.expected, verdict=r.verdict, size=s, value=v)
+            for r in report.rows
+            for s, v in zip(r.sizes, r.values, strict=True)
+        ]
+    )  # fmt: skip

@@ -1,7 +1,14 @@
-"""A few training steps of one size, as the user would take them, with all seeds at once."""
+"""A few training steps of one size, as the user would take them, with all seeds at once.
+
+Did an optimizer or a scheduler keep the ratios to the base that the plan prescribes? The same optimizer
+and scheduler are made at the base, where every factor is 1: what they do there is the reference, kind by
+kind and step by step. So groups may have rates of their own (an embedding's ten times the others', Muon's
+and AdamW's), and schedules any course, as long as each keeps its ratio to the base.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,9 +19,12 @@ from torch.optim import Optimizer
 
 from leadline.checking.members import Members
 from leadline.checking.quantities import Measured, Probe
-from leadline.checking.ratios import Settings, lost_ratios, settings
 from leadline.planning.plan import Plan
 from leadline.tracing.builder import Builder, Size, construct
+
+_WORDS = {"lr": "learning rate", "weight_decay": "weight decay", "eps": "eps"}
+Settings = dict[str, dict[str, dict[str, float]]]
+"""Template of a kind, name of a parameter, setting: its value."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +102,8 @@ def train(
     def compare(step: int, culprit: str) -> None:
         if setup.reference is not None:
             first = members.models[0]
-            found = lost_ratios(plan, first, all_optimizers[0], setup.reference[step], culprit)
-            for template, message in found.items():
+            messages = lost_ratios(plan, first, all_optimizers[0], setup.reference[step], culprit)
+            for template, message in messages.items():
                 lost.setdefault(template, message)
 
     compare(0, "take plan.param_groups(model, lr=...) for the optimizer, or its factors")
@@ -137,13 +147,13 @@ def reference(setup: Setup) -> tuple[Settings, ...]:
 def _optimizers(setup: Setup, plan: Plan, model: nn.Module) -> list[Optimizer]:
     make: Callable[..., Any] = torch_optimizers if setup.optimizer is None else setup.optimizer
     made = make(model, plan, setup.lr)
-    found = list(made) if isinstance(made, list | tuple) else [made]
-    for o in found:
+    optimizers = list(made) if isinstance(made, list | tuple) else [made]
+    for o in optimizers:
         if not hasattr(o, "param_groups") or not hasattr(o, "step"):
             raise TypeError(
                 f"optimizer returned {type(o).__name__}: return a torch optimizer, or a list of them"
             )
-    return found
+    return optimizers
 
 
 def linear_rate(setup: Setup, size: Size) -> float:
@@ -169,3 +179,69 @@ def linear_rate(setup: Setup, size: Size) -> float:
         "no learning rate above 1e-7 gives a linear response at the base: the loss may not depend on "
         "the model, or be noisy; give lr="
     )
+
+
+def settings(plan: Plan, model: nn.Module, optimizers: Sequence[Optimizer]) -> Settings:
+    """What the optimizers do with every parameter now; {} for one that they do not hold."""
+    groups = {id(p): g for o in optimizers for g in o.param_groups for p in g["params"]}
+    kinds = plan.kind_of(model)
+    out: Settings = {}
+    for name, p in model.named_parameters():
+        if kinds[name].role != "frozen":
+            out.setdefault(kinds[name].template, {})[name] = _of(groups.get(id(p)))
+    return out
+
+
+def _of(group: dict[str, Any] | None) -> dict[str, float]:
+    if group is None:
+        return {}
+    eps = group.get("eps")
+    eps = eps[-1] if isinstance(eps, tuple | list) else eps
+    values = {"lr": group["lr"], "weight_decay": group.get("weight_decay", 0.0), "eps": eps}
+    return {k: float(v) for k, v in values.items() if v is not None}
+
+
+def lost_ratios(
+    plan: Plan, model: nn.Module, optimizers: Sequence[Optimizer], base: Settings, culprit: str
+) -> dict[str, str]:
+    """Compare settings with the base's times the plan's factors.
+
+    Args:
+        base: ``settings`` at the base, at the same step.
+        culprit: who set them last, and the remedy.
+
+    Returns:
+        Messages by parameter template.
+    """
+    at_base = plan.at(plan.base.width, plan.base.depth)
+    out: dict[str, str] = {}
+    kinds = {k.template: k for k in plan.kind_of(model).values()}
+    for template, members in settings(plan, model, optimizers).items():
+        here, there = plan.kind_factors(kinds[template]), at_base.kind_factors(kinds[template])
+        missing = [n for n, s in members.items() if not s]
+        if missing:
+            out[template] = (
+                f"{template}: not in the optimizer: {missing[0]} is never trained; give it all of "
+                "plan.param_groups(model, lr=...)"
+            )
+            continue
+        for what, word in _WORDS.items():
+            if what == "eps" and not plan.uses(kinds[template]).has_eps:
+                continue
+            ratio = getattr(here, what) / getattr(there, what)
+            # Layers of a kind may differ at the base (layerwise decay): any of their values will do.
+            values = {s[what] for s in base.get(template, {}).values() if what in s}
+            for s in members.values():
+                if what not in s or not values or any(_close(s[what], v * ratio) for v in values):
+                    continue
+                first = next(iter(values))
+                out.setdefault(
+                    template,
+                    f"{template}: its {word} is {s[what]:.4g} at {plan.target}, the plan asks "
+                    f"{first * ratio:.4g} ({ratio:.4g} × the base's {first:.4g}): {culprit}",
+                )
+    return out
+
+
+def _close(a: float, b: float) -> bool:
+    return a == b or (a * b > 0 and abs(math.log(a / b)) < 1e-4)

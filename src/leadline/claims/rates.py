@@ -69,7 +69,8 @@ def rates(
 ) -> dict[str, np.ndarray]:
     """One size's losses on the grid: loss and test_loss (lrs, seeds), inf where diverged."""
     from leadline.models.residual import residual_mlp
-    from leadline.sweeps.sweep import Sweep, sweep
+    from leadline.sweeps.driver import Sweep, sweep
+    from leadline.sweeps.runs import final_loss
 
     runs = range(seeds * seed, seeds * (seed + 1))
     done = sweep(
@@ -91,12 +92,9 @@ def rates(
     if done.failed:
         raise RuntimeError("; ".join(done.failed))
     table = {(r["lr"], r["seed"]): r for r in done.rows}
-    return {m: np.array([[_loss(table[lr, s], m) for s in runs] for lr in lrs]) for m in METRICS}
-
-
-def _loss(row: Mapping[str, Any], metric: str) -> float:
-    value = row[metric]
-    return float("inf") if value is None or row["diverged"] or row["stopped"] else float(value)
+    return {
+        m: np.array([[final_loss(table[lr, s], m) for s in runs] for lr in lrs]) for m in METRICS
+    }
 
 
 def cells(setting: Setting) -> dict[str, Cell]:

@@ -164,7 +164,7 @@ def explain_command(scheme: str, optimizer: str, as_json: bool) -> None:
 def check_command(reference: str, out: str | None, **given: Any) -> None:
     """FILE.py may define ``batch``, ``loss(model, batch)``, ``optimizer``, ``scheduler``."""
     with one_line([]):
-        from leadline.checking.check import check
+        from leadline.checking.checks import check
 
         html, where = file("html", given["html"]), folder({"out": out})
         module, build = load(reference)
@@ -178,7 +178,7 @@ def check_command(reference: str, out: str | None, **given: Any) -> None:
         show(report.to_json() if given["as_json"] else str(report))
 
         def page() -> Page:
-            from leadline.checking.page import check_page
+            from leadline.checking.report import check_page
             from leadline.reporting.page_facts import command_line
 
             return check_page(report, command_line())

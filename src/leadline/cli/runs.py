@@ -31,9 +31,8 @@ def runs_command(folder: str, where: tuple[str, ...], columns: str | None, **giv
     """The table to stdout; what is damaged or lost to stderr."""
     with one_line([]):
         from leadline.disk.write import attempt, write_atomic
-        from leadline.sweeps.store import Store
-        from leadline.sweeps.store_rescue import rescue
-        from leadline.sweeps.store_table import csv_text
+        from leadline.sweeps.store import Store, rescue
+        from leadline.sweeps.store_values import csv_text
 
         path, new = file("csv", given["csv_file"]), given["rescue"]
         lost = () if new is None else rescue(folder, new)
@@ -53,12 +52,12 @@ def runs_command(folder: str, where: tuple[str, ...], columns: str | None, **giv
 
 def has_runs(folder: Path) -> bool:
     """Whether a store holds a run."""
-    from leadline.sweeps.store_file import NAME, look
+    from leadline.sweeps.store_file import NAME, read_with
 
     def some(db: Any) -> bool:
         return db.execute("SELECT runs FROM counts").fetchone()[0] > 0
 
-    return (folder / NAME).is_file() and look(folder / NAME, some, patience=1.0)
+    return (folder / NAME).is_file() and read_with(folder / NAME, some, patience=1.0)
 
 
 def _condition(text: str) -> tuple[str, Any]:

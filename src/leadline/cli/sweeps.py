@@ -255,8 +255,8 @@ def sweep_command(model: str, problem: str | None, sizes: str, dry_run: bool, **
     """Runs of one shape train as one batched program."""
     with one_line(_kept(given)):
         from leadline.reporting.progress import Progress
+        from leadline.sweeps.driver import sweep
         from leadline.sweeps.schedule import SweepEstimate
-        from leadline.sweeps.sweep import sweep
 
         build, data = _model(model, problem)
         schemes = given["scheme"].split(",")

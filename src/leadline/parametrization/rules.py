@@ -85,7 +85,7 @@ class Exponents:
     """How a parameter's settings scale with width and depth."""
 
     init: Power
-    """Of its scale at initialization, any folded multiplier included."""
+    """Power of its scale at initialization, any folded multiplier included."""
     lr: Power
     weight_decay: Power
     eps: Power
@@ -122,7 +122,9 @@ def exponents(
     sgd = 0.0 if finite else q + 2 * std
     a = scheme.branch if place.inside else 0.0
     c = (scheme.rate_last if place.last else scheme.rate_internal) if place.inside else 0.0
-    init, rate, grad = Power(std), Power(sgd, c), Power(gradient, a)
+    init = Power(width=std)
+    rate = Power(width=sgd, depth=c)
+    grad = Power(width=gradient, depth=a)
 
     kind = optimizer.update
     if kind == "gradient":
@@ -133,14 +135,14 @@ def exponents(
         lr, folded = rate + grad - init, ONE
     else:
         # Hidden matrices: a normalised step has spectral norm n·lr, this one lr (or √n·lr).
-        lr, folded = rate + grad + Power(1.0 if kind == "orthogonal" else 0.5), fold
+        lr, folded = rate + grad + Power(width=1.0 if kind == "orthogonal" else 0.5), fold
     if kind == "gradient" or optimizer.decay == "decoupled":
         # λ keeps lr·λ, the decay per step.
         shrink = (lr + folded) * -1.0
     else:
         shrink = grad - init - fold * 2
     if decay == "width":
-        shrink = Power(shrink.width, 0.0)
+        shrink = Power(width=shrink.width)
     if optimizer.name == "adafactor":
         # Its ε is the least RMS(weight) that steps are relative to.
         eps, eps_folded = init, fold

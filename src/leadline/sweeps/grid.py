@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from leadline.errors import (
@@ -18,10 +19,81 @@ from leadline.errors import (
 )
 from leadline.planning.schemes import NAMES as SCHEMES
 from leadline.sweeps.optimizers import NAMES as OPTIMIZERS
+from leadline.sweeps.runs import TrainingRun
+from leadline.tracing.builder import Size, size
 
 # Runs of one call: each is a record of a store and a row of a table.
 MOST_RUNS = 1_000_000
+SIZES = ("product", "axes")
 _PLURAL = {"width": "widths", "depth": "depths", "lr": "lrs", "seed": "seeds"}
+# In the order in which they vary, the last one fastest.
+_AXES = (
+    *("width", "depth", "lr", "seed", "steps", "batch_size"),
+    *("scheme", "optimizer", "weight_decay", "momentum"),
+)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a sweep trains, as ``sweep`` takes it; once made, lists of checked values by axis.
+
+    Attributes:
+        arguments: lists of values by name.
+        base: size that learning rates refer to.
+
+    Raises:
+        ValueError, TypeError: an empty axis or a bad value, named; more runs than ``MOST_RUNS``.
+    """
+
+    width: Any
+    depth: Any
+    lr: Any
+    seed: Any
+    steps: Any
+    batch_size: Any
+    scheme: Any
+    optimizer: Any
+    weight_decay: Any
+    momentum: Any
+    arguments: Any
+    sizes: str
+    base: Any
+
+    def __post_init__(self) -> None:
+        checked: dict[str, Any] = grid_of(**self._axes())
+        checked["arguments"] = _arguments(self.arguments)
+        _check_count(checked | checked["arguments"])
+        check_choice("sizes", self.sizes, SIZES)
+        checked["base"] = Size(min(checked["width"]), min(checked["depth"]))
+        if self.base is not None:
+            checked["base"] = size("base", self.base)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def _axes(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _AXES}
+
+    def runs(self, model: str, data: str, roles: str) -> list[TrainingRun]:
+        """Every run once.
+
+        Args:
+            model, data, roles: what they are, as text.
+        """
+        width, depth = min(self.width), min(self.depth)
+        runs = [
+            TrainingRun(
+                model=model,
+                data=data,
+                base=self.base,
+                arguments=tuple(sorted(arguments.items())),
+                roles=roles,
+                **values,
+            )
+            for arguments in _product(self.arguments)
+            for values in _product(self._axes())
+            if self.sizes == "product" or width == values["width"] or depth == values["depth"]
+        ]
+        return list(dict.fromkeys(runs))
 
 
 def grid_of(**axes: Any) -> dict[str, list[Any]]:
@@ -59,8 +131,7 @@ def _value(name: str, label: str, v: Any) -> Any:
     return check_choice(label, v, SCHEMES if name == "scheme" else OPTIMIZERS)
 
 
-def arguments_of(arguments: Any) -> dict[str, list[Any]]:
-    """Values of the builder's further arguments, by name."""
+def _arguments(arguments: Any) -> dict[str, list[Any]]:
     if arguments is None:
         return {}
     check_type("arguments", arguments, Mapping, "give a dict such as {'gain': [0.5, 1.0]}")
@@ -70,9 +141,8 @@ def arguments_of(arguments: Any) -> dict[str, list[Any]]:
     }
 
 
-def check_count(*parts: Mapping[str, Sequence[Any]]) -> None:
-    """Refuse a product of more than ``MOST_RUNS`` runs."""
-    lengths = {name: len(values) for part in parts for name, values in part.items()}
+def _check_count(axes: Mapping[str, Any]) -> None:
+    lengths = {name: len(values) for name, values in axes.items() if name != "arguments"}
     count = math.prod(lengths.values())
     if count > MOST_RUNS:
         longest = sorted(lengths.items(), key=lambda item: -item[1])[:3]
@@ -83,7 +153,6 @@ def check_count(*parts: Mapping[str, Sequence[Any]]) -> None:
         )
 
 
-def product(values: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    """Every combination."""
+def _product(values: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     for combination in itertools.product(*values.values()):
         yield dict(zip(values, combination, strict=True))

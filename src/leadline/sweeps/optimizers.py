@@ -11,7 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from leadline.parametrization.optimizers import BETAS, MUON_MOMENTUM, OPTIMIZERS, Optimizer
+from leadline.parametrization.optimizers import BETAS, EPS, MUON_MOMENTUM, OPTIMIZERS
+from leadline.planning.plan import Factors
+from leadline.sweeps.rates import Rates
+from leadline.sweeps.runs import TrainingRun
 
 NAMES = tuple(name for name, o in OPTIMIZERS.items() if o.stacks)
 # Entries of the stacks that are updated together: an update sweeps them several times.
@@ -24,27 +27,26 @@ class Stacked:
     """State and step of K runs.
 
     Args:
-        lr, weight_decay, eps: (K,) values for every parameter, in its order, on the CPU.
-        momentum: (K,), for sgd.
-        muon: does Muon update the parameter?
+        factors: of every parameter that trains, in order: on lr, decay and ε; and does Muon update it?
     """
 
     def __init__(
-        self,
-        kind: Optimizer,
-        lr: Sequence[Tensor],
-        weight_decay: Sequence[Tensor],
-        eps: Sequence[Tensor],
-        momentum: Tensor,
-        betas: tuple[float, float] = BETAS,
-        muon: Sequence[bool] | None = None,
+        self, rates: Rates, runs: Sequence[TrainingRun], factors: Sequence[tuple[Factors, bool]]
     ) -> None:
-        self.kind, self.betas = kind, betas
-        self.lr, self.weight_decay, self.eps = list(lr), list(weight_decay), list(eps)
-        self.momentum = momentum
+        def column(values: Sequence[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32)
+
+        lr, decay = column([r.lr for r in runs]), column([r.weight_decay for r in runs])
+        eps = column([EPS] * len(runs))
+        self.kind, self.betas = rates.optimizer, rates.betas(BETAS)
+        # (K,) of every parameter.
+        self.lr = [lr * f.lr for f, _ in factors]
+        self.weight_decay = [decay * f.weight_decay for f, _ in factors]
+        self.eps = [eps * f.eps for f, _ in factors]
+        self.momentum = column([r.momentum for r in runs])
         self.decays = any(bool(d.any()) for d in self.weight_decay)
-        self.rolls = bool(momentum.any())
-        self.muon = list(muon or [False] * len(self.lr))
+        self.rolls = bool(self.momentum.any())
+        self.muon = [muon for _, muon in factors]
         self.state: dict[int, list[Tensor]] = {}
         self.pieces: list[list[int]] = []
         self.steps = 0

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Rates(Protocol):
-    """Of one shape, scheme and optimizer."""
+    """Initialization and rates of one shape, scheme and optimizer."""
 
     @property
     def optimizer(self) -> Optimizer:
@@ -35,7 +35,7 @@ class Rates(Protocol):
         ...
 
     def factors(self, model: nn.Module) -> Mapping[str, tuple[Factors, bool]]:
-        """Of every parameter that trains: factors on lr, decay, ε; and does Muon update it?"""
+        """By parameter that trains: factors on lr, decay and ε; and does Muon update it?"""
         ...
 
     def betas(self, betas: tuple[float, float]) -> tuple[float, float]:
@@ -102,8 +102,8 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Own:
-    """Of a ``ResNet``: rates in units of its η, which is the same number at every size."""
+class NetworkRates:
+    """Those of a ``ResNet``, in units of its η, which is the same number at every size."""
 
     build: Network
     width: int

@@ -12,7 +12,6 @@ Records are only ever added. The last put of a run counts, and names the record 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import threading
 import time
@@ -22,20 +21,18 @@ from typing import TYPE_CHECKING, Any
 
 from leadline.disk.write import write_atomic
 from leadline.errors import check_path
-from leadline.sweeps import store_file, store_table
+from leadline.sweeps import store_file, store_records
 from leadline.sweeps.store_file import DamageError, StoreError, StoreFile, damaged, digest, whole
-from leadline.sweeps.store_query import AnyOf, conditions, sql
-from leadline.sweeps.store_record import Put, Record, blob, read, record
-from leadline.sweeps.store_table import Flat, Names
-from leadline.sweeps.store_values import decode, loads, run_id
+from leadline.sweeps.store_records import AnyOf, Put, StoredRun, blob, read, stored_run
+from leadline.sweeps.store_values import Flat, Names, csv_text, decode, loads, rows, run_id
 
 if TYPE_CHECKING:
     import sqlite3
 
     import pandas
 
-__all__ = ["AnyOf", "Record", "Store", "StoreError", "run_id"]
-_ID = slice(7, 71)  # of a record's text: {"id":"...
+__all__ = ["AnyOf", "Store", "StoreError", "StoredRun", "rescue", "run_id"]
+_AT_ONCE = 500
 
 
 class Store:
@@ -86,7 +83,7 @@ class Store:
 
     def _forget(self) -> None:
         self._count = 0
-        self._latest: dict[bytes, int] = {}  # the records that count, by id, in order of first puts
+        self._latest: dict[str, int] = {}  # the records that count, by id, in order of first puts
         self._layouts: dict[bytes, int] = {}
 
     def _opened(self) -> StoreFile:
@@ -112,16 +109,9 @@ class Store:
             counts = self._counts(db)
             for number, names, checksum in db.execute("SELECT * FROM layouts ORDER BY number"):
                 self._layouts[whole(path, f"layout {number}", names, checksum)] = number
-            sha256, latest = hashlib.sha256, self._latest
-            lines = "SELECT seq, record, sha256 FROM runs WHERE seq > ? ORDER BY seq"
-            for seq, line, checksum in db.execute(lines, (self._count,)):
-                if seq != self._count + 1:
-                    raise damaged(path, f"run {self._count + 1} is not there")
-                if sha256(line).digest() != checksum:
-                    raise damaged(path, f"run {seq} does not have its checksum")
-                if not line.startswith(b'"run":%d,' % seq, _ID.stop + 2):
-                    raise damaged(path, f"run {seq} is another's")
-                latest[line[_ID]] = self._count = seq
+            for id in self._opened().new_ids(db, self._count):
+                self._count += 1
+                self._latest[id] = self._count
             if counts != (self._count, len(self._layouts)):
                 raise damaged(path, f"{self._count} runs where {counts[0]} should be")
         except (TypeError, ValueError, MemoryError) as e:
@@ -180,7 +170,7 @@ class Store:
             for put in puts:
                 if self._has(db, put):  # another process, or this call twice
                     continue
-                seq = self._latest.get(put.key)
+                seq = self._latest.get(put.id)
                 if seq is None or not put.same(self._line(db, seq)):
                     seq = self._append(db, put, seq)
                 if put.curves is not None:
@@ -197,12 +187,12 @@ class Store:
         seq = self._count + 1
         line = put.line(seq, previous, time.time())
         db.execute("INSERT INTO runs VALUES (?, ?, ?)", (seq, line, digest(line.encode())))
-        self._latest[put.key] = self._count = seq
+        self._latest[put.id] = self._count = seq
         return seq
 
     def _has(self, db: sqlite3.Connection, put: Put) -> bool:
         """Whether it is there already, its curves too."""
-        seq = self._latest.get(put.key)
+        seq = self._latest.get(put.id)
         if seq is None:
             return False
         data = self._line(db, seq)
@@ -211,51 +201,50 @@ class Store:
     def has(self, id: str) -> bool:
         """Whether there is a record of the run."""
         with self._reading():
-            return as_key(id) in self._latest
+            return id in self._latest
 
-    def get(self, id: str) -> Record:
+    def get(self, id: str) -> StoredRun:
         """The record that counts; the first 8 or more characters of its id will do.
 
         Raises:
             KeyError: there is none, or there are several.
         """
         with self._reading() as db:
-            return self._record(self._line(db, self._latest[self._key(id)]))
+            return self._record(self._line(db, self._latest[self._whole_id(id)]))
 
-    def known(self, ids: Iterable[str]) -> list[Record]:
+    def known(self, ids: Iterable[str]) -> list[StoredRun]:
         """The records that count of these runs, as far as there are any."""
         with self._reading() as db:
-            places = [self._latest.get(as_key(id)) for id in ids]
+            places = [self._latest.get(id) for id in ids]
             return [self._record(self._line(db, seq)) for seq in places if seq is not None]
 
-    def history(self, id: str) -> list[Record]:
+    def history(self, id: str) -> list[StoredRun]:
         """All records of a run, the one that counts last."""
         out = []
         with self._reading() as db:
-            seq = self._latest[self._key(id)]
+            seq = self._latest[self._whole_id(id)]
             while seq is not None:
                 data = self._line(db, seq)
                 out.append(self._record(data))
                 seq = data["previous"]
         return out[::-1]
 
-    def _key(self, id: str) -> bytes:
-        key = as_key(id)
-        keys = [key] if key in self._latest else []
-        if 8 <= len(key) < 64:
-            keys = [k for k in self._latest if k.startswith(key)]
+    def _whole_id(self, id: str) -> str:
+        keys = [id] if id in self._latest else []
+        if 8 <= len(id) < 64:
+            keys = [k for k in self._latest if k.startswith(id)]
         if len(keys) != 1:
             many = f"is the beginning of {len(keys)}" if keys else "is not in the store"
             raise KeyError(f"id={id!r} {many}: ids() lists the {len(self._latest)} there are")
         return keys[0]
 
-    def _record(self, data: Mapping[str, Any]) -> Record:
-        return record(self._opened().path, data)
+    def _record(self, data: Mapping[str, Any]) -> StoredRun:
+        return stored_run(self._opened().path, data)
 
     def ids(self) -> list[str]:
         """Each run once, in the order in which they were first put."""
         with self._reading():
-            return [key.decode() for key in self._latest]
+            return list(self._latest)
 
     def __len__(self) -> int:
         with self._reading():
@@ -267,9 +256,9 @@ class Store:
         for spec in specs:
             wanted.setdefault(run_id(spec), spec)
         with self._reading():
-            return [spec for run, spec in wanted.items() if as_key(run) not in self._latest]
+            return [spec for run, spec in wanted.items() if run not in self._latest]
 
-    def records(self, where: Mapping[str, Any] | None = None) -> list[Record]:
+    def records(self, where: Mapping[str, Any] | None = None) -> list[StoredRun]:
         """The record that counts of each run, in the order of ``ids``.
 
         Args:
@@ -278,11 +267,12 @@ class Store:
         """
         return [record for record, _ in self._chosen(where)]
 
-    def _chosen(self, where: Mapping[str, Any] | None) -> Iterator[tuple[Record, Flat]]:
+    def _chosen(self, where: Mapping[str, Any] | None) -> Iterator[tuple[StoredRun, Flat]]:
         with self._reading() as db:
             path, layouts = self._opened().path, [decode(loads(x)) for x in self._layouts]
-            wanted = conditions(where, Names.of(*zip(*layouts, strict=True)) if layouts else None)
-            condition, parameters = sql(wanted)
+            names = Names.of(*zip(*layouts, strict=True)) if layouts else None
+            wanted = store_records.conditions(where, names)
+            condition, parameters = store_records.sql(wanted)
             query = f"SELECT seq, record, sha256 FROM runs WHERE {condition} ORDER BY seq"
             lines = db.execute(query, parameters).fetchall()
             if self._count > len(self._latest):
@@ -290,14 +280,14 @@ class Store:
                 lines = sorted((x for x in lines if x[0] in place), key=lambda x: place[x[0]])
         lines.reverse()
         while lines:
-            r = record(path, read(path, *lines.pop()))
+            r = stored_run(path, read(path, *lines.pop()))
             flat = Flat.of(r.id, r.spec, r.result)
             if all(c.holds(flat) for c in wanted):
                 yield r, flat
 
     def table(self, where: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """One flat row a run: ``id``, specification, scalars of the result; nested as ``a.b``."""
-        return store_table.rows([flat for _, flat in self._chosen(where)])
+        return rows([flat for _, flat in self._chosen(where)])
 
     def to_pandas(self) -> pandas.DataFrame:
         """``table`` as a data frame."""
@@ -309,12 +299,12 @@ class Store:
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
         """Write ``table`` as CSV in UTF-8, all or nothing."""
-        text = store_table.csv_text(self.table())
+        text = csv_text(self.table())
         return write_atomic(path, text.encode(errors="backslashreplace"))
 
     def export_tensorboard(self, folder: str | os.PathLike[str]) -> Path:
         """Write one TensorBoard run a record; needs the extra ``tensorboard``."""
-        store_table.export_tensorboard(self.records(), Path(folder))
+        store_records.export_tensorboard(self.records(), Path(folder))
         return Path(folder)
 
     def check(self) -> tuple[str, ...]:
@@ -332,6 +322,29 @@ class Store:
         return tuple(out)
 
 
-def as_key(id: str) -> bytes:
-    """An id as the file has it."""
-    return id.encode(errors="surrogatepass")
+def rescue(path: str | os.PathLike[str], new: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Put every whole record of a damaged store, in order, into a new one; what is lost, in words.
+
+    Raises:
+        StoreError: nothing can be read, or ``new`` is not empty.
+    """
+    file = Path(check_path("path", path)) / store_file.NAME
+    if not file.is_file():
+        raise StoreError(f"path={os.fspath(path)!r} is no store: give the folder of one")
+    lost: list[str] = []
+    with Store(new) as target:
+        if len(target):
+            raise StoreError(f"rescue={os.fspath(new)!r} has runs already: give a new folder")
+        puts: list[tuple[Any, Any, Any]] = []
+        for kept in store_records.whole_runs(file, lost):
+            curves = None
+            try:
+                curves = dict(kept.curves)
+            except StoreError as e:
+                lost.append(str(e))
+            puts.append((kept.spec, kept.result, curves))
+            if len(puts) == _AT_ONCE:
+                target.put_many(puts)
+                puts = []
+        target.put_many(puts)
+    return tuple(lost)

@@ -17,7 +17,7 @@ import re
 import resource
 import sqlite3
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,6 +45,7 @@ CREATE VIEW latest AS
         WHERE json_extract(record, '$.previous') IS NOT NULL
     );
 """
+_ID = slice(7, 71)  # of a record's text: {"id":"...
 _OLD = re.compile(r"store\.json|runs-.*\.jsonl")
 _forked: list[sqlite3.Connection] = []  # of a parent process: closing them would give up its locks
 T = TypeVar("T")
@@ -187,11 +188,11 @@ class StoreFile:
     def _there(self) -> tuple[int, int]:
         """Which file has the name: SQLite would go on with one that was moved or removed."""
         try:
-            found = os.stat(self.path)
+            stat = os.stat(self.path)
         except OSError as e:
             text = f"{self.path} cannot be opened ({e.strerror}): give the folder where it is"
             raise StoreError(text) from None
-        return found.st_dev, found.st_ino
+        return stat.st_dev, stat.st_ino
 
     def _patiently(self, db: sqlite3.Connection, *statements: str) -> None:
         """Execute; wait for others where they hold the file, in steps that Ctrl-C ends."""
@@ -232,6 +233,23 @@ class StoreFile:
         # A store has hardly any free pages, and writing to one that is not free would destroy it.
         if of("freelist_count") and (said := of("quick_check")) != b"ok":
             raise damaged(self.path, said.decode(errors="replace"))
+
+    def new_ids(self, db: sqlite3.Connection, count: int) -> Iterator[str]:
+        """The ids of the records after the first ``count``, in order; each record is checked.
+
+        Raises:
+            StoreError: one is missing, changed, or another's.
+        """
+        sha256 = hashlib.sha256
+        query = "SELECT seq, record, sha256 FROM runs WHERE seq > ? ORDER BY seq"
+        for expected, (seq, line, checksum) in enumerate(db.execute(query, (count,)), count + 1):
+            if seq != expected:
+                raise damaged(self.path, f"run {expected} is not there")
+            if sha256(line).digest() != checksum:
+                raise damaged(self.path, f"run {seq} does not have its checksum")
+            if not line.startswith(b'"run":%d,' % seq, _ID.stop + 2):
+                raise damaged(self.path, f"run {seq} is another's")
+            yield line[_ID].decode()
 
     def _error(self, error: sqlite3.Error) -> StoreError:
         code, path = _code(error), self.path
@@ -288,8 +306,10 @@ def whole(path: Path, what: str, data: Any, checksum: Any) -> bytes:
     return data
 
 
-def look(path: Path, query: Callable[[sqlite3.Connection], T], patience: float = PATIENCE) -> T:
-    """What a file says, by a connection of its own."""
+def read_with(
+    path: Path, query: Callable[[sqlite3.Connection], T], patience: float = PATIENCE
+) -> T:
+    """The result of a query, on a new connection."""
     file = StoreFile(path, patience)
     try:
         with file.reading() as db:

@@ -1,4 +1,4 @@
-"""Values as JSON and back, exactly, and the identity of a run's specification.
+"""Values as JSON and back, exactly, the identity of a run's specification, and records as flat rows.
 
 JSON has no NaN or infinity, and not every reader takes halves of a surrogate pair. So
 
@@ -11,12 +11,16 @@ and no other dict has a key that begins with $. Everything else is plain JSON in
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import math
 import re
-from collections.abc import Mapping
-from typing import Any
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 _DEPTH = 60
 _BITS = 13_000  # Python prints no integer of more than 4300 digits
@@ -145,7 +149,7 @@ def canonical(value: Any, name: str = "value") -> str:
 
 
 def canonical_text(encoded: Any) -> str:
-    """``canonical`` of what is encoded already."""
+    """``canonical`` of an encoded value."""
     return dumps(_canonical(encoded))
 
 
@@ -162,9 +166,15 @@ def _canonical(encoded: Any) -> Any:
     return encoded
 
 
-def same_json(one: str, other: str) -> bool:
-    """Whether two texts of ``dumps`` hold equal values."""
-    return one == other or canonical_text(loads(one)) == canonical_text(loads(other))
+def encode_spec(spec: Mapping[str, Any]) -> Any:
+    """A specification, encoded.
+
+    Raises:
+        TypeError, ValueError: it is none, or holds what cannot be stored.
+    """
+    if not isinstance(spec, Mapping):
+        raise TypeError(f"spec={spec!r} is not a dict: give the run's arguments by name")
+    return encode(spec, "spec")
 
 
 def run_id(spec: Mapping[str, Any]) -> str:
@@ -179,17 +189,112 @@ def run_id(spec: Mapping[str, Any]) -> str:
     return encoded_id(encode_spec(spec))
 
 
-def encode_spec(spec: Mapping[str, Any]) -> Any:
-    """A specification, encoded.
-
-    Raises:
-        TypeError, ValueError: it is none, or holds what cannot be stored.
-    """
-    if not isinstance(spec, Mapping):
-        raise TypeError(f"spec={spec!r} is not a dict: give the run's arguments by name")
-    return encode(spec, "spec")
-
-
 def encoded_id(encoded: Any) -> str:
-    """``run_id`` of what is encoded already."""
+    """``run_id`` of an encoded specification."""
     return hashlib.sha256(canonical_text(encoded).encode()).hexdigest()
+
+
+_SCALARS = frozenset((int, float, bool, type(None)))
+
+
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as ``outer.inner``; lists as tuples.
+
+    >>> flatten({"a": 1, "b": {"c": [2, 3]}})
+    {'a': 1, 'b.c': (2, 3)}
+    """
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        name = sys.intern(f"{prefix}{key}")  # thousands of rows have the same names
+        if type(item) in _SCALARS and name not in flat:  # as nearly all are
+            flat[name] = item
+            continue
+        nested = isinstance(item, dict) and item
+        inner = flatten(item, f"{name}.") if nested else {name: _frozen(item)}
+        for column, x in inner.items():
+            flat[_unlike(column, flat, "'") if column in flat else column] = x
+    return flat
+
+
+def _frozen(item: Any) -> Any:
+    if type(item) is str:
+        return sys.intern(item)
+    if isinstance(item, dict):
+        return dumps(encode(item, "value")) if item else "{}"
+    return tuple(_frozen(x) for x in item) if isinstance(item, list) else item
+
+
+def _unlike(name: str, taken: Any, tail: str = "", head: str = "") -> str:
+    while name in taken:
+        name = f"{head}{name}{tail}"
+    return name
+
+
+@dataclass(frozen=True)
+class Names:
+    """The table's columns by key: of specifications, and of results' scalars."""
+
+    spec: Mapping[str, str]
+    result: Mapping[str, str]
+
+    @classmethod
+    def of(cls, specs: Iterable[Iterable[str]], results: Iterable[Iterable[str]]) -> Names:
+        """A name that means two things is the specification's.
+
+        The id's namesake is ``spec.id``, the specification's namesakes in results are ``result.name``.
+        """
+        taken = {"id"}
+        parts = []
+        for keys, head in ((specs, "spec."), (results, "result.")):
+            parts.append(name := {})
+            for key in dict.fromkeys(k for some in keys for k in some):
+                name[key] = _unlike(key, taken, head=head)
+                taken.add(name[key])
+        return cls(*parts)
+
+
+class Flat(NamedTuple):
+    """A record's values by key, nested as ``a.b``: its specification, and its result's scalars."""
+
+    id: str
+    spec: dict[str, Any]
+    result: dict[str, Any]
+
+    @classmethod
+    def of(cls, id: str, spec: Mapping[str, Any], result: Mapping[str, Any]) -> Flat:
+        """Lists of results are no scalars."""
+        scalars = {k: v for k, v in flatten(result).items() if not isinstance(v, tuple)}
+        return cls(id, flatten(spec), scalars)
+
+
+def rows(records: Sequence[Flat]) -> list[dict[str, Any]]:
+    """One row a record: ``id``, the specification, the result's scalars; the same columns in all.
+
+    What is missing is None.
+    """
+    names = Names.of((r.spec for r in records), (r.result for r in records))
+    columns = dict.fromkeys(["id", *names.spec.values(), *names.result.values()])
+    return [
+        columns | {"id": r.id} | _renamed(r.spec, names.spec) | _renamed(r.result, names.result)
+        for r in records
+    ]
+
+
+def _renamed(values: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names[k]: v for k, v in values.items()}
+
+
+def csv_text(table: Sequence[Mapping[str, Any]]) -> str:
+    """RFC 4180 with a header; floats with all their digits, lists as JSON, None as nothing."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    if table:
+        writer.writerow(table[0])
+        writer.writerows([_cell(x) for x in row.values()] for row in table)
+    return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return dumps(encode(value, "value"))
+    return repr(value) if isinstance(value, float) else value

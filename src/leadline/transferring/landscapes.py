@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from leadline.sweeps.runs import final_loss
 from leadline.transferring.optimum import Landscape
 
 
@@ -76,9 +77,6 @@ def _twice(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 
 def _loss(row: Mapping[str, Any], metric: str) -> float:
-    """Infinite for runs that did not end well."""
-    value = row.get(metric)
-    if value is None or row.get("diverged") or row.get("stopped"):
-        return float("inf")
-    value = float(value)
-    return value if np.isfinite(value) and value > 0 else float("inf")
+    """Infinite for runs that did not end well: logarithms are taken."""
+    value = final_loss(row, metric)
+    return value if value > 0 else np.inf

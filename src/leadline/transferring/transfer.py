@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from leadline.errors import check_bool, check_choice, check_int
+from leadline.sweeps.driver import Sweep, sweep
 from leadline.sweeps.grid import grid_of
 from leadline.sweeps.schedule import SweepEstimate
-from leadline.sweeps.sweep import Sweep, sweep
 from leadline.transferring.analysis import analyse
 from leadline.transferring.landscapes import landscapes
 from leadline.transferring.result import Transfer

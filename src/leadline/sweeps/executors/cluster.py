@@ -57,7 +57,7 @@ class Ray:
         ray = self._ray
         # A lost worker's or node's task runs once more.
         remote = ray.remote(num_cpus=1, max_retries=1)(_attempt)
-        counts = None if watch is None else _Reader(ray, len(tasks))
+        counts = None if watch is None else _CountReader(ray, len(tasks))
         actor, timeout = (None, None) if counts is None else (counts.actor, EVERY)
         pulse = Pulse(watch, counts or list)
         waiting = iter(enumerate(tasks))
@@ -87,7 +87,7 @@ class Ray:
                 ray.kill(actor)
 
 
-class _Counts:
+class _CountActor:
     """An actor that remembers how much of every task is done."""
 
     def __init__(self, tasks: int) -> None:
@@ -102,12 +102,12 @@ class _Counts:
         return self._counts
 
 
-class _Reader:
-    """Asks the actor, and takes its last answer: nothing waits for an actor that starts or is lost."""
+class _CountReader:
+    """The last numbers of the actor; nothing waits for an actor that starts or is lost."""
 
     def __init__(self, ray: Any, tasks: int) -> None:
         self._ray = ray
-        self.actor = ray.remote(num_cpus=0)(_Counts).remote(tasks)
+        self.actor = ray.remote(num_cpus=0)(_CountActor).remote(tasks)
         self._asked, self._last = self.actor.get.remote(), [0] * tasks
 
     def __call__(self) -> list[int]:

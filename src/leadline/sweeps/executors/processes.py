@@ -19,7 +19,7 @@ from leadline.sweeps.executors.base import EVERY, Outcome, Pulse, Watch, attempt
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
-_PRELOAD = ["leadline.sweeps.program", "torch.fx.experimental.proxy_tensor"]
+_PRELOAD = ["leadline.sweeps.groups", "torch.fx.experimental.proxy_tensor"]
 
 
 @contextlib.contextmanager

@@ -70,7 +70,7 @@ class Slurm:
         """Outcomes as they come."""
         submitter = self._submitter()
         waiting = deque(range(len(tasks)))
-        counts = None if watch is None else _Counts(self.folder, len(tasks))
+        counts = None if watch is None else _CountFiles(self.folder, len(tasks))
         pulse = Pulse(watch, counts or list)
         flying: dict[int, Any] = {}
         died: set[int] = set()
@@ -104,9 +104,9 @@ class Slurm:
             return local
         slurm = self._submitit.SlurmExecutor(self.folder)
         # No time limit or key but the user's. SLURM's own requeues would not be counted.
-        asked = {"no_requeue": True, **self.options}
+        options = {"no_requeue": True, **self.options}
         slurm.update_parameters(
-            job_name="leadline", time=None, wckey=None, additional_parameters=asked
+            job_name="leadline", time=None, wckey=None, additional_parameters=options
         )
         return slurm
 
@@ -172,7 +172,7 @@ def _outcome(index: int, job: Any, lost: bool) -> Outcome:
     return Outcome(index, error=f"{name} failed: {trace.strip().splitlines()[-1]}; see {log}")
 
 
-class _Counts:
+class _CountFiles:
     """How much of every task is done: files that jobs write, at most once a second."""
 
     def __init__(self, folder: Path, tasks: int) -> None:

@@ -12,8 +12,16 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from leadline import available
-from leadline.checking.due import QUANTITIES, due, due_stream, slack
-from leadline.checking.fits import BAND, Exponent, exponent, verdict
+from leadline.checking.exponents import (
+    BAND,
+    QUANTITIES,
+    Exponent,
+    expected,
+    expected_stream,
+    exponent,
+    slack,
+    verdict,
+)
 from leadline.checking.quantities import Measured
 from leadline.checking.report import FAILED, CheckReport, Row
 from leadline.checking.training import Setup, linear_rate, reference, run
@@ -90,8 +98,18 @@ def check(
     place = None if device is None else available.device(device)
     if place is not None:
         batch = tree_map(lambda x: x.to(place) if isinstance(x, Tensor) else x, batch)
-    how = (steps, optimizer, scheduler, apply, place)
-    setup = Setup(plan, builder, batch, loss_fn, lr or 1.0, *how)
+    setup = Setup(
+        plan,
+        builder,
+        batch,
+        loss_fn,
+        lr or 1.0,
+        steps,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        apply=apply,
+        device=place,
+    )
     smallest = sizes["width" if "width" in sizes else "depth"][0]
     notes = []
     if lr is None:
@@ -101,29 +119,30 @@ def check(
         )
         setup = replace(setup, lr=rate)
     setup = replace(setup, reference=reference(setup))
-    found = _measure(setup, sizes, range(seeds), progress)
-    rows = _all_rows(plan, sizes, found)
+    measured = _measure(setup, sizes, range(seeds), progress)
+    rows = _all_rows(plan, sizes, measured)
     if any(r.verdict in FAILED for r in rows):
         # Among a hundred intervals of 95 % some miss: a failure has to show in as many new seeds too.
         again = _measure(setup, sizes, range(seeds, 2 * seeds), progress)
         suspects = [
-            {(*r.key, r.verdict) for r in _all_rows(plan, sizes, f)} for f in (found, again)
+            {(*r.key, r.verdict) for r in _all_rows(plan, sizes, some)}
+            for some in (measured, again)
         ]
-        found = {s: found[s] + again[s] for s in found}
+        measured = {s: measured[s] + again[s] for s in measured}
         rows = [
             r
             if r.verdict not in FAILED or all((*r.key, r.verdict) in s for s in suspects)
             else replace(r, verdict="inconclusive")
-            for r in _all_rows(plan, sizes, found)
+            for r in _all_rows(plan, sizes, measured)
         ]
-    lost = {t: m for results in found.values() for r in results for t, m in r.lost.items()}
+    lost = {t: m for results in measured.values() for r in results for t, m in r.lost.items()}
     if any(_shallow(r) for r in rows):
         notes.append(
             "the stream shrinks with depth, as far as a base that is too shallow explains: at "
             "initialization its branches outweigh what it begins with; take a deeper base, or let branches "
             "begin small (last gain or weight 0)"
         )
-    losses, warnings = _losses(sizes, found)
+    losses, warnings = _losses(sizes, measured)
     notes += warnings + _base(rows, sizes, plan.optimizer)
     scheme = plan.scheme if isinstance(plan.scheme, str) else plan.scheme.name
     title = f"check of {scheme}, {plan.optimizer.name}"
@@ -134,7 +153,7 @@ def _measure(
     setup: Setup, sizes: dict[str, list[Size]], seeds: range, progress: bool
 ) -> dict[Size, list[Measured]]:
     """Train every size with these seeds."""
-    found: dict[Size, list[Measured]] = {}
+    measured: dict[Size, list[Measured]] = {}
     todo = list(dict.fromkeys(s for v in sizes.values() for s in v))
     each = setup.steps + 1
     with Progress(quiet=not progress) as bar:
@@ -145,14 +164,14 @@ def _measure(
                 bar(step=next(at), steps=len(todo) * each, branch=f"{size}")
 
             done()
-            found[size] = run(setup, size, seeds, done)
-    return found
+            measured[size] = run(setup, size, seeds, done)
+    return measured
 
 
 def _all_rows(
-    plan: Plan, sizes: dict[str, list[Size]], found: dict[Size, list[Measured]]
+    plan: Plan, sizes: dict[str, list[Size]], measured: dict[Size, list[Measured]]
 ) -> list[Row]:
-    return [row for axis in sizes for row in _rows(plan, axis, sizes[axis], found)]
+    return [row for axis in sizes for row in _rows(plan, axis, sizes[axis], measured)]
 
 
 def _sizes(plan: Plan, widths: Sequence[int], depths: Sequence[int]) -> dict[str, list[Size]]:
@@ -162,25 +181,25 @@ def _sizes(plan: Plan, widths: Sequence[int], depths: Sequence[int]) -> dict[str
         ValueError: a size is no multiple of the base's, or there is nothing to compare.
     """
     out = {}
-    given: dict[str, list[int]] = {}
+    values: dict[str, list[int]] = {}
     for axis, sizes in (("width", widths), ("depth", depths)):
         base = getattr(plan.base, axis)
         name, what = f"{axis}s", f"multiples of the base's {axis}, {base}"
-        given[axis] = [check_int(name, v, 1) for v in check_list(name, sizes, 1000, what=what)]
-    for axis, values in given.items():
+        values[axis] = [check_int(name, v, 1) for v in check_list(name, sizes, 1000, what=what)]
+    for axis, several in values.items():
         base = getattr(plan.base, axis)
-        for v in values:
+        for v in several:
             if v % base:
                 near = max(round(v / base), 1) * base
                 raise ValueError(
-                    f"{axis}s={values!r}: {v} is no multiple of the base's {axis}, {base}: give {near}"
+                    f"{axis}s={several!r}: {v} is no multiple of the base's {axis}, {base}: give {near}"
                 )
-        given[axis] = sorted(set(values))
-    width, depth = given["width"][0], given["depth"][0]
-    if len(given["width"]) > 1:
-        out["width"] = [Size(w, depth) for w in given["width"]]
-    if len(given["depth"]) > 1:
-        out["depth"] = [Size(width, d) for d in given["depth"]]
+        values[axis] = sorted(set(several))
+    width, depth = values["width"][0], values["depth"][0]
+    if len(values["width"]) > 1:
+        out["width"] = [Size(w, depth) for w in values["width"]]
+    if len(values["depth"]) > 1:
+        out["depth"] = [Size(width, d) for d in values["depth"]]
     if not out:
         raise ValueError(
             f"widths={shown(widths)} and depths={shown(depths)} hold one size: give two or more of one"
@@ -188,25 +207,31 @@ def _sizes(plan: Plan, widths: Sequence[int], depths: Sequence[int]) -> dict[str
     return out
 
 
-def _rows(plan: Plan, axis: str, sizes: list[Size], found: dict[Size, list[Measured]]) -> list[Row]:
+def _rows(
+    plan: Plan, axis: str, sizes: list[Size], measured: dict[Size, list[Measured]]
+) -> list[Row]:
     kinds: dict[str, Kind] = {}
     for k in plan.kinds:
         kinds.setdefault(k.template, k)
     x = np.array([getattr(s, axis) for s in sizes])
     keys = [
-        k for k in found[sizes[0]][0].values if all(k in r.values for s in sizes for r in found[s])
+        k
+        for k in measured[sizes[0]][0].values
+        if all(k in r.values for s in sizes for r in measured[s])
     ]
     out = []
     modules = {k.template.rpartition(".")[0]: k for k in reversed(plan.kinds)}
     modules |= {k.template.rpartition(".")[0]: k for k in plan.kinds if len(k.shape) > 1}
     for quantity, template in sorted(keys, key=lambda k: (k[1], _order(k[0]))):
-        values = np.array([[r.values[quantity, template] for r in found[s]] for s in sizes])
+        values = np.array([[r.values[quantity, template] for r in measured[s]] for s in sizes])
         kind = kinds.get(template) or modules.get(template)
         if quantity in QUANTITIES and kind is not None:
-            target: float | None = getattr(due(plan, kind, quantity), axis)
+            target: float | None = getattr(expected(plan, kind, quantity), axis)
             place = _place(kind)
         else:
-            target = None if quantity == "nonlinear" else getattr(due_stream(plan, quantity), axis)
+            target = (
+                None if quantity == "nonlinear" else getattr(expected_stream(plan, quantity), axis)
+            )
             place = "block"
         e = exponent(x, values)
         judged = kind if place != "block" else None
@@ -219,7 +244,9 @@ def _rows(plan: Plan, axis: str, sizes: list[Size], found: dict[Size, list[Measu
 
 
 def _shallow(r: Row) -> bool:
-    below = r.exponent is not None and r.due is not None and r.exponent.high < r.due - BAND
+    below = (
+        r.exponent is not None and r.expected is not None and r.exponent.high < r.expected - BAND
+    )
     return r.quantity == "stream" and r.axis == "depth" and r.verdict == "inconclusive" and below
 
 
@@ -243,13 +270,13 @@ def _place(kind: Kind) -> str:
 
 
 def _losses(
-    sizes: dict[str, list[Size]], found: dict[Size, list[Measured]]
+    sizes: dict[str, list[Size]], measured: dict[Size, list[Measured]]
 ) -> tuple[dict[str, dict[int, float]], list[str]]:
     """Final losses, and where a larger size ends worse than a smaller one beyond the seeds' noise."""
     out: dict[str, dict[int, float]] = {}
     notes = []
     for axis, members in sizes.items():
-        final = {getattr(s, axis): np.array([r.losses[-1] for r in found[s]]) for s in members}
+        final = {getattr(s, axis): np.array([r.losses[-1] for r in measured[s]]) for s in members}
         out[axis] = {k: float(v.mean()) for k, v in final.items()}
         pairs = list(final.items())
         for (a, x), (b, y) in pairwise(pairs):
@@ -267,14 +294,16 @@ def _base(rows: list[Row], sizes: dict[str, list[Size]], optimizer: Optimizer) -
     """The smallest size from which local slopes of what was learned stay within the band."""
     notes = []
     for axis, members in sizes.items():
-        mine = [r for r in rows if r.axis == axis and r.exponent is not None and r.due is not None]
+        mine = [
+            r for r in rows if r.axis == axis and r.exponent is not None and r.expected is not None
+        ]
         mine = [r for r in mine if r.quantity in ("change", "own update")]
         good = len(members) - 1
         for i in reversed(range(len(members) - 1)):
             outside = [
                 r for r in mine
-                if r.exponent is not None and r.due is not None
-                and abs(r.exponent.slopes[i] - r.due) > BAND
+                if r.exponent is not None and r.expected is not None
+                and abs(r.exponent.slopes[i] - r.expected) > BAND
             ]  # fmt: skip
             if len(outside) > 0.1 * len(mine):
                 break

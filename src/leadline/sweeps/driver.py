@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import time
@@ -12,20 +13,18 @@ from typing import Any
 from leadline import available
 from leadline.architecture import ResNet
 from leadline.disk.write import check_folder
-from leadline.errors import check_bool, check_choice, check_path, check_real, check_type, shown
+from leadline.errors import check_bool, check_path, check_real, check_type, shown
 from leadline.identity.told import check_told, told_or_not
 from leadline.sweeps.data import Samples, Tokens, data_of
 from leadline.sweeps.executors import Executor
 from leadline.sweeps.executors import executor as named_executor
-from leadline.sweeps.grid import arguments_of, check_count, grid_of, product
-from leadline.sweeps.plans import rates_of
-from leadline.sweeps.program import Program, train
+from leadline.sweeps.grid import Grid, grid_of
+from leadline.sweeps.groups import train
 from leadline.sweeps.rates import Network
-from leadline.sweeps.schedule import SweepEstimate, estimate, programs
-from leadline.sweeps.specification import Run
+from leadline.sweeps.runs import RunGroup
+from leadline.sweeps.schedule import SweepEstimate, Tally, estimate, groups, rates_of
 from leadline.sweeps.store import Store, run_id
-from leadline.sweeps.tally import Tally
-from leadline.tracing.builder import Size, size
+from leadline.tracing.builder import Size
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,6 @@ class Sweep:
         tail = [f"failed: {f}" for f in self.failed]
         return "\n".join([head, text_table(shown, body, left=0), *tail])
 
-
-SIZES = ("product", "axes")
 
 _COLUMNS = (
     *("scheme", "optimizer", "width", "depth", "lr", "seed", "steps", "batch_size"),
@@ -104,7 +101,7 @@ def sweep(
     Learning rates, weight decays and initializations are the base's and carried to every size by
     the plan of the scheme and optimizer. Runs of the same shape train together as one batched program;
     programs run side by side in one-thread processes. A finished run is in the store, durably, before
-    the next is looked at: the same call again trains only what is missing.
+    the next one is asked for: the same call again trains only what is missing.
 
     Args:
         build: callable (width, depth, **arguments) -> nn.Module, parametrized by its plan; for
@@ -134,10 +131,10 @@ def sweep(
         ValueError, TypeError: an empty grid or a bad value, before any work.
     """
     started = time.perf_counter()
-    wrapped = data_of(data)
+    samples = data_of(data)
     if isinstance(build, ResNet):
-        build = _network(build, wrapped, optimizer, arguments)
-    grid = grid_of(
+        build = _network(build, samples, optimizer, arguments)
+    grid = Grid(
         width=widths,
         depth=depths,
         lr=lrs,
@@ -148,84 +145,66 @@ def sweep(
         optimizer=optimizer,
         weight_decay=weight_decay,
         momentum=momentum,
+        arguments=arguments,
+        sizes=sizes,
+        base=base,
     )
-    keywords = arguments_of(arguments)
-    check_count(grid, keywords)
-    check_choice("sizes", sizes, SIZES)
     dry_run = check_bool("dry_run", dry_run)
     hopeless = None if hopeless is None else check_real("hopeless", hopeless, 1.0)
-    smallest = Size(min(grid["width"]), min(grid["depth"]))
-    at = smallest if base is None else size("base", base)
     if roles is not None:
         check_type("roles", roles, Mapping, "give a dict of patterns and roles, or None")
-    model = _told("build", build, store)
-    for name, values in keywords.items():
+    for name, values in grid.arguments.items():
         for v in values:
             _told(f"arguments[{name!r}]", v, store)
-    told_roles = _told("roles", dict(roles), store) if roles else ""
-    runs = [
-        Run(
-            model=model,
-            data=wrapped.name,
-            base=at,
-            arguments=tuple(sorted(extra.items())),
-            roles=told_roles,
-            **chosen,
-        )
-        for extra in product(keywords)
-        for chosen in product(grid)
-        if sizes == "product"
-        or smallest.width == chosen["width"]
-        or smallest.depth == chosen["depth"]
-    ]
-    runs = list(dict.fromkeys(runs))
-    folder = store.path if isinstance(store, Store) else store
-    place = available.device(device)
+    runs = grid.runs(
+        model=_told("build", build, store),
+        data=samples.name,
+        roles=_told("roles", dict(roles), store) if roles else "",
+    )
+    place = str(available.device(device))
     if executor is None:
-        executor = "processes" if place.type == "cpu" else "inline"
+        executor = "processes" if place == "cpu" else "inline"
+    folder = store.path if isinstance(store, Store) else store
     here = named_executor(executor, workers, folder, slurm)
     if here.pickles:
         _check_pickles(build)
-    kept = _open(store)
-    try:
+    with _open(store) as kept:
         # Made once: training may change what an argument holds.
         specs = {run: run.spec() for run in runs}
         ids = {run: run_id(spec) for run, spec in specs.items()}
         stored = () if kept is None else kept.known(set(ids.values()))
-        known = {r.id: r for r in stored if _finished(r.result, hopeless)}
-        missing = [r for r in runs if ids[r] not in known]
+        # A run that was given up does not count where none may be.
+        done = [r for r in stored if hopeless is not None or not r.result.get("stopped")]
+        rows = {r.id: _row(r.spec, r.result, r.id) for r in done}
+        missing = [r for r in runs if ids[r] not in rows]
         if missing and not dry_run:
             if kept is not None:
                 check_folder("store", kept.path)
             here.prepare()
-        rates = rates_of(build, missing, roles, inputs, at)
-        work = programs(build, wrapped, missing, rates, here.workers, hopeless, str(place))
+        rates = rates_of(build, missing, grid.base, roles, inputs)
+        work = groups(build, samples, missing, rates, here.workers, hopeless, place)
         if dry_run:
             return estimate(work, len(runs) - len(missing), here.workers)
-        rows = {i: _row(r.spec, r.result, i) for i, r in known.items()}
         failed: list[str] = []
         fresh = 0
         tally = Tally(work, len(runs) - len(missing), progress)
         for outcome in here.run(train, work, None if progress is None else tally.watch):
-            program = work[outcome.index]
+            group = work[outcome.index]
             if outcome.error is not None:
-                failed.append(f"{_label(program)}: {outcome.error}")
+                failed.append(f"{_label(group)}: {outcome.error}")
                 tally.end(outcome.index, ())
                 continue
-            ended = list(zip(program.runs, outcome.value, strict=True))
+            ended = list(zip(group.runs, outcome.value, strict=True))
             if kept is not None:
                 kept.put_many((specs[run], r.values, {"loss": r.curve}) for run, r in ended)
             for run, result in ended:
                 rows[ids[run]] = _row(specs[run], result.values, ids[run])
-            fresh += len(program.runs)
+            fresh += len(group.runs)
             tally.end(outcome.index, outcome.value)
         ordered = [rows[ids[r]] for r in runs if ids[r] in rows]
         where = None if kept is None else str(kept.path)
         seconds = time.perf_counter() - started
         return Sweep(ordered, fresh, tuple(failed), seconds, where)
-    finally:
-        if kept is not None and not isinstance(store, Store):
-            kept.close()
 
 
 def _told(argument: str, value: Any, store: Any) -> str:
@@ -233,14 +212,10 @@ def _told(argument: str, value: Any, store: Any) -> str:
     return told_or_not(value) if store is None else check_told(argument, value, "store")
 
 
-def _finished(result: Mapping[str, Any], hopeless: float | None) -> bool:
-    """Is a stored run what this call asks for? One that was given up is not where none may be."""
-    return hopeless is not None or not result.get("stopped")
-
-
-def _open(store: Any) -> Store | None:
+def _open(store: Any) -> contextlib.AbstractContextManager[Store | None]:
+    """The store, closed afterwards if it was opened here."""
     if store is None or isinstance(store, Store):
-        return store
+        return contextlib.nullcontext(store)
     return Store(check_path("store", store))
 
 
@@ -248,11 +223,9 @@ def _row(spec: Mapping[str, Any], result: Mapping[str, Any], key: str) -> dict[s
     return {**{k: v for k, v in spec.items() if k != "base"}, **result, "id": key}
 
 
-def _label(program: Program) -> str:
-    r = program.runs[0]
-    return (
-        f"{len(program.runs)} runs of {r.scheme}, {r.optimizer}, width={r.width}, depth={r.depth}"
-    )
+def _label(group: RunGroup) -> str:
+    r = group.runs[0]
+    return f"{len(group.runs)} runs of {r.scheme}, {r.optimizer}, width={r.width}, depth={r.depth}"
 
 
 def _check_pickles(build: Any) -> None:

@@ -3,50 +3,28 @@
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import vmap
 
-from leadline.parametrization.optimizers import BETAS, EPS
-from leadline.planning.plan import Factors
-from leadline.sweeps.alone import DIVERGED, EVERY, Result, alone
-from leadline.sweeps.data import Samples, Tokens
-from leadline.sweeps.first import First, NotBatched, begin, output
-from leadline.sweeps.gradients import Gradients
+from leadline.sweeps import stacks
+from leadline.sweeps.modules import EVERY, FirstSteps, first_steps, output, train_alone
 from leadline.sweeps.optimizers import Stacked
-from leadline.sweeps.rates import Rates
-from leadline.sweeps.specification import Run
+from leadline.sweeps.runs import Result, RunGroup, diverged
+from leadline.sweeps.stacks import NotStacked, State, mapped
 from leadline.tracing.held import call, places, registered
 
 # Ended runs stay in the stack, unread, until this share of it is left.
 _SHRINK = 0.75
 
 
-@dataclass(frozen=True)
-class Program:
-    """Runs that differ in learning rate, seed, decay and momentum only."""
+def train(group: RunGroup, report: Callable[[int], None] | None = None) -> list[Result]:
+    """Train every run of a group; the results are those of separate runs, to float rounding.
 
-    build: Any
-    rates: Rates
-    data: Samples | Tokens
-    runs: tuple[Run, ...]
-    batched: bool = True
-    hopeless: float | None = None
-    """Give up runs whose loss after half the steps exceeds this many times the best one's."""
-    device: str = "cpu"
-    """Where they train."""
-
-
-def train(program: Program, report: Callable[[int], None] | None = None) -> list[Result]:
-    """Train every run of a program; the results are those of separate runs, to float rounding.
-
-    Those of a batched program do not depend on which runs are in it, to the last bit, so that a sweep
+    Those of a batched group do not depend on which runs are in it, to the last bit, so that a sweep
     that was interrupted ends as one that was not: a run left alone trains beside itself, because plain
     products of matrices round otherwise than stacked ones. (On a CPU: a GPU's libraries may choose another
     kernel for another number of runs.) Runs that do not fit into the device's memory together train in
@@ -55,38 +33,42 @@ def train(program: Program, report: Callable[[int], None] | None = None) -> list
     Args:
         report: called after every step with the steps done so far, those of all runs together.
     """
-    if program.batched:
+    if group.batched:
         try:
-            return _together(program, program.runs, report, 0)
-        except NotBatched:
+            return together(group, report)
+        except NotStacked:
             # Control flow on values, random numbers, a state of its own: one real model at a time.
             pass
-    out = []
-    for i, run in enumerate(program.runs):
-        steps = _counted(report, i * run.steps, 1)
-        out.append(alone(program.build, program.rates, program.data, run, program.device, steps))
-    return out
+    return [
+        train_alone(group, run, _counted(report, i * run.steps, 1))
+        for i, run in enumerate(group.runs)
+    ]
 
 
-def _together(
-    program: Program, runs: tuple[Run, ...], report: Callable[[int], None] | None, before: int
+def together(
+    group: RunGroup, report: Callable[[int], None] | None = None, before: int = 0
 ) -> list[Result]:
-    """As one program, or two, four, ... where the device has no memory for that."""
+    """As one program, or two, four, ... where the device has no memory for that.
+
+    Args:
+        before: steps that are done already, for the report.
+
+    Raises:
+        NotStacked: the models cannot be stacked, or the stack computes something else.
+    """
+    runs = group.runs
     twice = runs if len(runs) > 1 else runs * 2
     try:
-        steps = _counted(report, before, len(runs))
-        with warnings.catch_warnings():
-            # An operation without a rule of its own is mapped by a loop: no news for the user.
-            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-            return _Batch(replace(program, runs=twice)).train(steps)[: len(runs)]
+        stack = _Stack(replace(group, runs=twice))
+        return stack.train(_counted(report, before, len(runs)))[: len(runs)]
     except torch.OutOfMemoryError:
         if len(runs) == 1:
             raise
     # Out here: the error would keep what was allocated.
     torch.cuda.empty_cache()
     half = len(runs) // 2
-    first = _together(program, runs[:half], report, before)
-    return first + _together(program, runs[half:], report, before + half * runs[0].steps)
+    first = together(replace(group, runs=runs[:half]), report, before)
+    return first + together(replace(group, runs=runs[half:]), report, before + half * runs[0].steps)
 
 
 def _counted(
@@ -96,49 +78,40 @@ def _counted(
     return None if report is None else lambda steps: report(before + runs * steps)
 
 
-def _begun(program: Program) -> First:
-    run = program.runs[0]
-    return begin(
-        program.build,
-        program.rates,
-        program.data,
-        run.size,
-        run.batch_size,
-        [r.seed for r in program.runs],
-        torch.device(program.device),
-    )
-
-
-class _Batch:
+class _Stack:
     """Members of the stack: the runs that go on, and ended ones not yet taken out."""
 
-    def __init__(self, program: Program, begun: First | None = None) -> None:
-        self.program, self.device = program, torch.device(program.device)
-        self.data = program.data.on(self.device)
-        self.runs = program.runs
+    def __init__(self, group: RunGroup, first: FirstSteps | None = None) -> None:
+        self.group, self.device = group, torch.device(group.device)
+        self.data = group.data.on(self.device)
+        self.runs = group.runs
         self.size, self.steps = self.runs[0].batch_size, self.runs[0].steps
         # Real models, filled and on the device: whatever is not replaced below has numbers, and those that
         # are not the run's own show in the first step.
-        self.first = begun or _begun(replace(program, data=self.data))
+        self.first = first or first_steps(replace(group, data=self.data))
         self.model, states = self.first.model, self.first.states
         self.places = places(self.model)
-        factors = program.rates.factors(self.model)
+        factors = group.rates.factors(self.model)
         seeds = [run.seed for run in self.runs]
-        stacks = {n: torch.stack([states[s][n] for s in seeds]) for n in states[seeds[0]]}
-        self.names = tuple(n for n in stacks if n in factors)
-        self.parameters = [stacks[n] for n in self.names]
+        values = stacks.stacked([states[s] for s in seeds])
+        self.names = tuple(n for n in values if n in factors)
+        self.parameters = [values[n] for n in self.names]
         # What no optimizer moves: buffers, and parameters that do not train.
-        self.fixed = {n: t for n, t in stacks.items() if n not in factors}
-        self.optimizer = _optimizer(program, [factors[n] for n in self.names])
+        self.fixed = {n: t for n, t in values.items() if n not in factors}
+        self.optimizer = Stacked(group.rates, self.runs, [factors[n] for n in self.names])
         self.shared = self.data.shared(self.size)
-        data_dims = None if self.shared else 0
-        losses = vmap(self._loss, in_dims=(0, 0, data_dims, data_dims))
-        self.gradients = Gradients(losses, self.names, record=True)
+        self.gradients = stacks.Gradients(self._losses, self.names)
         self.members = np.arange(len(self.runs))
         self.alive = np.ones(len(self.runs), dtype=bool)
 
-    def _loss(self, p: dict[str, Tensor], b: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        """Of one member."""
+    def _losses(self, p: State, b: State, x: Tensor, y: Tensor) -> Tensor:
+        """(K,) losses of one batch for all, or of a batch for each member."""
+        if self.shared:
+            return mapped(self._loss, p, b, shared=(x, y))
+        return mapped(self._loss, p, b, x, y)
+
+    def _loss(self, p: State, b: State, x: Tensor, y: Tensor) -> Tensor:
+        """One member's."""
         out = output(call(self.model, self.places, p | b, (x,)))
         return self.data.loss(out, y)
 
@@ -158,10 +131,10 @@ class _Batch:
                 recent.append(losses)
                 self.optimizer.step(self.parameters, gradients)
                 if step % EVERY == EVERY - 1 or step == self.steps - 1:
-                    # One look at the device for all steps since the last.
+                    # One transfer from the device for all steps since the last.
                     on = self.members[self.alive]
-                    found = torch.stack(recent).cpu().numpy()
-                    curves[on, step + 1 - len(recent) : step + 1] = found[:, self.alive].T
+                    read = torch.stack(recent).cpu().numpy()
+                    curves[on, step + 1 - len(recent) : step + 1] = read[:, self.alive].T
                     done[on] = step + 1
                     recent.clear()
                     self._end(curves, step, ended)
@@ -173,15 +146,13 @@ class _Batch:
         seconds = (time.perf_counter() - started) / k
         return [
             Result(
-                {
-                    "loss": final[i],
-                    "test_loss": test[i],
-                    "diverged": ended.get(i) == "diverged",
-                    "stopped": ended.get(i) == "hopeless",
-                    "steps_done": int(done[i]),
-                    "seconds": seconds,
-                },
-                curves[i, : done[i]],
+                final[i],
+                test[i],
+                diverged=ended.get(i) == "diverged",
+                stopped=ended.get(i) == "hopeless",
+                steps_done=int(done[i]),
+                seconds=seconds,
+                curve=curves[i, : done[i]],
             )
             for i in range(k)
         ]
@@ -192,23 +163,17 @@ class _Batch:
             x, y = self.data.batch(step, self.size, seeds[0])
         else:
             x, y = self.data.stacked(step, self.size, seeds)
-        left = self.steps - step
-        try:
-            return self.gradients(self.parameters, self.fixed, x, y, left)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as e:
-            # If it is not the mapping, it comes again, in the user's own terms.
-            raise NotBatched(str(e)) from e
+        with stacks.stacking():
+            return self.gradients(self.parameters, self.fixed, x, y, self.steps - step)
 
     def _end(self, curves: np.ndarray, step: int, ended: dict[int, str]) -> None:
         """Mark runs that are over, and take them out when that is worth new stacks."""
         on = self.members[self.alive]
         now, first = curves[on, step], curves[on, 0]
-        over = ~np.isfinite(now) | (now > DIVERGED * first)
+        over = diverged(now, first)
         for i in on[over]:
             ended[int(i)] = "diverged"
-        factor = self.program.hopeless
+        factor = self.group.hopeless
         if factor is not None and step >= self.steps // 2:
             window = curves[on, max(step - EVERY, 0) : step + 1].mean(1)
             best = np.nanmin(np.where(over, np.nan, window)) if not over.all() else np.nan
@@ -242,54 +207,26 @@ class _Batch:
         for values, batch in zip(out, (self.data.train(), self.data.test()), strict=True):
             if batch is None:
                 continue
-            losses = self._mapped(p, *batch)
+            with stacks.stacking():
+                losses = mapped(self._loss, p, self.fixed, shared=batch)
             for i, value in zip(self.members.tolist(), losses.tolist(), strict=True):
                 if i not in ended and np.isfinite(value):
                     values[i] = value
         self._compare(learned, out[0][int(self.members[row])])
         return out[0], out[1]
 
-    def _mapped(self, p: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        """Losses (K,) on the same samples."""
-        try:
-            return vmap(self._loss, in_dims=(0, 0, None, None))(p, self.fixed, x, y)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as e:
-            raise NotBatched(str(e)) from e
-
-    def _compare(self, learned: dict[str, Tensor], found: float | None) -> None:
+    def _compare(self, learned: State, loss: float | None) -> None:
         """With the model itself, filled with what one run has learned.
 
         Raises:
-            NotBatched: it has another loss.
+            NotStacked: it has another loss.
         """
-        if found is None:
+        if loss is None:
             return
-        for name, own in registered(self.model).items():
-            own.copy_(learned[name])
+        for name, t in registered(self.model).items():
+            t.copy_(learned[name])
         x, y = self.data.train()
-        due = float(self.data.loss(output(self.model(x.clone())), y))
+        expected = float(self.data.loss(output(self.model(x.clone())), y))
         scale = max(abs(float(v)) for v in self.first.losses.values())
-        if not abs(found - due) <= 1e-2 * abs(due) + 1e-5 * scale:
-            raise NotBatched("the stack's last loss differs from the model's own")
-
-
-def _optimizer(program: Program, factors: Sequence[tuple[Factors, bool]]) -> Stacked:
-    """Rates of every run and parameter."""
-    rates, runs = program.rates, program.runs
-
-    def column(values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32)
-
-    lr, decay = column([r.lr for r in runs]), column([r.weight_decay for r in runs])
-    eps = column([EPS] * len(runs))
-    return Stacked(
-        rates.optimizer,
-        [lr * f.lr for f, _ in factors],
-        [decay * f.weight_decay for f, _ in factors],
-        [eps * f.eps for f, _ in factors],
-        column([r.momentum for r in runs]),
-        rates.betas(BETAS),
-        [muon for _, muon in factors],
-    )
+        if not abs(loss - expected) <= 1e-2 * abs(expected) + 1e-5 * scale:
+            raise NotStacked("the stack's last loss differs from the model's own")

@@ -1,0 +1,163 @@
+"""A run as data: what it trains, with which settings, and what came of it; runs that train together."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from leadline.describe import plain
+from leadline.identity.told import told_or_not
+from leadline.sweeps.data import Samples, Tokens
+from leadline.sweeps.rates import Network, Rates
+from leadline.tracing.builder import Size, construct
+
+# Raised when the same specification would give other numbers. 2: tied weights stay tied; before, one of
+# their names trained on memory that nobody had filled.
+ENGINE = 2
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One training run; its identity is its content.
+
+    Attributes:
+        model, data: names with fingerprints of the builder and of the data.
+        base: size whose settings lr, weight_decay, ... are.
+        batch_size: None is the full batch.
+        arguments: further keywords of the builder.
+        roles: those that the plan was told, as text; "" is none.
+    """
+
+    model: str
+    data: str
+    width: int
+    depth: int
+    lr: float
+    seed: int
+    scheme: str = "auto"
+    optimizer: str = "adamw"
+    steps: int = 100
+    batch_size: int | None = None
+    base: Size = field(default_factory=lambda: Size(1, 1))
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    arguments: tuple[tuple[str, Any], ...] = ()
+    roles: str = ""
+
+    def spec(self) -> dict[str, Any]:
+        """Plain data: what the run's id is made of."""
+        arguments = {k: _argument(v) for k, v in self.arguments}
+        out = asdict(replace(self, arguments=())) | {"arguments": arguments, "engine": ENGINE}
+        return json.loads(json.dumps(out))
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any]) -> TrainingRun:
+        """The run of a specification."""
+        known = {f.name for f in fields(cls)}
+        values = {k: v for k, v in spec.items() if k in known}
+        values["base"] = Size(**values["base"])
+        values["arguments"] = tuple(sorted(values["arguments"].items()))
+        return cls(**values)
+
+    @property
+    def size(self) -> Size:
+        """Width and depth."""
+        return Size(self.width, self.depth)
+
+    @property
+    def common(self) -> TrainingRun:
+        """Without what runs that train together may differ in: lr, seed, weight decay and momentum."""
+        return replace(self, lr=0.0, seed=0, weight_decay=0.0, momentum=float(self.momentum > 0))
+
+
+@dataclass(frozen=True)
+class WithArguments:
+    """A builder with further keywords set, copied at every call; it pickles if the builder does."""
+
+    build: Callable[..., nn.Module]
+    arguments: tuple[tuple[str, Any], ...]
+
+    def __call__(self, width: int, depth: int) -> nn.Module:
+        """Build."""
+        return self.build(width, depth, **copy.deepcopy(dict(self.arguments)))
+
+
+@dataclass(frozen=True)
+class RunGroup:
+    """Runs that train together: they agree in their ``common``."""
+
+    build: Any
+    rates: Rates
+    data: Samples | Tokens
+    runs: tuple[TrainingRun, ...]
+    batched: bool = True
+    hopeless: float | None = None
+    """Give up runs whose loss after half the steps exceeds this many times the best one's."""
+    device: str = "cpu"
+    """Where they train."""
+
+    def model(self, seed: int) -> nn.Module:
+        """A new model at initialization, on the device."""
+        model = self.rates.apply(construct(self.build, self.runs[0].size, seed))
+        return model.to(self.device)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one run.
+
+    Attributes:
+        loss, test_loss: at the end, on all training and test samples; None where it ended early.
+        diverged: its loss was infinite or many times its first.
+        stopped: it was given up as hopeless.
+        seconds: of its training; of runs that trained together, their share.
+        curve: (steps_done,) the batch's loss before each step.
+    """
+
+    loss: float | None
+    test_loss: float | None
+    diverged: bool
+    stopped: bool
+    steps_done: int
+    seconds: float
+    curve: np.ndarray
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """All but the curve, as the store keeps it."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "curve"}
+
+
+# A run is given up when its loss is not finite or this many times its first.
+_DIVERGED = 10.0
+
+
+def diverged(loss: Any, first: Any) -> np.ndarray:
+    """Is a run over at this loss?"""
+    return ~np.isfinite(loss) | (np.asarray(loss) > _DIVERGED * np.asarray(first))
+
+
+def final_loss(row: Mapping[str, Any], metric: str = "loss") -> float:
+    """The loss by which a row of a sweep is compared with others: infinite if it did not end well."""
+    value = row.get(metric)
+    if value is None or row.get("diverged") or row.get("stopped"):
+        return np.inf
+    return float(value) if np.isfinite(float(value)) else np.inf
+
+
+def builder_of(build: Any, run: TrainingRun) -> Any:
+    """The builder with the run's arguments; a network of the run's scheme."""
+    if isinstance(build, Network):
+        return build.of(run.scheme)
+    return WithArguments(build, run.arguments) if run.arguments else build
+
+
+def _argument(value: Any) -> Any:
+    """Numbers and texts as they are, objects by what they are."""
+    return told_or_not(value) if is_dataclass(value) else plain(value)
