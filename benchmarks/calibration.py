@@ -76,7 +76,7 @@ def reference(case: Case, solve: Solves) -> tuple[np.ndarray, np.ndarray]:
 def measure(case: Case, solve: Solves, rtol: float, seconds: float) -> dict[str, Any]:
     """One problem: every step's distance from the reference, its bar, and the reference's error."""
     truth, off = reference(case, solve)
-    usual, ladder.solve = ladder.solve, solve
+    usual, ladder.run = ladder.run, solve.run
     try:
         found = ll.limit(
             case.problem,
@@ -89,7 +89,7 @@ def measure(case: Case, solve: Solves, rtol: float, seconds: float) -> dict[str,
             seconds=seconds,
         )
     finally:
-        ladder.solve = usual
+        ladder.run = usual
     said = np.isfinite(found.train_loss_error) & np.isfinite(truth)
     said[0] = False
     return {

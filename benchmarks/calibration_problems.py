@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 import leadline as ll
-from leadline.solving.solver import solve
+from leadline.solving.configuration import Configuration
+from leadline.solving.solver import run, solve
 
 ACTIVATIONS = ("identity", "relu", "tanh", "erf", "gelu", "silu")
 SAMPLES = (1, 1, 2, 3, 4, 5, 6, 8)
@@ -126,18 +127,20 @@ class Solves:
         folder.mkdir(parents=True, exist_ok=True)
 
     def __call__(
-        self, problem: ll.Problem, network: ll.ResNet, sgd: ll.SGD, **how: Any
+        self, problem: ll.Problem, network: ll.ResNet, sgd: ll.SGD, **options: Any
     ) -> ll.Trajectory:
         """As ``solve``; the second time from disk."""
-        named = {k: v for k, v in how.items() if k not in ("progress", "memory", "group", "device")}
-        key = Case(problem, network, sgd, "", None, 0).key
-        name = hashlib.sha256(json.dumps([key, named], sort_keys=True).encode()).hexdigest()[:24]
+        return self.run(Configuration(problem, network, sgd, **options))
+
+    def run(self, c: Configuration, progress: Any = None) -> ll.Trajectory:
+        """The same of a configuration."""
+        name = hashlib.sha256(json.dumps(c.info, sort_keys=True).encode()).hexdigest()[:24]
         path = self.folder / f"{name}.safetensors"
         if path.exists():
             return ll.Trajectory.load(path)
         started = time.process_time()
-        found = solve(problem, network, sgd, **how)
+        done = run(c)
         # What an idle core would take: others may be at work here.
-        found = replace(found, info={**found.info, "seconds": time.process_time() - started})
-        found.save(path)
-        return found
+        done = replace(done, info={**done.info, "seconds": time.process_time() - started})
+        done.save(path)
+        return done
