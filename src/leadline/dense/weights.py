@@ -8,7 +8,7 @@ float64 runs start alike.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -84,6 +84,21 @@ def draw(
             tasks += [(w[at], generator(seed, run, role, i)) for i, w in enumerate(tensors)]
     fill_all(tasks)
     return weights
+
+
+def centred(
+    v: Tensor, h: Tensor, inner: Callable[[Tensor, Tensor], Tensor] = lambda a, b: a @ b.mT
+) -> Tensor:
+    """v − H(HᵀH)⁺Hᵀv: the readout (n, C) off the span of features h = Hᵀ (P, n), in float64.
+
+    Args:
+        inner: a bᵀ of rows (P, n), (Q, n), over neurons wherever they are.
+    """
+    h, out = h.double(), v.double()
+    inverse = torch.linalg.pinv(inner(h, h), rtol=1e-13, hermitian=True)
+    for _ in range(2):  # a Gram matrix squares the condition: what is left over goes again
+        out = out - h.mT @ (inverse @ inner(h, out.mT))
+    return out.to(v)
 
 
 def count_entries(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from leadline import activations
+from leadline.dense.weights import centred
 from leadline.solving.checkpoint_tensors import State
 from leadline.solving.configuration import Configuration
 from leadline.solving.noise import Draws, HashedNoise, Noise
@@ -264,13 +265,10 @@ class RevealedNetwork:
         return g
 
     def center(self, x: Tensor) -> None:
-        """v ← v − H(HᵀH)⁺Hᵀv with the features of x (P, d) at initialization, H = h_Lᵀ (n, P)."""
-        h, v = self.forward(x).top.double(), self.v.value.double()
-        (gram,) = self.shards.inner((h, h))
-        inverse = torch.linalg.pinv(gram, rtol=1e-13, hermitian=True)
-        for _ in range(2):  # a Gram matrix squares the condition: what is left over goes again
-            v = v - h.mT @ (inverse @ self.shards.inner((h, v.mT))[0])
-        self.v = StoredWeight(v.to(self.v.value))
+        """Take v off the span of the features of x (P, d) at initialization."""
+        inner = self.shards.inner
+        v = centred(self.v.value, self.forward(x).top, lambda a, b: inner((a, b))[0])
+        self.v = StoredWeight(v)
 
     def mark(self) -> Mark:
         """A point to return to with ``rollback``."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from leadline import activations
 from leadline.dense.forward import Weights, forward, param_groups
-from leadline.dense.weights import draw
+from leadline.dense.weights import centred, draw
 from leadline.measure.observation import Measure, numbers
 from leadline.measure.record import Record
 from leadline.problems.losses import loss_value
@@ -146,24 +146,18 @@ class _LastFeatures:
 
 
 def center(job: Job, weights: Weights, records: Sequence[Record]) -> None:
-    """v −= H(HᵀH)⁺Hᵀv in place, H (n, P) the training h_L, by the singular vectors of H.
+    """Take v off the span of the training h_L, in place.
 
     A run whose features are not finite has diverged before its first step.
     """
-    eps = torch.finfo(job.dtype).eps
     features = evaluate(job, weights, job.x, take_h=True)
     for at, (h, v) in enumerate(zip(features, weights.readout, strict=True)):
-        if not h.isfinite().all():
-            records[at].diverge(0)
-            for w in weights.tensors:
-                w[at].zero_()
+        if h.isfinite().all():
+            v.copy_(centred(v, h))
             continue
-        q, size, _ = torch.linalg.svd(h.double().mT, full_matrices=False)
-        q = q[:, size > eps * max(h.shape) * size[0]]
-        projected = v.double()
-        for _ in range(2):
-            projected = projected - q @ (q.mT @ projected)
-        v.copy_(projected)
+        records[at].diverge(0)
+        for w in weights.tensors:
+            w[at].zero_()
 
 
 def _alive(records: Sequence[Record]) -> np.ndarray:
