@@ -27,10 +27,10 @@ from leadline.checking.report import FAILED, CheckReport, Row
 from leadline.checking.training import Setup, linear_rate, reference, run
 from leadline.errors import LARGEST_RATE, check_int, check_list, check_real, check_type, shown
 from leadline.parametrization.optimizers import Optimizer
-from leadline.planning.plan import Plan
+from leadline.planning.plans import Plan
 from leadline.reporting.progress import Progress
 from leadline.tracing.builder import Builder, Size
-from leadline.tracing.survey import Kind
+from leadline.tracing.kinds import Kind
 
 
 def check(

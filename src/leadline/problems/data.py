@@ -9,7 +9,7 @@ import numpy as np
 
 from leadline.errors import check_bool, check_choice, check_list, scalar
 from leadline.problems.losses import NAMES
-from leadline.problems.problem import Problem, check_finite, encode
+from leadline.problems.problem import Problem, check_both, check_finite, encode
 
 # A row this much smaller than it was before centring is rounding noise, not a direction.
 _ROUNDING = 1e-12
@@ -191,9 +191,7 @@ def arrays(
     """
     loss = check_choice("loss", loss, NAMES)
     standardize = check_bool("standardize", standardize)
-    if (x_test is None) != (y_test is None):
-        given, missing = ("x_test", "y_test") if y_test is None else ("y_test", "x_test")
-        raise ValueError(f"{given} is given without {missing}: give both, or neither")
+    check_both(x_test, y_test)
     xs = {"": _inputs("x", x)}
     ys = {"": as_array("y", y)}
     if x_test is not None:

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from leadline.parametrization.optimizers import Optimizer, optimizer
-from leadline.planning.plan import Factors
+from leadline.planning.factors import Factors
 
 if TYPE_CHECKING:
     from leadline.architecture import ResNet
-    from leadline.planning.plan import Plan
+    from leadline.planning.plans import Plan
 
 
 class Rates(Protocol):

@@ -1,4 +1,4 @@
-"""Class-balanced random draws of samples."""
+"""Random subsets of samples with an equal share of every class."""
 
 from __future__ import annotations
 
