@@ -10,10 +10,9 @@ import numpy as np
 
 from leadline import available
 from leadline.errors import check_choice, check_int, check_real
-from leadline.problems.data import arrays, check_classes
+from leadline.problems.data import arrays, check_classes, check_samples, check_subset, round_robin
 from leadline.problems.losses import NAMES
 from leadline.problems.problem import Problem, spec
-from leadline.problems.subsets import check_samples, check_subset, round_robin
 
 
 def digits(

@@ -16,9 +16,8 @@ import numpy as np
 
 from leadline.disk.bounded import Bounded
 from leadline.errors import check_choice, check_int, check_path
-from leadline.problems.data import arrays, check_classes
+from leadline.problems.data import arrays, check_classes, check_samples, check_subset, round_robin
 from leadline.problems.problem import Problem, spec
-from leadline.problems.subsets import check_samples, check_subset, round_robin
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _FOLDER = "cifar-10-batches-bin"

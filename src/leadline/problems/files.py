@@ -13,10 +13,16 @@ import numpy as np
 
 from leadline.disk import bounded
 from leadline.errors import check_choice, check_int, check_path
-from leadline.problems.data import are_labels, arrays, as_array, class_labels
+from leadline.problems.data import (
+    are_labels,
+    arrays,
+    as_array,
+    check_subset,
+    class_labels,
+    round_robin,
+)
 from leadline.problems.losses import NAMES
 from leadline.problems.problem import Problem, spec
-from leadline.problems.subsets import check_subset, round_robin
 
 _KEYS = ("x", "y", "x_test", "y_test")
 _REMEDY = "write it with numpy.savez(path, x=..., y=...)"
