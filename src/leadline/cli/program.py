@@ -21,8 +21,8 @@ from leadline.disk.write import attempt
 if TYPE_CHECKING:
     from leadline.architecture import ResNet
     from leadline.comparison import Comparison
-    from leadline.limits.extrapolation import Limit
     from leadline.kernels.kernels import InitialKernels
+    from leadline.limits.extrapolation import Limit
     from leadline.problems import Problem
     from leadline.recipe import SGD
     from leadline.reporting.page import Page
