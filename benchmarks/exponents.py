@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 import leadline as ll
 from leadline.parametrization.schemes import SCHEMES
-from leadline.planning.plan import Plan
+from leadline.planning.plans import Plan
 
 NAMES = size(("sp", "ntk", "mup", "depth-mup", "depth-mup-corrected", "completep"), ("completep",))
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}

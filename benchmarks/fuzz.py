@@ -42,7 +42,7 @@ from history import keep, size
 import leadline as ll
 import leadline.available
 import leadline.cli.program
-from leadline.cli.mistakes import TRACEBACK
+from leadline.cli.lifecycle import TRACEBACK
 
 LIMIT = 25
 # On a busy machine, or for one that sleeps.

@@ -14,8 +14,9 @@ from safetensors import safe_open
 
 import leadline as ll
 from leadline.cli import main
-from leadline.cli.flags import FLAGS, Bytes, named
-from leadline.cli.mistakes import message, one_line
+from leadline.cli.flags import FLAGS, named
+from leadline.cli.lifecycle import message, one_line
+from leadline.cli.values import Bytes
 
 PROBLEM = "teacher?samples=6,dimension=4,test_samples=3"
 SMALL = ["--problem", PROBLEM, "--steps", "2"]

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import leadline as ll
 from disks import disk, read_only
-from leadline.cli import main, start
+from leadline.cli import lifecycle, main
 from leadline.sweeps.store import Store
 
 PROBLEM = ("--problem", "teacher?samples=6,dimension=4")
@@ -203,7 +203,7 @@ def test_a_stderr_that_fails_is_forgiven():
         def isatty(self):
             return True
 
-    forgiving = start._Forgiving(Broken())
+    forgiving = lifecycle._Forgiving(Broken())
     assert forgiving.write("abc") == 3
     forgiving.flush()
     assert forgiving.isatty()
@@ -213,7 +213,7 @@ def interrupted(script, *signals):
     """A process of ours that says when it is ready, and gets signals."""
     # Ignored signals are inherited: tests may run in the background.
     code = "import signal, time, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    code += "from leadline.cli import start, mistakes\n" + script
+    code += "from leadline.cli import lifecycle\n" + script
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -239,25 +239,29 @@ STUBBORN = (
     ("script", "signals", "said"),
     [
         # In the work, once: in order. Twice, while the first is worked on: at once, and said as well.
-        (f"with start._signals(), mistakes.one_line([]):\n{READY}", [0.0], "nothing was written"),
         (
-            "with start._signals(), mistakes.one_line([]):\n    try:\n"
+            f"with lifecycle._signals(), lifecycle.one_line([]):\n{READY}",
+            [0.0],
+            "nothing was written",
+        ),
+        (
+            "with lifecycle._signals(), lifecycle.one_line([]):\n    try:\n"
             + READY.replace("    ", "        ")
             + "    finally:\n        time.sleep(60)\n",
             [0.3, 0.0],
             "nothing was written",
         ),
         # Where nobody catches: before and after the work, and in a destructor within it.
-        (f"with start._signals():\n{READY}", [0.0], None),
+        (f"with lifecycle._signals():\n{READY}", [0.0], None),
         (
             STUBBORN
-            + "with start._signals(), mistakes.one_line([]):\n    Slow()\n    time.sleep(60)\n",
+            + "with lifecycle._signals(), lifecycle.one_line([]):\n    Slow()\n    time.sleep(60)\n",
             [0.0],
             "nothing was written",
         ),
         # Libraries that raise other things when they are interrupted.
         (
-            "with start._signals(), mistakes.one_line([]):\n    try:\n"
+            "with lifecycle._signals(), lifecycle.one_line([]):\n    try:\n"
             + READY.replace("    ", "        ")
             + "    except KeyboardInterrupt:\n        raise ImportError('half loaded') from None\n",
             [0.0],
@@ -275,7 +279,7 @@ def test_interruptions_are_a_line_and_never_a_traceback(script, signals, said):
 def test_a_background_job_that_ignores_signals_goes_on_ignoring_them():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with start._signals():
+        with lifecycle._signals():
             assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
             os.kill(os.getpid(), signal.SIGINT)
     finally:

@@ -189,7 +189,7 @@ def test_names_that_hold_module_twice():
 
 def test_base_is_the_identity_for_every_scheme_and_optimizer():
     from leadline.parametrization.optimizers import OPTIMIZERS
-    from leadline.planning.schemes import NAMES
+    from leadline.planning.factors import NAMES
 
     for build in (Model, gpt2):
         for scheme in NAMES:

@@ -14,7 +14,7 @@ from leadline import available
 from leadline.disk import bounded
 from leadline.forecasting import table
 from leadline.problems import cifar, cifar10, npz
-from leadline.problems.text import text
+from leadline.problems.texts import text
 
 X, Y = np.arange(12.0).reshape(6, 2), np.arange(6.0)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from leadline.problems import digits, power_law, teacher
-from leadline.problems.draw import balanced_limit, round_robin
+from leadline.problems.data import balanced_limit, round_robin
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 5))

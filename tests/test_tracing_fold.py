@@ -8,8 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from leadline.tracing.fold import Fold, closed, exclusive, fold
-from leadline.tracing.graph import Graph, Node
-from leadline.tracing.recorder import record
+from leadline.tracing.graph import Graph, Node, record
 
 N = 4
 

@@ -7,8 +7,9 @@ from torch import nn
 from leadline.parametrization.rules import ONE, Power
 from leadline.tracing.builder import Size
 from leadline.tracing.initialization import Rule
-from leadline.tracing.made import Made
+from leadline.tracing.roles import Made
 from leadline.tracing.survey import survey
+from tracing_models import TwoLayers
 
 BASE = Size(16, 2)
 X = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
@@ -18,24 +19,13 @@ def linear(i, o):
     return nn.Linear(i, o, bias=False)
 
 
-class Block(nn.Module):
-    """a, b: a branch of two layers."""
-
-    def __init__(self, n):
-        super().__init__()
-        self.a, self.b = linear(n, n), linear(n, n)
-
-    def forward(self, h):
-        return h + self.b(torch.relu(self.a(h)))
-
-
 class Model(nn.Module):
     """i, blocks, o; ``change(self, n, depth)`` at the end, ``run(self, h, n)`` in place of the blocks."""
 
     def __init__(self, n, depth, change=None, run=None):
         super().__init__()
         self.i, self.o = linear(8, n), linear(n, 64)
-        self.blocks = nn.ModuleList(Block(n) for _ in range(depth))
+        self.blocks = nn.ModuleList(TwoLayers(n) for _ in range(depth))
         self.run = run
         if change:
             change(self, n, depth)
@@ -53,13 +43,13 @@ def model(change=None, run=None):
     return lambda n, depth: Model(n, depth, change, run)
 
 
-def found(build, roles=None, inputs=X):
+def read_model(build, roles=None, inputs=X):
     s = survey(build, BASE, inputs, roles)
     return s, {k.template: k for k in s.kinds}
 
 
 def test_a_survey_of_a_residual_network():
-    s, kinds = found(model())
+    s, kinds = read_model(model())
     assert s.base == BASE
     assert s.branches == {"blocks.*": 2}
     assert (s.obstacles, s.made) == ((), ())
@@ -96,7 +86,7 @@ def test_a_survey_of_a_residual_network():
 
 
 def test_given_roles_and_the_streams_parameters():
-    s, kinds = found(model(), {"*.a.*": "vector", "*.b.*": dict(role="finite", branch=False)})
+    s, kinds = read_model(model(), {"*.a.*": "vector", "*.b.*": dict(role="finite", branch=False)})
     a, b = kinds["blocks.*.a.weight"], kinds["blocks.*.b.weight"]
     assert (a.role, a.reason) == ("vector", "given by roles=")
     # What is left of the branch has one layer, and the user's weight outside takes its multiplier.
@@ -106,20 +96,20 @@ def test_given_roles_and_the_streams_parameters():
 
 
 def test_no_branch_is_left_where_all_are_given_as_the_streams():
-    s, _ = found(model(), {"blocks.*": dict(role="hidden", branch=False)})
+    s, _ = read_model(model(), {"blocks.*": dict(role="hidden", branch=False)})
     assert s.branches == {}
     assert {k.position for k in s.kinds} == {None}
 
 
 def test_a_given_role_in_a_branch():
-    s, kinds = found(model(), {"*.a.*": dict(role="hidden", branch=True)})
+    s, kinds = read_model(model(), {"*.a.*": dict(role="hidden", branch=True)})
     assert s.branches == {"blocks.*": 2}
     # Its values are drawn as the builder draws them.
     assert kinds["blocks.*.a.weight"].rule == Rule("1/√fan_in")
 
 
 def test_values_kept_and_values_drawn():
-    _, kinds = found(model(), {"*.a.*": dict(init=False), "i.*": dict(init=True)})
+    _, kinds = read_model(model(), {"*.a.*": dict(init=False), "i.*": dict(init=True)})
     assert kinds["blocks.*.a.weight"].rule == Rule(fixed=True)
     assert kinds["blocks.*.a.weight"].role == "hidden"
     assert kinds["i.weight"].rule == Rule()
@@ -136,7 +126,7 @@ def freeze(name):
 
 
 def test_what_does_not_train_takes_no_multiplier():
-    s, kinds = found(freeze(".b."), {"*.b.*": "frozen"})
+    s, kinds = read_model(freeze(".b."), {"*.b.*": "frozen"})
     b = kinds["blocks.*.b.weight"]
     assert (b.role, b.takes, b.rule) == ("frozen", (), Rule(fixed=True))
     ((what, line),) = s.obstacles
@@ -147,21 +137,21 @@ def test_what_does_not_train_takes_no_multiplier():
 
 
 def test_what_does_not_train_and_takes_no_multiplier_is_left_alone():
-    s, _ = found(freeze(".a."), {"*.a.*": "frozen"})
+    s, _ = read_model(freeze(".a."), {"*.a.*": "frozen"})
     assert s.obstacles == ()
 
 
 def test_what_does_not_train_is_given_as_frozen():
     with pytest.raises(ValueError, match=r"'i.weight' is frozen .*roles=\{'i.weight': 'frozen'\}"):
-        found(freeze("i."))
+        read_model(freeze("i."))
     with pytest.raises(ValueError, match=r"'i.weight' is frozen"):
-        found(freeze("i."), {"i.weight": "input"})
+        read_model(freeze("i."), {"i.weight": "input"})
     with pytest.raises(ValueError, match=r"'i.weight' trains "):
-        found(model(), {"i.weight": "frozen"})
+        read_model(model(), {"i.weight": "frozen"})
 
 
 def test_multipliers_that_are_there():
-    _, kinds = found(
+    _, kinds = read_model(
         model(
             run=lambda s, h: s.o(h + sum(b.b(b.a(h)) for b in s.blocks) * 0) * s.o.in_features**-0.5
         )
@@ -175,7 +165,7 @@ def test_multipliers_of_depth_that_are_there():
             h = h + b.b(torch.relu(b.a(h))) / len(s.blocks)
         return s.o(h)
 
-    _, kinds = found(model(run=scaled))
+    _, kinds = read_model(model(run=scaled))
     assert kinds["blocks.*.b.weight"].present == Power(depth=-1.0)
     assert kinds["blocks.*.a.weight"].present == ONE
 
@@ -187,7 +177,7 @@ class Tied(nn.Module):
         super().__init__()
         self.e, self.o = nn.Embedding(64, n), linear(n, 64)
         self.n = nn.LayerNorm(n) if norm else nn.Identity()
-        self.blocks = nn.ModuleList(Block(n) for _ in range(depth))
+        self.blocks = nn.ModuleList(TwoLayers(n) for _ in range(depth))
         if tie:
             self.o.weight = self.e.weight
 
@@ -202,7 +192,7 @@ TOKENS = torch.randint(0, 64, (2, 5), generator=torch.Generator().manual_seed(0)
 
 
 def test_an_embedding_that_is_the_readout_too():
-    s, kinds = found(Tied, inputs=TOKENS)
+    s, kinds = read_model(Tied, inputs=TOKENS)
     assert kinds["e.weight"].role == "input"
     assert kinds["e.weight"].tied == ("e.weight", "o.weight")
     assert kinds["n.weight"].takes == kinds["n.bias"].takes == (("readout", ONE),)
@@ -210,12 +200,12 @@ def test_an_embedding_that_is_the_readout_too():
 
 
 def test_an_embedding_that_is_not_the_readout():
-    _, kinds = found(lambda n, depth: Tied(n, depth, tie=False), inputs=TOKENS)
+    _, kinds = read_model(lambda n, depth: Tied(n, depth, tie=False), inputs=TOKENS)
     assert kinds["n.weight"].takes == ()
 
 
 def test_an_embedding_that_is_the_readout_too_without_a_norm():
-    s, _ = found(lambda n, depth: Tied(n, depth, norm=False), inputs=TOKENS)
+    s, _ = read_model(lambda n, depth: Tied(n, depth, norm=False), inputs=TOKENS)
     assert [what for what, _ in s.obstacles] == ["readout"]
 
 
@@ -245,7 +235,7 @@ def normed(dim):
 
 
 def test_gains_of_normalised_weights():
-    s, kinds = found(normed(1))
+    s, kinds = read_model(normed(1))
     g = kinds["blocks.*.g"]
     assert (g.role, g.gain_of, g.takes) == ("vector", "hidden", (("branch", ONE),))
     assert kinds["blocks.*.v"].gain_of is None
@@ -256,7 +246,7 @@ def test_gains_of_normalised_weights():
 
 
 def test_gains_of_weights_normalised_as_a_whole():
-    g = found(normed((0, 1)))[1]["blocks.*.g"]
+    g = read_model(normed((0, 1)))[1]["blocks.*.g"]
     assert (g.role, g.gain_of) == ("finite", "hidden")
     # |v| of n² entries of size n^-½.
     assert g.takes == (("branch", ONE), ("norm", Power(width=-1.0)))
@@ -267,7 +257,7 @@ def test_gains_of_weights_normalised_as_a_whole():
     (1, "vector", ()), ((0, 1), "finite", (("norm", Power(width=-0.5)),)),
 ])  # fmt: skip
 def test_gains_of_normalised_input_weights(dim, role, takes):
-    g = found(model(lambda s, n, depth: setattr(s, "i", Normed(n, dim, 8))))[1]["i.g"]
+    g = read_model(model(lambda s, n, depth: setattr(s, "i", Normed(n, dim, 8))))[1]["i.g"]
     assert (g.role, g.gain_of, g.takes) == (role, "input", takes)
 
 
@@ -282,15 +272,15 @@ def run_post_norm(s, h):
 
 
 def test_obstacles_are_said_once_for_all_layers():
-    s, _ = found(model(post_norm, run_post_norm))
+    s, _ = read_model(model(post_norm, run_post_norm))
     assert [what for what, _ in s.obstacles] == ["branch", "branch"]
     assert "'norms.0.bias' repeats with depth" in s.obstacles[0][1]
     assert "'norms.0.weight' repeats with depth" in s.obstacles[1][1]
 
 
 def test_what_the_user_says_is_the_streams_is_no_obstacle():
-    given = {"norms.*": dict(role="vector", branch=False)}
-    assert found(model(post_norm, run_post_norm), given)[0].obstacles == ()
+    overrides = {"norms.*": dict(role="vector", branch=False)}
+    assert read_model(model(post_norm, run_post_norm), overrides)[0].obstacles == ()
 
 
 def test_a_norm_shared_by_all_layers_is_an_obstacle():
@@ -299,7 +289,7 @@ def test_a_norm_shared_by_all_layers_is_an_obstacle():
             h = s.norm(b(h))
         return s.o(h)
 
-    s, _ = found(model(lambda s, n, depth: setattr(s, "norm", nn.LayerNorm(n)), shared))
+    s, _ = read_model(model(lambda s, n, depth: setattr(s, "norm", nn.LayerNorm(n)), shared))
     assert ["2 times at one depth and 4 times" in line for _, line in s.obstacles] == [True, True]
 
 
@@ -309,7 +299,7 @@ def test_layers_without_branches_have_no_obstacles():
             h = b.b(torch.relu(b.a(h)))
         return s.o(h)
 
-    s, _ = found(model(run=without_branches))
+    s, _ = read_model(model(run=without_branches))
     assert (s.branches, s.obstacles) == ({}, ())
 
 
@@ -319,7 +309,7 @@ def test_products_over_width_and_heads_that_grow_are_obstacles():
             h = b(h + (h @ h.mT) @ h)
         return s.o(h)
 
-    s, _ = found(model(run=products))
+    s, _ = read_model(model(run=products))
     assert "attention" in {what for what, _ in s.obstacles}
 
 
@@ -331,7 +321,7 @@ def test_queries_take_the_scale_of_their_heads():
     def change(self, n, depth):
         self.q, self.k = linear(n, n), linear(n, n)
 
-    _, kinds = found(model(change, attends))
+    _, kinds = read_model(model(change, attends))
     assert kinds["q.weight"].takes == (("attention", Power(width=-0.5)),)
     assert kinds["k.weight"].takes == ()
 
@@ -343,7 +333,7 @@ def test_problems_are_said_for_all_layers_and_each_parameter():
                 nn.utils.parametrizations.orthogonal(layer)
 
     with pytest.raises(ValueError, match="cannot decide") as e:
-        found(model(change))
+        read_model(model(change))
     assert str(e.value).count("\n") == 2
     for name in "ab":
         assert f"roles={{'blocks.*.{name}.parametrizations.weight.original': ...}}" in str(e.value)
@@ -357,12 +347,12 @@ def twice(s, h):
 
 def test_conflicts_are_said_for_all_layers():
     with pytest.raises(ValueError, match=r"roles=\{'blocks.\*.b.weight': dict") as e:
-        found(model(run=twice))
+        read_model(model(run=twice))
     assert str(e.value).count("\n") == 1
 
 
 def test_what_counts_as_the_streams_is_no_conflict():
-    _, kinds = found(model(run=twice), {"*.b.*": dict(role="hidden", branch=False)})
+    _, kinds = read_model(model(run=twice), {"*.b.*": dict(role="hidden", branch=False)})
     assert kinds["blocks.*.b.weight"].position is None
 
 
@@ -403,7 +393,7 @@ REFUSED = {
         "'o.weight' is used 2 times at one depth and 4 times"),
     "layers of unlike places": (
         lambda n, depth: nn.Sequential(
-            nn.Embedding(64, n), *(Block(n) for _ in range(depth)), linear(n, 64)),
+            nn.Embedding(64, n), *(TwoLayers(n) for _ in range(depth)), linear(n, 64)),
         "could be any of 2 parameters of the base model that have different places"),
 }  # fmt: skip
 
@@ -412,24 +402,24 @@ REFUSED = {
 def test_refusals(name):
     build, message = REFUSED[name]
     with pytest.raises(ValueError, match=message):
-        found(build, inputs=TOKENS if "unlike" in name else X)
+        read_model(build, inputs=TOKENS if "unlike" in name else X)
 
 
 def test_roles_that_match_nothing_are_refused_before_work():
     with pytest.raises(ValueError, match="matches no parameter"):
-        found(model(), {"nothing": "input"})
+        read_model(model(), {"nothing": "input"})
     # A name of the deeper model alone is one.
-    found(model(), {"blocks.3.a.weight": "hidden"})
+    read_model(model(), {"blocks.3.a.weight": "hidden"})
 
 
 def test_dimensions_that_equal_the_width():
     """A readout of 16 outputs and inputs of 16 numbers, at width 16; a layer more at twice the depth."""
 
     def build(n, depth):
-        blocks = nn.Sequential(*(Block(n) for _ in range(depth)))
+        blocks = nn.Sequential(*(TwoLayers(n) for _ in range(depth)))
         return nn.Sequential(linear(16, n), blocks, linear(n, 16))
 
-    _, kinds = found(build, inputs=torch.randn(3, 16))
+    _, kinds = read_model(build, inputs=torch.randn(3, 16))
     assert [(k.template, k.role) for k in kinds.values()] == [
         ("0.weight", "input"), ("1.*.a.weight", "hidden"), ("1.*.b.weight", "hidden"),
         ("2.weight", "readout")]  # fmt: skip
@@ -452,7 +442,7 @@ class Flat(nn.Module):
 
 
 def test_layers_and_ends_in_one_list():
-    s, _ = found(Flat, inputs=torch.randn(3, 16))
+    s, _ = read_model(Flat, inputs=torch.randn(3, 16))
     assert [s.kinds[s.names[f"all.{i}.weight"]].role for i in range(4)] == [
         "input", "hidden", "hidden", "readout"]  # fmt: skip
     assert s.branches == {"all.*": 1}

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from leadline.cli.sweeps import _values
+from leadline.cli.values import numbers
 from leadline.intervals import Interval, stretch
 from leadline.transferring import analysis
 from leadline.transferring.analysis import analyse, measure
@@ -116,7 +116,7 @@ def power_until_divergence(x, edge):
 def proposed(reason):
     """The rates of the option that a reason ends with."""
     assert reason.count("--lrs ") == 1
-    return np.log2(_values(reason.split("--lrs ")[1].split()[0], "lrs", float))
+    return np.log2(numbers("lrs", reason.split("--lrs ")[1].split()[0], float))
 
 
 def test_what_a_coarse_grid_cannot_see_is_left_open_and_the_next_grid_decides():

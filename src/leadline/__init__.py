@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from leadline.models.gpt import gpt as gpt
     from leadline.models.residual import residual_mlp as residual_mlp
     from leadline.parametrization.schemes import Scheme as Scheme
-    from leadline.planning.explain import explain as explain
-    from leadline.planning.plan import Plan as Plan
-    from leadline.planning.plan import plan as plan
+    from leadline.planning.explanation import explain as explain
+    from leadline.planning.plans import Plan as Plan
+    from leadline.planning.plans import plan as plan
     from leadline.problems import Problem as Problem
     from leadline.problems import arrays as arrays
     from leadline.problems import cifar10 as cifar10
@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from leadline.problems import parse as parse
     from leadline.problems import power_law as power_law
     from leadline.problems import teacher as teacher
-    from leadline.problems.text import Text as Text
-    from leadline.problems.text import text as text
+    from leadline.problems.texts import Text as Text
+    from leadline.problems.texts import text as text
     from leadline.recipe import SGD as SGD
     from leadline.solving.solver import solve as solve
     from leadline.sweeps.driver import Sweep as Sweep
@@ -88,9 +88,9 @@ _WHERE = {
     "gpt": "models.gpt",
     "residual_mlp": "models.residual",
     "train": "training.trainer",
-    "Plan": "planning.plan",
-    "explain": "planning.explain",
-    "plan": "planning.plan",
+    "Plan": "planning.plans",
+    "explain": "planning.explanation",
+    "plan": "planning.plans",
     "Scheme": "parametrization.schemes",
     "Problem": "problems",
     "arrays": "problems",
@@ -104,8 +104,8 @@ _WHERE = {
     "Store": "sweeps.store",
     "Sweep": "sweeps.driver",
     "sweep": "sweeps.driver",
-    "Text": "problems.text",
-    "text": "problems.text",
+    "Text": "problems.texts",
+    "text": "problems.texts",
     "Trajectory": "trajectory",
     "Transfer": "transferring.result",
     "transfer": "transferring.transfer",

@@ -27,10 +27,10 @@ from leadline.checking.report import FAILED, CheckReport, Row
 from leadline.checking.training import Setup, linear_rate, reference, run
 from leadline.errors import LARGEST_RATE, check_int, check_list, check_real, check_type, shown
 from leadline.parametrization.optimizers import Optimizer
-from leadline.planning.plan import Plan
+from leadline.planning.plans import Plan
 from leadline.reporting.progress import Progress
 from leadline.tracing.builder import Builder, Size
-from leadline.tracing.survey import Kind
+from leadline.tracing.kinds import Kind
 
 
 def check(
@@ -294,32 +294,27 @@ def _base(rows: list[Row], sizes: dict[str, list[Size]], optimizer: Optimizer) -
     """The smallest size from which local slopes of what was learned stay within the band."""
     notes = []
     for axis, members in sizes.items():
-        mine = [
-            r for r in rows if r.axis == axis and r.exponent is not None and r.expected is not None
+        outside = [
+            [abs(slope - r.expected) > BAND for slope in r.exponent.slopes]
+            for r in rows
+            if r.axis == axis and r.quantity in ("change", "own update")
+            if r.exponent is not None and r.expected is not None
         ]
-        mine = [r for r in mine if r.quantity in ("change", "own update")]
         good = len(members) - 1
-        for i in reversed(range(len(members) - 1)):
-            outside = [
-                r for r in mine
-                if r.exponent is not None and r.expected is not None
-                and abs(r.exponent.slopes[i] - r.expected) > BAND
-            ]  # fmt: skip
-            if len(outside) > 0.1 * len(mine):
-                break
-            good = i
+        while good > 0 and sum(o[good - 1] for o in outside) <= 0.1 * len(outside):
+            good -= 1
         if good < len(members) - 1:
             notes.append(
                 f"a base {axis} of {getattr(members[good], axis)} is large enough: from there local slopes "
                 "of nine in ten changes stay within the band"
             )
-        else:
-            note = f"no {axis} here is large enough as a base: local slopes still drift"
-            if axis == "width" and optimizer.update != "gradient":
-                # The sign of a sum of P outer products is aligned with each of P inputs only if n >> P.
-                note += (
-                    "; steps of normalised size need widths above the number of samples (or tokens) in a "
-                    "batch: take larger widths or a smaller batch"
-                )
-            notes.append(note)
+            continue
+        note = f"no {axis} here is large enough as a base: local slopes still drift"
+        if axis == "width" and optimizer.update != "gradient":
+            # The sign of a sum of P outer products is aligned with each of P inputs only if n >> P.
+            note += (
+                "; steps of normalised size need widths above the number of samples (or tokens) in a "
+                "batch: take larger widths or a smaller batch"
+            )
+        notes.append(note)
     return notes

@@ -22,9 +22,9 @@ import numpy as np
 from scipy import stats
 
 from leadline.parametrization.rules import ONE, Power
-from leadline.planning.plan import Plan
-from leadline.planning.schemes import resolve
-from leadline.tracing.survey import Kind
+from leadline.planning.factors import resolve
+from leadline.planning.plans import Plan
+from leadline.tracing.kinds import Kind
 
 QUANTITIES = ("preactivation", "change", "own update", "effect on output")
 

@@ -118,6 +118,7 @@ class Members:
         names, kept = tuple(watched), []
 
         def one(model: nn.Module, p: State, b: State) -> list[Tensor]:
+            torch.manual_seed(0)
             with watching(model, names) as (seen, outputs):
                 loss = self._loss(model, p | b)
             if not outputs:
@@ -132,7 +133,7 @@ class Members:
             return [loss.detach().clone(), outputs[-1].detach().clone(), *tensors]
 
         with torch.no_grad(), torch.random.fork_rng(devices=self.gpus):
-            losses, f, *tensors = self.mapped(one, state, self._buffers(), before=_seeded)
+            losses, f, *tensors = self.mapped(one, state, self._buffers())
         (spec, leaves), rest = kept, iter(tensors)
         parts = tree_unflatten([next(rest) if x is _TENSOR else x for x in leaves], spec)
         return {n: Passage(*part) for n, part in parts.items()}, f, losses
@@ -241,28 +242,21 @@ class Members:
         """At the present parameters."""
         return self.inspect(self.state(), ())[2].tolist()
 
-    def mapped(
-        self, f: Callable[..., T], *trees: Any, before: Callable[[], None] | None = None
-    ) -> T:
+    def mapped(self, f: Callable[..., T], *trees: Any) -> T:
         """f(model, *trees) for every member, its results stacked.
 
         Args:
             f: returns tensors, or a structure of them.
             trees: structures whose tensors are stacked over members; f gets one member's.
-            before: called before every call of f.
         """
         if self.together:
             try:
-                if before is not None:
-                    before()
                 return self._as_one(f, *trees)
             except Exception:
                 # Whatever it was: if it is not the mapping, it comes again, in the user's own terms.
                 self.together = False
         out = []
         for i, model in enumerate(self.models):
-            if before is not None:
-                before()
             mine = tree_map(lambda x, i=i: x[i] if isinstance(x, Tensor) else x, trees)
             out.append(f(model, *mine))
         return tree_map(lambda *x: torch.stack(x), *out)
@@ -338,7 +332,3 @@ def without_cache(x: Any) -> Any:
     if isinstance(x, tuple):
         return tuple(without_cache(v) for v in x)
     return None if type(x).__name__.endswith("Cache") else x
-
-
-def _seeded() -> None:
-    torch.manual_seed(0)

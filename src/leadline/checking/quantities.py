@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from leadline.checking.members import Members, Passage, first_tensor, scalar_loss, watching
-from leadline.planning.plan import Plan
+from leadline.planning.plans import Plan
 from leadline.sweeps.stacks import State
 from leadline.tracing.held import filled
-from leadline.tracing.survey import Kind
+from leadline.tracing.kinds import Kind
 
 Key = tuple[str, str]
 """Quantity and the template of a parameter (or of a block)."""

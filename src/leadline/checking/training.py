@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from leadline.checking.members import Members
 from leadline.checking.quantities import Measured, Probe
-from leadline.planning.plan import Plan
+from leadline.planning.plans import Plan
 from leadline.tracing.builder import Builder, Size, construct
 
 _WORDS = {"lr": "learning rate", "weight_decay": "weight decay", "eps": "eps"}

@@ -3,63 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from leadline import activations
-from leadline.errors import shown
+from leadline.cli.values import Bytes, SizeList
 from leadline.parametrization import schemes
 
 ALL = "solve train limit lazy compare kernels"
 RUNS = "solve train limit lazy compare"
 SOLVERS = "solve limit compare"
-
-
-class Bytes(click.ParamType):
-    """A memory size: bytes, or a number with a unit."""
-
-    name = "size"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | None:
-        """Bytes; KB, MB, GB are powers of 1000, K, M, G and KiB, MiB, GiB of 1024."""
-        if isinstance(value, int):
-            return value
-        match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)(i?b?)\s*", value[:100].lower())
-        try:
-            if match is None or (match[3] == "i"):
-                raise ValueError
-            decimal = match[2] and match[3] == "b"
-            power = "kmgt".index(match[2]) + 1 if match[2] else 0
-            return int(float(match[1]) * (1000 if decimal else 1024) ** power)
-        except (ValueError, OverflowError):
-            self.fail(
-                f"{shown(value)} is not a size: give bytes, or such as 512MB or 4GiB", param, ctx
-            )
-
-
-class Sizes(click.ParamType):
-    """Widths and depths such as 64x4,128x8."""
-
-    name = "sizes"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[tuple[int, int], ...]:
-        """Pairs (width, depth)."""
-        if isinstance(value, tuple):
-            return value
-        pairs = []
-        for item in value.split(","):
-            match = re.fullmatch(r"\s*([0-9]{1,18})\s*[x×]\s*([0-9]{1,18})\s*", item.lower())
-            if match is None:
-                self.fail(f"{shown(item)} is not WIDTHxDEPTH: give such as 64x4,128x8", param, ctx)
-            pairs.append((int(match[1]), int(match[2])))
-        return tuple(pairs)
 
 
 @dataclass(frozen=True)
@@ -105,7 +61,7 @@ FLAGS = (
     Flag("--depth", "depth", int,
          {"solve": 8, "train": 8, "limit": 8, "lazy": None, "kernels": None},
          "solve train limit lazy kernels", "Depth L (limit: the first; lazy, kernels: default ∞)."),
-    Flag("--sizes", "sizes", Sizes(), "64x4,128x8,256x16", "compare",
+    Flag("--sizes", "sizes", SizeList(), "64x4,128x8,256x16", "compare",
          "Finite networks, WIDTHxDEPTH,..."),
     Flag("--coupling", "coupling", str, "reused", "solve train limit",
          "reused (backpropagation through the same weights) or independent (through a copy)."),
@@ -158,15 +114,27 @@ FLAGS = (
 )  # fmt: skip
 
 
-def flags(command: str) -> Callable[[Any], Any]:
-    """Decorator: all flags of a command, in the table's order."""
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
+QUIET = click.option("--quiet", is_flag=True, help="No progress.")
+HTML = click.option(
+    "--html", type=click.Path(), default=None, help="Write the report (one HTML file) to this file."
+)
+
+
+def together(options: Iterable[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Decorator: several options, shown in this order."""
 
     def decorate(function: Any) -> Any:
-        for flag in reversed([f for f in FLAGS if command in f.commands.split()]):
-            function = flag.option(command)(function)
+        for option in reversed(list(options)):
+            function = option(function)
         return function
 
     return decorate
+
+
+def flags(command: str) -> Callable[[Any], Any]:
+    """Decorator: all flags of a command, in the table's order."""
+    return together(f.option(command) for f in FLAGS if command in f.commands.split())
 
 
 def named(message: str) -> str:

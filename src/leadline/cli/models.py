@@ -1,44 +1,27 @@
-"""``leadline plan``, ``check`` and ``explain``: the commands about a user's own model."""
+"""The commands about a user's own model: ``leadline plan``, ``check`` and ``explain``."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import json
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from leadline.cli.build import folder
-from leadline.cli.mistakes import one_line
-from leadline.cli.pages import HTML, file, keep
-from leadline.cli.start import show
+from leadline.cli import values
+from leadline.cli.flags import HTML, JSON, QUIET, together
+from leadline.cli.lifecycle import one_line, show
+from leadline.cli.outputs import Outputs, file
 from leadline.disk.write import attempt
-from leadline.errors import shown
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from leadline.planning.plan import Plan
+    from leadline.planning.plans import Plan
     from leadline.reporting.page import Page
-
-
-def _size(text: str, name: str) -> dict[str, int]:
-    """WIDTHxDEPTH."""
-    match = re.fullmatch(r"\s*([0-9]{1,18})\s*[x×]\s*([0-9]{1,18})\s*", text.lower())
-    if match is None:
-        raise ValueError(f"{name}={shown(text)} is not WIDTHxDEPTH: give such as 64x4")
-    return dict(width=int(match[1]), depth=int(match[2]))
-
-
-def _numbers(text: str, name: str) -> tuple[int, ...]:
-    parts = [p.strip() for p in text.split(",") if p.strip()]
-    if not parts or not all(re.fullmatch(r"[0-9]{1,18}", p) for p in parts):
-        raise ValueError(f"{name}={shown(text)} is not a list of integers: give such as 64,128,256")
-    return tuple(int(p) for p in parts)
 
 
 def load(reference: str) -> tuple[ModuleType, Any]:
@@ -87,60 +70,50 @@ _OPTIONS = [
     click.option("--optimizer", default="adamw", show_default=True, help="sgd, adam, adamw, ..."),
     click.option("--batch-ratio", default=1.0, show_default=True, help="Batch over the base's."),
     click.option("--token-ratio", default=1.0, show_default=True, help="Tokens over the base's."),
-    click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else."),
+    JSON,
 ]
 
 
-def _options(function: Any) -> Any:
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
+def _plan(module: Any, build: Any, options: dict[str, Any]) -> Plan:
+    from leadline.planning.plans import plan
 
-
-def _plan(module: Any, build: Any, given: dict[str, Any]) -> Plan:
-    from leadline.planning.plan import plan
-
-    target = given["target"]
+    sizes: dict[str, Any] = {}
+    for name in ("base", "target"):
+        if options[name] is not None:
+            width, depth = values.size(name, options[name], "64x4")
+            sizes[name] = dict(width=width, depth=depth)
+    settings = {k: options[k] for k in ("scheme", "optimizer", "batch_ratio", "token_ratio")}
     return plan(
         build,
-        _size(given["base"], "base"),
-        None if target is None else _size(target, "target"),
-        given["scheme"],
-        given["optimizer"],
-        given["batch_ratio"],
-        given["token_ratio"],
+        **sizes,
+        **settings,
         inputs=getattr(module, "inputs", None),
         roles=getattr(module, "roles", None),
     )
 
 
-def _save(out: str | None, plan: Plan) -> None:
-    if out is not None and attempt(lambda: plan.save(out)):
-        click.echo(f"wrote {out}", err=True)
-
-
 @click.command("plan", help="Print how every parameter of a model scales from base to target.")
-@_options
+@together(_OPTIONS)
 @click.option("--out", type=click.Path(), default=None, help="Write the plan (JSON) to this file.")
 @click.option("--code", is_flag=True, help="Print plain PyTorch that does the same.")
-def plan_command(reference: str, out: str | None, code: bool, **given: Any) -> None:
+def plan_command(reference: str, out: str | None, code: bool, **options: Any) -> None:
     """FILE.py may also define ``inputs`` and ``roles``."""
     with one_line([]):
         file("out", out)
-        module, build = load(reference)
-        made = _plan(module, build, given)
-        show(made.to_json() if given["as_json"] else made.to_code() if code else str(made))
-        _save(out, made)
+        result = _plan(*load(reference), options)
+        show(result.to_json() if options["as_json"] else result.to_code() if code else str(result))
+        if out is not None and attempt(lambda: result.save(out)):
+            click.echo(f"wrote {out}", err=True)
 
 
 @click.command("explain", help="Print a scheme's table for an optimizer, with reasons and sources.")
 @click.argument("scheme")
 @click.argument("optimizer", default="adamw")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
+@JSON
 def explain_command(scheme: str, optimizer: str, as_json: bool) -> None:
     """Needs no model."""
     with one_line([]):
-        from leadline.planning.explain import explain
+        from leadline.planning.explanation import explain
 
         table = explain(scheme, optimizer)
         rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
@@ -150,7 +123,7 @@ def explain_command(scheme: str, optimizer: str, as_json: bool) -> None:
 @click.command(
     "check", help="Train small sizes of a model; exit 1 if a layer collapses or explodes."
 )
-@_options
+@together(_OPTIONS)
 @click.option("--widths", default=None, help="Widths, such as 64,128,256; default: 1, 2, 4 × base.")
 @click.option("--depths", default=None, help="Depths; default: 1, 2, 4, 8 × the base's.")
 @click.option("--steps", default=4, show_default=True, help="Training steps.")
@@ -160,37 +133,37 @@ def explain_command(scheme: str, optimizer: str, as_json: bool) -> None:
 @click.option("--device", default=None, help="A torch device; default: where FILE.py puts things.")
 @click.option("--out", type=click.Path(), default=None, help="Folder: check.json, check.html.")
 @HTML
-@click.option("--quiet", is_flag=True, help="No progress.")
-def check_command(reference: str, out: str | None, **given: Any) -> None:
+@QUIET
+def check_command(reference: str, **options: Any) -> None:
     """FILE.py may define ``batch``, ``loss(model, batch)``, ``optimizer``, ``scheduler``."""
     with one_line([]):
         from leadline.checking.checks import check
 
-        html, where = file("html", given["html"]), folder({"out": out})
+        outputs = Outputs.take(options)
         module, build = load(reference)
-        batch, loss = _data(module, given["problem"])
-        made = _plan(module, build, given)
-        widths = _sizes(given["widths"], "widths", made.base.width, (1, 2, 4))
-        depths = _sizes(given["depths"], "depths", made.base.depth, (1, 2, 4, 8))
-        how = {k: getattr(module, k) for k in ("optimizer", "scheduler") if hasattr(module, k)}
-        how |= {k: given[k] for k in ("steps", "seeds", "lr", "device")}
-        report = check(made, batch, loss, widths, depths, progress=not given["quiet"], **how)
-        show(report.to_json() if given["as_json"] else str(report))
+        batch, loss = _data(module, options["problem"])
+        plan = _plan(module, build, options)
+        widths = _sizes("widths", options["widths"], plan.base.width, (1, 2, 4))
+        depths = _sizes("depths", options["depths"], plan.base.depth, (1, 2, 4, 8))
+        settings = {k: getattr(module, k) for k in ("optimizer", "scheduler") if hasattr(module, k)}
+        settings |= {k: options[k] for k in ("steps", "seeds", "lr", "device")}
+        quiet = options["quiet"]
+        report = check(plan, batch, loss, widths, depths, progress=not quiet, **settings)
+        show(report.to_json() if options["as_json"] else str(report))
 
-        def page() -> Page:
+        def page(command: str) -> Page:
             from leadline.checking.report import check_page
-            from leadline.reporting.page_facts import command_line
 
-            return check_page(report, command_line())
+            return check_page(report, command)
 
-        keep(page, where, "check.html", html, {"check.json": report.to_json()})
+        outputs.keep(page, "check.html", {"check.json": report.to_json()})
         passed = report.ok
     if not passed:
         sys.exit(1)
 
 
-def _sizes(text: str | None, name: str, base: int, ratios: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(base * k for k in ratios) if text is None else _numbers(text, name)
+def _sizes(name: str, text: str | None, base: int, ratios: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(base * k for k in ratios) if text is None else values.integers(name, text)
 
 
 def _data(module: Any, problem: str | None) -> tuple[Any, Any]:
@@ -222,3 +195,6 @@ def _data(module: Any, problem: str | None) -> tuple[Any, Any]:
         return loss_value(data.loss, f, batch[1])
 
     return (x, y), loss
+
+
+COMMANDS = (plan_command, check_command, explain_command)

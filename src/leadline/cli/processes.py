@@ -35,8 +35,8 @@ def check(command: str) -> None:
 
 
 @contextlib.contextmanager
-def group(given: dict[str, Any]) -> Generator[None]:
-    """Join the other processes and put the group into ``given``; on GPUs take this process's own."""
+def group(options: dict[str, Any]) -> Generator[None]:
+    """Join the other processes and put the group into the options; on GPUs also this process's device."""
     if count() == 1:
         yield
         return
@@ -45,16 +45,16 @@ def group(given: dict[str, Any]) -> Generator[None]:
     import torch
     import torch.distributed as dist
 
-    device = torch.device(given["device"])
+    device = torch.device(options["device"])
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-        given["device"] = str(device)
+        options["device"] = str(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=timedelta(seconds=_TIMEOUT))
     before = signal.signal(signal.SIGTERM, _told_to_stop)
     try:
-        given["group"] = dist.group.WORLD
+        options["group"] = dist.group.WORLD
         yield
     except LostProcessError:
         # torchrun is about to end this process, and the others will not answer: its line comes first.

@@ -1,4 +1,4 @@
-"""The commands."""
+"""The commands on the built-in network: solve, train, limit, lazy, compare, kernels; and all others."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from leadline._version import __version__
-from leadline.cli import build, pages, processes, start
+from leadline.cli import lifecycle, models, processes, results, sweeps
 from leadline.cli.flags import flags
-from leadline.cli.forecast import forecast_command
-from leadline.cli.mistakes import Kept, one_line
-from leadline.cli.models import check_command, explain_command, plan_command
-from leadline.cli.pages import report_command
-from leadline.cli.runs import runs_command
-from leadline.cli.start import Program, show
-from leadline.cli.study import study_command
-from leadline.cli.sweeps import sweep_command, transfer_command
+from leadline.cli.lifecycle import CommandGroup, Kept, one_line, show, while_reading
+from leadline.cli.outputs import Outputs
+from leadline.disk.bounded import within
 from leadline.disk.write import attempt
 
 if TYPE_CHECKING:
+    from leadline.architecture import ResNet
+    from leadline.comparison import Comparison
+    from leadline.kernels.kernels import InitialKernels
+    from leadline.limits.extrapolation import Limit
+    from leadline.problems import Problem
+    from leadline.recipe import SGD
     from leadline.reporting.page import Page
+    from leadline.trajectory import Trajectory
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _ABOUT = {
@@ -35,9 +37,12 @@ _ABOUT = {
     "compare": "Limits, lazy limit and finite networks side by side.",
     "kernels": "Kernels at initialization, at infinite width.",
 }
+_NETWORK = ("activation", "block_layers", "gain", "horizon", "scheme")
+_SGD = ("lr", "steps", "batch_size", "momentum", "weight_decay", "center")
+_KERNELS = "features gradients tangent tangent_input tangent_hidden tangent_readout".split()
 
 
-@click.group(cls=Program, context_settings=_HELP)
+@click.group(cls=CommandGroup, context_settings=_HELP)
 @click.version_option(__version__, prog_name="leadline")
 def main() -> None:
     """The training dynamics of infinitely wide and deep residual networks, solved.
@@ -50,150 +55,182 @@ def main() -> None:
         os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 
 
-def _command(name: str) -> Any:
-    """Register a command that gets its flags as one dict and what it keeps as a list."""
-
-    def decorate(function: Any) -> Any:
-        @main.command(name, help=_ABOUT[name])
-        @flags(name)
-        def run(**given: Any) -> None:
-            kept: Kept = []
-            with one_line(kept):
-                processes.check(name)
-                function(given, kept)
-
-        return run
-
-    return decorate
+def _add_command(name: str) -> None:
+    @main.command(name, help=_ABOUT[name])
+    @flags(name)
+    def run(**options: Any) -> None:
+        kept: Kept = []
+        with one_line(kept):
+            processes.check(name)
+            outputs = Outputs.take(options)
+            kept += _resumable(name, options, outputs.out)
+            if name == "kernels":
+                _kernels(options, outputs)
+            else:
+                _run(name, options, outputs)
 
 
-for _extra in (
-    plan_command,
-    check_command,
-    explain_command,
-    forecast_command,
-    report_command,
-    runs_command,
-    study_command,
-    sweep_command,
-    transfer_command,
-):
+for _name in _ABOUT:
+    _add_command(_name)
+for _extra in (*models.COMMANDS, *results.COMMANDS, *sweeps.COMMANDS):
     main.add_command(_extra)
 
 
-@_command("solve")
-def _solve(given: dict[str, Any], kept: Kept) -> None:
-    out = build.folder(given)
-    if given["checkpoint"] is None and out is not None:
-        given["checkpoint"] = str(out / "checkpoint.safetensors")
-    path, every = given["checkpoint"], given["checkpoint_every"]
-    if path is not None:
-        words = f"the same command resumes from {path} (written every {every:g} s)"
-        kept.append((Path(path).parent, escape(Path(path).name), words))
-    _train_by("solve", given, out)
+def _resumable(command: str, options: dict[str, Any], out: Path | None) -> Kept:
+    """What an interruption leaves behind; sets the default of --checkpoint."""
+    if command == "compare" and out is not None:
+        return [(out, "*", f"finished branches are in {out}")]
+    if command not in ("solve", "limit"):
+        return []
+    if options["checkpoint"] is None and out is not None:
+        default = "checkpoint.safetensors" if command == "solve" else "sizes"
+        options["checkpoint"] = str(out / default)
+    if options["checkpoint"] is None:
+        return []
+    path = Path(options["checkpoint"])
+    if command == "limit":
+        words = f"the same command resumes from the finished sizes in {path}"
+        return [(path, "*.safetensors", words)]
+    every = f"written every {options['checkpoint_every']:g} s"
+    words = f"the same command resumes from {options['checkpoint']} ({every})"
+    return [(path.parent, escape(path.name), words)]
 
 
-@_command("train")
-def _train(given: dict[str, Any], kept: Kept) -> None:
-    _train_by("train", given, build.folder(given))
-
-
-@_command("limit")
-def _limit(given: dict[str, Any], kept: Kept) -> None:
-    out = build.folder(given)
-    if given["checkpoint"] is None and out is not None:
-        given["checkpoint"] = str(out / "sizes")
-    if given["checkpoint"] is not None:
-        sizes = Path(given["checkpoint"])
-        words = f"the same command resumes from the finished sizes in {sizes}"
-        kept.append((sizes, "*.safetensors", words))
-    _train_by("limit", given, out)
-
-
-@_command("lazy")
-def _lazy(given: dict[str, Any], kept: Kept) -> None:
-    _train_by("lazy", given, build.folder(given))
-
-
-@_command("compare")
-def _compare(given: dict[str, Any], kept: Kept) -> None:
-    out = build.folder(given)
-    if out is not None:
-        kept.append((out, "*", f"finished branches are in {out}"))
-    _train_by("compare", given, out)
-
-
-@_command("kernels")
-def _kernels(given: dict[str, Any], kept: Kept) -> None:
-    from leadline.cli.show import kernels_json, kernels_table
+def _kernels(options: dict[str, Any], outputs: Outputs) -> None:
+    from leadline.disk.plain import plain
     from leadline.kernels.kernels import initial_kernels
 
-    out, as_json = build.folder(given), given["as_json"]
-    html = pages.file("html", given["html"])
-    how = {name: given[name] for name in ("depth", "rtol", "seconds")}
-    kernels = initial_kernels(build.problem(given), build.network(given), **how)
-    data = kernels_json(kernels)
-    show(json.dumps(data) if as_json else kernels_table(kernels))
+    as_json = options["as_json"]
+    settings = {name: options[name] for name in ("depth", "rtol", "seconds")}
+    kernels = initial_kernels(_problem(options), _network(options), **settings)
+    data = {"depth": kernels.depth, "accuracy": kernels.accuracy}
+    data |= {name: plain(getattr(kernels, name)) for name in _KERNELS}
+    show(json.dumps(data) if as_json else _kernels_table(kernels))
 
-    def page() -> Page:
-        from leadline.reporting.page_facts import command_line
+    def page(command: str) -> Page:
         from leadline.reporting.page_results import kernels_page
 
-        return kernels_page(kernels, command_line())
+        return kernels_page(kernels, command)
 
-    pages.keep(page, out, "figure.html", html, {"result.json": data})
+    outputs.keep(page, "figure.html", {"result.json": data})
 
 
-def _train_by(command: str, given: dict[str, Any], out: Path | None) -> None:
+def _run(command: str, options: dict[str, Any], outputs: Outputs) -> None:
     """What the training commands share: build, run, save, print."""
-    as_json, quiet = given.pop("as_json"), given.pop("quiet")
-    dry, html = given.pop("dry_run", False), pages.file("html", given.pop("html"))
-    network, sgd, problem = build.network(given), build.recipe(given), build.problem(given)
+    as_json, quiet = options.pop("as_json"), options.pop("quiet")
+    dry = options.pop("dry_run", False)
+    network, sgd, problem = _network(options), _recipe(options), _problem(options)
     if dry and not processes.leads():
         return
     if dry:
-        from leadline.cli.predict import predict
+        from leadline.cli.prediction import predict
 
-        prediction = predict(command, problem, network, sgd, given)
+        prediction = predict(command, problem, network, sgd, options)
         click.echo(json.dumps(prediction.to_json()) if as_json else prediction.text())
         return
 
     import leadline
-    from leadline.cli.show import warnings
     from leadline.comparison import Comparison
     from leadline.reporting.json_text import pieces
     from leadline.reporting.progress import Progress
     from leadline.trajectory import Trajectory
 
     with (
-        processes.group(given),
-        Progress(given["seeds"], quiet=quiet or not processes.leads()) as progress,
+        processes.group(options),
+        Progress(options["seeds"], quiet=quiet or not processes.leads()) as progress,
     ):
         if command != "lazy":
-            given["progress"] = progress
+            options["progress"] = progress
         if command == "compare":
-            given["out"] = out
-        result = getattr(leadline, command)(problem, network, sgd, **given)
+            options["out"] = outputs.out
+        result = getattr(leadline, command)(problem, network, sgd, **options)
     if not processes.leads():
         return
-    for warning in warnings(result):
+    for warning in _warnings(result):
         click.echo(f"Warning: {warning}", err=True)
     data = result.to_json(lists=False)
     show(pieces(data) if as_json else repr(result))
 
-    def page() -> Page:
-        from leadline.reporting.page_facts import command_line
+    def page(command_line: str) -> Page:
         from leadline.reporting.page_results import comparison_page, result_page
 
         if isinstance(result, Comparison):
-            return comparison_page(result, command_line())
-        return result_page(result, command_line())
+            return comparison_page(result, command_line)
+        return result_page(result, command_line)
 
+    out = outputs.out
     if isinstance(result, Comparison):
-        pages.keep(page, out, "compare.html", html)
-        if out is not None and not start.state.unwritten:
+        outputs.keep(page, "compare.html")
+        if out is not None and not lifecycle.state.unwritten:
             click.echo(f"wrote {out / 'compare.json'} and branches", err=True)
         return
     if out is not None and isinstance(result, Trajectory):
         attempt(lambda: result.save(out / "trajectory.safetensors"))
-    pages.keep(page, out, "figure.html", html, {"result.json": data})
+    outputs.keep(page, "figure.html", {"result.json": data})
+
+
+def _network(options: dict[str, Any]) -> ResNet:
+    """Take the network's flags out of the options."""
+    from leadline.architecture import ResNet
+
+    values = {name: options.pop(name) for name in _NETWORK}
+    return ResNet(skip=not options.pop("skip"), **values)
+
+
+def _recipe(options: dict[str, Any]) -> SGD:
+    """Take the recipe's flags out of the options."""
+    from leadline.recipe import SGD
+
+    roles = tuple(role.strip() for role in options.pop("train").split(",") if role.strip())
+    return SGD(train=roles, **{name: options.pop(name) for name in _SGD})
+
+
+def _problem(options: dict[str, Any]) -> Problem:
+    """Take the problem's flags out of the options."""
+    text, loss = options.pop("problem"), options.pop("loss")
+    with while_reading("--problem", "problem"), within(options.get("memory")):
+        from leadline.problems import parse
+
+        return parse(text, loss)
+
+
+def _warnings(result: Trajectory | Limit | Comparison) -> list[str]:
+    """A line for each training that diverged."""
+    import numpy as np
+
+    from leadline.comparison import Comparison
+    from leadline.limits.extrapolation import Limit
+
+    if isinstance(result, Comparison):
+        return [f"{b.name}: {w}" for b in result.branches for w in _warnings(b.result)]
+    remedy = "lower --lr, or use a scheme with a limit"
+    if isinstance(result, Limit):
+        bad = np.flatnonzero(~np.isfinite(result.train_loss))
+        lines = [f"diverged at step {result.steps[bad[0]]}: {remedy}"] if len(bad) else []
+        return lines if result.converged else [*lines, f"not converged: {result.message}"]
+    if result.diverged is None or not (result.diverged >= 0).any():
+        return []
+    at = result.diverged[result.diverged >= 0]
+    return [f"diverged at step {at.min()} ({len(at)} of {result.seeds} seeds): {remedy}"]
+
+
+def _kernels_table(kernels: InitialKernels) -> str:
+    """Diagonal, off-diagonal and spectrum of each kernel."""
+    import numpy as np
+
+    from leadline.reporting.tables import text_table
+
+    rows = []
+    for part in _KERNELS:
+        matrix = getattr(kernels, part)
+        p = len(matrix)
+        diagonal = np.trace(matrix) / p
+        rest = (matrix.sum() - np.trace(matrix)) / max(p * (p - 1), 1)
+        values = np.linalg.eigvalsh((matrix + matrix.T) / 2)
+        numbers = (diagonal, rest, values[-1], values[0])
+        rows.append([part, *(f"{x:.4g}" for x in numbers)])
+    header = ["kernel", "mean K(x,x)", "mean K(x,x')", "largest eigenvalue", "smallest"]
+    note = (
+        "Tangent kernels are in units of η. accuracy: the largest relative error that was measured."
+    )
+    return f"{kernels!r}\n\n{text_table(header, rows)}\n\n{note}"

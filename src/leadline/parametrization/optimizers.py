@@ -78,25 +78,11 @@ _TABLE = (
     Optimizer("adamw", "normalised", "decoupled", has_eps=True, torch_class="AdamW", stacks=True),
     Optimizer("lion", "normalised", "decoupled", has_eps=False),
     Optimizer("adafactor", "relative", "decoupled", has_eps=True, torch_class="Adafactor"),
-    Optimizer(
-        "muon",
-        "orthogonal",
-        "decoupled",
-        has_eps=False,
-        torch_class="Muon",
-        adjust_lr="original",
-        stacks=True,
-    ),
-    Optimizer(
-        "muon-match-rms",
-        "orthogonal-rms",
-        "decoupled",
-        has_eps=False,
-        torch_class="Muon",
-        adjust_lr="match_rms_adamw",
-        stacks=True,
-    ),
-)
+    Optimizer("muon", "orthogonal", "decoupled", has_eps=False, torch_class="Muon",
+              adjust_lr="original", stacks=True),
+    Optimizer("muon-match-rms", "orthogonal-rms", "decoupled", has_eps=False, torch_class="Muon",
+              adjust_lr="match_rms_adamw", stacks=True),
+)  # fmt: skip
 OPTIMIZERS: dict[str, Optimizer] = {o.name: o for o in _TABLE}
 
 

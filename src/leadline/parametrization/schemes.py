@@ -57,57 +57,20 @@ class Scheme:
 
 
 _TABLE = (
-    Scheme(
-        "ntk",
-        branch=-0.5,
-        rate_internal=0.0,
-        rate_last=0.0,
-        readout=-0.5,
-        rate_width=0.0,
-        reason="lazy: features stop moving as width grows",
-        source="1806.07572, depth as 2310.02244",
-    ),
-    Scheme(
-        "mup",
-        branch=0.0,
-        rate_internal=0.0,
-        rate_last=0.0,
-        readout=-1.0,
-        rate_width=1.0,
-        reason="feature learning in width; no depth factor",
-        source="2011.14522",
-    ),
-    Scheme(
-        "depth-mup",
-        branch=-0.5,
-        rate_internal=0.0,
-        rate_last=0.0,
-        readout=-1.0,
-        rate_width=1.0,
-        reason="branch noise O(1) in total, updates O(1/L)",
-        source="2310.02244, 2309.16620",
-    ),
-    Scheme(
-        "depth-mup-corrected",
-        branch=-0.5,
-        rate_internal=0.5,
-        rate_last=0.0,
-        readout=-1.0,
-        rate_width=1.0,
-        reason="the paper's correction: internal layers learn √L faster, so their own update is O(1)",
-        source="2512.21075",
-    ),
-    Scheme(
-        "completep",
-        branch=-1.0,
-        rate_internal=1.0,
-        rate_last=1.0,
-        readout=-1.0,
-        rate_width=1.0,
-        reason="every layer's own update O(1), stream O(1)",
-        source="2505.01618, 2603.00541",
-    ),
-)
+    Scheme("ntk", branch=-0.5, rate_internal=0.0, rate_last=0.0, readout=-0.5, rate_width=0.0,
+           reason="lazy: features stop moving as width grows",
+           source="1806.07572, depth as 2310.02244"),
+    Scheme("mup", branch=0.0, rate_internal=0.0, rate_last=0.0, readout=-1.0, rate_width=1.0,
+           reason="feature learning in width; no depth factor", source="2011.14522"),
+    Scheme("depth-mup", branch=-0.5, rate_internal=0.0, rate_last=0.0, readout=-1.0, rate_width=1.0,
+           reason="branch noise O(1) in total, updates O(1/L)", source="2310.02244, 2309.16620"),
+    Scheme("depth-mup-corrected",
+           branch=-0.5, rate_internal=0.5, rate_last=0.0, readout=-1.0, rate_width=1.0,
+           reason="the paper's correction: internal layers learn √L faster, so their own update is O(1)",
+           source="2512.21075"),
+    Scheme("completep", branch=-1.0, rate_internal=1.0, rate_last=1.0, readout=-1.0, rate_width=1.0,
+           reason="every layer's own update O(1), stream O(1)", source="2505.01618, 2603.00541"),
+)  # fmt: skip
 
 SCHEMES: dict[str, Scheme] = {scheme.name: scheme for scheme in _TABLE}
 NAMES: tuple[str, ...] = (*SCHEMES, "auto")

@@ -13,44 +13,45 @@ from typing import Any
 import torch
 
 from leadline.parametrization.rules import ONE, Power, deviation
-from leadline.planning.plan import Plan
-from leadline.planning.schemes import resolve
+from leadline.planning.factors import Scaling, resolve
 from leadline.tracing.builder import Builder, Size, construct, example, seeded
 from leadline.tracing.initialization import Scale
 from leadline.tracing.kinds import Kind
-from leadline.tracing.made import Made, weights
+from leadline.tracing.roles import Made, weights
 
 # Half of what the smallest wrong exponent (1/2) does to the logarithm over an octave.
 _TOLERANCE = 0.25 * math.log(2)
 _SIGMAS, _BUILDS = 5.0, 16
 
 
-def check_made(plan: Plan, build: Builder, found: Iterable[Made], inputs: Any) -> None:
+def check_made(plan: Scaling, build: Builder, made: Iterable[Made], inputs: Any) -> None:
     """Refuse weights whose scale does not become what the plan means it to be.
 
     Raises:
         ValueError: names the parameters, what their weight does and the remedy.
     """
-    found = [x for x in found if x.role != "finite"]
-    if not found or resolve(plan.scheme, None) is None:
+    made = [x for x in made if x.role != "finite"]
+    if not made or resolve(plan.scheme, None) is None:
         return
     base = plan.base
     wide, deep = Size(2 * base.width, base.depth), Size(base.width, 2 * base.depth)
-    scales = {s: {x: Scale() for x in found} for s in (base, wide, deep)}
+    scales = {s: {x: Scale() for x in made} for s in (base, wide, deep)}
     for seed in range(_BUILDS):
         for s, by_weight in scales.items():
             _measure(plan.at(s.width, s.depth), build, inputs, seed, by_weight)
-        if all(_SIGMAS * _error(scales, s, x) < _TOLERANCE for s in (wide, deep) for x in found):
+        if all(_SIGMAS * _error(scales, s, x) < _TOLERANCE for s in (wide, deep) for x in made):
             break
     kinds = plan.at(base.width, base.depth).kind_of(construct(build, base))
     for s, what in ((wide, "width"), (deep, "depth")):
-        for x in found:
+        for x in made:
             here, there = scales[base][x].rms, scales[s][x].rms
             if here and there:
                 _compare(plan, x, [kinds[n] for n in x.parameters], s, what, there / here)
 
 
-def _measure(plan: Plan, build: Builder, inputs: Any, seed: int, scales: dict[Made, Scale]) -> None:
+def _measure(
+    plan: Scaling, build: Builder, inputs: Any, seed: int, scales: dict[Made, Scale]
+) -> None:
     at = plan.target
     model = construct(build, at, seed)
     factors = plan.factors(model)
@@ -68,17 +69,17 @@ def _error(scales: dict[Size, dict[Made, Scale]], s: Size, x: Made) -> float:
     return math.hypot(scales[base][x].error, scales[s][x].error)
 
 
-def _compare(plan: Plan, x: Made, kinds: list[Kind], at: Size, what: str, ratio: float) -> None:
+def _compare(plan: Scaling, x: Made, kinds: list[Kind], at: Size, what: str, ratio: float) -> None:
     outside = resolve(plan.scheme, None)
     assert outside is not None
     folds, present = ONE, ONE
     for k in kinds:
         folds += plan.fold(k, norms=False)
         present += k.present
-    due = Power(width=deviation(outside, x.role)) + folds
+    expected = Power(width=deviation(outside, x.role)) + folds
     m, r = at.width / plan.base.width, at.depth / plan.base.depth
     # A number of the forward pass stands inside the weight, or beside it.
-    allowed = [p.at(m, r) for p in (due, due + present)]
+    allowed = [p.at(m, r) for p in (expected, expected + present)]
     if all(abs(math.log(ratio / a)) > _TOLERANCE for a in allowed):
         raise ValueError(
             f"parameter {min(x.parameters)!r} is turned into a weight by operations that change its "

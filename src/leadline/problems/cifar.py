@@ -16,10 +16,8 @@ import numpy as np
 
 from leadline.disk.bounded import Bounded
 from leadline.errors import check_choice, check_int, check_path
-from leadline.problems.data import arrays, check_classes
-from leadline.problems.draw import check_samples, check_subset, round_robin
-from leadline.problems.naming import spec
-from leadline.problems.problem import Problem
+from leadline.problems.data import arrays, check_classes, check_samples, check_subset, round_robin
+from leadline.problems.problem import Problem, spec
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _FOLDER = "cifar-10-batches-bin"
@@ -193,8 +191,8 @@ def cifar10(
     if classes is None:
         indices = tuple(range(10))
     else:
-        given = (c.item() if isinstance(c, np.generic) else c for c in check_classes(classes))
-        indices = check_classes(_class_index(c) for c in given)
+        values = (c.item() if isinstance(c, np.generic) else c for c in check_classes(classes))
+        indices = check_classes(_class_index(c) for c in values)
     chosen = tuple(NAMES[i] for i in indices)
     seed = check_int("seed", seed, 0)
     tested = test_samples is None or check_int("test_samples", test_samples, 0) > 0

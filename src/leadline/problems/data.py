@@ -1,4 +1,4 @@
-"""Problems from arrays in memory: checks, class labels, standardization."""
+"""Problems from arrays in memory: checks, class labels, random subsets, standardization."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from leadline.errors import check_bool, check_choice, check_list, scalar
+from leadline.errors import check_bool, check_choice, check_int, check_list, scalar
 from leadline.problems.losses import NAMES
-from leadline.problems.problem import Problem, check_finite, encode
+from leadline.problems.problem import Problem, check_both, check_finite, encode
 
 # A row this much smaller than it was before centring is rounding noise, not a direction.
 _ROUNDING = 1e-12
@@ -129,6 +129,52 @@ def _indices(name: str, y: np.ndarray, classes: tuple[Any, ...]) -> np.ndarray:
     return np.array([order[v] for v in values.tolist()], dtype=np.int64)[inverse]
 
 
+def round_robin(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """All indices (N,) in random order, class by class in turn: every beginning is balanced."""
+    rank = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        rank[rng.permutation(members)] = np.arange(len(members))
+    return np.lexsort((labels, rank))
+
+
+def balanced_limit(counts: Sequence[int]) -> int:
+    """The most samples of which each class has an equal share, the first ones one more."""
+    least = min(counts)
+    spare = next((i for i, count in enumerate(counts) if count == least), 0)
+    return least * len(counts) + spare
+
+
+def check_samples(samples: Any, labels: np.ndarray, classes: tuple[Any, ...]) -> int:
+    """Check a balanced number of training samples against the class indices (N,) there are."""
+    count = check_int("samples", samples, 1)
+    if count < len(classes):
+        raise ValueError(
+            f"samples={samples!r} is fewer than the {len(classes)} classes: "
+            f"give at least {len(classes)}, or fewer classes"
+        )
+    limit = balanced_limit(np.bincount(labels, minlength=len(classes)).tolist())
+    if count > limit:
+        raise ValueError(
+            f"samples={samples!r} is more than the classes {classes!r} hold in equal shares: "
+            f"give at most {limit}"
+        )
+    return count
+
+
+def check_subset(name: str, value: Any, available: int) -> int:
+    """Check a number of samples against those there are; None is all of them, 0 is allowed."""
+    if value is None:
+        return available
+    count = check_int(name, value, 0)
+    if count > available:
+        raise ValueError(
+            f"{name}={value!r} is more than the {available} samples there are: "
+            f"give at most {available}"
+        )
+    return count
+
+
 def _scale_rows(name: str, x: np.ndarray, before: np.ndarray) -> np.ndarray:
     """Scale rows to |x|² = d; ``before`` (P,) is each row's magnitude before centring."""
     size = np.abs(x).max(1)
@@ -191,9 +237,7 @@ def arrays(
     """
     loss = check_choice("loss", loss, NAMES)
     standardize = check_bool("standardize", standardize)
-    if (x_test is None) != (y_test is None):
-        given, missing = ("x_test", "y_test") if y_test is None else ("y_test", "x_test")
-        raise ValueError(f"{given} is given without {missing}: give both, or neither")
+    check_both(x_test, y_test)
     xs = {"": _inputs("x", x)}
     ys = {"": as_array("y", y)}
     if x_test is not None:

@@ -13,11 +13,16 @@ import numpy as np
 
 from leadline.disk import bounded
 from leadline.errors import check_choice, check_int, check_path
-from leadline.problems.data import are_labels, arrays, as_array, class_labels
-from leadline.problems.draw import check_subset, round_robin
+from leadline.problems.data import (
+    are_labels,
+    arrays,
+    as_array,
+    check_subset,
+    class_labels,
+    round_robin,
+)
 from leadline.problems.losses import NAMES
-from leadline.problems.naming import spec
-from leadline.problems.problem import Problem
+from leadline.problems.problem import Problem, spec
 
 _KEYS = ("x", "y", "x_test", "y_test")
 _REMEDY = "write it with numpy.savez(path, x=..., y=...)"
@@ -53,7 +58,7 @@ def _load(text: str) -> dict[str, np.ndarray]:
             shapes = {key: _header(archive, name, key) for key, name in wanted.items()}
             total = sum(math.prod(shape) * max(size, 8) for shape, size in shapes.values())
             bounded.check("it", total, os.path.getsize(path))
-            found = {key: _array(archive, name) for key, name in wanted.items()}
+            data = {key: _array(archive, name) for key, name in wanted.items()}
     except _Objects:
         raise ValueError(
             f"path={text!r} holds an array of objects, which is never unpickled: "
@@ -67,9 +72,9 @@ def _load(text: str) -> dict[str, np.ndarray]:
             f"format; {_REMEDY}"
         ) from error
     for key in ("x", "y"):
-        if key not in found:
+        if key not in data:
             raise KeyError(f"path={text!r} holds no {key!r} but {sorted(members)}: {_REMEDY}")
-    return found
+    return data
 
 
 class _Objects(Exception):
@@ -134,28 +139,28 @@ def npz(
     seed = check_int("seed", seed, 0)
     if samples is not None:
         samples = check_int("samples", samples, 1)
-    found = _load(text)
-    found = {key: as_array(key, value) for key, value in found.items()}
+    data = _load(text)
+    data = {key: as_array(key, value) for key, value in data.items()}
     classes = None
-    if are_labels(found["y"], loss):
-        values = np.unique(class_labels("y", found["y"])).tolist()
+    if are_labels(data["y"], loss):
+        values = np.unique(class_labels("y", data["y"])).tolist()
         classes = tuple(values) if len(values) > 1 else None
     rng = np.random.default_rng(seed)
     for end, name, wanted in (("", "samples", samples), ("_test", "test_samples", test_samples)):
-        x, y = found.get(f"x{end}"), found.get(f"y{end}")
+        x, y = data.get(f"x{end}"), data.get(f"y{end}")
         if wanted and x is None and y is None:
             raise ValueError(f"{name}={wanted!r} but path={text!r} holds no x_test: give None or 0")
         if wanted is None or x is None or y is None or x.shape[:1] != y.shape[:1] or not x.ndim:
             continue  # what does not match is for arrays to refuse
         count = check_subset(name, wanted, len(x))
         if count == 0:
-            del found[f"x{end}"], found[f"y{end}"]
+            del data[f"x{end}"], data[f"y{end}"]
             continue
         kinds = np.unique(y, return_inverse=True)[1] if classes else np.zeros(len(x), np.int64)
         drawn = np.sort(round_robin(kinds, rng)[:count])
-        found[f"x{end}"], found[f"y{end}"] = x[drawn], y[drawn]
+        data[f"x{end}"], data[f"y{end}"] = x[drawn], y[drawn]
     return arrays(
-        **found,
+        **data,
         loss=loss,
         classes=classes,
         standardize=standardize,

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from leadline.errors import check_choice, shown
+from leadline.problems.builtin import digits, power_law, teacher
 from leadline.problems.cifar import cifar10
 from leadline.problems.files import npz
-from leadline.problems.handwritten import digits
 from leadline.problems.losses import NAMES
 from leadline.problems.problem import Problem
-from leadline.problems.synthetic import power_law, teacher
 
 _KINDS: dict[str, Callable[..., Problem]] = {
     "digits": digits,

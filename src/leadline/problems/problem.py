@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from dataclasses import dataclass
 from functools import cached_property
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -28,24 +30,29 @@ def check_finite(name: str, array: np.ndarray) -> None:
     )
 
 
+def check_both(x_test: Any, y_test: Any) -> None:
+    """Refuse held-out inputs without targets, and targets without inputs."""
+    if (x_test is None) != (y_test is None):
+        there, missing = ("x_test", "y_test") if y_test is None else ("y_test", "x_test")
+        raise ValueError(f"{there} is given without {missing}: give both, or neither")
+
+
 def _frozen(name: str, value: Any, dtype: type, ndim: int) -> np.ndarray:
     """A read-only C-contiguous array; copied unless ``value`` already is one that owns its data."""
-    given = np.asarray(value)
-    if given.dtype.kind not in ("iu" if dtype is np.int64 else "biuf"):
-        raise TypeError(f"{name} has dtype {given.dtype}: give {np.dtype(dtype)}")
-    if given.ndim != ndim or given.size == 0:
+    array = np.asarray(value)
+    if array.dtype.kind not in ("iu" if dtype is np.int64 else "biuf"):
+        raise TypeError(f"{name} has dtype {array.dtype}: give {np.dtype(dtype)}")
+    if array.ndim != ndim or array.size == 0:
         raise ValueError(
-            f"{name} has shape {given.shape}: give {ndim} dimension(s), none of them empty"
+            f"{name} has shape {array.shape}: give {ndim} dimension(s), none of them empty"
         )
-    kept = given.dtype == dtype and given.flags.owndata and given.flags.c_contiguous
-    if kept and not given.flags.writeable:
-        result = given
-    else:
-        result = np.array(given, dtype=dtype, order="C")
-        result.flags.writeable = False
+    kept = array.dtype == dtype and array.flags.owndata and array.flags.c_contiguous
+    if not kept or array.flags.writeable:
+        array = np.array(array, dtype=dtype, order="C")
+        array.flags.writeable = False
     if dtype is np.float64:
-        check_finite(name, result)
-    return result
+        check_finite(name, array)
+    return array
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,9 +103,7 @@ class Problem:
         self._check_labels()
 
     def _check_shapes(self) -> None:
-        if (self.x_test is None) != (self.y_test is None):
-            given, missing = ("x_test", "y_test") if self.y_test is None else ("y_test", "x_test")
-            raise ValueError(f"{given} is given without {missing}: give both, or neither")
+        check_both(self.x_test, self.y_test)
         expected = self.labels is not None and self.x_test is not None
         if (self.labels_test is not None) != expected:
             raise ValueError(
@@ -213,3 +218,27 @@ def encode(labels: np.ndarray, count: int, loss: str) -> np.ndarray:
     targets = np.zeros((len(labels), count))
     targets[np.arange(len(labels)), labels] = 1.0
     return targets
+
+
+def _spell(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ";".join(str(v) for v in value)
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def spec(build: FunctionType, argument: str = "", **values: Any) -> str:
+    """The name of ``build``'s problem, as ``parse`` reads it: kind:argument?parameter=value,...
+
+    Values that are the builder's default are left out.
+    A path that holds a "?" gets one more at its end, which ``parse`` splits at.
+    """
+    defaults = {k: p.default for k, p in inspect.signature(build).parameters.items()}
+    changed = [
+        f"{k}={_spell(values[k])}"
+        for k, default in defaults.items()
+        if k in values and values[k] != default
+    ]
+    name = f"{build.__name__}:{argument}" if argument else build.__name__
+    return f"{name}?{','.join(changed)}" if changed or "?" in argument else name

@@ -11,7 +11,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from leadline.problems import Problem
-    from leadline.problems.text import Text
+    from leadline.problems.texts import Text
 
 # Test and training losses at the end are means over at most this many sequences of a text.
 _EVALUATED = 64

@@ -17,7 +17,7 @@ from leadline.errors import (
     check_type,
     scalar,
 )
-from leadline.planning.schemes import NAMES as SCHEMES
+from leadline.planning.factors import NAMES as SCHEMES
 from leadline.sweeps.optimizers import NAMES as OPTIMIZERS
 from leadline.sweeps.runs import TrainingRun
 from leadline.tracing.builder import Size, size

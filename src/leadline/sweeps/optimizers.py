@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from leadline.parametrization.optimizers import BETAS, EPS, MUON_MOMENTUM, OPTIMIZERS
-from leadline.planning.plan import Factors
+from leadline.planning.factors import Factors
 from leadline.sweeps.rates import Rates
 from leadline.sweeps.runs import TrainingRun
 

@@ -2,50 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from leadline.parametrization.optimizers import Optimizer, optimizer
-from leadline.planning.plan import Factors
+from leadline.planning.factors import Factors
 
 if TYPE_CHECKING:
     from leadline.architecture import ResNet
-    from leadline.planning.plan import Plan
-
-
-class Rates(Protocol):
-    """Initialization and rates of one shape, scheme and optimizer."""
-
-    @property
-    def optimizer(self) -> Optimizer:
-        """Whose rates they are."""
-        ...
-
-    @property
-    def entries(self) -> float:
-        """Parameters of the model, in numbers."""
-        ...
-
-    def apply(self, model: nn.Module) -> nn.Module:
-        """The model with the scheme's initialization."""
-        ...
-
-    def factors(self, model: nn.Module) -> Mapping[str, tuple[Factors, bool]]:
-        """By parameter that trains: factors on lr, decay and ε; and does Muon update it?"""
-        ...
-
-    def betas(self, betas: tuple[float, float]) -> tuple[float, float]:
-        """Adam's."""
-        ...
+    from leadline.planning.plans import Plan
 
 
 @dataclass(frozen=True)
 class Planned:
-    """By the plan of a builder."""
+    """Those of one size, by the plan of a builder."""
 
     plan: Plan
 
@@ -70,7 +43,10 @@ class Planned:
         return self.plan.apply(model)
 
     def factors(self, model: nn.Module) -> dict[str, tuple[Factors, bool]]:
-        """Whatever requires a gradient trains; what the plan leaves alone has factors of 1."""
+        """By parameter that trains: factors on lr, decay and ε; and does Muon update it?
+
+        Whatever requires a gradient trains; what the plan leaves alone has factors of 1.
+        """
         plan, parameters = self.plan, dict(model.named_parameters())
         return {
             n: (plan.kind_factors(k), plan.uses(k).orthogonal)
@@ -139,3 +115,7 @@ class NetworkRates:
     def betas(self, betas: tuple[float, float]) -> tuple[float, float]:
         """Unused."""
         return betas
+
+
+Rates = Planned | NetworkRates
+"""Initialization and rates of one shape, scheme and optimizer."""

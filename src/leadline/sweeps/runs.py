@@ -56,15 +56,6 @@ class TrainingRun:
         out = asdict(replace(self, arguments=())) | {"arguments": arguments, "engine": ENGINE}
         return json.loads(json.dumps(out))
 
-    @classmethod
-    def of(cls, spec: Mapping[str, Any]) -> TrainingRun:
-        """The run of a specification."""
-        known = {f.name for f in fields(cls)}
-        values = {k: v for k, v in spec.items() if k in known}
-        values["base"] = Size(**values["base"])
-        values["arguments"] = tuple(sorted(values["arguments"].items()))
-        return cls(**values)
-
     @property
     def size(self) -> Size:
         """Width and depth."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from leadline.planning.plan import Plan, plan
+from leadline.planning.plans import Plan, plan
 from leadline.sweeps.data import Samples, Tokens
 from leadline.sweeps.groups import train
 from leadline.sweeps.rates import Network, NetworkRates, Planned, Rates

@@ -14,16 +14,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
-from leadline.tracing.graph import Graph
-from leadline.tracing.naming import Naming
-from leadline.tracing.operations import CONVOLUTIONS, MATRIX
+from leadline.tracing.graph import CONVOLUTIONS, MATRIX, Graph, template
+from leadline.tracing.kinds import Kind, Naming
 
-SUMS = frozenset({"add", "add_", "sub", "sub_"})
+_JOINS = frozenset({"add", "add_", "sub", "sub_"})
 
 
 @dataclass
-class Branch:
+class ResidualBranch:
     """One residual branch."""
 
     join: int
@@ -64,7 +64,7 @@ def is_weight_layer(graph: Graph, i: int) -> bool:
     )
 
 
-def branches(graph: Graph, outside: frozenset[str], naming: Naming) -> list[Branch]:
+def find_branches(graph: Graph, outside: frozenset[str], naming: Naming) -> list[ResidualBranch]:
     """Every residual branch.
 
     Args:
@@ -78,11 +78,11 @@ def branches(graph: Graph, outside: frozenset[str], naming: Naming) -> list[Bran
     for node in graph.nodes:
         if is_weight_layer(graph, node.index) and not layer_weights(graph, node.index) <= outside:
             weighted |= 1 << node.index
-    found: list[Branch] = []
+    branches: list[ResidualBranch] = []
     undecided = []
     for node in graph.nodes:
         join = node.index
-        if node.op not in SUMS or len(node.inputs) != 2 or node.inputs[0] == node.inputs[1]:
+        if node.op not in _JOINS or len(node.inputs) != 2 or node.inputs[0] == node.inputs[1]:
             continue
         if not all(graph.is_act(i) for i in node.inputs):
             continue
@@ -94,19 +94,19 @@ def branches(graph: Graph, outside: frozenset[str], naming: Naming) -> list[Bran
             continue
         paths = [_path(graph, a, stream, weighted) for a in alone]
         # What earlier branches have added on one side is the stream's already (h + attention + mlp).
-        earlier = sum({1 << i for b in found for i in b.region if _in_any(b.join, alone)})
+        earlier = sum({1 << i for b in branches for i in b.region if _in_any(b.join, alone)})
         for regions in (paths, [p & ~earlier for p in paths]):
             has = [bool(p & weighted) for p in regions]
             if any(has) and not all(has):
                 side = has.index(True)
                 end = node.inputs[side]
-                found.append(_describe(graph, join, end, paths[side], weighted))
+                branches.append(_describe(graph, join, end, paths[side], weighted))
                 break
         else:
             if any(p & weighted for p in paths):
                 undecided.append((join, node.inputs, paths))
     for join, ends, paths in undecided:
-        if any(join in b.region for b in found):
+        if any(join in b.region for b in branches):
             continue
         sides = [_describe(graph, join, e, p, weighted) for e, p in zip(ends, paths, strict=True)]
         if sides[0].layers == sides[1].layers:
@@ -117,42 +117,46 @@ def branches(graph: Graph, outside: frozenset[str], naming: Naming) -> list[Bran
                 "say which parameters are the stream's, as in "
                 f"roles={{{naming.template(name)!r}: dict(role='hidden', branch=False)}}"
             )
-        found.append(max(sides, key=lambda b: b.layers))
-    return found
+        branches.append(max(sides, key=lambda b: b.layers))
+    return branches
 
 
 def of_streams(
-    graph: Graph, found: list[Branch], deep: Graph, there: list[Branch], naming: Naming
-) -> list[Branch]:
+    graph: Graph,
+    branches: list[ResidualBranch],
+    deep: Graph,
+    there: list[ResidualBranch],
+    naming: Naming,
+) -> list[ResidualBranch]:
     """The branches whose sums are more in the deeper network, between the same ends.
 
     Args:
         deep, there: the network at twice the depth, and its branches.
     """
-    counts = (_sums(graph, found, naming), _sums(deep, there, naming))
+    counts = (_sums(graph, branches, naming), _sums(deep, there, naming))
     most = [Counter[frozenset[str]]() for _ in counts]
     for k, by_owner in enumerate(counts):
         for (_, key), joins in by_owner.items():
             most[k][key] = max(most[k][key], len(joins))
     grow = {key for key in most[0] if most[1][key] > most[0][key]}
-    return [b for b in found if _owner(graph, b, found, naming)[1] in grow]
+    return [b for b in branches if _owner(graph, b, branches, naming)[1] in grow]
 
 
 def _sums(
-    graph: Graph, found: list[Branch], naming: Naming
+    graph: Graph, branches: list[ResidualBranch], naming: Naming
 ) -> dict[tuple[int, frozenset[str]], set[int]]:
     """The sums that lie directly in each branch (and in the network outside all)."""
     out: dict[tuple[int, frozenset[str]], set[int]] = {}
-    for b in found:
-        out.setdefault(_owner(graph, b, found, naming), set()).add(b.join)
+    for b in branches:
+        out.setdefault(_owner(graph, b, branches, naming), set()).add(b.join)
     return out
 
 
 def _owner(
-    graph: Graph, b: Branch, found: list[Branch], naming: Naming
+    graph: Graph, b: ResidualBranch, branches: list[ResidualBranch], naming: Naming
 ) -> tuple[int, frozenset[str]]:
     """The branch that a branch's sum lies in: its sum, and what it is called at any depth."""
-    around = [c for c in found if c is not b and b.join in c.region]
+    around = [c for c in branches if c is not b and b.join in c.region]
     if not around:
         return -1, frozenset()
     owner = min(around, key=lambda c: len(c.region))
@@ -171,16 +175,16 @@ def _in_any(i: int, masks: list[int]) -> bool:
 
 
 def _path(graph: Graph, alone: int, stream: int, weighted: int) -> int:
-    """What of one side comes from the stream; beside it the layers of the same module that read
+    """The part of one side that comes from the stream, and the layers of the same module that read
     something else (keys and values of another sequence)."""
     inside = {i for i in bits(alone) if graph.ancestors[i] & stream or stream >> i & 1}
     name = _module(graph, [i for i in inside if weighted >> i & 1])
-    own = 0
+    beside = 0
     for i in sorted(bits(alone) - inside):
         near = name and (graph.nodes[i].module + ".").startswith(name + ".")
-        if near and (weighted >> i & 1 or graph.ancestors[i] & own):
-            own |= 1 << i
-    return sum(1 << i for i in inside) | own
+        if near and (weighted >> i & 1 or graph.ancestors[i] & beside):
+            beside |= 1 << i
+    return sum(1 << i for i in inside) | beside
 
 
 def _module(graph: Graph, layers: list[int]) -> str:
@@ -193,8 +197,8 @@ def _module(graph: Graph, layers: list[int]) -> str:
     return ".".join(shared)
 
 
-def _describe(graph: Graph, join: int, end: int, region: int, weighted: int) -> Branch:
-    b = Branch(join, end, bits(region), weighted=bits(region & weighted))
+def _describe(graph: Graph, join: int, end: int, region: int, weighted: int) -> ResidualBranch:
+    b = ResidualBranch(join, end, bits(region), weighted=bits(region & weighted))
     for i in sorted(b.region):
         below = [b.levels[j] for j in graph.nodes[i].inputs if j in b.levels]
         b.levels[i] = max(below, default=0) + (weighted >> i & 1)
@@ -209,3 +213,99 @@ def _describe(graph: Graph, join: int, end: int, region: int, weighted: int) -> 
             later |= 1 << i
     b.name = _module(graph, sorted(b.weighted))
     return b
+
+
+def repeats(
+    graph: Graph, deep: Graph, b: ResidualBranch, others: list[ResidualBranch], naming: Naming
+) -> bool:
+    """Does the branch repeat with depth? The names of the weights directly in it say so.
+
+    A path that holds nothing but other branches has none: there its sum has to repeat.
+    """
+    direct = b.region.difference(*(x.region for x in others if x is not b and x.region < b.region))
+    names = set().union(*(layer_weights(graph, i) for i in direct & b.weighted))
+    if names:
+        return any("*" in naming.template(n) for n in names)
+    module = template(graph.nodes[b.join].module)
+    counts = [
+        sum(n.op == graph.nodes[b.join].op and template(n.module) == module for n in g.nodes)
+        for g in (graph, deep)
+    ]
+    return counts[0] != counts[1]
+
+
+def find_places(
+    graph: Graph, branches: list[ResidualBranch], naming: Naming
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Branch and position of every parameter inside one, innermost branch first; and conflicts."""
+    places: dict[str, dict[str, Any]] = {}
+    owner: dict[str, ResidualBranch] = {}
+    conflicts: dict[str, str] = {}
+    for b in sorted(branches, key=lambda b: len(b.region)):
+        held = {i: graph.weights(i) for i in sorted(b.region)}
+        inside = [n for names in held.values() for n in names if n.startswith(b.name)]
+        label = naming.module(b.name, min(inside)) if inside else b.name
+        for i, names in held.items():
+            for name in names:
+                place = {
+                    "branch": label,
+                    "position": max(b.levels[i] - 1, 0),
+                    "layers": b.layers,
+                    "last": i in b.final or b.layers == 1,
+                }
+                first = owner.setdefault(name, b)
+                if first is not b and b.region > first.region:
+                    continue
+                if places.setdefault(name, place) != place or first is not b:
+                    conflicts[name] = (
+                        f"parameter {name!r} is used at several places of residual branches: give "
+                        f"each place its own, or roles={{{name!r}: dict(role=..., branch=False)}}"
+                    )
+    return places, conflicts
+
+
+def outside_branches(
+    rows: dict[str, Kind], names: dict[str, int], deep: dict[str, int], used: set[str]
+) -> list[tuple[str, str]]:
+    """Parameters that repeat with depth beside the residual branches: their effects add up."""
+    here, there = Counter(names.values()), Counter(deep.values())
+    out: dict[int, tuple[str, str]] = {}
+    for name in sorted(used & set(rows)):
+        k, kind = rows[name], names[name]
+        if k.position is None and k.role != "frozen" and there[kind] > here[kind]:
+            remedy = "give its layer a skip connection"
+            if len(k.shape) < 2:
+                remedy = "put it inside the branch (norm before the branch's weights, not behind the sum)"
+            message = (
+                f"parameter {name!r} repeats with depth and is in no residual branch, so nothing says "
+                f"how it scales with depth: {remedy}, or count it as the stream's, unscaled over depth, "
+                f"with roles={{{k.template!r}: dict(role={k.role!r}, branch=False)}}"
+            )
+            out.setdefault(kind, ("branch", message))
+    return list(out.values())
+
+
+def shared_over_depth(
+    graph: Graph, deep: Graph, naming: Naming, names: set[str]
+) -> list[tuple[str, str]]:
+    """Single parameters that a deeper model uses more often."""
+    here, there = _times(graph), _times(deep)
+    return [
+        (
+            "branch",
+            f"parameter {name!r} is used {here[name]} times at one depth and {there[name]} times at twice "
+            "that, so its effects add up and nothing says how it scales with depth: give every layer its "
+            f"own, or count it as unscaled with roles={{{name!r}: dict(role=..., branch=False)}}",
+        )
+        for name in sorted(names)
+        if "*" not in naming.template(name) and there[name] > here[name]
+    ]
+
+
+def _times(graph: Graph) -> Counter[str]:
+    """In how many operations on data every parameter takes part."""
+    out: Counter[str] = Counter()
+    for node in graph.nodes:
+        if graph.is_act(node.index):
+            out.update(graph.weights(node.index))
+    return out

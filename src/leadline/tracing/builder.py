@@ -141,19 +141,19 @@ def aliases(model: nn.Module) -> dict[str, list[str]]:
     return {names[0]: names for names in by_id.values() if len(names) > 1}
 
 
-def example(model: nn.Module, given: Any, at: Size) -> Any:
+def example(model: nn.Module, inputs: Any, at: Size) -> Any:
     """Inputs for one forward pass.
 
     Args:
-        given: the user's ``inputs``: a tensor, tuple or dict, or a callable of (width, depth).
+        inputs: the user's ``inputs``: a tensor, tuple or dict, or a callable of (width, depth).
 
     Raises:
         ValueError: none were given and the model does not say what it takes.
     """
-    if callable(given):
-        return given(at.width, at.depth)
-    if given is not None:
-        return given
+    if callable(inputs):
+        return inputs(at.width, at.depth)
+    if inputs is not None:
+        return inputs
     like = next(model.parameters())
 
     def fit(x: Any) -> Any:

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import time
+import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from leadline.tracing.builder import Builder, Size
-from leadline.tracing.fixed import Pairs, fixed, fixed_rule, shared
-from leadline.tracing.initialization import Dims, Rule, Scale, Undecided, snap
+from leadline.tracing.builder import Builder, Size, construct
+from leadline.tracing.initialization import (
+    OVER_DEPTH,
+    Dims,
+    Rule,
+    Scale,
+    Undecided,
+    differ,
+    entries,
+    layer_rule,
+    snap,
+)
 from leadline.tracing.kinds import Kind, same
-from leadline.tracing.layers import differ, layer_rule
-from leadline.tracing.redraw import again, reseeds
 
 # Models are small at the base: more draws cost little, and decide rules of parameters with few entries.
 _DRAWS = 1000
@@ -21,23 +34,147 @@ _SECONDS = 20.0
 # A rule of matrices that fits is looked at more closely, as long as that is cheap: 1/log(depth) is
 # near 1/√depth.
 _CLOSE, _CLOSER_DRAWS, _CLOSER_SECONDS = 0.008, 16, 1.0
-# Of values that are partly fixed: a share that is seen (standard errors), and one that matters.
+# The share of values that builds have in common: standard errors by which it is seen, the least that
+# matters, and what the standard errors may come to.
 _SIGMAS, _SHARE, _KNOWN = 5.0, 0.02, 0.5
+# Exponents of width in the scale of fixed matrices that keep activations in size: identities and
+# orthonormal bases (-½), means (-1); inputs and readouts around the exponents of their rules.
+_FINE = {"input": (-0.25, 0.25), "hidden": (-1.1, -0.4), "readout": (-1.1, -0.4)}
+
+
+class _Fresh(TorchDispatchMode):
+    """Every random operation draws from a seed of its own, whatever was seeded before it."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        # The generator of the CPU looks at 32 bits.
+        self.next = seed << 20
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            self.next += 1
+            generator = kwargs.get("generator")
+            if generator is not None:
+                other = torch.Generator(generator.device).manual_seed(self.next)
+                kwargs = {**kwargs, "generator": other}
+            else:
+                torch.default_generator.manual_seed(self.next)
+                if torch.cuda.is_initialized():
+                    torch.cuda.manual_seed_all(self.next)
+        return func(*args, **kwargs)
+
+
+def again(build: Builder, at: Size, seed: int, fresh: bool) -> nn.Module:
+    """The builder's model with other random numbers; the caller's go on as if nothing happened.
+
+    Args:
+        seed: at least 1; 0 is that of the first.
+        fresh: whatever the builder seeds itself: what is equal in two of these is no draw (as far as
+            torch draws it). False is faster.
+    """
+    with warnings.catch_warnings(action="ignore"), _Fresh(seed) if fresh else nullcontext():
+        return construct(build, at, seed)
+
+
+def reseeds(build: Builder, at: Size, other: Mapping[str, Tensor]) -> bool:
+    """Does the builder seed its own random numbers?
+
+    Args:
+        other: parameters of a fresh model.
+    """
+    models = (again(build, at, seed, fresh=False) for seed in (0, 1))
+    first, second = (dict(m.named_parameters()) for m in models)
+    return any(torch.equal(p, second[n]) and not torch.equal(p, other[n]) for n, p in first.items())
+
+
+@dataclass
+class SharedValues:
+    """How much of a kind's values the builds have in common: each is compared with the one before."""
+
+    last: dict[str, Tensor] = field(default_factory=dict)
+    equal: bool = True
+    """All values are the same in every build."""
+    products: float = 0.0
+    squares: float = 0.0
+    fourth: float = 0.0
+
+    def add(self, name: str, p: Tensor) -> None:
+        """Another build's values of a parameter."""
+        x = entries(p)
+        if name in self.last:
+            last = self.last[name]
+            self.equal &= bool(torch.equal(x, last))
+            self.products += float(x @ last)
+            self.squares += float(x @ x + last @ last) / 2
+            self.fourth += float((x * x) @ (last * last))
+        self.last[name] = x
+
+    @property
+    def share(self) -> tuple[float, float]:
+        """The part of the mean square that builds have in common, and its standard error."""
+        if not self.squares:
+            return 0.0, 0.0
+        return self.products / self.squares, math.sqrt(self.fourth) / self.squares
+
+
+def fixed_rule(
+    kind: Kind,
+    values: Mapping[str, Tensor],
+    wide: Mapping[str, Tensor],
+    deep: Mapping[str, Tensor],
+) -> Rule:
+    """What is known of values that the builder chooses: left alone over width.
+
+    A power of the depth in what takes a branch's multiplier is one already.
+
+    Args:
+        values, wide, deep: the kind's parameters at the base, at twice its width, at twice its depth.
+
+    Raises:
+        Undecided: a matrix of such values whose products grow or fade with width.
+    """
+    if kind.role in _FINE and len(kind.shape) > 1:
+        change = _rms(wide.values()) / _rms(values.values())
+        low, high = _FINE[kind.role]
+        if not low <= math.log2(change) <= high:
+            raise Undecided(
+                f"its values are the same in every build, and their size is multiplied by {change:.3g} at "
+                f"twice the width, where 2^{low:g} to 2^{high:g} suit its role",
+                final=True,
+            )
+    if any(what == "branch" for what, _ in kind.takes):
+        for name, change in OVER_DEPTH.items():
+            common = [n for n in values if n in deep]
+            if common and all(
+                torch.allclose(
+                    deep[n].double(), values[n].double() * math.exp(change), rtol=1e-5, atol=0.0
+                )
+                for n in common
+            ):
+                return Rule(depth=name, fixed=True)
+    return Rule(fixed=True)
+
+
+def _rms(values: Iterable[Tensor]) -> float:
+    out = Scale()
+    for x in values:
+        out.add(x)
+    return out.rms
 
 
 @dataclass
 class _Drawn:
-    """What was drawn of one kind: scales by name at the three sizes, and what builds share."""
+    """The draws of one kind: scales by name at the three sizes, and the values that builds share."""
 
     kind: Kind
     values: list[dict[str, Tensor]]
     """The first draw at the base, at twice its width, at twice its depth."""
     dims: list[Dims]
-    pairs: dict[str, Pairs] = field(default_factory=dict)
-    scales: list[dict[str, Scale]] = field(default_factory=list)
+    shared: SharedValues = field(default_factory=SharedValues)
+    scales: list[dict[str, Scale]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.pairs = {n: Pairs() for n in self.values[0]}
         self.scales = [{n: Scale() for n in v} for v in self.values]
 
     def add(self, models: Iterable[Mapping[str, Tensor]]) -> None:
@@ -46,7 +183,7 @@ class _Drawn:
             for name, s in self.scales[k].items():
                 s.add(parameters[name])
                 if k == 0:
-                    self.pairs[name].add(parameters[name])
+                    self.shared.add(name, parameters[name])
 
     @property
     def rms(self) -> float:
@@ -66,9 +203,9 @@ class _Drawn:
             return Rule()
         if any(zero):
             raise Undecided("it is zero at one size and not at another", final=True)
-        if fixed(self.pairs.values()):
+        if self.shared.equal:
             return fixed_rule(self.kind, *self.values)
-        share, error = shared(self.pairs.values())
+        share, error = self.shared.share
         partly = share > max(_SIGMAS * error, _SHARE) and self.kind.gain_of is None
         if partly and self.kind.role in ("hidden", "readout"):
             raise Undecided(

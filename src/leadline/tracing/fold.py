@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from leadline.tracing.graph import Graph
-from leadline.tracing.norms import weight_norm
-from leadline.tracing.operations import (
+from leadline.tracing.graph import (
     ATTENTION,
     CONVOLUTIONS,
     EMPTY,
@@ -17,7 +15,9 @@ from leadline.tracing.operations import (
     SCALINGS,
     SUMS,
     VIEWS,
+    Graph,
 )
+from leadline.tracing.patterns import weight_norm
 
 
 @dataclass
@@ -50,8 +50,8 @@ def fold(graph: Graph, index: int) -> Fold | None:
 
     def all_of(parts: list[Fold | None]) -> Fold | None:
         """These together."""
-        found = [p for p in parts if p is not None]
-        return here.union(*found) if len(found) == len(parts) else None
+        part = [p for p in parts if p is not None]
+        return here.union(*part) if len(part) == len(parts) else None
 
     def sum_of(operands: list[int]) -> Fold | None:
         """The weights of all of these that are not zero."""
@@ -120,7 +120,7 @@ def _blank(graph: Graph, i: int) -> bool:
 
 
 def exclusive(
-    graph: Graph, found: Fold, target: int, users: set[int], shared: frozenset[str] = frozenset()
+    graph: Graph, part: Fold, target: int, users: set[int], shared: frozenset[str] = frozenset()
 ) -> bool:
     """Does everything on the way from the parameters to ``target`` feed only it?
 
@@ -128,16 +128,16 @@ def exclusive(
         users: what may consume the target itself.
         shared: parameters that may be used elsewhere too.
     """
-    for i in found.visited:
-        allowed = found.visited | (users if i == target else set())
+    for i in part.visited:
+        allowed = part.visited | (users if i == target else set())
         if graph.nodes[i].parameter not in shared and not set(graph.consumers[i]) <= allowed:
             return False
     return True
 
 
 def closed(
-    graph: Graph, found: Fold | None, target: int, shared: frozenset[str] = frozenset()
+    graph: Graph, part: Fold | None, target: int, shared: frozenset[str] = frozenset()
 ) -> bool:
     """The same, whatever consumes the target."""
     users = set(graph.consumers[target])
-    return found is not None and exclusive(graph, found, target, users, shared)
+    return part is not None and exclusive(graph, part, target, users, shared)

@@ -1,16 +1,69 @@
-"""A forward pass as a graph of tensor operations."""
+"""One forward pass, recorded as a graph of tensor operations.
+
+The pass runs under a dispatch mode, below autograd and below every Python abstraction, so any model
+that runs can be read: control flow, in-place additions and views included. (A traced program, as
+torch.export makes it, holds the same operations for the models that export accepts, and nothing for
+the others; one way that always works is simpler than two.)
+"""
 
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+# Operations by what a plan needs to know of them. The views are linear in their first argument, entry by
+# entry or as a rearrangement.
+VIEWS = frozenset(
+    "view _unsafe_view reshape _reshape_alias t transpose permute expand slice select split "
+    "split_with_sizes chunk unbind clone contiguous detach alias _to_copy to unsqueeze squeeze "
+    "lift_fresh index index_select gather mean sum roll flatten constant_pad_nd neg "
+    "native_dropout dropout avg_pool1d avg_pool2d _adaptive_avg_pool2d adaptive_avg_pool1d "
+    "upsample_nearest2d upsample_bilinear2d diagonal narrow repeat flip unfold as_strided swapaxes "
+    "movedim masked_fill tril triu".split()
+)
+# f(a x) = a f(x) for a > 0.
+HOMOGENEOUS = frozenset(
+    "relu relu_ leaky_relu leaky_relu_ abs max_pool2d_with_indices max_pool1d amax max threshold "
+    "_prelu_kernel".split()
+)
+NORMS = frozenset(
+    "native_layer_norm native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training "
+    "native_group_norm _fused_rms_norm cudnn_batch_norm _batch_norm_with_update".split()
+)
+MATRIX = frozenset("mm addmm bmm baddbmm linear matmul mv addmv mkldnn_linear".split())
+CONVOLUTIONS = frozenset("convolution _convolution mkldnn_convolution conv2d conv1d conv3d".split())
+TABLES = frozenset("embedding index index_select gather".split())
+"""Rows of their first argument."""
+SCALINGS = frozenset("mul div mul_ div_".split())
+EMPTY = frozenset("empty empty_like new_empty empty_strided".split())
+"""Memory that nothing was written to."""
+SUMS = frozenset("add sub add_ sub_ rsub".split())
+WEIGHT_NORM = "_weight_norm_interface"
+ATTENTION = frozenset(
+    "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention "
+    "_scaled_dot_product_efficient_attention _scaled_dot_product_attention_math "
+    "_scaled_dot_product_cudnn_attention scaled_dot_product_attention".split()
+)
 # Operations whose result is drawn, or whatever was in memory.
 RANDOM = frozenset(
     "rand randn randint randperm rand_like randn_like bernoulli bernoulli_ uniform_ normal_ normal "
     "exponential_ native_dropout dropout multinomial empty empty_like new_empty empty_strided".split()
 )
+# Their values do not depend on what they are shaped like.
+_SHAPE_ONLY = RANDOM - {"native_dropout", "dropout", "multinomial"} | frozenset(
+    "zeros_like ones_like full_like new_zeros new_ones new_full zero_ fill_".split()
+)
+# Sums and products with a factor for their second tensor (alpha) and their first (beta).
+_WEIGHTED = frozenset("add add_ sub sub_ addmm baddbmm addmv addbmm".split())
 _INDEX = re.compile(r"\d+")
 
 
@@ -35,7 +88,7 @@ class Node:
     numbers: tuple[float, ...] = ()
     """Its Python numbers, and constants all of whose entries are equal."""
     value: float | None = None
-    """Of a constant all of whose entries are equal."""
+    """The entry of a constant all of whose entries are equal."""
     module: str = ""
     """Innermost module that was running."""
     parameter: str | None = None
@@ -81,6 +134,16 @@ class Graph:
         """Does it depend on the model's inputs?"""
         return bool(self.acts >> i & 1)
 
+    def factor(self, i: int) -> float:
+        """The number that a product or quotient multiplies by; 1 if there is none."""
+        node = self.nodes[i]
+        x = node.numbers[0] if node.numbers else 1.0
+        return 1 / x if node.op.startswith("div") and x else x
+
+    def weights(self, i: int) -> set[str]:
+        """Parameters that an operation on data combines with it, whatever they are made into first."""
+        return {n for j in self.nodes[i].inputs if not self.is_act(j) for n in self.leaves(j)}
+
     def leaves(self, i: int) -> set[str]:
         """Parameters that a node that depends on no input is made of."""
         names, queue, seen = set(), [i], set()
@@ -94,3 +157,162 @@ class Graph:
                 names.add(name)
             queue.extend(self.nodes[j].inputs)
         return names
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.nodes: list[Node] = []
+        self.module = [""]
+        self.kept: list[Tensor] = []
+        self.values: dict[int, Tensor] = {}
+        self.of: dict[int, int] = {}
+        # In-place operations change every view of their storage.
+        self.written: dict[int, int] = {}
+        self.parameters: dict[str, int] = {}
+        for name, p in model.named_parameters():
+            self.parameters[name] = self._leaf(p, "parameter", name)
+
+    def _leaf(self, t: Tensor, op: str, parameter: str | None = None) -> int:
+        value = _value(t) if op == "constant" else None
+        return self._add(
+            Node(0, op, [], tuple(t.shape), (), value, self.module[-1], parameter), [t]
+        )
+
+    def _add(self, node: Node, outputs: list[Tensor]) -> int:
+        node.index = len(self.nodes)
+        self.nodes.append(node)
+        for t in outputs:
+            self.kept.append(t)
+            self.of[id(t)] = node.index
+            self.values.setdefault(node.index, t)
+        return node.index
+
+    def _node(self, t: Tensor) -> int:
+        i = self.of.get(id(t))
+        written = self.written.get(t.untyped_storage()._cdata)
+        if i is None:
+            return self._leaf(t, "constant") if written is None else written
+        return i if written is None or written < i else written
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        flat, _ = tree_flatten((args, kwargs))
+        inputs = [self._node(t) for t in flat if isinstance(t, Tensor)]
+        out = func(*args, **kwargs)
+        results = [t for t in tree_flatten(out)[0] if isinstance(t, Tensor)]
+        if not results:
+            return out
+        name = str(func.overloadpacket).split(".")[-1]
+        if name in _WEIGHTED:
+            for place, key in enumerate(("beta", "alpha")):
+                if kwargs.get(key, 1) != 1 and place < len(inputs):
+                    inputs[place] = self._product([inputs[place]], float(kwargs[key]))
+        if name in ("addcmul", "addcmul_"):
+            product = self._product(inputs[1:], float(kwargs.get("value", 1)))
+            name, inputs = "add", [inputs[0], product]
+        values = [self.nodes[i].value for i in inputs]
+        numbers = [float(v) for v in flat if type(v) in (int, float)]
+        numbers += [v for v in values if v is not None]
+        known = {k: v for k, v in kwargs.items() if not isinstance(v, Tensor)}
+        for a, value in zip(func._schema.arguments, args, strict=False):
+            if isinstance(value, int | float | bool | str):
+                known.setdefault(a.name, value)
+        constant = name not in RANDOM and (None not in values or name in _SHAPE_ONLY)
+        node = Node(
+            0,
+            name,
+            [] if name in _SHAPE_ONLY else inputs,
+            tuple(results[0].shape),
+            tuple(numbers),
+            _value(results[0]) if constant else None,
+            self.module[-1],
+            kwargs=known,
+        )
+        index = self._add(node, results)
+        mutated = [
+            value
+            for a, value in zip(func._schema.arguments, args, strict=False)
+            if a.alias_info is not None and a.alias_info.is_write and isinstance(value, Tensor)
+        ]
+        for t in mutated:
+            self.kept.append(t)
+            self.of[id(t)] = index
+            self.written[t.untyped_storage()._cdata] = index
+        return out
+
+    def _product(self, inputs: list[int], number: float) -> int:
+        """A multiplication that an operation does on the side."""
+        shape = self.nodes[inputs[0]].shape
+        return self._add(Node(0, "mul", inputs, shape, (number,), None, self.module[-1]), [])
+
+
+def _value(t: Tensor) -> float | None:
+    if t.is_meta or t.is_complex() or t.dtype == torch.bool or not t.numel():
+        return None
+    t = t.detach()
+    first = t.flatten()[0]
+    return float(first) if bool((t == first).all()) else None
+
+
+@contextmanager
+def _watched(model: nn.Module, recorder: _Recorder) -> Generator[None]:
+    handles = []
+    for name, module in model.named_modules():
+
+        def enter(_m: Any, _a: Any, _k: Any = None, name: str = name) -> None:
+            recorder.module.append(name)
+
+        def leave(_m: Any, _a: Any, _o: Any) -> None:
+            recorder.module.pop()
+
+        handles += [
+            module.register_forward_pre_hook(enter),
+            module.register_forward_hook(leave, always_call=True),
+        ]
+    try:
+        yield
+    finally:
+        for h in handles:
+            h.remove()
+
+
+def record(model: nn.Module, inputs: Any) -> Graph:
+    """Run the model once, in training mode and without gradients, and write down what it did.
+
+    Args:
+        inputs: a tensor, a tuple of positional arguments or a dict of keywords.
+    """
+    return recorded(model, inputs)[0]
+
+
+def recorded(model: nn.Module, inputs: Any) -> tuple[Graph, dict[int, Tensor]]:
+    """The same, and the first result of every operation."""
+    args, kwargs = as_call(inputs)
+    training = {m: m.training for m in model.modules()}
+    model.train()
+    recorder = _Recorder(model)
+    marked = [
+        recorder._leaf(t, "input") for t in tree_flatten((args, kwargs))[0] if isinstance(t, Tensor)
+    ]
+    try:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            torch.no_grad(),
+            _watched(model, recorder),
+            recorder,
+        ):
+            model(*args, **kwargs)
+    finally:
+        for m, mode in training.items():
+            m.training = mode
+    return Graph(recorder.nodes, recorder.parameters, marked), recorder.values
+
+
+def as_call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call."""
+    if isinstance(inputs, dict):
+        return (), dict(inputs)
+    if isinstance(inputs, tuple | list):
+        return tuple(inputs), {}
+    return (inputs,), {}

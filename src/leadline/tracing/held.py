@@ -63,10 +63,10 @@ def call(
         Entangled: the model puts another tensor in the place of one, which would be lost.
         KeyError: a name without a tensor.
     """
-    given = {place: state[name] for place, name in at.items()}
-    after = dict(given)
+    before = {place: state[name] for place, name in at.items()}
+    after = dict(before)
     out = functional_call(model, after, args, kwargs, tie_weights=False)
-    replaced = [place for place, t in given.items() if after[place] is not t]
+    replaced = [place for place, t in before.items() if after[place] is not t]
     if replaced:
         raise Entangled(f"the model replaces {replaced[0]!r}")
     return out
@@ -87,8 +87,8 @@ def filled(model: nn.Module, state: Mapping[str, Tensor]) -> Generator[None]:
                 named[name].copy_(t)
         yield
     finally:
-        for module, own in buffers:
-            module._buffers.update(own)
+        for module, parameter in buffers:
+            module._buffers.update(parameter)
         with torch.no_grad():
             for name, t in before.items():
                 named[name].copy_(t)
@@ -128,8 +128,8 @@ def rest(model: nn.Module) -> bytes:
     known = dict((*model.named_parameters(), *model.named_buffers()))
 
     def see(t: Tensor) -> None:
-        for name, own in known.items():
-            if t.layout is torch.strided and _overlap(t, own):
+        for name, parameter in known.items():
+            if t.layout is torch.strided and _overlap(t, parameter):
                 raise Entangled(f"{name!r} is also held as a plain tensor")
 
     try:
@@ -138,12 +138,12 @@ def rest(model: nn.Module) -> bytes:
         raise Entangled(str(e)) from None
 
 
-def alike(found: Sequence[Tensor], due: Sequence[Tensor]) -> bool:
+def alike(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
     """Are tensors the same to rounding, each in its norm?"""
-    norms = [_norm(t) for t in due]
+    norms = [_norm(t) for t in expected]
     finite = [n for n in norms if math.isfinite(n)]
     whole = math.sqrt(sum(n * n for n in finite))
-    for a, b, norm in zip(found, due, norms, strict=True):
+    for a, b, norm in zip(actual, expected, norms, strict=True):
         if not math.isfinite(norm):
             # It overflows: in both.
             if math.isfinite(_norm(a)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -36,7 +36,7 @@ _DEPTH = {"": 0.0, "1/√depth": -0.5, "1/depth": -1.0}
 OVER_DEPTH = {k: e * math.log(2) for k, e in _DEPTH.items()}
 
 
-# Of a large parameter this many entries are looked at.
+# Entries of a large parameter that are read.
 _ENTRIES = 1_000_003
 
 
@@ -171,3 +171,57 @@ def fans(shape: tuple[int, ...]) -> tuple[float, float]:
         return n, n
     field = math.prod(shape[2:])
     return float(shape[1] * field), float(shape[0] * field)
+
+
+# Standard errors by which layers differ, over all layers, kinds and draws.
+_SIGMAS = 6.0
+_FLOOR = 1e-3
+# Fewer entries do not show their spread.
+_FEWEST = 32
+
+
+def differ(scales: Mapping[str, Scale]) -> bool:
+    """Do layers of one kind differ by more than chance?"""
+    parts = [s for s in scales.values() if s.count >= _FEWEST]
+    nonzero = [s for s in parts if s.total]
+    if len(nonzero) < len(parts):
+        return bool(nonzero)
+    whole = Scale.pooled(parts)
+    return any(
+        abs(math.log(s.rms / whole.rms)) > _SIGMAS * math.hypot(s.error, whole.error) + _FLOOR
+        for s in parts
+    )
+
+
+def layer_rule(
+    base: Mapping[str, Scale],
+    wide: Mapping[str, Scale],
+    deep: Mapping[str, Scale],
+    dims: Dims,
+    wide_dims: Dims,
+) -> Rule:
+    """How each layer's scale changes with width and depth; scales by name at the three sizes.
+
+    Raises:
+        Undecided: with width layers change differently, or by no known rule.
+    """
+    if any(bool(s.total) != bool(wide[n].total) for n, s in base.items()):
+        raise Undecided("a layer of it is zero at one width and not at another", final=True)
+    changes = [_change(s, wide[n]) for n, s in base.items() if s.total]
+    weights = [e**-2 for _, e in changes]
+    mean = sum(x * w for (x, _), w in zip(changes, weights, strict=True)) / sum(weights)
+    off = max(abs(x - mean) / (_SIGMAS * e + _FLOOR) for x, e in changes)
+    if off > 1:
+        raise Undecided("its layers change differently with width", final=off > 2)
+    width = over_width(mean, sum(weights) ** -0.5, dims, wide_dims)
+    common = [
+        _change(s, deep[n]) for n, s in base.items() if n in deep and s.total and deep[n].total
+    ]
+    for name, change in OVER_DEPTH.items():
+        if common and all(abs(x - change) <= _SIGMAS * e + _FLOOR for x, e in common):
+            return Rule(width, name, layers=True)
+    return Rule(width, layers=True)
+
+
+def _change(a: Scale, b: Scale) -> tuple[float, float]:
+    return math.log(b.rms / a.rms), math.hypot(a.error, b.error)

@@ -6,14 +6,55 @@ and places): one entry of the plan serves them all, at any depth.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from leadline.parametrization.rules import ONE, Place, Power
 from leadline.tracing.builder import Size
+from leadline.tracing.graph import template
 from leadline.tracing.initialization import Dims, Rule, fans
-from leadline.tracing.naming import Naming
+
+
+def _indices(name: str) -> list[str]:
+    return re.findall(r"\d+", name)
+
+
+@dataclass(frozen=True)
+class Naming:
+    """Turns the indices that grow with depth into ``*``; others (stage 0, fc1) stay.
+
+    Attributes:
+        free: for every name with all its numbers replaced, which of them grow with depth.
+    """
+
+    free: Mapping[str, tuple[bool, ...]]
+
+    @classmethod
+    def of(cls, base: Iterable[str], deep: Iterable[str]) -> Naming:
+        """Compare the names at two depths."""
+        seen: tuple[dict[str, list[set[str]]], ...] = ({}, {})
+        for names, out in zip((base, deep), seen, strict=True):
+            for name in names:
+                at = _indices(name)
+                sets = out.setdefault(template(name), [set() for _ in at])
+                for s, index in zip(sets, at, strict=True):
+                    s.add(index)
+        free = {}
+        for pattern, sets in seen[1].items():
+            before = seen[0].get(pattern, [set() for _ in sets])
+            free[pattern] = tuple(bool(s - b) for s, b in zip(sets, before, strict=True))
+        return cls(free)
+
+    def template(self, name: str) -> str:
+        """The name that all repetitions over depth share."""
+        free = iter(self.free.get(template(name), ()))
+        return re.sub(r"\d+", lambda number: "*" if next(free, False) else number.group(), name)
+
+    def module(self, module: str, parameter: str) -> str:
+        """The same for the module that begins a parameter's name."""
+        return ".".join(self.template(parameter).split(".")[: len(module.split("."))])
 
 
 @dataclass(frozen=True)
@@ -59,11 +100,15 @@ class Kind:
         into, out = fans(tuple(round(d) for d in self.shape_at(m)))
         return Dims(into, out, at.width, at.depth)
 
+    def init_ratio(self, at: Size, base: Size) -> float:
+        """How the builder's own scale changes from the base to another size."""
+        return self.rule.ratio(self.dims(at, base), self.dims(base, base))
+
 
 def assign(
     kinds: Sequence[Kind],
     naming: Naming,
-    found: dict[str, tuple[int, ...]],
+    sizes: dict[str, tuple[int, ...]],
     m: float,
     known: Mapping[str, int] | None = None,
     grows: Mapping[str, tuple[bool, ...]] | None = None,
@@ -71,7 +116,7 @@ def assign(
     """The kind of every parameter of a model of any size, by name template and shape.
 
     Args:
-        found: shapes by name. m: width over the base's.
+        sizes: shapes by name. m: width over the base's.
         known: kinds of the parameters of a model whose names mostly agree, to break ties.
         grows: which dimensions grow, to break ties.
 
@@ -82,16 +127,16 @@ def assign(
     by_template: dict[str, list[int]] = {}
     for k, kind in enumerate(kinds):
         by_template.setdefault(kind.template, []).append(k)
-    for name, shape in found.items():
+    for name, shape in sizes.items():
         fits = [
             k for k in by_template.get(naming.template(name), ()) if kinds[k].shape_at(m) == shape
         ]
         if not fits:
             candidates = [kinds[k].shape_at(m) for k in by_template.get(naming.template(name), ())]
-            due = f"has shape {shape}, the plan expects {_list(candidates)}" if candidates else (
+            what = f"has shape {shape}, the plan expects {_list(candidates)}" if candidates else (
                 "is unknown to the plan")  # fmt: skip
             raise ValueError(
-                f"parameter {name!r} {due}: build the model with the plan's width and depth, or take "
+                f"parameter {name!r} {what}: build the model with the plan's width and depth, or take "
                 "plan.at(width=..., depth=...)"
             )
         if len(fits) > 1 and grows is not None:

@@ -1,17 +1,201 @@
-"""Where the multipliers that a scheme asks for can go."""
+"""Numbers that the forward pass multiplies by: those that vary with size, and where a scheme's can go."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from leadline.parametrization.rules import ONE, Power
-from leadline.tracing.attention import attention, present
-from leadline.tracing.branches import Branch
+from leadline.tracing.branches import ResidualBranch, is_weight_layer, layer_weights
 from leadline.tracing.fold import closed, exclusive, fold
-from leadline.tracing.graph import Graph
-from leadline.tracing.naming import Naming
-from leadline.tracing.numbers import snapped
+from leadline.tracing.graph import NORMS, SCALINGS, VIEWS, Graph, template
+from leadline.tracing.kinds import Naming
+from leadline.tracing.patterns import (
+    attention_logits,
+    averages,
+    contractions,
+    exponent,
+    logits_exponent,
+)
+
+_NEAR = "move the multiplier next to a weight, or make it constant and let the plan scale"
+
+
+def size_multipliers(
+    graph: Graph, wide: Graph, deep: Graph, tied: frozenset[str], naming: Naming
+) -> dict[str, Power]:
+    """What the forward pass multiplies parameters by, as it varies with width and depth.
+
+    Args:
+        tied: embeddings that are readouts too.
+
+    Raises:
+        ValueError: such a number is no power law, or no weight can account for it.
+    """
+    out: dict[str, Power] = {}
+    graphs = (graph, wide, deep)
+    here, there, below = (_applied(g, tied) for g in graphs)
+    for name in sorted(set(here.products) | set(there.products)):
+        e = exponent(here.products.get(name, 1.0), there.products.get(name, 1.0))
+        if e:
+            out[name] = Power(width=snapped(e, f"of parameter {name!r}"))
+    templates: dict[str, tuple[dict[str, float], dict[str, float]]] = {}
+    for k, products in enumerate((here.products, below.products)):
+        for name in graphs[2 * k].parameters:
+            pair = templates.setdefault(naming.template(name), ({}, {}))
+            pair[k][name] = products.get(name, 1.0)
+    for name, (a, b) in templates.items():
+        e = _over_depth(f"parameter {name!r} is multiplied", a, b)
+        for each in a if e else ():
+            out[each] = out.get(each, ONE) + Power(depth=e)
+    _check_unassigned(graphs, (here, there, below))
+    return out
+
+
+def _check_unassigned(graphs: tuple[Graph, Graph, Graph], applied: tuple[_Applied, ...]) -> None:
+    """Numbers that belong to no weight must not vary."""
+    graph, wide, deep = graphs
+    here, _, below = applied
+    for i in here.unassigned:
+        if exponent(graph.factor(i), wide.factor(i)):
+            raise ValueError(
+                f"module {graph.nodes[i].module!r} multiplies by {graph.factor(i):.4g} at one width "
+                f"and by {wide.factor(i):.4g} at twice that, and no weight beside it can account for "
+                f"that: {_NEAR}"
+            )
+    by_place: dict[str, tuple[set[float], set[float]]] = {}
+    for k, (g, a) in enumerate(((graph, here), (deep, below))):
+        for i in (*a.unassigned, *a.logits):
+            pair = by_place.setdefault(template(g.nodes[i].module), (set(), set()))
+            pair[k].add(g.factor(i))
+    for module, (a, b) in by_place.items():
+        # Numbers of a layer's own index come on top, the others stay.
+        if a and b and not a <= b:
+            raise ValueError(
+                f"module {module!r} multiplies by a number that varies with depth, and no weight beside "
+                f"it can account for that: {_NEAR}"
+            )
+
+
+@dataclass
+class _Applied:
+    products: dict[str, float] = field(default_factory=dict)
+    """By parameter: what the forward pass multiplies it by."""
+    unassigned: list[int] = field(default_factory=list)
+    """Scalings that belong to no parameter."""
+    logits: list[int] = field(default_factory=list)
+    """Those of attention logits, whose width is dealt with elsewhere."""
+
+
+def _applied(graph: Graph, tied: frozenset[str]) -> _Applied:
+    """Every product with a number."""
+    out = _Applied()
+    skipped = set().union(*(x.scalings for x in attention_logits(graph)))
+    means = averages(graph)
+    for node in graph.nodes:
+        i = node.index
+        if node.op not in SCALINGS or len(node.numbers) != 1 or node.value is not None:
+            continue
+        if i in skipped or i in means or not node.numbers[0] or _drops(graph, i):
+            continue
+        if not (graph.is_act(i) or graph.leaves(i)):
+            continue
+        names = _home(graph, i, tied)
+        if names is None:
+            out.unassigned.append(i)
+        for name in names or ():
+            out.products[name] = out.products.get(name, 1.0) * graph.factor(i)
+    out.logits = sorted(skipped)
+    return out
+
+
+def _drops(graph: Graph, i: int) -> bool:
+    """Does a random mask follow, as in stochastic depth? The number restores the mean, then."""
+    followers = [graph.nodes[c] for c in graph.consumers[i]]
+    return bool(followers) and all(
+        n.op in SCALINGS and any(graph.random >> j & 1 and j != i for j in n.inputs)
+        for n in followers
+    )
+
+
+def _home(graph: Graph, i: int, tied: frozenset[str]) -> set[str] | None:
+    """The parameters that a scaling belongs to: what it scales next, or what it scales last."""
+    names = _next(graph, i)
+    if names is not None:
+        return names
+    for shared, start in _starts(graph, i, tied):
+        part = fold(graph, start)
+        if part is None or not closed(graph, part, start, shared):
+            continue
+        if not shared or any(graph.nodes[j].op == "embedding" for j in part.visited):
+            return part.parameters
+    return None
+
+
+def _starts(graph: Graph, i: int, tied: frozenset[str]) -> Iterator[tuple[frozenset[str], int]]:
+    yield frozenset(), i
+    if not tied:
+        return
+    yield tied, i
+    # Logits of a tied readout: what comes before the product.
+    while graph.nodes[i].op in SCALINGS or graph.nodes[i].op in VIEWS:
+        i = next((j for j in graph.nodes[i].inputs if graph.is_act(j)), -1)
+    if i >= 0 and is_weight_layer(graph, i) and layer_weights(graph, i) <= tied:
+        yield frozenset(), next(j for j in graph.nodes[i].inputs if graph.is_act(j))
+
+
+def _next(graph: Graph, i: int) -> set[str] | None:
+    """The weights that a scaled tensor is multiplied by next, if it goes nowhere else."""
+    names: set[str] = set()
+    queue = [i]
+    while queue:
+        j = queue.pop()
+        if not graph.consumers[j]:
+            return None
+        for c in graph.consumers[j]:
+            node = graph.nodes[c]
+            if is_weight_layer(graph, c):
+                held = [k for k in node.inputs if not graph.is_act(k) and graph.leaves(k)]
+                weight = next(k for k in held if len(graph.nodes[k].shape) > 1)
+                part = fold(graph, weight)
+                if part is None or not exclusive(graph, part, weight, {c}):
+                    return None
+                names |= part.parameters
+            elif node.op in VIEWS and node.inputs[0] == j:
+                queue.append(c)
+            elif not (node.op in NORMS and node.inputs[0] == j):  # A norm undoes it.
+                return None
+    return names
+
+
+def _over_depth(what: str, a: dict[str, float], b: dict[str, float]) -> float:
+    """Exponent of depth that explains the numbers at two depths."""
+    values = ({*a.values()}, {*b.values()})
+    if values[0] == values[1]:
+        return 0.0
+    if not all(len(v) == 1 for v in values):
+        raise ValueError(
+            f"{what} by a number that varies from layer to layer and with depth: no exponent describes "
+            "that; make it constant and let the plan scale"
+        )
+    return snapped(exponent(values[0].pop(), values[1].pop()), what)
+
+
+def snapped(e: float, what: str = "of attention logits") -> float:
+    """To the nearest quarter.
+
+    Raises:
+        ValueError: it is no power law with such an exponent.
+    """
+    nearest = round(4 * e) / 4
+    if not math.isfinite(e) or abs(nearest - e) > 1e-4:
+        raise ValueError(
+            f"a multiplier {what} changes by a factor {2**e:.4g} when the size doubles, which is no "
+            "power law with a known exponent: make it constant and let the plan scale"
+        )
+    return nearest
 
 
 @dataclass
@@ -25,75 +209,86 @@ class Folds:
     obstacles: list[tuple[str, str]] = field(default_factory=list)
     """What has no place, with the remedy: only an error for schemes that need it."""
 
-    def add(self, name: str, power: Power) -> None:
-        """One more multiplier that is present."""
-        self.present[name] = self.present.get(name, ONE) + power
-
-
-def fold_branch(graph: Graph, b: Branch, into: Folds) -> None:
-    """Find where the branch's multiplier goes."""
-    found = fold(graph, b.end)
-    if found is None or not exclusive(graph, found, b.end, {b.join}):
-        node = graph.nodes[b.end]
-        into.obstacles.append(
-            (
-                "branch",
+    def branch(self, graph: Graph, b: ResidualBranch) -> None:
+        """Find where the branch's multiplier goes."""
+        last = fold(graph, b.end)
+        if last is None or not exclusive(graph, last, b.end, {b.join}):
+            node = graph.nodes[b.end]
+            message = (
                 f"the residual branch {repr(b.name) if b.name else 'of the model'} ends in {node.op!r} "
                 f"(module {node.module!r}), and no weight that acts on it alone can take the branch's "
                 "multiplier: end the branch with a Linear, a Conv, a norm with affine=True, or a "
-                "LayerScale gain",
+                "LayerScale gain"
             )
-        )
-        return
-    for name in found.parameters:
-        into.takes[name]["branch"] = ONE
+            self.obstacles.append(("branch", message))
+            return
+        for name in last.parameters:
+            self.takes[name]["branch"] = ONE
 
+    def readout(self, graph: Graph, name: str, node: int, naming: Naming) -> None:
+        """Find where a tied readout's multiplier goes: before the product ``node`` with its weight.
 
-def fold_readout(graph: Graph, name: str, node: int, naming: Naming, into: Folds) -> None:
-    """Find where a tied readout's multiplier goes: before the product with its weight.
-
-    What the embedding gives up because its output is multiplied already, the readout lacks.
-    """
-    data = next(i for i in graph.nodes[node].inputs if graph.is_act(i))
-    found = fold(graph, data)
-    free = found is not None and not any("*" in naming.template(p) for p in found.parameters)
-    if found is None or not free or not exclusive(graph, found, data, {node}):
-        into.obstacles.append(
-            (
-                "readout",
+        What the embedding gives up because its output is multiplied already, the readout lacks.
+        """
+        data = next(i for i in graph.nodes[node].inputs if graph.is_act(i))
+        last = fold(graph, data)
+        free = last is not None and not any("*" in naming.template(p) for p in last.parameters)
+        if last is None or not free or not exclusive(graph, last, data, {node}):
+            message = (
                 f"parameter {name!r} is both embedding and readout, and nothing before the readout can "
                 "take its multiplier: end the model with an affine norm that belongs to no layer, or "
-                "untie the two",
+                "untie the two"
             )
-        )
-        return
-    for other in found.parameters:
-        into.takes[other]["readout"] = into.present.get(name, ONE) * -1.0
+            self.obstacles.append(("readout", message))
+            return
+        for other in last.parameters:
+            self.takes[other]["readout"] = self.present.get(name, ONE) * -1.0
+
+    def attention(self, graph: Graph, wide: Graph) -> None:
+        """Logits of attention whose head size grows: W_q takes what 1/d needs beside what is there."""
+        for logits in attention_logits(graph):
+            there = logits_exponent(graph, wide, logits)
+            q = logits.query
+            grows = graph.nodes[q].shape[-1] != wide.nodes[q].shape[-1]
+            if not grows and not there:
+                continue
+            projection = fold(graph, q)
+            if projection is None or not closed(graph, projection, q):
+                module = graph.nodes[logits.node].module
+                message = (
+                    f"the head size in {module!r} grows with width (or its logits' "
+                    "multiplier alone does), and the query projection is no weight of its own that could "
+                    "take the 1/d scaling: keep the head size constant (more heads), split the fused "
+                    "projection, or scale the logits by 1/d in the forward pass"
+                )
+                self.obstacles.append(("attention", message))
+                continue
+            for name in projection.parameters:
+                power = Power(width=snapped(there))
+                if grows:
+                    self.takes[name]["attention"] = power
+                else:
+                    self.present[name] = self.present.get(name, ONE) + power
 
 
-def fold_attention(graph: Graph, wide: Graph, into: Folds) -> None:
-    """Logits of attention whose head size grows: W_q takes what 1/d needs beside what is there."""
-    for logits in attention(graph):
-        there = present(graph, wide, logits)
-        q = logits.query
-        grows = graph.nodes[q].shape[-1] != wide.nodes[q].shape[-1]
-        if not grows and not there:
-            continue
-        found = fold(graph, q)
-        if found is None or not closed(graph, found, q):
-            into.obstacles.append(("attention", _fused(graph.nodes[logits.node].module)))
-            continue
-        for name in found.parameters:
-            if grows:
-                into.takes[name]["attention"] = Power(width=snapped(there))
-            else:
-                into.add(name, Power(width=snapped(there)))
+def folds_of(
+    graph: Graph,
+    wide: Graph,
+    deep: Graph,
+    branches: list[ResidualBranch],
+    tied: Mapping[str, int],
+    naming: Naming,
+) -> Folds:
+    """What the parameters take over, and what is multiplied by already.
 
-
-def _fused(module: str) -> str:
-    return (
-        f"the head size in {module!r} grows with width (or its logits' multiplier alone does), and the "
-        "query projection is no weight of its own that could take the 1/d scaling: keep the head size "
-        "constant (more heads), split the fused projection, or scale the logits by 1/d in the forward "
-        "pass"
-    )
+    Args:
+        tied: embeddings that are readouts too, with the readout's product.
+    """
+    folds = Folds(present=size_multipliers(graph, wide, deep, frozenset(tied), naming))
+    folds.obstacles += [("attention", line) for line in contractions(graph, wide)]
+    folds.attention(graph, wide)
+    for b in branches:
+        folds.branch(graph, b)
+    for name, node in tied.items():
+        folds.readout(graph, name, node, naming)
+    return folds

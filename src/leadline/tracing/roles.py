@@ -8,11 +8,12 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from leadline.errors import check_choice, shown
 from leadline.parametrization.rules import ROLES
-from leadline.tracing.graph import Graph
-from leadline.tracing.norms import weight_norm
-from leadline.tracing.operations import (
+from leadline.tracing.graph import (
     ATTENTION,
     CONVOLUTIONS,
     MATRIX,
@@ -21,9 +22,80 @@ from leadline.tracing.operations import (
     SUMS,
     TABLES,
     VIEWS,
+    Graph,
+    recorded,
 )
+from leadline.tracing.patterns import weight_norm
 
-GIVEN = (*ROLES, "frozen")
+_ROLES = (*ROLES, "frozen")
+
+
+@dataclass(frozen=True)
+class Override:
+    """What the user says of the parameters whose names fit a pattern."""
+
+    pattern: str
+    role: str | None = None
+    branch: bool = True
+    """False: it counts as outside every branch."""
+    init: bool = True
+    """False: the builder's values are right at every size."""
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """The user's ``roles=``; of several patterns that fit a name the first counts."""
+
+    entries: tuple[Override, ...]
+
+    @classmethod
+    def read(cls, roles: Mapping[str, Any] | None) -> Overrides:
+        """Check name patterns with a role, or with dict(role=, branch=, init=).
+
+        Raises:
+            TypeError, ValueError: naming the pattern.
+        """
+        if not isinstance(roles, Mapping | None):
+            raise TypeError(f"roles={shown(roles)} is no dict: give one of name pattern to role")
+        entries = []
+        for pattern, value in (roles or {}).items():
+            entry = dict(value) if isinstance(value, Mapping) else {"role": value}
+            if set(entry) - {"role", "branch", "init"} or not {"role", "init"} & set(entry):
+                raise ValueError(
+                    f"roles[{pattern!r}]={value!r} is no role: give one of {', '.join(_ROLES)}, "
+                    "dict(role=..., branch=False) for a parameter that counts as outside every branch, or "
+                    "dict(init=False) for one whose values the builder makes right at every size"
+                )
+            for key in {"branch", "init"} & set(entry):
+                if not isinstance(entry[key], bool):
+                    raise TypeError(f"roles[{pattern!r}]: {key}={entry[key]!r}: give True or False")
+            if "role" in entry:
+                check_choice(f"roles[{pattern!r}]", entry["role"], _ROLES)
+            entries.append(Override(pattern, **entry))
+        return cls(tuple(entries))
+
+    def check_used(self, names: Iterable[str]) -> None:
+        """Every pattern has to match something."""
+        known = list(dict.fromkeys(names))
+        for pattern in (o.pattern for o in self.entries):
+            if not any(fnmatchcase(name, pattern) for name in known):
+                near = get_close_matches(pattern, known, n=1, cutoff=0.0)
+                raise ValueError(
+                    f"roles[{pattern!r}] matches no parameter: give a name or a pattern of names, such as "
+                    f"{near[0]!r}"
+                )
+
+    def match(self, name: str) -> Override:
+        """What is said of a parameter; an override that changes nothing where nothing is."""
+        return next((o for o in self.entries if fnmatchcase(name, o.pattern)), Override(name))
+
+    def outside(self, names: Iterable[str]) -> frozenset[str]:
+        """Parameters that count as outside every branch."""
+        return frozenset(n for n in names if not self.match(n).branch)
+
+    def kept(self, names: Iterable[str]) -> frozenset[str]:
+        """Parameters that keep the builder's values."""
+        return frozenset(n for n in names if not self.match(n).init)
 
 
 @dataclass(frozen=True)
@@ -114,15 +186,15 @@ def _how(graph: Graph, i: int, name: str) -> str:
     return "matrix"
 
 
-def role(name: str, grows: tuple[bool, ...], found: list[Use]) -> tuple[str, str, bool]:
+def role(name: str, grows: tuple[bool, ...], uses: list[Use]) -> tuple[str, str, bool]:
     """The role, the reason, and whether the parameter is a tied readout too.
 
     Raises:
         ValueError: it cannot be decided.
     """
-    matrix = {(u.fan_in, u.fan_out) for u in found if u.how == "matrix"}
-    others = {u.how for u in found} - {"matrix"}
-    if not found:
+    matrix = {(u.fan_in, u.fan_out) for u in uses if u.how == "matrix"}
+    others = {u.how for u in uses} - {"matrix"}
+    if not uses:
         return (*_by_shape(name, grows, "unused in the forward pass; "), False)
     if others & {"embedding"} and matrix == {(True, False)}:
         return "input", "embedding: only its fan-out grows; also the readout (tied)", True
@@ -132,7 +204,7 @@ def role(name: str, grows: tuple[bool, ...], found: list[Use]) -> tuple[str, str
             f"use it as a weight directly, or give roles={{{name!r}: ...}}"
         )
     if others == {"gain"}:
-        sides = {(u.fan_in, u.fan_out) for u in found}
+        sides = {(u.fan_in, u.fan_out) for u in uses}
         if (True, False) in sides:
             raise ValueError(
                 f"parameter {name!r} is the gain of a weight-normalised readout: give the readout a "
@@ -141,7 +213,7 @@ def role(name: str, grows: tuple[bool, ...], found: list[Use]) -> tuple[str, str
         return ("vector" if any(grows) else "finite"), "gain of a normalised weight", False
     if len(matrix) > 1 or (matrix and others):
         raise ValueError(
-            f"parameter {name!r} is used in different ways ({_ways(found)}): give each use its own "
+            f"parameter {name!r} is used in different ways ({_ways(uses)}): give each use its own "
             f"parameter, or its role with roles={{{name!r}: ...}}"
         )
     if matrix:
@@ -159,7 +231,7 @@ def role(name: str, grows: tuple[bool, ...], found: list[Use]) -> tuple[str, str
     if others == {"elementwise"} and sum(grows) == 1 and len(grows) > 1:
         return "input", "added or multiplied: one entry a neuron", False
     if "other" in others and len(grows) > 1 and any(grows):
-        ops = sorted({u.op for u in found if u.how == "other"})
+        ops = sorted({u.op for u in uses if u.how == "other"})
         raise ValueError(
             f"parameter {name!r} is used by {', '.join(ops)}, which is no operation whose scale is known: "
             f"use matmul, linear or a convolution, or give roles={{{name!r}: ...}}"
@@ -167,9 +239,9 @@ def role(name: str, grows: tuple[bool, ...], found: list[Use]) -> tuple[str, str
     return (*_by_shape(name, grows, ""), False)
 
 
-def _ways(found: list[Use]) -> str:
+def _ways(uses: list[Use]) -> str:
     words = []
-    for u in found:
+    for u in uses:
         sides = [s for s, g in (("fan-in", u.fan_in), ("fan-out", u.fan_out)) if g]
         words.append(f"{u.how}, growing: {' and '.join(sides) or 'nothing'}")
     return "; ".join(dict.fromkeys(words))
@@ -188,43 +260,68 @@ def _by_shape(name: str, grows: tuple[bool, ...], why: str) -> tuple[str, str]:
     )
 
 
-def given(roles: Mapping[str, Any] | None) -> list[tuple[str, dict[str, Any]]]:
-    """The user's overrides, checked: name pattern to role, or to dict(role=, branch=False)."""
-    out = []
-    if not isinstance(roles, Mapping | None):
-        raise TypeError(f"roles={shown(roles)} is no dict: give one of name pattern to role")
-    for pattern, value in (roles or {}).items():
-        entry = dict(value) if isinstance(value, Mapping) else {"role": value}
-        if set(entry) - {"role", "branch", "init"} or not {"role", "init"} & set(entry):
-            raise ValueError(
-                f"roles[{pattern!r}]={value!r} is no role: give one of {', '.join(GIVEN)}, "
-                "dict(role=..., branch=False) for a parameter that counts as outside every branch, or "
-                "dict(init=False) for one whose values the builder makes right at every size"
-            )
-        for key in {"branch", "init"} & set(entry):
-            if not isinstance(entry[key], bool):
-                raise TypeError(f"roles[{pattern!r}]: {key}={entry[key]!r}: give True or False")
-        if "role" in entry:
-            check_choice(f"roles[{pattern!r}]", entry["role"], GIVEN)
-        out.append((pattern, entry))
+@dataclass(frozen=True)
+class Made:
+    """The weight (or table) of one layer, which is no parameter (nor a multiple or a view of one)."""
+
+    parameters: frozenset[str]
+    """What it is made of."""
+    role: str
+    """What it does, by what grows: hidden, input, readout or finite."""
+
+
+def made(graph: Graph, wide: Graph, grows: dict[str, tuple[bool, ...]]) -> tuple[Made, ...]:
+    """Every such weight; ``wide`` is the same graph at twice the width."""
+    by_name = uses(graph, wide, grows)
+    out = {}
+    for node, operand in _operands(graph):
+        names = graph.leaves(operand)
+        kinds = [u for n in names for u in by_name[n] if u.node == node and u.how != "elementwise"]
+        if kinds:
+            role = {
+                (True, True): "hidden",
+                (False, True): "input",
+                (True, False): "readout",
+            }.get((kinds[0].fan_in, kinds[0].fan_out), "finite")
+            out[frozenset(names)] = Made(frozenset(names), role)
+    return tuple(out.values())
+
+
+# Spectral norms are found by iteration, one a pass.
+_PASSES = 15
+
+
+def weights(model: nn.Module, inputs: Any) -> dict[frozenset[str], Tensor]:
+    """The values of such weights after a few forward passes, by what they are made of."""
+    out: dict[frozenset[str], Tensor] = {}
+    for _ in range(_PASSES):
+        graph, values = recorded(model, inputs)
+        before, out = out, {frozenset(graph.leaves(j)): values[j] for _, j in _operands(graph)}
+        if before and all(torch.allclose(w, before[n], rtol=1e-3) for n, w in out.items()):
+            break
     return out
 
 
-def check_used(overrides: list[tuple[str, dict[str, Any]]], names: Iterable[str]) -> None:
-    """Every pattern has to match something."""
-    known = list(dict.fromkeys(names))
-    for pattern, _ in overrides:
-        if not any(fnmatchcase(name, pattern) for name in known):
-            near = get_close_matches(pattern, known, n=1, cutoff=0.0)
-            raise ValueError(
-                f"roles[{pattern!r}] matches no parameter: give a name or a pattern of names, such as "
-                f"{near[0]!r}"
-            )
+def _operands(graph: Graph) -> list[tuple[int, int]]:
+    """Products with such a weight, and the weight."""
+    return [
+        (node.index, j)
+        for node in graph.nodes
+        if graph.is_act(node.index)
+        for j in (node.inputs[:1] if node.op in TABLES else node.inputs)
+        if (node.op in MATRIX or node.op in CONVOLUTIONS or node.op in TABLES)
+        and not graph.is_act(j)
+        and graph.leaves(j)
+        and len(graph.nodes[j].shape) > 1
+        and not _plain(graph, j)
+    ]
 
 
-def match(overrides: list[tuple[str, dict[str, Any]]], name: str) -> dict[str, Any] | None:
-    """The first override whose pattern fits."""
-    for pattern, entry in overrides:
-        if fnmatchcase(name, pattern):
-            return entry
-    return None
+def _plain(graph: Graph, i: int) -> bool:
+    node = graph.nodes[i]
+    while node.parameter is None:
+        held = [j for j in node.inputs if graph.leaves(j)]
+        if len(held) != 1 or not (node.op in VIEWS or node.op in SCALINGS):
+            return False
+        node = graph.nodes[held[0]]
+    return True

@@ -9,9 +9,15 @@ from typing import Any
 from torch import nn
 
 from leadline.parametrization.rules import ONE, Power
-from leadline.tracing import multipliers, roles
-from leadline.tracing.attention import contractions
-from leadline.tracing.branches import Branch, branches, of_streams
+from leadline.tracing.branches import (
+    ResidualBranch,
+    find_branches,
+    find_places,
+    of_streams,
+    outside_branches,
+    repeats,
+    shared_over_depth,
+)
 from leadline.tracing.builder import (
     Builder,
     Size,
@@ -23,27 +29,16 @@ from leadline.tracing.builder import (
     shapes,
 )
 from leadline.tracing.draws import draws
-from leadline.tracing.graph import Graph, template
-from leadline.tracing.kinds import Ambiguous, Kind, assign, growth
-from leadline.tracing.made import Made, made
-from leadline.tracing.naming import Naming
-from leadline.tracing.norms import gains
-from leadline.tracing.numbers import size_multipliers
-from leadline.tracing.places import (
-    find_places,
-    outside_branches,
-    repeats,
-    shared_over_depth,
-)
-from leadline.tracing.recorder import record
-from leadline.tracing.reductions import check_reductions
-
-__all__ = ["Ambiguous", "Kind", "Survey", "assign", "growth", "survey"]
+from leadline.tracing.graph import Graph, record, template
+from leadline.tracing.kinds import Ambiguous, Kind, Naming, assign, growth
+from leadline.tracing.multipliers import Folds, folds_of
+from leadline.tracing.patterns import check_reductions, gains
+from leadline.tracing.roles import Made, Override, Overrides, Use, made, role, uses
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What ``survey`` found at the base."""
+    """What ``survey`` reads at the base."""
 
     base: Size
     kinds: tuple[Kind, ...]
@@ -53,23 +48,24 @@ class Survey:
     """Templates of the branches that repeat with depth, and their weight layers."""
     naming: Naming
     obstacles: tuple[tuple[str, str], ...] = ()
+    """Multipliers that have no place (branch, attention or readout), and the message with the remedy."""
     made: tuple[Made, ...] = ()
     """Weights that are made of parameters."""
 
 
 def survey(
-    build: Builder, base: Size, inputs: Any = None, given: Mapping[str, Any] | None = None
+    build: Builder, base: Size, inputs: Any = None, roles: Mapping[str, Any] | None = None
 ) -> Survey:
     """Build the model at the base, twice as wide and twice as deep, run each once, and read it.
 
     Raises:
         ValueError: something cannot be decided; the message names it and the remedy.
     """
-    overrides = roles.given(given)
+    overrides = Overrides.read(roles)
     wide, deep = Size(2 * base.width, base.depth), Size(base.width, 2 * base.depth)
     models = {s: construct(build, s) for s in (base, wide, deep)}
     model = models[base]
-    roles.check_used(overrides, [n for m in models.values() for n in shapes(m)])
+    overrides.check_used(n for m in models.values() for n in shapes(m))
     grows = growth(shapes(model), shapes(models[wide]), base, wide)
     naming = _naming(shapes(model), shapes(models[deep]), base, deep)
     graphs = {s: _run(m, example(m, inputs, s), s) for s, m in models.items()}
@@ -80,20 +76,20 @@ def survey(
             "beside sizes cannot be parametrized"
         )
     check_reductions(graph, graphs[wide], graphs[deep])
-    chosen = {name: roles.match(overrides, name) for name in shapes(model)}
-    outside = frozenset(n for n, c in chosen.items() if _is_outside(c))
-    found = _branches(graphs[base], graphs[deep], overrides, naming)
-    places, conflicts = find_places(graph, found, naming)
-    uses = roles.uses(graph, graphs[wide], grows)
-    aka = aliases(model)
+    outside = overrides.outside(shapes(model))
+    branches = _branches(graph, graphs[deep], overrides, naming)
+    places, conflicts = find_places(graph, branches, naming)
+    used = uses(graph, graphs[wide], grows)
+    names_of = aliases(model)
 
     rows: dict[str, Kind] = {}
     tied: dict[str, int] = {}
     problems: dict[str, str] = {}
     for name, p in model.named_parameters():
+        pattern = naming.template(name)
         try:
-            role, reason, readout = _decide(
-                name, p, naming.template(name), grows[name], uses.get(name, []), chosen[name]
+            kind_role, reason, readout = _decide(
+                name, p, pattern, grows[name], used.get(name, []), overrides.match(name)
             )
         except ValueError as e:
             problems[name] = str(e)
@@ -101,29 +97,20 @@ def survey(
         if name in conflicts and name not in outside:
             problems[name] = conflicts[name]
         if readout:
-            tied[name] = next(u.node for u in uses[name] if u.how == "matrix")
-        place = {} if name in outside else places.get(name, {})
+            tied[name] = next(u.node for u in used[name] if u.how == "matrix")
         rows[name] = Kind(
-            naming.template(name),
+            pattern,
             tuple(p.shape),
             grows[name],
-            role,
+            kind_role,
             reason,
-            **place,
-            tied=tuple(dict.fromkeys(template(n) for n in aka.get(name, ()))),
+            **({} if name in outside else places.get(name, {})),
+            tied=tuple(dict.fromkeys(template(n) for n in names_of.get(name, ()))),
         )
     if problems:
         raise ValueError("cannot decide:\n  " + "\n  ".join(_for_all(problems, naming)))
-    present = size_multipliers(graph, graphs[wide], graphs[deep], frozenset(tied), naming)
-    folds = multipliers.Folds(present=present)
-    folds.obstacles += [("attention", line) for line in contractions(graph, graphs[wide])]
-    multipliers.fold_attention(graph, graphs[wide], folds)
-    for b in found:
-        multipliers.fold_branch(graph, b, folds)
-    for name, node in tied.items():
-        multipliers.fold_readout(graph, name, node, naming, folds)
-    normed = gains(graph, graphs[wide])
-    for name, (direction, terms) in normed.items():
+    folds = folds_of(graph, graphs[wide], graphs[deep], branches, tied, naming)
+    for name, (direction, terms) in gains(graph, graphs[wide]).items():
         # |v| of what its role makes of v; where that is constant there is nothing to take.
         made_of = rows[direction].role
         rows[name] = replace(rows[name], gain_of=made_of)
@@ -132,8 +119,8 @@ def survey(
     rows = {name: _with_folds(name, k, folds) for name, k in rows.items()}
     kinds = list(dict.fromkeys(rows.values()))
     names = {name: kinds.index(k) for name, k in rows.items()}
-    used = set(uses) - outside
-    shared = shared_over_depth(graph, graphs[deep], naming, used)
+    unscaled = set(used) - outside
+    shared = shared_over_depth(graph, graphs[deep], naming, unscaled)
     try:
         there = _deep(build, models[deep], kinds, naming, deep)
     except Ambiguous:
@@ -146,20 +133,12 @@ def survey(
         wide: assign(kinds, naming, shapes(models[wide]), 2.0, names),
         deep: there,
     }
-    if found:
-        folds.obstacles += outside_branches(rows, names, which[deep], used)
+    if branches:
+        folds.obstacles += outside_branches(rows, names, which[deep], unscaled)
         folds.obstacles += shared
     return Survey(
         base,
-        tuple(
-            draws(
-                build,
-                models,
-                kinds,
-                which,
-                frozenset(n for n, c in chosen.items() if c and not c.get("init", True)),
-            )
-        ),
+        tuple(draws(build, models, kinds, which, overrides.kept(shapes(model)))),
         names,
         {p["branch"]: p["layers"] for p in places.values()},
         naming,
@@ -169,23 +148,12 @@ def survey(
 
 
 def _branches(
-    graph: Graph, deep: Graph, overrides: list[tuple[str, dict[str, Any]]], naming: Naming
-) -> list[Branch]:
+    graph: Graph, deep: Graph, overrides: Overrides, naming: Naming
+) -> list[ResidualBranch]:
     """The residual branches that repeat with depth."""
-    here, there = (
-        branches(
-            g,
-            frozenset(n for n in g.parameters if _is_outside(roles.match(overrides, n))),
-            naming,
-        )
-        for g in (graph, deep)
-    )
-    found = of_streams(graph, here, deep, there, naming)
-    return [b for b in found if repeats(graph, deep, b, found, naming)]
-
-
-def _is_outside(chosen: dict[str, Any] | None) -> bool:
-    return chosen is not None and not chosen.get("branch", True)
+    here, there = (find_branches(g, overrides.outside(g.parameters), naming) for g in (graph, deep))
+    kept = of_streams(graph, here, deep, there, naming)
+    return [b for b in kept if repeats(graph, deep, b, kept, naming)]
 
 
 def _for_all(problems: dict[str, str], naming: Naming) -> Iterable[str]:
@@ -206,7 +174,7 @@ def _once(obstacles: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return list(out.values())
 
 
-def _with_folds(name: str, k: Kind, folds: multipliers.Folds) -> Kind:
+def _with_folds(name: str, k: Kind, folds: Folds) -> Kind:
     takes = tuple(sorted(folds.takes.get(name, {}).items()))
     if k.role == "frozen":
         for what, _ in takes:
@@ -225,14 +193,14 @@ def _deep(
     build: Builder, model: nn.Module, kinds: list[Kind], naming: Naming, deep: Size
 ) -> dict[str, int]:
     """The kinds at twice the depth."""
-    found = shapes(model)
+    sizes = shapes(model)
     try:
         try:
-            return assign(kinds, naming, found, 1.0)
+            return assign(kinds, naming, sizes, 1.0)
         except Ambiguous:
             wide = Size(2 * deep.width, deep.depth)
-            grows = growth(found, shapes(outline(build, wide)), deep, wide)
-            return assign(kinds, naming, found, 1.0, grows=grows)
+            grows = growth(sizes, shapes(outline(build, wide)), deep, wide)
+            return assign(kinds, naming, sizes, 1.0, grows=grows)
     except Ambiguous:
         raise
     except ValueError as e:
@@ -279,20 +247,20 @@ def _run(model: nn.Module, inputs: Any, at: Size) -> Graph:
 
 
 def _decide(
-    name: str, p: Any, pattern: str, grows: tuple[bool, ...], found: list[roles.Use], chosen: Any
+    name: str, p: Any, pattern: str, grows: tuple[bool, ...], used: list[Use], override: Override
 ) -> tuple[str, str, bool]:
-    given = None if chosen is None else chosen.get("role")
-    if not p.requires_grad and given != "frozen":
+    """As ``role``; the user's word counts first."""
+    if not p.requires_grad and override.role != "frozen":
         raise ValueError(
             f"parameter {name!r} is frozen (requires_grad=False): give roles={{{pattern!r}: 'frozen'}} to "
             "leave it alone, or train it"
         )
-    if p.requires_grad and given == "frozen":
+    if p.requires_grad and override.role == "frozen":
         raise ValueError(
             f"parameter {name!r} trains (requires_grad=True), and 'frozen' would leave it out of the "
             f"optimizer: give roles={{{pattern!r}: dict(init=False)}} to keep the builder's own values and "
             "train it at its role's rate, or set requires_grad=False in the builder"
         )
-    if given is not None:
-        return given, "given by roles=", False
-    return roles.role(name, grows, found)
+    if override.role is not None:
+        return override.role, "given by roles=", False
+    return role(name, grows, used)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from leadline.errors import check_choice, check_int
-from leadline.sweeps.executors.base import Executor, Outcome, Report, Watch
+from leadline.sweeps.executors.base import Executor, Inline, Outcome, Report, Watch
 
 NAMES = ("processes", "inline", "ray", "slurm")
 
@@ -43,8 +43,6 @@ def executor(
         check_int("workers", workers, 1)
     how: dict[str, Any] = {} if workers is None else {"workers": workers}
     if name == "inline":
-        from leadline.sweeps.executors.inline import Inline
-
         return Inline()
     if name == "processes":
         from leadline.sweeps.executors.processes import Processes

@@ -1,4 +1,4 @@
-"""What an executor is."""
+"""What an executor is, and the simplest one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-# Seconds between two looks at what tasks have done.
+# Seconds between two readings of what tasks have done.
 EVERY = 1.0
 
 Report = Callable[[int], None]
@@ -67,7 +67,7 @@ class Pulse:
         self._watch, self._read, self._due = watch, read, -math.inf
 
     def __call__(self) -> None:
-        """Look at the clock, and call if it is time."""
+        """Call if it is time."""
         if self._watch is None:
             return
         now = time.monotonic()
@@ -94,3 +94,49 @@ def attempt(function: Any, index: int, task: Any, report: Report | None = None) 
         return Outcome(index, function(task) if report is None else function(task, report))
     except Exception as e:
         return Outcome(index, error=f"{type(e).__name__}: {e}")
+
+
+class Inline:
+    """One task after the other, in this process, on all its threads: nothing has to pickle.
+
+    ``watch`` is called from within the function.
+    """
+
+    workers = 1
+    pickles = False
+
+    def prepare(self) -> None:
+        """Nothing to start."""
+
+    def run(
+        self, function: Any, tasks: Sequence[Any], watch: Watch | None = None
+    ) -> Iterator[Outcome]:
+        """Outcomes in order."""
+        counts = [0] * len(tasks)
+        pulse = Pulse(watch, lambda: counts)
+        for i, task in enumerate(tasks):
+            report = None if watch is None else _report(counts, i, pulse)
+            try:
+                outcome = attempt(function, i, task, report)
+            except _Raised as e:
+                raise e.error from None
+            yield outcome
+
+
+class _Raised(BaseException):
+    """What ``watch`` raised: no error of the task, so nothing in the task may catch it."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+def _report(counts: list[int], index: int, pulse: Pulse) -> Report:
+    def report(count: int) -> None:
+        counts[index] = count
+        try:
+            pulse()
+        except Exception as e:
+            raise _Raised(e) from e
+
+    return report

@@ -8,7 +8,7 @@ from leadline.parametrization.optimizers import OPTIMIZERS, Optimizer
 from leadline.parametrization.optimizers import optimizer as named_optimizer
 from leadline.parametrization.rules import ONE, Place, Power, exponents
 from leadline.parametrization.schemes import Scheme
-from leadline.planning.schemes import check_scheme, resolve
+from leadline.planning.factors import check_scheme, resolve
 from leadline.reporting.tables import text_table
 
 _ROLES = {
@@ -56,11 +56,11 @@ def explain(scheme: str | Scheme, optimizer: str | Optimizer = "adamw") -> Expla
     rows = []
 
     def row(label: str, place: Place, fold: Power, reason: str) -> None:
-        own = o
-        if o.update.startswith("orthogonal") and place.role != "hidden":
-            own = OPTIMIZERS["adamw"]
+        used = o
+        if o.orthogonal and place.role != "hidden":
+            used = OPTIMIZERS["adamw"]
             reason += " (by AdamW)"
-        e = exponents(resolve(scheme, place.layers), own, place, fold)
+        e = exponents(resolve(scheme, place.layers), used, place, fold)
         cells = [str(p) for p in (e.init, e.lr, e.weight_decay, e.eps)]
         rows.append((label, *cells, reason))
 

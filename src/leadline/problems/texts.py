@@ -132,8 +132,8 @@ def text(
 
 
 def _sources(root: Path, patterns: tuple[str, ...] = ("*.py",)) -> list[Path]:
-    found = {f for p in patterns for f in root.rglob(p)}
-    kept = [f for f in found if not _LEFT_OUT & set(f.relative_to(root).parts[:-1])]
+    paths = {f for p in patterns for f in root.rglob(p)}
+    kept = [f for f in paths if not _LEFT_OUT & set(f.relative_to(root).parts[:-1])]
     return sorted(
         kept, key=lambda f: hashlib.sha256(f.relative_to(root).as_posix().encode()).digest()
     )

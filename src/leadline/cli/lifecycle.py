@@ -1,4 +1,4 @@
-"""How a command starts and ends: closed streams, interruptions, and files that could not be written."""
+"""How a command starts and ends: streams, interruptions, mistakes in one line, files not written."""
 
 from __future__ import annotations
 
@@ -9,19 +9,34 @@ import re
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Generator, Iterable
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
-from leadline.errors import UnwrittenWarning, cut
+from leadline.cli import processes
+from leadline.cli.flags import named
+from leadline.errors import UnwrittenWarning, WriteError, cut
 
 INTERRUPTED = 130
 _LONG = re.compile(r"\S{81,}")
+# Seconds that silent processes wait for the one that speaks.
+_PATIENCE = 20.0
+
+# In the environment: what nobody expected is a traceback.
+TRACEBACK = "LEADLINE_TRACEBACK"
+
+MISTAKES = (ValueError, TypeError, OSError, KeyError, MemoryError, ImportError)
+
+Kept = list[tuple[Path, str | Callable[[Path], bool], str]]
+"""Folder, pattern and words: said of an interruption if the folder has such files, not empty, or if
+a function of the folder says so."""
 
 
-class State:
+class CommandState:
     """What one command has come to.
 
     Attributes:
@@ -53,10 +68,10 @@ class State:
         os._exit(INTERRUPTED)
 
 
-state = State()
+state = CommandState()
 
 
-class Program(click.Group):
+class CommandGroup(click.Group):
     """The group of commands, as a process starts it."""
 
     def main(self, *arguments: Any, **how: Any) -> Any:
@@ -121,7 +136,7 @@ def _streams() -> Generator[None]:
 @contextlib.contextmanager
 def _signals() -> Generator[None]:
     global state
-    state = State()
+    state = CommandState()
     before = signal.getsignal(signal.SIGINT)
     ours = threading.current_thread() is threading.main_thread() and before in (
         signal.SIG_DFL,
@@ -187,3 +202,84 @@ def show(text: str | Iterable[str]) -> None:
     with contextlib.suppress(OSError, ValueError):
         # What is left of it must not fail again when the process ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def one_line(kept: Kept) -> Generator[None]:
+    """Turn mistakes into ``Error: ...`` with exit code 2, and Ctrl-C into 130.
+
+    What could not be written has been said, and is exit code 1. So is what nobody expected, in one line
+    that says how to see where it came from.
+
+    Args:
+        kept: what an interruption leaves behind; the command fills it in.
+    """
+    state.unwritten = False
+    state.said = lambda: _left(kept) or "nothing was written"
+    try:
+        try:
+            yield
+        except BaseException as error:
+            # Libraries that are interrupted while they load raise other things.
+            if state.interruptions and not isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            raise
+    except BrokenPipeError:
+        raise
+    except MISTAKES as error:
+        # A mistake in the arguments is every process's: one of them says so.
+        if processes.leads() or not isinstance(error, (ValueError, TypeError)):
+            text = named(" ".join(message(error).split()))
+            left = _left(kept) if isinstance(error, WriteError) else ""
+            click.echo(f"Error: {text}" + (f"; {left}" if left else ""), err=True)
+        else:
+            # torchrun ends all when one ends: the one that says so may be slower to start.
+            time.sleep(_PATIENCE)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        said, state.said = state.said(), None
+        click.echo(f"Interrupted: {said}", err=True)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        text = " ".join(f"unexpected {type(error).__name__}: {error}".split())
+        left = "".join(f"; {words}" for words in [_left(kept)] if words)
+        click.echo(f"Error: {text}{left}; {TRACEBACK}=1 in the environment shows where", err=True)
+        sys.exit(1)
+    finally:
+        state.said = None
+    if state.unwritten:
+        sys.exit(1)
+
+
+def _left(kept: Kept) -> str:
+    """Words for what is there."""
+    lines = []
+    for folder, pattern, words in kept:
+        with contextlib.suppress(OSError):
+            if callable(pattern):
+                there = pattern(folder)
+            else:
+                there = any(p.is_file() and p.stat().st_size for p in folder.glob(pattern))
+            lines += [words] if there else []
+    return "; ".join(lines)
+
+
+def message(error: BaseException) -> str:
+    """The error's own words: ``str`` puts those of a KeyError in quotes."""
+    if isinstance(error, KeyError) and error.args:
+        return str(error.args[0])
+    return str(error) or type(error).__name__
+
+
+@contextlib.contextmanager
+def while_reading(flag: str, argument: str) -> Generator[None]:
+    """Name the flag in errors that do not name its argument."""
+    try:
+        yield
+    except MISTAKES as error:
+        text = message(error)
+        if f"{argument}=" not in text:
+            text += f" (in {flag})"
+        raise ValueError(text) from error

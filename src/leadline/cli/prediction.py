@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from leadline.limits.extrapolation import check_has_limit
 from leadline.limits.ladder import first_sizes, first_width
 from leadline.reporting.progress import duration, size
-from leadline.solving import memory as memories
+from leadline.solving import memory
 from leadline.solving.configuration import Configuration
 from leadline.solving.solver import solve
 from leadline.training.memory import dense_bytes
@@ -66,47 +66,39 @@ class Cost:
 
 
 def predict(
-    command: str, problem: Problem, network: ResNet, sgd: SGD, given: dict[str, Any]
+    command: str, problem: Problem, network: ResNet, sgd: SGD, options: dict[str, Any]
 ) -> Cost:
     """Predict the cost of a command; the first step must fit the budget, as when it is run."""
-    solved, trained = _sizes(command, problem, network, given)
+    solved, trained = _sizes(command, problem, network, options)
     names = (
-        "coupling",
-        "seeds",
-        "dtype",
-        "device",
-        "record_every",
-        "memory",
-        "tol",
-        "storage",
-        "spill",
+        *("coupling", "seeds", "dtype", "device", "record_every"),
+        *("memory", "tol", "storage", "spill"),
     )
-    options = {name: given[name] for name in names if name in given}
+    settings = {name: options[name] for name in names if name in options}
     sizes = [
-        Configuration(problem, network, sgd, width=n, depth=depth, **options)
+        Configuration(problem, network, sgd, width=n, depth=depth, **settings)
         for n, depth in (*solved, *trained)
     ]
-    budget = memories.budget(sizes[0])
+    budget = memory.budget(sizes[0])
     first = most = 0
     for configuration in sizes[: len(solved)]:
-        plan = memories.predict(configuration)
-        plan.check_first_step(budget)
-        first, most = max(first, plan.first_step), max(most, plan.at_most)
+        need = memory.predict(configuration)
+        need.check_first_step(budget)
+        first, most = max(first, need.first_step), max(most, need.at_most)
     seeds, dtype = sizes[0].seeds, sizes[0].dtype
     records: dict[str, Any] = dict(seeds=seeds, record_every=sizes[0].record_every)
     for n, depth in trained:
-        plan = dense_bytes(problem, network, sgd, n, depth, dtype, **records)
-        plan.together(budget)
-        need = plan.least
-        first, most = max(first, need), max(most, need)
-    how = {"dtype": given["dtype"], "device": given["device"]}
+        dense = dense_bytes(problem, network, sgd, n, depth, dtype, **records)
+        dense.together(budget)
+        first, most = max(first, dense.least), max(most, dense.least)
+    probe = Probe(problem, network, sgd, {k: options[k] for k in ("dtype", "device")})
     seconds = 0.0
     if solved:
         work = sum(n * depth for n, depth in solved)
-        seconds += seeds * work * _probe(solve, problem, network, sgd, solved, 1, how)
+        seconds += seeds * work * probe.seconds(solve, solved, 1)
     if trained:
         work = sum(n**2 * depth for n, depth in trained)
-        seconds += seeds * work * _probe(train, problem, network, sgd, trained, 2, how)
+        seconds += seeds * work * probe.seconds(train, trained, 2)
     return Cost(
         command,
         tuple(dict.fromkeys((*solved, *trained))),
@@ -119,11 +111,11 @@ def predict(
 
 
 def _sizes(
-    command: str, problem: Problem, network: ResNet, given: dict[str, Any]
+    command: str, problem: Problem, network: ResNet, options: dict[str, Any]
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Sizes that are solved, and that are trained; a limit's are the first ones."""
     if command == "compare":
-        trained = list(given["sizes"])
+        trained = list(options["sizes"])
         if network.table.rate_width == 0.0:
             solved = []
         else:
@@ -135,8 +127,8 @@ def _sizes(
         return 2 * solved, 2 * trained
     if command == "limit":
         check_has_limit(network)
-        return _ladder(problem, given["width"], given["depth"]), []
-    one = [(given["width"], given["depth"])]
+        return _ladder(problem, options["width"], options["depth"]), []
+    one = [(options["width"], options["depth"])]
     return (one, []) if command == "solve" else ([], one)
 
 
@@ -150,40 +142,41 @@ class _Enough(Exception):
     """The probe has run for long enough."""
 
 
-def _probe(
-    run: Callable[..., Any],
-    problem: Problem,
-    network: ResNet,
-    sgd: SGD,
-    sizes: list[tuple[int, int]],
-    power: int,
-    how: dict[str, Any],
-) -> float:
-    """Seconds of one seed by n^power·L: one block, a small width, steps until time is up."""
-    most = max(n for n, _ in sizes)
-    need = 4 * problem.samples if sgd.center else 1
-    width = min(most, max(_PROBE_WIDTH, need))
-    deep = min(max(depth for _, depth in sizes), 2)
-    layers = network.block_layers
-    network = dataclasses.replace(network, block_layers=min(layers, _PROBE_LAYERS))
-    steps = sgd.steps
-    sgd = dataclasses.replace(sgd, steps=min(steps, _PROBE_STEPS))
-    warm = dataclasses.replace(sgd, steps=min(sgd.steps, 1))
-    run(problem, network, warm, width=width, depth=1, seeds=1, **how)
-    started = time.perf_counter()
-    times: list[float] = []
+@dataclass(frozen=True)
+class Probe:
+    """A short run of a small network: one block, a small width, steps until time is up."""
 
-    def watch(**report: Any) -> None:
-        times.append(time.perf_counter() - started)
-        if times[-1] > _PROBE_SECONDS:
-            raise _Enough
+    problem: Problem
+    network: ResNet
+    sgd: SGD
+    settings: dict[str, Any]
 
-    try:
-        run(problem, network, sgd, width=width, depth=deep, seeds=1, progress=watch, **how)
-        total = time.perf_counter() - started
-    except _Enough:
-        total = times[-1]
-    if len(times) < steps:
-        paces = [b - a for a, b in itertools.pairwise([0.0, *times])]
-        total += statistics.median(paces[-5:]) * (steps - len(times))
-    return total * layers / (network.block_layers * width**power * deep)
+    def seconds(self, run: Callable[..., Any], sizes: list[tuple[int, int]], power: int) -> float:
+        """Seconds of one seed by n^power·L, for ``run`` (solve or train) of these sizes."""
+        most = max(n for n, _ in sizes)
+        need = 4 * self.problem.samples if self.sgd.center else 1
+        width = min(most, max(_PROBE_WIDTH, need))
+        deep = min(max(depth for _, depth in sizes), 2)
+        layers, steps = self.network.block_layers, self.sgd.steps
+        network = dataclasses.replace(self.network, block_layers=min(layers, _PROBE_LAYERS))
+        sgd = dataclasses.replace(self.sgd, steps=min(steps, _PROBE_STEPS))
+        warm = dataclasses.replace(sgd, steps=min(sgd.steps, 1))
+        how = dict(width=width, seeds=1, **self.settings)
+        run(self.problem, network, warm, depth=1, **how)
+        started = time.perf_counter()
+        times: list[float] = []
+
+        def watch(**report: Any) -> None:
+            times.append(time.perf_counter() - started)
+            if times[-1] > _PROBE_SECONDS:
+                raise _Enough
+
+        try:
+            run(self.problem, network, sgd, depth=deep, progress=watch, **how)
+            total = time.perf_counter() - started
+        except _Enough:
+            total = times[-1]
+        if len(times) < steps:
+            paces = [b - a for a, b in itertools.pairwise([0.0, *times])]
+            total += statistics.median(paces[-5:]) * (steps - len(times))
+        return total * layers / (network.block_layers * width**power * deep)

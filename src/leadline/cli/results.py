@@ -1,0 +1,199 @@
+"""The commands on what is there already: ``leadline runs``, ``report`` and ``forecast``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from leadline.cli import values
+from leadline.cli.flags import HTML, JSON, QUIET
+from leadline.cli.lifecycle import one_line, show
+from leadline.cli.outputs import Outputs, file
+from leadline.disk.write import attempt, check_file, write_atomic
+
+if TYPE_CHECKING:
+    from leadline.reporting.page import Page
+
+
+@click.command("runs", help="List the training runs of a store.")
+@click.argument("folder", metavar="DIR")
+@click.option("--where", multiple=True, metavar="KEY=VALUE", help="Only these; may be repeated.")
+@click.option("--columns", default=None, help="Columns, such as width,lr,loss; default: all.")
+@click.option("--csv", "csv_file", type=click.Path(), default=None, help="Write CSV to this file.")
+@JSON
+@click.option("--check", is_flag=True, help="Read everything, curves too, and say what is damaged.")
+@click.option(
+    "--rescue",
+    type=click.Path(),
+    default=None,
+    metavar="NEW",
+    help="Copy what is whole in a damaged store into a new one, and list that.",
+)
+def runs_command(folder: str, where: tuple[str, ...], columns: str | None, **options: Any) -> None:
+    """The table to stdout; what is damaged or lost to stderr."""
+    with one_line([]):
+        from leadline.sweeps.store import Store, rescue
+        from leadline.sweeps.store_values import csv_text
+
+        path, new = file("csv", options["csv_file"]), options["rescue"]
+        lost = () if new is None else rescue(folder, new)
+        with Store(folder if new is None else new, create=False) as store:
+            for problem in (*lost, *(store.check() if options["check"] else ())):
+                click.echo(f"Warning: {problem}", err=True)
+            table = store.table(dict(values.condition(text) for text in where))
+            total = len(store)
+        if columns is not None and table:
+            table = _only(table, columns)
+        show(_json(table) if options["as_json"] else _text(table, total, columns is not None))
+        if path is not None:
+            text = csv_text(table).encode(errors="backslashreplace")
+            if attempt(lambda: write_atomic(path, text, "csv")):
+                click.echo(f"wrote {path}", err=True)
+
+
+def _only(table: list[dict[str, Any]], columns: str) -> list[dict[str, Any]]:
+    from leadline.errors import check_choice
+
+    names = [name.strip() for name in columns.split(",") if name.strip()]
+    for name in names:
+        check_choice("columns", name, table[0])
+    return [{name: row[name] for name in names} for row in table]
+
+
+def _json(table: list[dict[str, Any]]) -> str:
+    """Strict JSON: what is not finite as text."""
+    from leadline.sweeps.store_values import encode
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [plain(x) for x in value]
+        encoded = encode(value, "value")
+        return str(value) if isinstance(encoded, dict) and "$float" in encoded else value
+
+    return json.dumps([{k: plain(v) for k, v in row.items()} for row in table])
+
+
+def _text(table: list[dict[str, Any]], total: int, all_columns: bool) -> str:
+    """A table; what is the same in all runs stands above it."""
+    from leadline.reporting.tables import text_table
+
+    count = f"{len(table)} of {total} runs" if len(table) < total else f"{total} runs"
+    if not table:
+        return count
+    cells = [{k: _cell(k, v) for k, v in row.items()} for row in table]
+    same = {k: c for k, c in cells[0].items() if all(row[k] == c for row in cells)}
+    if all_columns or len(table) == 1:
+        same = {}
+    header = [k for k in cells[0] if k not in same]
+    head = [count] + ([", ".join(f"{k}={c}" for k, c in same.items())] if same else [])
+    names = [_printable(k) for k in header]
+    return "\n".join([*head, "", text_table(names, [[r[k] for k in header] for r in cells])])
+
+
+def _cell(column: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = _printable(str(value))
+    return text[:12] if column == "id" else text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _printable(text: str) -> str:
+    """What a terminal shows as one cell: control characters and surrogates escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+@click.command("report", help="Write the report of stored results again, as one HTML file.")
+@click.argument("folder", metavar="DIR", type=click.Path())
+@HTML
+def report_command(folder: str, html: str | None) -> None:
+    """DIR is what a command wrote with --out; the report goes to DIR/report.html."""
+    with one_line([]):
+        from leadline.reporting.page import render
+
+        page = _stored(folder)
+        name, path = ("folder", Path(folder) / "report.html") if html is None else ("html", html)
+        check_file(name, path)
+        show(str(write_atomic(path, render(page).encode(), name)))
+
+
+def _stored(folder: str) -> Page:
+    """A study's page is made anew from its data; others are stored as they were made."""
+    if (Path(folder) / "verdicts.json").is_file():
+        from leadline.claims.study import load as load_study
+
+        study = load_study(folder)
+        if not study.data:
+            raise FileNotFoundError(f"{folder!r} has no data of the study any more: run it again")
+        return study.page()
+    from leadline.reporting.page_store import load
+
+    return load(folder)
+
+
+@click.command("forecast", help="Fit how the loss falls with width and depth, and where it ends.")
+@click.argument("runs", metavar="RUNS.csv", type=click.Path())
+@click.option("--loss", default="loss", show_default=True, help="Column of the loss.")
+@click.option(
+    "--target", multiple=True, metavar="WIDTHxDEPTH", help="Predict the loss there (repeatable)."
+)
+@click.option("--budget", type=float, default=None, metavar="FLOPS",
+              help="Best size for width²·depth·samples·steps = FLOPS.")  # fmt: skip
+@click.option("--gain", type=float, default=1.0, show_default=True, metavar="PERCENT",
+              help="What a doubling has to gain to be worth it.")  # fmt: skip
+@click.option(
+    "--exponents", default="auto", show_default=True, help="auto, free or theory (all 1)."
+)
+@click.option(
+    "--limit", default=None, metavar="VALUE,ERROR", help="Compare the floor with a limit."
+)
+@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of the intervals.")
+@click.option("--draws", type=int, default=1000, show_default=True, help="Bootstrap draws.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
+@click.option(
+    "--out", type=click.Path(), default=None, help="Folder: forecast.json, forecast.html."
+)
+@HTML
+@JSON
+@QUIET
+def forecast_command(runs: str, **options: Any) -> None:
+    """RUNS.csv has columns width, depth, loss, and steps, samples, seed where they vary."""
+    with one_line([]):
+        from leadline.forecasting.forecast import forecast
+        from leadline.reporting.progress import Progress
+
+        sizes = {text: values.size("target", text, "1024x32", 1) for text in options["target"]}
+        limit = None if options["limit"] is None else values.limit(options["limit"])
+        outputs, budget = Outputs.take(options), options["budget"]
+        names = ("loss", "exponents", "gain", "confidence", "draws", "seed")
+        settings = {name: options[name] for name in names}
+        with Progress(quiet=options["quiet"]) as progress:
+            result = forecast(runs, limit=limit, progress=progress, **settings)
+        predictions = {text: result.predict(*map(float, size)) for text, size in sizes.items()}
+        best = None if budget is None else result.best(budget)
+        data = result.to_json()
+        data["target"] = {text: i.to_json() for text, i in predictions.items()}
+        data["best"] = None if best is None else {"budget": budget, **best.to_json()}
+        lines = [str(result)]
+        if predictions or best is not None:
+            lines.append("")
+        lines += [f"Loss at {text}: {i:.4g}" for text, i in predictions.items()]
+        lines += [f"Best for {budget:g}: {best}"] if best is not None else []
+        text = json.dumps(data, ensure_ascii=False)
+        show(text if options["as_json"] else "\n".join(lines))
+
+        def page(command: str) -> Page:
+            from leadline.forecasting.page import forecast_page
+
+            return forecast_page(result, command, predictions, best)
+
+        outputs.keep(page, "forecast.html", {"forecast.json": text})
+
+
+COMMANDS = (forecast_command, report_command, runs_command)

@@ -1,0 +1,295 @@
+"""Operations whose scale is not that of one weight: attention logits, weight norms, sums that grow."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from leadline.tracing.graph import (
+    ATTENTION,
+    MATRIX,
+    SCALINGS,
+    SUMS,
+    VIEWS,
+    WEIGHT_NORM,
+    Graph,
+    template,
+)
+
+_NORM = frozenset("norm linalg_vector_norm".split())
+_BETWEEN = VIEWS | frozenset("clamp_min clamp_min_ clamp add".split())
+# What the result of N equal terms is proportional to: N to this power.
+_GROWTH = {"sum": 1.0, "linalg_vector_norm": 0.5, "norm": 0.5, "cumsum": 1.0, "logsumexp": 0.0}
+_SHARES = frozenset({"_softmax", "_safe_softmax"})
+_REMEDY = (
+    "take the mean (or the root mean square, as RMSNorm does), or write the sum as a Linear layer"
+)
+
+
+@dataclass(frozen=True)
+class Logits:
+    """One product of queries and keys."""
+
+    node: int
+    query: int
+    scalings: frozenset[int]
+    """Products with numbers between the projections and the softmax."""
+
+
+def exponent(a: float, b: float) -> float:
+    """log2(b/a), the exponent of a number that goes from a to b over an octave."""
+    if a == b:
+        return 0.0
+    return math.log2(b / a) if a * b > 0 else math.inf
+
+
+def attention_logits(graph: Graph) -> list[Logits]:
+    """Every product of two tensors of data that a softmax follows."""
+    out = []
+    for node in graph.nodes:
+        if node.op in ATTENTION:
+            q, k = node.inputs[:2]
+            after: set[int] | None = set()
+        elif _data(graph, node.index):
+            q, k = node.inputs[-2:]
+            after = _to_softmax(graph, node.index)
+        else:
+            continue
+        if after is not None:
+            before = _scalings_before(graph, q) | _scalings_before(graph, k)
+            out.append(Logits(node.index, q, frozenset(before | after)))
+    return out
+
+
+def logits_exponent(graph: Graph, wide: Graph, logits: Logits) -> float:
+    """Exponent of width in the multiplier that the logits have."""
+    total = 0.0
+    for i in logits.scalings:
+        a, b = graph.nodes[i].numbers, wide.nodes[i].numbers
+        if len(a) == len(b) == 1:
+            e = exponent(a[0], b[0])
+            total += -e if graph.nodes[i].op.startswith("div") else e
+    node = graph.nodes[logits.node]
+    if node.op in ATTENTION:
+        a, b = node.kwargs.get("scale"), wide.nodes[logits.node].kwargs.get("scale")
+        q = logits.query
+        default = -0.5 * math.log2(wide.nodes[q].shape[-1] / graph.nodes[q].shape[-1])
+        total += exponent(a, b) if a and b else default
+    return total
+
+
+def contractions(graph: Graph, wide: Graph) -> list[str]:
+    """Products that sum over dimensions that grow with width, and in which no parameter takes part."""
+    known = {x.node for x in attention_logits(graph)}
+    out = []
+    for node in graph.nodes:
+        i = node.index
+        if not graph.is_act(i):
+            continue
+        if node.op in MATRIX and i not in known and _without_parameters(graph, i):
+            left = node.inputs[-2]
+            if graph.nodes[left].shape[-1] != wide.nodes[left].shape[-1]:
+                out.append(
+                    f"module {node.module!r} multiplies two tensors that hold no parameter, over a "
+                    "dimension that grows with width: the product's scale cannot be set by any weight; "
+                    "keep that dimension constant (more heads), or divide by it in the forward pass "
+                    "and put a norm behind it"
+                )
+    return out
+
+
+def _without_parameters(graph: Graph, i: int) -> bool:
+    pair = graph.nodes[i].inputs[-2:]
+    return len(pair) == 2 and all(graph.is_act(j) or not graph.leaves(j) for j in pair)
+
+
+def _data(graph: Graph, i: int) -> bool:
+    node = graph.nodes[i]
+    pair = node.inputs[-2:]
+    return node.op in MATRIX and len(pair) == 2 and all(graph.is_act(j) for j in pair)
+
+
+def _to_softmax(graph: Graph, start: int) -> set[int] | None:
+    """Scalings between a product and the softmax it feeds; None if it feeds none."""
+    queue, seen = [start], set()
+    hit = False
+    while queue:
+        i = queue.pop()
+        for c in graph.consumers[i]:
+            op = graph.nodes[c].op
+            if "softmax" in op:
+                hit = True
+            elif c not in seen and (
+                op in VIEWS or op in SCALINGS or op in SUMS or op in ("where", "tanh")
+            ):
+                seen.add(c)
+                queue.append(c)
+    return {i for i in seen if _scales(graph, i)} if hit else None
+
+
+def _scalings_before(graph: Graph, i: int) -> set[int]:
+    out = set()
+    while graph.is_act(i):
+        node = graph.nodes[i]
+        if _scales(graph, i):
+            out.add(i)
+        elif node.op not in VIEWS:
+            break
+        i = next((j for j in node.inputs if graph.is_act(j)), node.inputs[0])
+    return out
+
+
+def _scales(graph: Graph, i: int) -> bool:
+    return graph.nodes[i].op in SCALINGS and len(graph.nodes[i].numbers) == 1
+
+
+@dataclass(frozen=True)
+class WeightNorm:
+    """g·v/|v|, as torch's weight_norm makes it or as products and quotients."""
+
+    direction: int
+    """v: a parameter, or a view of one."""
+    gain: int
+    """g."""
+    terms: float
+    """Entries of v in each norm."""
+    inner: frozenset[int]
+    """Products between g and the result."""
+
+
+def weight_norm(graph: Graph, i: int) -> WeightNorm | None:
+    """The weight norm that a node is the result of."""
+    node = graph.nodes[i]
+    if node.op == WEIGHT_NORM:
+        v, g = node.inputs
+        terms = math.prod(graph.nodes[v].shape) / max(math.prod(graph.nodes[g].shape), 1)
+        return WeightNorm(v, g, terms, frozenset())
+    if node.op not in SCALINGS or graph.is_act(i):
+        return None
+    above, below, inner = _factors(graph, i)
+    if len(below) != 1 or len(above) != 2:
+        return None
+    norm = below[0]
+    while graph.nodes[norm].op in _BETWEEN and graph.nodes[norm].inputs:
+        norm = graph.nodes[norm].inputs[0]
+    names = graph.leaves(norm)
+    if graph.nodes[norm].op not in _NORM or len(names) != 1:
+        return None
+    if graph.nodes[norm].kwargs.get("p", graph.nodes[norm].kwargs.get("ord", 2)) != 2:
+        return None
+    directions = [j for j in above if graph.leaves(j) == names]
+    gains = [j for j in above if graph.leaves(j) and j not in directions]
+    if len(directions) != 1 or len(gains) != 1:
+        return None
+    v = graph.nodes[norm].inputs[0]
+    terms = math.prod(graph.nodes[v].shape) / max(math.prod(graph.nodes[norm].shape), 1)
+    return WeightNorm(directions[0], gains[0], terms, inner - {i})
+
+
+def _factors(graph: Graph, i: int) -> tuple[list[int], list[int], frozenset[int]]:
+    """What a node is the product of, what it is divided by, and the products in between."""
+    node = graph.nodes[i]
+    if node.op not in SCALINGS or len(node.inputs) != 2:
+        return [i], [], frozenset()
+    first, second = (_factors(graph, j) for j in node.inputs)
+    inner = first[2] | second[2] | {i}
+    if node.op.startswith("div"):
+        return first[0] + second[1], first[1] + second[0], inner
+    return first[0] + second[0], first[1] + second[1], inner
+
+
+def gains(graph: Graph, wide: Graph) -> dict[str, tuple[str, float]]:
+    """By gain: the parameter whose norm it stands for, and the exponent of width in the number of the
+    norm's terms."""
+    out = {}
+    for node in graph.nodes:
+        norm = weight_norm(graph, node.index)
+        other = weight_norm(wide, node.index) if norm else None
+        if norm is None or other is None:
+            continue
+        directions = graph.leaves(norm.direction)
+        if len(directions) == 1:
+            growth = math.log2(other.terms / norm.terms)
+            for g in graph.leaves(norm.gain):
+                out[g] = (next(iter(directions)), growth)
+    return out
+
+
+def averages(graph: Graph) -> frozenset[int]:
+    """Products with numbers that make a mean of a sum: x.pow(2).sum(-1) / n, x.norm() / √n."""
+    out = set()
+    for node in graph.nodes:
+        power = _GROWTH.get(node.op, 0.0)
+        terms = _terms(graph, node.index) if power else 1.0
+        for i in _followers(graph, node.index) if terms > 1 else ():
+            if math.isclose(graph.factor(i), terms**-power, rel_tol=1e-6):
+                out.add(i)
+    return frozenset(out)
+
+
+def check_reductions(graph: Graph, wide: Graph, deep: Graph) -> None:
+    """Refuse sums, norms and softmaxes over dimensions that grow with width, and sums over depth.
+
+    Raises:
+        ValueError: names the module.
+    """
+    means = averages(graph)
+    for node in graph.nodes:
+        i = node.index
+        if not graph.touched >> i & 1:
+            continue
+        if node.op in _SHARES:
+            dim = node.kwargs.get("dim", -1)
+            if len(node.shape) and node.shape[dim] != wide.nodes[i].shape[dim]:
+                raise ValueError(
+                    f"module {node.module!r} takes a softmax over a dimension that grows with width: its "
+                    "shares shrink as that grows, which no weight's scale can follow; use another "
+                    "activation, or keep that dimension constant"
+                )
+            continue
+        growing = node.op in _GROWTH and _terms(graph, i) != _terms(wide, i)
+        if growing and not means & set(_followers(graph, i)):
+            what = "takes a norm" if _GROWTH[node.op] == 0.5 else "sums"
+            raise ValueError(
+                f"module {node.module!r} {what} over a dimension that grows with width, which no "
+                f"parameter's scale can follow: {_REMEDY}"
+            )
+    here, there = (_by_place(g) for g in (graph, deep))
+    for (module, op), terms in there.items():
+        before = here.get((module, op), terms)
+        if max(terms) > max(before):
+            raise ValueError(
+                f"module {module!r} sums over all layers, {max(before):g} terms at one depth and "
+                f"{max(terms):g} at twice that, which no parameter's scale can follow: take the mean"
+            )
+
+
+def _terms(graph: Graph, i: int) -> float:
+    """How many entries of its input make one of its own."""
+    node = graph.nodes[i]
+    if node.op == "cumsum":
+        return float(node.shape[node.kwargs.get("dim", -1)]) if node.shape else 1.0
+    return math.prod(graph.nodes[node.inputs[0]].shape) / max(math.prod(node.shape), 1)
+
+
+def _followers(graph: Graph, i: int) -> list[int]:
+    """Products with one number that its result enters, whatever views come between."""
+    out, queue = [], [i]
+    while queue:
+        for c in graph.consumers[queue.pop()]:
+            node = graph.nodes[c]
+            if node.op in VIEWS and node.op not in _GROWTH and node.op != "mean":
+                queue.append(c)
+                continue
+            by_number = node.op in SCALINGS and len(node.numbers) == 1 and node.numbers[0]
+            if by_number and all(graph.nodes[j].value is not None for j in node.inputs[1:]):
+                out.append(c)
+    return out
+
+
+def _by_place(graph: Graph) -> dict[tuple[str, str], set[float]]:
+    out: dict[tuple[str, str], set[float]] = {}
+    for node in graph.nodes:
+        if node.op in _GROWTH and graph.touched >> node.index & 1:
+            out.setdefault((template(node.module), node.op), set()).add(_terms(graph, node.index))
+    return out
