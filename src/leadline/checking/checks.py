@@ -22,7 +22,7 @@ from leadline.checking.exponents import (
     slack,
     verdict,
 )
-from leadline.checking.quantities import Measured
+from leadline.checking.quantities import Measurement
 from leadline.checking.report import FAILED, CheckReport, Row
 from leadline.checking.training import Setup, linear_rate, reference, run
 from leadline.errors import LARGEST_RATE, check_int, check_list, check_real, check_type, shown
@@ -151,9 +151,9 @@ def check(
 
 def _measure(
     setup: Setup, sizes: dict[str, list[Size]], seeds: range, progress: bool
-) -> dict[Size, list[Measured]]:
+) -> dict[Size, list[Measurement]]:
     """Train every size with these seeds."""
-    measured: dict[Size, list[Measured]] = {}
+    measured: dict[Size, list[Measurement]] = {}
     todo = list(dict.fromkeys(s for v in sizes.values() for s in v))
     each = setup.steps + 1
     with Progress(quiet=not progress) as bar:
@@ -169,7 +169,7 @@ def _measure(
 
 
 def _all_rows(
-    plan: Plan, sizes: dict[str, list[Size]], measured: dict[Size, list[Measured]]
+    plan: Plan, sizes: dict[str, list[Size]], measured: dict[Size, list[Measurement]]
 ) -> list[Row]:
     return [row for axis in sizes for row in _rows(plan, axis, sizes[axis], measured)]
 
@@ -208,7 +208,7 @@ def _sizes(plan: Plan, widths: Sequence[int], depths: Sequence[int]) -> dict[str
 
 
 def _rows(
-    plan: Plan, axis: str, sizes: list[Size], measured: dict[Size, list[Measured]]
+    plan: Plan, axis: str, sizes: list[Size], measured: dict[Size, list[Measurement]]
 ) -> list[Row]:
     kinds: dict[str, Kind] = {}
     for k in plan.kinds:
@@ -270,7 +270,7 @@ def _place(kind: Kind) -> str:
 
 
 def _losses(
-    sizes: dict[str, list[Size]], measured: dict[Size, list[Measured]]
+    sizes: dict[str, list[Size]], measured: dict[Size, list[Measurement]]
 ) -> tuple[dict[str, dict[int, float]], list[str]]:
     """Final losses, and where a larger size ends worse than a smaller one beyond the seeds' noise."""
     out: dict[str, dict[int, float]] = {}

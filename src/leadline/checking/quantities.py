@@ -23,7 +23,7 @@ Key = tuple[str, str]
 
 
 @dataclass
-class Measured:
+class Measurement:
     """Root mean squares by quantity and template."""
 
     values: dict[Key, float]
@@ -42,7 +42,7 @@ def rms(x: Tensor) -> np.ndarray:
     return x.detach().double().square().flatten(1).mean(1).sqrt().cpu().numpy()
 
 
-class Probe:
+class Inspection:
     """Models under watch: their state at initialization, and what is compared with it later."""
 
     def __init__(self, plan: Plan, members: Members) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from leadline.checking.members import Members
-from leadline.checking.quantities import Measured, Probe
+from leadline.checking.quantities import Inspection, Measurement
 from leadline.planning.plans import Plan
 from leadline.tracing.builder import Builder, Size, construct
 
@@ -60,7 +60,7 @@ def torch_optimizers(model: nn.Module, plan: Plan, lr: float) -> list[Optimizer]
 
 def run(
     setup: Setup, size: Size, seeds: Sequence[int], done: Callable[[], None] = lambda: None
-) -> list[Measured]:
+) -> list[Measurement]:
     """Build, apply, train and compare one size, with every seed.
 
     Args:
@@ -70,11 +70,11 @@ def run(
         ValueError: the loss is no scalar, or the optimizer is none.
     """
     plan, members = start(setup, size, seeds)
-    probe = Probe(plan, members)
+    inspection = Inspection(plan, members)
     losses, lost = train(setup, plan, members, done)
-    values = probe.measure()
+    values = inspection.measure()
     done()
-    return [Measured(v, losses[i], lost) for i, v in enumerate(values)]
+    return [Measurement(v, losses[i], lost) for i, v in enumerate(values)]
 
 
 def start(setup: Setup, size: Size, seeds: Sequence[int]) -> tuple[Plan, Members]:
@@ -167,9 +167,9 @@ def linear_rate(setup: Setup, size: Size) -> float:
         moved = []
         for rate in (lr, lr / 2):
             plan, members = start(setup, size, (0,))
-            probe = Probe(plan, members)
+            inspection = Inspection(plan, members)
             train(replace(setup, lr=rate, scheduler=None), plan, members)
-            moved.append(probe.moved())
+            moved.append(inspection.moved())
         full, half = moved
         norm = float(torch.linalg.vector_norm(full))
         if norm > 0 and float(torch.linalg.vector_norm(full - 2 * half)) < 0.1 * norm:

@@ -18,7 +18,7 @@ from leadline.identity.told import check_told, told_or_not
 from leadline.sweeps.data import Samples, Tokens, data_of
 from leadline.sweeps.executors import Executor
 from leadline.sweeps.executors import executor as named_executor
-from leadline.sweeps.grid import Grid, grid_of
+from leadline.sweeps.grid import SweepGrid, grid_of
 from leadline.sweeps.groups import train
 from leadline.sweeps.rates import Network
 from leadline.sweeps.runs import RunGroup
@@ -134,7 +134,7 @@ def sweep(
     samples = data_of(data)
     if isinstance(build, ResNet):
         build = _network(build, samples, optimizer, arguments)
-    grid = Grid(
+    grid = SweepGrid(
         width=widths,
         depth=depths,
         lr=lrs,

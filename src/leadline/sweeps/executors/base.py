@@ -64,15 +64,15 @@ class Pulse:
     """Calls ``watch`` with what ``read`` says, at most once every ``EVERY`` seconds."""
 
     def __init__(self, watch: Watch | None, read: Callable[[], Sequence[int]]) -> None:
-        self._watch, self._read, self._due = watch, read, -math.inf
+        self._watch, self._read, self._next = watch, read, -math.inf
 
     def __call__(self) -> None:
         """Call if it is time."""
         if self._watch is None:
             return
         now = time.monotonic()
-        if now >= self._due:
-            self._due = now + EVERY
+        if now >= self._next:
+            self._next = now + EVERY
             self._watch(list(self._read()))
 
 
