@@ -210,36 +210,29 @@ def _sizes(plan: Plan, widths: Sequence[int], depths: Sequence[int]) -> dict[str
 def _rows(
     plan: Plan, axis: str, sizes: list[Size], measured: dict[Size, list[Measurement]]
 ) -> list[Row]:
-    kinds: dict[str, Kind] = {}
-    for k in plan.kinds:
-        kinds.setdefault(k.template, k)
-    x = np.array([getattr(s, axis) for s in sizes])
-    keys = [
-        k
-        for k in measured[sizes[0]][0].values
-        if all(k in r.values for s in sizes for r in measured[s])
-    ]
-    out = []
+    kinds = {k.template: k for k in reversed(plan.kinds)}
     modules = {k.template.rpartition(".")[0]: k for k in reversed(plan.kinds)}
     modules |= {k.template.rpartition(".")[0]: k for k in plan.kinds if len(k.shape) > 1}
+    x = np.array([getattr(s, axis) for s in sizes])
+    results = [r for s in sizes for r in measured[s]]
+    keys = [k for k in results[0].values if all(k in r.values for r in results)]
+    out = []
     for quantity, template in sorted(keys, key=lambda k: (k[1], _order(k[0]))):
         values = np.array([[r.values[quantity, template] for r in measured[s]] for s in sizes])
         kind = kinds.get(template) or modules.get(template)
-        if quantity in QUANTITIES and kind is not None:
-            target: float | None = getattr(expected(plan, kind, quantity), axis)
-            place = _place(kind)
-        else:
-            target = (
-                None if quantity == "nonlinear" else getattr(expected_stream(plan, quantity), axis)
-            )
-            place = "block"
+        if quantity not in QUANTITIES:
+            kind = None
         e = exponent(x, values)
-        judged = kind if place != "block" else None
-        said = verdict(e, target, slack(plan, judged, quantity, axis))
         if quantity == "nonlinear":
-            said = _lazy(e)
-        shape = (tuple(int(v) for v in x), tuple(float(v) for v in values.mean(1)))
-        out.append(Row(template, place, quantity, axis, e, target, said, *shape))
+            target, word = None, _lazy(e)
+        else:
+            power = expected(plan, kind, quantity) if kind else expected_stream(plan, quantity)
+            target = getattr(power, axis)
+            word = verdict(e, target, slack(plan, kind, quantity, axis))
+        place = _place(kind) if kind else "block"
+        means = tuple(float(v) for v in values.mean(1))
+        numbers = tuple(int(v) for v in x)
+        out.append(Row(template, place, quantity, axis, e, target, word, numbers, means))
     return out
 
 

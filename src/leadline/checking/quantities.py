@@ -1,4 +1,4 @@
-"""What is measured on trained models of one size, one a seed; the residual stream among it."""
+"""Measurements on trained models of one size, one a seed, and on their residual stream."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def rms(x: Tensor) -> np.ndarray:
 
 
 class Inspection:
-    """Models under watch: their state at initialization, and what is compared with it later."""
+    """Models at initialization, and measurements of what training changed."""
 
     def __init__(self, plan: Plan, members: Members) -> None:
         self.plan, self.members = plan, members

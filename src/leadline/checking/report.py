@@ -50,11 +50,11 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What it is about."""
+        """Parameter, quantity and axis."""
         return self.parameter, self.quantity, self.axis
 
     def cells(self) -> list[str]:
-        """What it is about, the exponent, its interval, and what is expected."""
+        """The row of a table: its key, the exponent, its interval, and the expected one."""
         e = self.exponent
         return [
             *(self.parameter, self.place, self.quantity, self.axis),
@@ -176,7 +176,7 @@ class ExponentCurve:
 
 
 def curves(report: CheckReport) -> list[ExponentCurve]:
-    """What is drawn: flat curves are right."""
+    """The curves of the figure; flat ones are right."""
     out = []
     for r in report.rows:
         if r.quantity not in DRAWN or r.exponent is None or r.expected is None:

@@ -91,7 +91,7 @@ def start(setup: Setup, size: Size, seeds: Sequence[int]) -> tuple[Plan, Members
 def train(
     setup: Setup, plan: Plan, members: Members, done: Callable[[], None] = lambda: None
 ) -> tuple[list[list[float]], dict[str, str]]:
-    """Losses of every member before each step and after the last, and what lost the plan's ratios.
+    """Losses of every member before each step and after the last, and messages about lost ratios.
 
     Every member has optimizers and schedulers of its own, so that any of them will do; their gradients
     come from one program where the models allow it.
@@ -128,7 +128,7 @@ def train(
 
 
 def reference(setup: Setup) -> tuple[Settings, ...]:
-    """What optimizer and scheduler do at the base, step by step, without training."""
+    """Settings of optimizer and scheduler at the base, step by step, without training."""
     plan, members = start(setup, setup.plan.base, (0,))
     model = members.models[0]
     optimizers = _optimizers(setup, plan, model)
@@ -182,7 +182,7 @@ def linear_rate(setup: Setup, size: Size) -> float:
 
 
 def settings(plan: Plan, model: nn.Module, optimizers: Sequence[Optimizer]) -> Settings:
-    """What the optimizers do with every parameter now; {} for one that they do not hold."""
+    """The optimizers' present settings of every parameter; {} for one that they do not hold."""
     groups = {id(p): g for o in optimizers for g in o.param_groups for p in g["params"]}
     kinds = plan.kind_of(model)
     out: Settings = {}

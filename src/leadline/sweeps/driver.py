@@ -29,7 +29,7 @@ from leadline.tracing.builder import Size
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep did.
+    """The result of a sweep.
 
     Attributes:
         rows: one dict a run: its settings, loss, test_loss, diverged, stopped, steps_done, seconds, id.
@@ -208,7 +208,7 @@ def sweep(
 
 
 def _told(argument: str, value: Any, store: Any) -> str:
-    """What it is, as text; where results are kept, one that can be told from others."""
+    """The identity of a value, as text; with a store it has to be unambiguous."""
     return told_or_not(value) if store is None else check_told(argument, value, "store")
 
 
