@@ -1,17 +1,17 @@
-"""What the figures show, as plain data: curves by panel, without any drawing."""
+"""Curves of losses as plain data, and what is made of them: panels, CSV, words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Iterable, Sequence
+from typing import Any, TypedDict
 
 import numpy as np
 
-from leadline.trajectory import Trajectory, standard_error
+from leadline.reporting.panels import BLUE, GREY, ORANGE, Panels, ramp, ticks
+from leadline.reporting.tables import table_csv
 
-if TYPE_CHECKING:
-    from leadline.comparison import Branch, Comparison
-    from leadline.limits.extrapolation import Limit
+_COLORS = {"reused": BLUE, "independent": ORANGE, "train": BLUE, "test": ORANGE}
+_SYMBOLS = {"reused": "circle", "independent": "diamond"}
 
 
 class Series(TypedDict):
@@ -32,104 +32,22 @@ class Series(TypedDict):
     error: list[float] | None
 
 
-def loss_curves(comparison: Comparison) -> list[Series]:
-    """The series of all panels of a comparison, limits first."""
-    branches = comparison.branches
-    networks = [b for b in branches if b.role == "finite"]
-    sizes = sorted({_size(b) for b in networks})
-    out: list[Series] = []
-    for part in ("train", "test"):
-        for branch in branches:
-            loss, error = branch.loss(part), branch.error(part)
-            if loss is None:
-                continue
-            shade = 1.0
-            if branch.role == "finite" and len(sizes) > 1:
-                shade = sizes.index(_size(branch)) / (len(sizes) - 1)
-            steps = branch.result.steps
-            out.append(_series(branch, part, label(branch), shade, steps, loss, error))
-    out += _over_width(comparison, networks)
-    return out
-
-
-def _over_width(comparison: Comparison, networks: list[Branch]) -> list[Series]:
-    """Final loss and gap of the finite networks over width, and the limits as horizontal lines."""
-    rows = {row["name"]: row for row in comparison.rows}
-    out: list[Series] = []
-    widths = sorted({float(b.width or 0) for b in networks})
-    for branch in comparison.branches:
-        if branch.role != "finite":
-            row = rows[branch.name]
-            loss, error = ([row[k]] * len(widths) for k in ("train_loss", "train_loss_error"))
-            out.append(_series(branch, "size", label(branch), 1.0, widths, loss, error))
-    for coupling in dict.fromkeys(b.coupling for b in networks):
-        group = sorted((b for b in networks if b.coupling == coupling), key=_size)
-        n = [float(b.width or 0) for b in group]
-        name = f"networks, {coupling}"
-        values = {
-            k: [rows[b.name][k] for b in group] for k in ("train_loss", "train_loss_error", "gap")
-        }
-        loss, error = values["train_loss"], values["train_loss_error"]
-        out.append(_series(group[-1], "size", name, 1.0, n, loss, error))
-        out.append(_series(group[-1], "gap", name, 1.0, n, values["gap"], None))
-    return out
-
-
-def result_curves(result: Trajectory | Limit) -> list[Series]:
-    """Training and test loss of one result, with its error."""
-    out: list[Series] = []
-    for part in ("train", "test"):
-        value = getattr(result, f"{part}_loss")
-        if value is None:
-            continue
-        if isinstance(result, Trajectory):
-            loss = value.mean(0)
-            error = 2 * standard_error(value) if result.seeds > 1 else None
-        else:
-            loss, error = value, getattr(result, f"{part}_loss_error")
-        out.append(
-            Series(
-                name=f"{part} loss",
-                panel="loss",
-                role="result",
-                coupling=part,
-                shade=1.0,
-                x=_list(result.steps),
-                y=_list(loss),
-                error=None if error is None else _list(error),
-            )
-        )
-    return out
-
-
-def label(branch: Branch) -> str:
-    """A branch as the legend names it."""
-    if branch.role == "limit":
-        return f"limit, {branch.coupling}"
-    if branch.role == "lazy":
-        return "lazy limit" if branch.depth is None else f"lazy, n=∞, L={branch.depth}"
-    size = f"n={branch.width}, L={branch.depth}"
-    return f"solve {size}, {branch.coupling}" if branch.role == "reference" else size
-
-
-def _size(branch: Branch) -> tuple[int, int]:
-    return branch.width or 0, branch.depth or 0
-
-
-def _series(
-    branch: Branch,
-    panel: str,
+def series(
     name: str,
+    panel: str,
+    role: str,
+    coupling: str | None,
     shade: float,
     x: Iterable[float],
     y: Iterable[float],
     error: Iterable[float] | None,
 ) -> Series:
+    """One curve, None as NaN."""
     return Series(
         name=name,
         panel=panel,
-        role=branch.role,
-        coupling=branch.coupling,
+        role=role,
+        coupling=coupling,
         shade=shade,
         x=_list(x),
         y=_list(y),
@@ -139,3 +57,76 @@ def _series(
 
 def _list(x: Iterable[Any]) -> list[float]:
     return [float(v) for v in np.asarray([np.nan if v is None else v for v in x], dtype=float)]
+
+
+def draw(panels: Panels, index: int, curves: Sequence[Series]) -> None:
+    """The curves in one panel; its vertical axis is logarithmic where everything is positive."""
+    panel = curves[0]["panel"] if curves else "train"
+    y = np.array([v for s in curves for v in s["y"]])
+    y = y[np.isfinite(y)]
+    log = bool(y.size and (y > 0).all())
+    label = "RMS loss difference" if panel == "gap" else "loss, mean over samples"
+    widths = sorted({v for s in curves for v in s["x"]}) if panel in ("size", "gap") else None
+    panels.panel(
+        index, "step" if widths is None else "width n, neurons", label, sizes=widths, log_y=log
+    )
+    if log:
+        panels.figure.update_yaxes(**ticks(float(np.log10(y.max() / y.min()))), **panels.at)
+    for s in curves:
+        _curve(panels, s)
+
+
+def _curve(panels: Panels, s: Series) -> None:
+    group = s["coupling"] or "lazy"
+    how: dict[str, Any]
+    color = GREY
+    if s["coupling"] is not None:
+        shade = s["shade"] * (0.75 if s["role"] == "finite" else 1.0)
+        color = ramp(_COLORS.get(s["coupling"], BLUE), shade)
+    if s["role"] == "finite":
+        error = s["error"] if s["panel"] == "size" else None
+        how = {"symbol": _SYMBOLS[group], "error": error, "width": 1}
+    else:
+        _band(panels, s, color, group)
+        dash = {"lazy": "dot", "reference": "dash"}.get(s["role"], "solid")
+        how = {"dash": dash, "mode": "lines", "width": 2.5}
+    legend = not s["name"].startswith("networks")
+    panels.line(s["x"], s["y"], s["name"], color, group=group, legend=legend, **how)
+    title = None if s["role"] in ("lazy", "result") else group
+    panels.figure.data[-1].legendgrouptitle = {"text": title}
+
+
+def _band(panels: Panels, s: Series, color: str, group: str) -> None:
+    """The error band; on a logarithmic axis it must stay above 0."""
+    if s["error"] is None:
+        return
+    x, y, e = (np.array(v) for v in (s["x"], s["y"], s["error"]))
+    ok = np.isfinite(y) & np.isfinite(e)
+    if not ok.any() or not e[ok].any():
+        return
+    x, y, e = x[ok], y[ok], e[ok]
+    low = np.maximum(y - e, 0.02 * y) if (y > 0).all() else y - e
+    panels.band(x, low, y + e, color, group)
+
+
+def curves_csv(curves: Iterable[Series]) -> str:
+    """Every point of every curve."""
+    return table_csv(
+        [
+            dict(panel=c["panel"], curve=c["name"], coupling=c["coupling"], x=x, y=y, error=e)
+            for c in curves
+            for x, y, e in zip(c["x"], c["y"], c["error"] or [None] * len(c["x"]), strict=True)
+        ]
+    )
+
+
+def in_words(curves: Sequence[Series]) -> str:
+    """The ends of the loss curves."""
+    out = []
+    for c in curves:
+        if c["panel"] in ("train", "test", "loss") and c["y"]:
+            name = c["name"] if c["panel"] == "loss" else f"{c['panel']} loss, {c['name']}"
+            if c["coupling"] in ("reused", "independent") and c["coupling"] not in name:
+                name += f" ({c['coupling']})"
+            out.append(f"{name}: from {c['y'][0]:.3g} to {c['y'][-1]:.3g}")
+    return "; ".join(out) + "."

@@ -1,62 +1,64 @@
-"""Pages of a comparison, of one run or limit, and of kernels."""
+"""One result of training or of a limit, and kernels: curves, figure and page."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leadline.reporting.figures import comparison_figure, kernels_figure, result_figure
-from leadline.reporting.page import Drawing, Page, Section, Table
-from leadline.reporting.page_facts import facts
-from leadline.reporting.series import Series, loss_curves, result_curves
-from leadline.reporting.tables import comparison_cells, summary
-from leadline.trajectory import Trajectory
+from leadline.reporting.page import Drawing, Page, Section, Table, facts, settings
+from leadline.reporting.panels import Panels
+from leadline.reporting.series import Series, curves_csv, draw, in_words, series
+from leadline.reporting.tables import matrix_csv
+from leadline.trajectory import Trajectory, standard_error
 
 if TYPE_CHECKING:
-    from leadline.comparison import Comparison
+    import plotly.graph_objects as go
+
     from leadline.kernels.kernels import InitialKernels
     from leadline.limits.extrapolation import Limit
 
 
-_LONG = ("name", "fingerprint")
+def result_curves(result: Trajectory | Limit) -> list[Series]:
+    """Training and test loss of one result, with its error."""
+    out: list[Series] = []
+    for part in ("train", "test"):
+        value = getattr(result, f"{part}_loss")
+        if value is None:
+            continue
+        if isinstance(result, Trajectory):
+            loss = value.mean(0)
+            error = 2 * standard_error(value) if result.seeds > 1 else None
+        else:
+            loss, error = value, getattr(result, f"{part}_loss_error")
+        out.append(series(f"{part} loss", "loss", "result", part, 1.0, result.steps, loss, error))
+    return out
 
 
-def comparison_page(comparison: Comparison, command: str = "") -> Page:
-    """Losses of limits and networks, and how the networks approach the limits."""
-    info = comparison.info
-    name, seeds = str(info["problem"]["name"]), info["seeds"]
-    curves = loss_curves(comparison)
-    head, rows = comparison_cells(comparison)
-    drawing = Drawing(
-        comparison_figure(comparison),
-        f"Losses of limits and finite networks, {seeds} seeds; bars and bands about 95 %",
-        "Loss over steps, and final loss and gap to the limit over width. " + _said(curves),
-    )
-    section = Section(
-        title="Limits and networks",
-        anchor="losses",
-        figures=(drawing,),
-        paragraphs=(
-            "Losses are means over seeds; errors are two standard errors of the mean, about 95 %, and "
-            "for a limit the error bar of its extrapolation. The gap is the root mean square over "
-            "steps of the mean training loss minus that of the same coupling’s limit.",
-            *comparison.notes,
-        ),
-        tables=(Table(head, rows, "Losses at the last step ± about 95 %"),),
-        command=command,
-        downloads=(("losses.csv", _csv(curves)), ("rows.csv", table_csv(comparison.rows))),
-    )
-    seconds = {"Seconds": f"{info['seconds']:.1f}"}
-    return Page(
-        "Networks and their limits",
-        (f"{name}.", " ".join(summary(comparison))),
-        (section,),
-        facts(command, _settings(info) | seconds),
-    )
+def result_figure(result: Trajectory | Limit) -> go.Figure:
+    """Loss over steps of one result."""
+    panels = Panels([""], row_height=450)
+    draw(panels, 0, result_curves(result))
+    panels.title(_title(result))
+    return panels.figure
+
+
+def kernels_figure(kernels: InitialKernels) -> go.Figure:
+    """Feature and tangent kernel as heat maps, one row a training sample."""
+    import plotly.graph_objects as go
+
+    panels = Panels(["Features K", "Tangent kernel Θ, units of η"], row_height=490)
+    for i, (matrix, x) in enumerate(((kernels.features, 0.44), (kernels.tangent, 1.0))):
+        panels.panel(i, "sample", "sample")
+        bar = {"x": x, "len": 0.9, "thickness": 12}
+        heat = go.Heatmap(z=matrix, colorscale="RdBu", zmid=0, colorbar=bar)
+        panels.figure.add_trace(heat, **panels.at)
+        panels.figure.update_xaxes(domain=[0.58 * i, x - 0.03], **panels.at)
+        panels.figure.update_yaxes(autorange="reversed", **panels.at)
+    depth = "∞" if kernels.depth is None else kernels.depth
+    panels.title(f"Kernels at initialization, width ∞, depth {depth}")
+    return panels.figure
 
 
 def result_page(result: Trajectory | Limit, command: str = "") -> Page:
@@ -66,7 +68,7 @@ def result_page(result: Trajectory | Limit, command: str = "") -> Page:
     drawing = Drawing(
         result_figure(result),
         f"Loss over steps, {info['seeds']} {'seed' if info['seeds'] == 1 else 'seeds'}{bands}",
-        "Loss over steps. " + _said(curves),
+        "Loss over steps. " + in_words(curves),
     )
     section = Section(
         title="Loss",
@@ -75,7 +77,7 @@ def result_page(result: Trajectory | Limit, command: str = "") -> Page:
         tables=(_ends(curves),),
         paragraphs=_course(result),
         command=command,
-        downloads=(("losses.csv", _csv(curves)),),
+        downloads=(("losses.csv", curves_csv(curves)),),
     )
     what = {
         "train": "Dense networks",
@@ -88,7 +90,7 @@ def result_page(result: Trajectory | Limit, command: str = "") -> Page:
         heading,
         (f"{info['problem']['name']}: {_size(info)}",),
         (section,),
-        facts(command, _settings(info)),
+        facts(command, settings(info)),
     )
 
 
@@ -135,42 +137,6 @@ def kernels_page(kernels: InitialKernels, command: str = "") -> Page:
     )
 
 
-def matrix_csv(matrix: Any) -> str:
-    """A matrix, one row a line."""
-    return "".join(",".join(f"{v:.9g}" for v in row) + "\n" for row in np.asarray(matrix))
-
-
-def table_csv(rows: Sequence[Any]) -> str:
-    """Dicts with the same keys."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
-
-
-def _csv(curves: Iterable[Series]) -> str:
-    """Every point of every curve."""
-    rows = [
-        dict(panel=c["panel"], curve=c["name"], coupling=c["coupling"], x=x, y=y, error=e)
-        for c in curves
-        for x, y, e in zip(c["x"], c["y"], c["error"] or [None] * len(c["x"]), strict=True)
-    ]
-    return table_csv(rows)
-
-
-def _said(curves: Sequence[Series]) -> str:
-    """The ends of the loss curves, in words."""
-    out = []
-    for c in curves:
-        if c["panel"] in ("train", "test", "loss") and c["y"]:
-            name = c["name"] if c["panel"] == "loss" else f"{c['panel']} loss, {c['name']}"
-            if c["coupling"] in ("reused", "independent") and c["coupling"] not in name:
-                name += f" ({c['coupling']})"
-            out.append(f"{name}: from {c['y'][0]:.3g} to {c['y'][-1]:.3g}")
-    return "; ".join(out) + "."
-
-
 def _ends(curves: Sequence[Series]) -> Table:
     """First and last loss with errors."""
     rows = []
@@ -211,13 +177,14 @@ def _course(result: Trajectory | Limit) -> tuple[str, ...]:
     )
 
 
-def _settings(info: Any) -> dict[str, object]:
-    """Problem, network and recipe, as far as a result knows them."""
-    out: dict[str, object] = {}
-    for key, name in (("problem", "Problem"), ("network", "Network"), ("sgd", "Recipe")):
-        given = info.get(key)
-        if isinstance(given, dict):
-            out[name] = ", ".join(
-                f"{k} {v}" for k, v in given.items() if v is not None and k not in _LONG
-            )
-    return out
+def _title(result: Trajectory | Limit) -> str:
+    info = result.info
+    what = [str(info["kind"]), str(info["problem"]["name"])]
+    for key, letter in (("width", "n"), ("depth", "L")):
+        if info.get(key) is not None:
+            what.append(f"{letter}={info[key]}")
+    if info.get("coupling"):
+        what.append(str(info["coupling"]))
+    if info["seeds"] > 1:
+        what.append(f"{info['seeds']} seeds; bands about 95 %")
+    return ", ".join(what)

@@ -11,8 +11,8 @@ import numpy as np
 
 from leadline.errors import check_choice, check_int, check_real
 from leadline.forecasting import noise
+from leadline.forecasting.answers import compare_limit, read_limit
 from leadline.forecasting.choice import EXPONENTS, candidates, choose
-from leadline.forecasting.compared import compare_limit, read_limit
 from leadline.forecasting.estimate import Data, Fitted, bootstrap, estimate, prepare, residuals
 from leadline.forecasting.notes import notes
 from leadline.forecasting.result import Forecast
@@ -74,27 +74,27 @@ def forecast(
 
     weight = noise.weights(runs)
     choice = choose(prepare(runs, weight), exponents, lambda i, k: report("fitting laws", i, k))
-    data_, found, sibling = choice.data, choice.found, choice.sibling
-    widest = found if sibling is None else sibling
+    data_, fitted, sibling = choice.data, choice.fitted, choice.sibling
+    widest = fitted if sibling is None else sibling
     p = noise.misfit(
         runs, residuals(widest.law, widest.theta, data_) / data_.weight, widest.law.parameters
     )
     by_size = p < _MISFIT and runs.cells - widest.law.parameters >= 1
     if by_size:
-        data_, found, sibling = _by_size(data_, found, sibling)
+        data_, fitted, sibling = _by_size(data_, fitted, sibling)
     rng = np.random.default_rng(seed)
     laws = []
-    for i, law in enumerate([found] if sibling is None else [found, sibling]):
+    for i, law in enumerate([fitted] if sibling is None else [fitted, sibling]):
         report("bootstrap", i, 2)
         laws.append(bootstrap(law, data_, draws, rng))
     floor = percentiles([_floors(law, runs.loss.min()) for law in laws], confidence)
     return Forecast(
         floor=floor,
-        law=str(found.law),
+        law=str(fitted.law),
         held_out=choice.table,
         held_out_sizes=choice.cells,
         resampled="sizes" if by_size else "runs",
-        noise=float(noise.scale(_final(laws[0], data_), found.law.parameters)),
+        noise=float(noise.scale(_final(laws[0], data_), fitted.law.parameters)),
         limit=None if known is None else compare_limit(floor, *known),
         notes=(*runs.notes, *notes(runs, laws, choice, floor, by_size, exponents)),
         runs=runs,
@@ -105,24 +105,24 @@ def forecast(
     )
 
 
-def _floors(found: Fitted, least: float) -> np.ndarray:
+def _floors(fitted: Fitted, least: float) -> np.ndarray:
     """E of the estimate and of the draws; what its logarithm's lower bound leaves is 0."""
-    e = np.exp(found.all[:, 0])
+    e = np.exp(fitted.all[:, 0])
     return np.where(e < 1e-6 * least, 0.0, e)
 
 
-def _final(found: Fitted, data: Data) -> np.ndarray:
-    return residuals(found.law, found.theta, data)
+def _final(fitted: Fitted, data: Data) -> np.ndarray:
+    return residuals(fitted.law, fitted.theta, data)
 
 
 def _by_size(
-    data: Data, found: Fitted, sibling: Fitted | None
+    data: Data, fitted: Fitted, sibling: Fitted | None
 ) -> tuple[Data, Fitted, Fitted | None]:
     """The same laws fitted to the sizes' means: what a law misses is common to a size's seeds."""
     means = data.runs.means()
     small = replace(data, runs=means, weight=np.ones(len(means)))
-    widest = found if sibling is None else sibling
+    widest = fitted if sibling is None else sibling
     left = residuals(widest.law, widest.theta, small)
     small = replace(small, scale=noise.scale(left, widest.law.parameters))
     again = None if sibling is None else estimate(sibling.law, small, sibling.theta)
-    return small, estimate(found.law, small, found.theta), again
+    return small, estimate(fitted.law, small, fitted.theta), again
