@@ -144,7 +144,7 @@ _CLASSES = {
     3: "gia.GradientIndependence",
     4: "degeneracy.NonDegeneracy",
     5: "features.FeatureLearning",
-    6: "scaling.Scaling",
+    6: "scaling.DiminishingReturns",
     7: "collapse.Collapse",
     8: "correction.Correction",
     9: "rate_transfer.RateTransfer",

@@ -36,7 +36,7 @@ CLOSE = 0.1
 LEFT = 0.5
 
 
-class Scaling(Claim):
+class DiminishingReturns(Claim):
     """When scaling persists, and why returns diminish."""
 
     number = 6

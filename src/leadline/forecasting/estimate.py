@@ -1,4 +1,4 @@
-"""One law fitted to runs, and its draws: what it could as well have been."""
+"""One law fitted to runs, and its bootstrap draws."""
 
 from __future__ import annotations
 
