@@ -50,31 +50,16 @@ class NonDegeneracy(Claim):
     sizes: ClassVar = {
         "toy": dict(widths=(32, 64), depth=4, seeds=3, samples=4, steps=2, depths=(2, 4), width=32),
         "quick": dict(
-            widths=(512, 1024, 2048, 4096),
-            depth=16,
-            seeds=5,
-            samples=16,
-            steps=8,
-            depths=(4, 8, 16, 32),
-            width=1024,
+            widths=(512, 1024, 2048, 4096), depth=16, seeds=5, samples=16, steps=8,
+            depths=(4, 8, 16, 32), width=1024,
         ),
         "standard": dict(
-            widths=(512, 1024, 2048, 4096),
-            depth=32,
-            seeds=5,
-            samples=24,
-            steps=12,
-            depths=(4, 8, 16, 32, 64),
-            width=1024,
+            widths=(512, 1024, 2048, 4096), depth=32, seeds=5, samples=24, steps=12,
+            depths=(4, 8, 16, 32, 64), width=1024,
         ),
         "full": dict(
-            widths=(512, 1024, 2048, 4096, 16384),
-            depth=64,
-            seeds=5,
-            samples=128,
-            steps=50,
-            depths=(4, 8, 16, 32, 64, 128, 256),
-            width=4096,
+            widths=(512, 1024, 2048, 4096, 16384), depth=64, seeds=5, samples=128, steps=50,
+            depths=(4, 8, 16, 32, 64, 128, 256), width=4096,
         ),
     }  # fmt: skip
 

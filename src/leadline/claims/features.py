@@ -51,28 +51,16 @@ class FeatureLearning(Claim):
     sizes: ClassVar = {
         "toy": dict(widths=(32, 64, 128), depth=2, seeds=3, steps=2, depths=(2, 4, 8), width=32),
         "quick": dict(
-            widths=(128, 256, 512, 1024, 2048),
-            depth=8,
-            seeds=12,
-            steps=6,
-            depths=(4, 8, 16, 32, 64),
+            widths=(128, 256, 512, 1024, 2048), depth=8, seeds=12, steps=6, depths=(4, 8, 16, 32, 64),
             width=512,
         ),
         "standard": dict(
-            widths=(128, 256, 512, 1024, 2048, 4096),
-            depth=16,
-            seeds=12,
-            steps=9,
-            depths=(4, 8, 16, 32, 64, 128),
-            width=1024,
+            widths=(128, 256, 512, 1024, 2048, 4096), depth=16, seeds=12, steps=9,
+            depths=(4, 8, 16, 32, 64, 128), width=1024,
         ),
         "full": dict(
-            widths=(256, 512, 1024, 2048, 4096, 8192),
-            depth=32,
-            seeds=16,
-            steps=50,
-            depths=(4, 8, 16, 32, 64, 128, 256),
-            width=4096,
+            widths=(256, 512, 1024, 2048, 4096, 8192), depth=32, seeds=16, steps=50,
+            depths=(4, 8, 16, 32, 64, 128, 256), width=4096,
         ),
     }  # fmt: skip
 

@@ -61,25 +61,16 @@ class DiminishingReturns(Claim):
     sizes: ClassVar = {
         "toy": dict(width=32, depths=(1, 2, 4), horizons=(0.5, 1.0), depth=2, seeds=3),
         "quick": dict(
-            width=1024,
-            depths=(1, 2, 4, 8, 16, 32),
-            horizons=(0.25, 0.5, 1.0, 2.0, 4.0),
-            depth=32,
+            width=1024, depths=(1, 2, 4, 8, 16, 32), horizons=(0.25, 0.5, 1.0, 2.0, 4.0), depth=32,
             seeds=4,
         ),
         "standard": dict(
-            width=2048,
-            depths=(1, 2, 4, 8, 16, 32, 64),
-            horizons=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0),
-            depth=64,
-            seeds=6,
+            width=2048, depths=(1, 2, 4, 8, 16, 32, 64), horizons=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0),
+            depth=64, seeds=6,
         ),
         "full": dict(
-            width=8192,
-            depths=(1, 2, 4, 8, 16, 32, 64, 128),
-            horizons=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
-            depth=128,
-            seeds=8,
+            width=8192, depths=(1, 2, 4, 8, 16, 32, 64, 128),
+            horizons=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0), depth=128, seeds=8,
         ),
     }  # fmt: skip
 

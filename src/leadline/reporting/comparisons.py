@@ -17,7 +17,7 @@ from leadline.reporting.json_text import write as write_json
 from leadline.reporting.page import Drawing, Page, Section, Table, facts, settings
 from leadline.reporting.page import write as write_page
 from leadline.reporting.panels import Panels
-from leadline.reporting.series import Series, curves_csv, draw, in_words, series
+from leadline.reporting.results import Series, curves_csv, draw, in_words, series
 from leadline.reporting.tables import number, table_csv, text_table, with_error
 from leadline.trajectory import Trajectory
 
