@@ -27,7 +27,7 @@ from leadline.transferring.landscapes import Landscape
 from leadline.transferring.optimum import Optimum, optimum, stable
 from leadline.transferring.shift import Shift, moved, shift
 from leadline.transferring.smooth import believed
-from leadline.transferring.verdict import Measurement, SizeResult, judge, monotone
+from leadline.transferring.verdict import AxisMeasurement, SizeResult, judge, monotone
 
 REPLICATES = 400
 TRIED = 33
@@ -61,7 +61,7 @@ def analyse(scheme: str, axis: str, landscapes: dict[int, Landscape]) -> AxisRes
     )
 
 
-def measure(landscapes: dict[int, Landscape]) -> Measurement:
+def measure(landscapes: dict[int, Landscape]) -> AxisMeasurement:
     """Everything about one axis but the verdict; the first size is the base."""
     sizes = sorted(landscapes)
     scapes = [landscapes[s] for s in sizes]
@@ -97,7 +97,7 @@ def measure(landscapes: dict[int, Landscape]) -> Measurement:
     if point.optima[0] is not None and point.optima[-1] is not None:
         base = places.rates[0]
         least = _cost(_least(point.optima[-1], base.low, base.high))
-    return Measurement(tuple(results), drift, grid, costs, least)
+    return AxisMeasurement(tuple(results), drift, grid, costs, least)
 
 
 def _least(best: Optimum, low: float, high: float) -> float:

@@ -39,7 +39,7 @@ class SizeResult:
 
 
 @dataclass(frozen=True)
-class Measurement:
+class AxisMeasurement:
     """One axis before its verdict.
 
     Attributes:
@@ -54,7 +54,7 @@ class Measurement:
     least: float
 
 
-def judge(measured: Measurement, rates: np.ndarray) -> tuple[str, str]:
+def judge(measured: AxisMeasurement, rates: np.ndarray) -> tuple[str, str]:
     """The verdict and its reason.
 
     Args:
@@ -118,7 +118,7 @@ def _trust(sizes: Sequence[SizeResult]) -> str:
     return f"the base's best rate is at the edge of divergence: trust a smaller one{such}"
 
 
-def _next(measured: Measurement, rates: np.ndarray) -> str:
+def _next(measured: AxisMeasurement, rates: np.ndarray) -> str:
     """What decides: a finer grid, more seeds, or larger sizes."""
     drift, grid, costs, regret = (
         measured.drift,
