@@ -29,11 +29,11 @@ from history import TOY, keep_printed, size
 from torch import distributed
 
 import leadline as ll
-from leadline.claims import files
+from leadline.claims import studies
 from leadline.disk.write import SUFFIX
 from leadline.reporting import page_store
 from leadline.reporting.page import render
-from leadline.reporting.page_results import result_page
+from leadline.reporting.results import result_page
 from leadline.sweeps.store_file import NAME
 
 FLIPS = size(300, 20)
@@ -120,11 +120,11 @@ def kinds() -> Iterator[dict[str, Kind]]:
         path = add("page", page_store.NAME, lambda p: render(page_store.load(p.parent)))
         page_store.save(result_page(run), path.parent)
         path = add(
-            "data of a claim", "claim-3.json", lambda p: files.read_claim(p.parent.parent, 3)
+            "data of a claim", "claim-3.json", lambda p: studies.read_claim(p.parent.parent, 3)
         )
         found["data of a claim"].folder = path.parent / "data"
         made = {"preset": "quick", "problem": "digits", "seed": 0}
-        files.write_claim(path.parent, 3, files.held(made, 3, {"loss": run.train_loss}))
+        studies.write_claim(path.parent, 3, studies.content(made, 3, {"loss": run.train_loss}))
         yield found | {"store": runs_of(Path(root) / "store")}
 
 

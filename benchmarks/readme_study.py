@@ -14,8 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from leadline.claims.registry import claim
-from leadline.claims.study import Study, load
+from leadline.claims.claim import claim
+from leadline.claims.studies import Study, load
 from leadline.intervals import written
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,7 +82,7 @@ def long(study: Study) -> str:
         out.append(f"## {number}. {c.title}: {v.words}")
         out.append(f"> {c.sentence} ({c.where})")
         out.append(f"**{MARKS[v.verdict]}**: {v.number} {value}. {c.rule}")
-        out += c.found(study.data[number])
+        out += c.findings(study.data[number])
         if judged.parts:
             rows = [
                 "| | statement | from | verdict | number | value, 95 % |",

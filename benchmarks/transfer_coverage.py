@@ -27,7 +27,7 @@ import numpy as np
 from history import keep, size
 
 from leadline.transferring.analysis import analyse
-from leadline.transferring.optimum import Landscape
+from leadline.transferring.landscapes import Landscape
 from leadline.transferring.verdict import DRIFT, REGRET
 
 WIDTHS = (64, 128, 256)

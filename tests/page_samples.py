@@ -63,7 +63,7 @@ def ordinary():
             value=-0.98,
             low=-1.01,
             high=-0.95,
-            found=("It was found.",),
+            findings=("It was found.",),
             figures=(
                 Drawing(figure(), "Gap against depth", "Two falling curves."),
                 Drawing(kernels(), "Kernel", "A matrix with a positive diagonal."),
@@ -88,7 +88,7 @@ def hostile():
             sentence=text,
             verdict=text,
             number=text,
-            found=(text,),
+            findings=(text,),
             figures=(Drawing(figure((text, f"{text} 2")), text, text),),
             paragraphs=(text,),
             tables=(Table((text, "b"), ((text, text),), text),),

@@ -7,7 +7,7 @@ from torch import nn
 import leadline as ll
 from check_models import BATCH, TOKENS, Model, gpt2, mse, next_token
 from leadline.checking.members import Members
-from leadline.checking.quantities import Probe
+from leadline.checking.quantities import Inspection
 
 SIZES = dict(widths=(16, 32, 64), depths=(2, 4, 8), seeds=2, progress=False, lr=1e-3)
 OUTPUTS = BATCH[1].shape[1]
@@ -81,8 +81,8 @@ def test_functional_dropout_is_off():
         return model
 
     here = plan(build)
-    probe = Probe(here, Members([here.apply(build(16, 2))], TOKENS, next_token, (0,)))
-    assert float(probe.moved().abs().max()) == 0
+    inspection = Inspection(here, Members([here.apply(build(16, 2))], TOKENS, next_token, (0,)))
+    assert float(inspection.moved().abs().max()) == 0
 
 
 def test_a_cache_does_not_change_what_is_measured():

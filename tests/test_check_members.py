@@ -11,7 +11,7 @@ import tied_models
 from check_models import BATCH, IMAGES, TOKENS, Convolutional, Model, gpt2, mse, next_token
 from leadline.checking import members as checking_members
 from leadline.checking.members import Members
-from leadline.checking.quantities import Probe
+from leadline.checking.quantities import Inspection
 from leadline.checking.training import Setup, run, start, train
 from leadline.tracing.builder import Size
 
@@ -69,9 +69,9 @@ def test_models_are_really_mapped():
     for build, batch, loss_fn in CASES.values():
         setup = setup_of(build, batch, loss_fn)
         plan, members = start(setup, Size(32, 4), SEEDS)
-        probe = Probe(plan, members)
+        inspection = Inspection(plan, members)
         train(setup, plan, members)
-        probe.measure()
+        inspection.measure()
         assert members.together
 
 
@@ -106,7 +106,7 @@ def test_what_cannot_be_mapped_runs_one_after_the_other(change):
 
     setup = setup_of(build, BATCH, mse)
     here, members = start(setup, Size(32, 4), SEEDS)
-    Probe(here, members)
+    Inspection(here, members)
     assert not members.together
     together = run(setup, Size(32, 4), SEEDS)
     for s, a in zip(SEEDS, together, strict=True):
@@ -121,9 +121,9 @@ def test_modules_with_several_names_are_one(build):
     setup = setup_of(build, DIGITS, mse)
     together = run(setup, Size(32, 2), SEEDS)
     plan, members = start(setup, Size(32, 2), SEEDS)
-    probe = Probe(plan, members)
+    inspection = Inspection(plan, members)
     train(setup, plan, members)
-    probe.measure()
+    inspection.measure()
     assert members.together
     for s, a in zip(SEEDS, together, strict=True):
         b = run(setup, Size(32, 2), (s,))[0]
@@ -135,7 +135,7 @@ def test_modules_with_several_names_are_one(build):
 def test_what_differs_by_seed_in_more_is_seen(build):
     setup = setup_of(build, DIGITS, mse)
     plan, members = start(setup, Size(32, 2), SEEDS)
-    Probe(plan, members)
+    Inspection(plan, members)
     assert not members.together
 
 
@@ -151,7 +151,7 @@ def test_a_stack_with_other_gradients_is_left(monkeypatch):
     expected = [run(setup, Size(32, 4), (s,))[0].losses for s in SEEDS]
     monkeypatch.setattr(checking_members, "call", wrong)
     plan, members = start(setup, Size(32, 4), SEEDS)
-    Probe(plan, members)
+    Inspection(plan, members)
     assert members.together
     losses, _ = train(setup, plan, members)
     assert not members.together

@@ -4,20 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from leadline.claims import (
-    blocks,
-    collapse,
-    correction,
-    degeneracy,
-    features,
-    gia,
-    initialization,
-    limits,
-    rate_transfer,
-    rates,
-    scaling,
-    stronger,
-)
+from leadline.claims import gia, initialization, scaling, stronger
+from leadline.claims.cells import RATE_METRICS
+from leadline.claims.claim import CORRECTED, COUPLINGS, SCHEMES, SETS, claim
+from leadline.claims.collapse import RATES
 from leadline.claims.verdict import above, below, every, inside, verdict
 from leadline.intervals import Interval, exponent, jackknife, mean
 
@@ -120,19 +110,18 @@ def trained(left=0.0, order=-1.0, noise=QUIET):
     rng = np.random.default_rng(0)
     sizes = [[32, 2], [64, 4], [128, 8], [256, 16], [512, 32]]
     base = power([n for n, _ in sizes], order, 0.1)
-    errors = {}
-    for part in limits.SETS:
-        for name, more in (
-            ("reused reused", 0.0), ("reused independent", left), ("independent reused", left),
-            ("independent independent", 0.0),
-        ):  # fmt: skip
-            errors[f"{name} {part}"] = list(noisy(base + 0.01 * more, 16, noise, rng).T)
+    errors = {c: {against: {} for against in COUPLINGS} for c in COUPLINGS}
+    for part in SETS:
+        for c in COUPLINGS:
+            for against in COUPLINGS:
+                more = 0.0 if c == against else left
+                errors[c][against][part] = list(noisy(base + 0.01 * more, 16, noise, rng).T)
     return {
         "sizes": sizes,
         "dense": 3,
         "errors": errors,
-        "distance": dict.fromkeys(limits.SETS, 0.01),
-        "converged": dict.fromkeys(limits.COUPLINGS, True),
+        "distance": dict.fromkeys(SETS, 0.01),
+        "converged": dict.fromkeys(COUPLINGS, True),
         "limit_loss": {},
     }
 
@@ -155,7 +144,7 @@ def gaps(exponent, noise=QUIET, first=0.3):
     curve = pair(power(depths, exponent, first), len(depths))
     identity = {
         c: [np.full(4, gia.identity_limit(c, d)) * (1 + 0.001 * rng.standard_normal(4)) for d in (4, 16)]
-        for c in gia.COUPLINGS
+        for c in COUPLINGS
     }  # fmt: skip
     return {
         "width": 64,
@@ -164,7 +153,7 @@ def gaps(exponent, noise=QUIET, first=0.3):
         "curves": {"plain": pair(flat, 6), "mup": pair(flat, 6), "depth-mup": curve},
         "dense_width": 32,
         "dense_depths": [2, 4],
-        "dense": {c: curve[c][:2] for c in gia.COUPLINGS},
+        "dense": {c: curve[c][:2] for c in COUPLINGS},
         "horizons": [0.5, 1.0],
         "horizon_depth": 32,
         "horizon": pair([0.1, 0.2], 2),
@@ -208,14 +197,14 @@ def falling(exponent, floor, noise=0.001):
     rng = np.random.default_rng(0)
     sizes = [[32, 2], [64, 4], [128, 8], [256, 16], [512, 32]]
     y = floor + power([n for n, _ in sizes], exponent, 0.2)
-    loss = {p: list(noisy(y, 24, noise, rng).T) for p in scaling.SETS}
+    loss = {p: list(noisy(y, 24, noise, rng).T) for p in SETS}
     flat = np.full((4, 2), 0.1)
     return {
         "sizes": sizes, "loss": loss,
-        "floor": {p: {"reused": floor, "independent": floor * 1.4} for p in scaling.SETS},
-        "floor_error": {p: dict.fromkeys(scaling.FLOORS, 1e-4) for p in scaling.SETS},
-        "width": 64, "depths": [1, 2], "over_depth": dict.fromkeys(scaling.SETS, flat), "depth": 2,
-        "horizons": [0.5, 1.0], "over_horizon": dict.fromkeys(scaling.SETS, flat),
+        "floor": {p: {"reused": floor, "independent": floor * 1.4} for p in SETS},
+        "floor_error": {p: dict.fromkeys(scaling.FLOORS, 1e-4) for p in SETS},
+        "width": 64, "depths": [1, 2], "over_depth": dict.fromkeys(SETS, flat), "depth": 2,
+        "horizons": [0.5, 1.0], "over_horizon": dict.fromkeys(SETS, flat),
     }  # fmt: skip
 
 
@@ -223,19 +212,29 @@ def probed(schemes, own=0.0, noise=QUIET, **others):
     """Curves of the exponents given, (seeds, depths, steps)."""
     rng = np.random.default_rng(0)
     depths = [4, 8, 16, 32]
-    given = {"own_1": own, "own_2": -0.5, "stream": 0.0, "output": 0.0, "backward": 0.0} | others
+    exponents = {
+        "own_1": own,
+        "own_2": -0.5,
+        "stream": 0.0,
+        "output": 0.0,
+        "backward": 0.0,
+    } | others
     return {
         "width": 32,
         "depths": depths,
         "steps": 2,
         "curves": {
-            f"{s} {o} {c}": {
-                q: noisy(power(depths, e)[:, None] * np.ones((1, 2)), 8, noise, rng)
-                for q, e in given.items()
+            s: {
+                o: {
+                    c: {
+                        q: noisy(power(depths, e)[:, None] * np.ones((1, 2)), 8, noise, rng)
+                        for q, e in exponents.items()
+                    }
+                    for c in COUPLINGS
+                }
+                for o in RATES
             }
             for s in schemes
-            for o in blocks.RATES
-            for c in blocks.COUPLINGS
         },
     }
 
@@ -252,48 +251,49 @@ def swept(drift, better=1.0, noise=QUIET):
         y *= np.array([1.0, factor**0.5, factor])[:, None]
         return noisy(y, 6, noise, rng).transpose(1, 2, 0)
 
-    found = {s: curves(0.0, 1.0) for s in rates.SCHEMES} | {rates.CORRECTED: curves(drift, better)}
+    found = {s: curves(0.0, 1.0) for s in SCHEMES} | {CORRECTED: curves(drift, better)}
     return {
         "width": 16, "depths": depths, "optimizers": ["sgd"], "lrs": {"sgd": lrs},
-        "curves": {"sgd": {s: dict.fromkeys(rates.METRICS, v) for s, v in found.items()}},
+        "curves": {"sgd": {s: dict.fromkeys(RATE_METRICS, v) for s, v in found.items()}},
     }  # fmt: skip
 
 
 PLANTED = [
-    (1, initialization, initial(), initial(width=-0.5), initial(noise=LOUD)),
-    (1, initialization, initial(coupled=0.01), initial(coupled=0.1), initial(noise=LOUD)),
-    (2, limits, trained(), trained(left=1.0), trained(noise=LOUD)),
-    (2, limits, trained(left=0.1), trained(order=-0.3), trained(left=0.25, noise=0.1)),
-    (3, gia, gaps(-0.5, first=0.15), gaps(0.0), gaps(-0.25, noise=0.2)),
-    (3, gia, gaps(-1.0), gaps(-0.1), gaps(-0.2, noise=LOUD)),
-    (4, degeneracy, eigenvalues(0.01), eigenvalues(0.0001), eigenvalues(0.001, noise=0.5)),
-    (5, features, moving(), moving(width=-0.5), moving(noise=0.6)),
-    (5, features, moving(ntk=-0.45), moving(depth=-0.5), moving(width=0.1, noise=0.05)),
-    (6, scaling, falling(-1, 0.1), falling(-0.1, 1e-3), falling(-1, 0.1, noise=0.3)),
-    (7, collapse, probed(["depth-mup"], -0.48), probed(["depth-mup"], 0.0),
+    (1, initial(), initial(width=-0.5), initial(noise=LOUD)),
+    (1, initial(coupled=0.01), initial(coupled=0.1), initial(noise=LOUD)),
+    (2, trained(), trained(left=1.0), trained(noise=LOUD)),
+    (2, trained(left=0.1), trained(order=-0.3), trained(left=0.25, noise=0.1)),
+    (3, gaps(-0.5, first=0.15), gaps(0.0), gaps(-0.25, noise=0.2)),
+    (3, gaps(-1.0), gaps(-0.1), gaps(-0.2, noise=LOUD)),
+    (4, eigenvalues(0.01), eigenvalues(0.0001), eigenvalues(0.001, noise=0.5)),
+    (5, moving(), moving(width=-0.5), moving(noise=0.6)),
+    (5, moving(ntk=-0.45), moving(depth=-0.5), moving(width=0.1, noise=0.05)),
+    (6, falling(-1, 0.1), falling(-0.1, 1e-3), falling(-1, 0.1, noise=0.3)),
+    (7, probed(["depth-mup"], -0.48), probed(["depth-mup"], 0.0),
      probed(["depth-mup"], -0.41, noise=0.1)),
-    (8, correction, probed(correction.SCHEMES, 0.02), probed(correction.SCHEMES, -0.5),
-     probed(correction.SCHEMES, 0.1, noise=0.1)),
-    (9, rate_transfer, swept(0.0), swept(-0.6), swept(-0.25, noise=0.05)),
-    (10, stronger, swept(0.0, better=0.8), swept(0.0, better=1.25), swept(0.0, better=1.0)),
+    (8, probed(SCHEMES, 0.02), probed(SCHEMES, -0.5),
+     probed(SCHEMES, 0.1, noise=0.1)),
+    (9, swept(0.0), swept(-0.6), swept(-0.25, noise=0.05)),
+    (10, swept(0.0, better=0.8), swept(0.0, better=1.25), swept(0.0, better=1.0)),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("number", "module", "holds", "fails", "undecided"),
+    ("number", "holds", "fails", "undecided"),
     PLANTED,
     ids=[f"{row[0]}-{i}" for i, row in enumerate(PLANTED)],
 )
-def test_rules(number, module, holds, fails, undecided):
-    assert module.CLAIM.number == number
-    found = [module.judge(data).headline.verdict for data in (holds, fails, undecided)]
+def test_rules(number, holds, fails, undecided):
+    judge = claim(number).judge
+    assert claim(number).number == number
+    found = [judge(data).headline.verdict for data in (holds, fails, undecided)]
     assert found == ["holds", "fails", "undecided"]
-    assert module.judge(undecided).headline.words == "not decided at this size"
+    assert judge(undecided).headline.words == "not decided at this size"
 
 
 def test_correction_is_judged_apart_from_what_grows():
     """An exploding output is found beside the claim and does not touch its verdict."""
-    j = correction.judge(probed(correction.SCHEMES, 0.0, output=0.5, backward=0.5))
+    j = claim(8).judge(probed(SCHEMES, 0.0, output=0.5, backward=0.5))
     assert j.headline.verdict == "holds"
     assert {p.key: p.verdict.verdict for p in j.parts} == {
         "8a": "holds", "8b": "fails", "8c": "fails", "8d": "fails",
@@ -312,34 +312,34 @@ def test_gap_is_recovered():
 def test_identity_closed_forms():
     """T(1+T/L)^(L-1) and (1+T/L)^L − 1 at T = 1 end at e and e − 1."""
     assert gia.identity_limit("reused", 1) == gia.identity_limit("independent", 1) == 1
-    for c in gia.COUPLINGS:
+    for c in COUPLINGS:
         assert gia.identity_limit(c, 10**7) == pytest.approx(gia.identity_limit(c, float("inf")))
 
 
 def test_a_diverged_scheme_loses():
     data = swept(0.0, better=0.8)
-    lost = {m: -np.ones_like(v) for m, v in data["curves"]["sgd"]["depth-mup"].items()}
-    data["curves"]["sgd"][rates.CORRECTED] = lost
+    lost = {m: np.full_like(v, np.inf) for m, v in data["curves"]["sgd"]["depth-mup"].items()}
+    data["curves"]["sgd"][CORRECTED] = lost
     e = stronger.advantage(data, "sgd", "loss", "transferred")
     assert np.isinf(e.value)
-    assert stronger.judge(data).headline.verdict != "holds"
+    assert claim(10).judge(data).headline.verdict != "holds"
 
 
 def test_a_study_does_not_name_options_of_another_command():
     for data in (swept(-0.25, noise=0.05), swept(-3.0)):
         words = [
-            *rate_transfer.found(data),
-            *(p.verdict.rule for p in rate_transfer.judge(data).parts),
+            *claim(9).findings(data),
+            *(p.verdict.rule for p in claim(9).judge(data).parts),
         ]
         assert not any("--lrs" in w or "next:" in w for w in words)
         assert any("undecided: " in w for w in words)
 
 
-@pytest.mark.parametrize("coupling", limits.COUPLINGS)
+@pytest.mark.parametrize("coupling", COUPLINGS)
 def test_nothing_is_decided_against_a_limit_that_has_not_converged(coupling):
     data = trained(left=1.0)
     data["converged"][coupling] = False
-    found = limits.judge(data)
+    found = claim(2).judge(data)
     words = {p.key: p.verdict.verdict for p in found.parts}
     assert words["2b"] == "undecided"
     assert words["2a" if coupling == "independent" else "2c"] == "undecided"

@@ -12,12 +12,12 @@ from click.testing import CliRunner
 
 import leadline as ll
 from disks import disk
-from leadline.claims import engine, setting
-from leadline.claims.cell import Cell
-from leadline.claims.outline import outline
-from leadline.claims.registry import NUMBERS, claim
-from leadline.claims.setting import PRESETS, TOY, Setting
-from leadline.claims.study import load, study
+from leadline.claims import cells
+from leadline.claims import claim as claims_
+from leadline.claims.cells import Cell
+from leadline.claims.claim import NUMBERS, PRESETS, TOY, Setting, claim
+from leadline.claims.measurement import outline, study
+from leadline.claims.studies import load
 from leadline.cli import main
 from leadline.reporting.page import Drawing, Section
 from leadline.sweeps.store_file import read_with
@@ -96,7 +96,7 @@ def test_same_seed_same_numbers(toy, tmp_path):
 
 def test_resumes_after_a_kill(tmp_path, monkeypatch):
     """Ten cells are done when it dies; the same call measures the rest, another one nothing."""
-    alone, ran = engine._alone, []
+    alone, ran = cells._alone, []
 
     def counted(cell):
         if len(ran) == limit:
@@ -104,7 +104,7 @@ def test_resumes_after_a_kill(tmp_path, monkeypatch):
         ran.append(cell)
         return alone(cell)
 
-    monkeypatch.setattr(engine, "_alone", counted)
+    monkeypatch.setattr(cells, "_alone", counted)
     how = dict(claims=[3], preset=TOY, out=tmp_path, workers=1)
     limit = 10
     with pytest.raises(KeyboardInterrupt):
@@ -147,14 +147,14 @@ def test_resumes_after_sigkill(tmp_path):
 
 
 def test_a_failed_cell_keeps_the_others(tmp_path, monkeypatch):
-    alone = engine._alone
+    alone = cells._alone
 
     def one_fails(cell):
         if cell.kind == "train":
             raise ValueError("planted")
         return alone(cell)
 
-    monkeypatch.setattr(engine, "_alone", one_fails)
+    monkeypatch.setattr(cells, "_alone", one_fails)
     with pytest.raises(RuntimeError, match=r"2 of \d+ cells failed, the first: train .*planted"):
         study([3], preset=TOY, out=tmp_path, workers=1)
     done = outline([3], preset=TOY, out=tmp_path)
@@ -189,7 +189,7 @@ def test_presets_are_consistent(preset, monkeypatch, tmp_path):
                 x[:samples], labels[:samples], *ends, loss=loss, classes=range(2 if pair else 10)
             )
 
-        monkeypatch.setattr(setting, "_problem", like_cifar)
+        monkeypatch.setattr(claims_, "_problem", like_cifar)
     source = "cifar10:none" if preset == "full" else "digits"
     plan = outline(preset=preset, problem=source, out=tmp_path)
     assert plan.stored == 0
@@ -248,7 +248,7 @@ def test_a_disk_too_small_for_the_report_costs_no_verdict(tmp_path):
 def test_damaged_data_of_another_claim_are_refused_before_any_work(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "claim-5.json").write_text("{}")
-    monkeypatch.setattr(engine, "measure", None)
+    monkeypatch.setattr(cells, "measure", None)
     with pytest.raises(
         ValueError, match=r"claim-5\.json' is no data of claim 5 \(it has no checksum"
     ):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import leadline as ll
-from leadline.comparison import COLUMNS, Branch
+from leadline.reporting.comparisons import COLUMNS, Computation
 
 SIZES = ((32, 2), (64, 4))
 
@@ -168,7 +168,7 @@ def test_a_diverged_branch_is_none_in_json(problem):
     row = next(r for r in json.loads(text)["rows"] if r["name"] == "train-16x2-reused")
     assert row["train_loss"] is None
     assert "diverged" in repr(c)
-    assert isinstance(c.branches[0], Branch)
+    assert isinstance(c.branches[0], Computation)
     c.figure()
 
 

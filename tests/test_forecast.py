@@ -300,7 +300,7 @@ def test_text_json_and_figure():
     data = json.loads(json.dumps(f.to_json()))
     assert data["floor"]["low"] <= data["floor"]["value"] <= data["floor"]["high"]
     assert len(data["held_out"]) == 9
-    lines = curves(f, "width")
+    lines = curves(f.runs, f.laws, f.confidence, "width")
     assert [c["name"] for c in lines] == ["depth 2", "depth 4", "depth 8", "depth 16"]
     assert all(len(c["runs_x"]) == 2 * len(WIDTHS) for c in lines)
     assert all(

@@ -293,16 +293,16 @@ def test_the_table_of_a_choice():
     assert seen == [(i, 9) for i in range(9)]
     parameters = [row.parameters for row in made.table]
     assert parameters == sorted(parameters)
-    assert [row.law for row in made.table if row.chosen] == [str(made.found.law)]
+    assert [row.law for row in made.table if row.chosen] == [str(made.fitted.law)]
     assert made.cells == 8  # four sizes at the largest width, four at the largest depth
     by = {row.law: row for row in made.table}
     full = by["E + A·width^-a + B·depth^-b"]
     assert full.rejected == 1.0
     assert by["E"].rejected < 1e-6
-    errors = choice._errors(made.found.law, made.data, made.found.theta, choice.folds(runs))
-    chosen = by[str(made.found.law)]
+    errors = choice._errors(made.fitted.law, made.data, made.fitted.theta, choice.folds(runs))
+    chosen = by[str(made.fitted.law)]
     assert chosen.error == pytest.approx(np.sqrt((errors**2).mean()), rel=1e-6)
-    assert chosen.floor == pytest.approx(np.exp(made.found.theta[0]), rel=1e-9)
+    assert chosen.floor == pytest.approx(np.exp(made.fitted.theta[0]), rel=1e-9)
     assert by["E"].floor == pytest.approx(np.exp(np.log(runs.loss).mean()), rel=0.05)
     # The scale is the fullest law's.
     fullest = Law((WIDTH, DEPTH))
@@ -313,7 +313,7 @@ def test_the_table_of_a_choice():
 def test_the_sibling_has_the_same_terms_with_free_exponents():
     over = rows((32, 64, 128, 256), (2, 4, 8, 16), lambda n, l: 0.2 + 16 / n + 0.8 / l, 3, 0.02)
     made = choice.choose(prepare(over, np.ones(len(over))), "auto", lambda i, k: None)
-    assert str(made.found.law) == "E + A/width + B/depth"
+    assert str(made.fitted.law) == "E + A/width + B/depth"
     assert str(made.sibling.law) == "E + A·width^-a + B·depth^-b"
     theory = choice.choose(prepare(over, np.ones(len(over))), "theory", lambda i, k: None)
     assert theory.sibling is None
@@ -321,7 +321,7 @@ def test_the_sibling_has_the_same_terms_with_free_exponents():
     assert free.sibling is None
     short = rows((32, 64, 128, 256), (2, 4), lambda n, l: 0.2 + 16 / n + 0.8 / l, 3, 0.02)
     made = choice.choose(prepare(short, np.ones(len(short))), "auto", lambda i, k: None)
-    assert str(made.found.law) == "E + A/width + B/depth"
+    assert str(made.fitted.law) == "E + A/width + B/depth"
     assert str(made.sibling.law) == "E + A·width^-a + B/depth"
 
 
@@ -345,7 +345,7 @@ def test_of_several_fullest_laws_the_best_sets_the_scale():
     assert rejected["E"] < 1e-9
     assert rejected["E + B/depth"] < 1e-9
     assert rejected["E + A/width"] > 0.05
-    assert str(made.found.law) == "E + A/width"
+    assert str(made.fitted.law) == "E + A/width"
 
 
 def test_which_exponents_the_sibling_frees():

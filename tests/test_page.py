@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 
 from leadline.intervals import written
 from leadline.reporting.page import Page, Section, Table, render, write
-from leadline.reporting.page_axes import log_ticks, ticks
 from leadline.reporting.page_colours import contrast, dark, dark_scale, lab, parse
-from leadline.reporting.page_figures import drawable, text_only
-from leadline.reporting.page_stack import stacked
+from leadline.reporting.page_figures import drawable, log_ticks, stacked, text_only
 from leadline.reporting.page_store import load, save
+from leadline.reporting.panels import ticks
 from page_samples import ATTACKS, figure, hostile, kernels, ordinary
 
 
@@ -122,7 +121,7 @@ def test_hostile_names_add_no_element():
     plain = [f"name {i}" for i in range(len(ATTACKS))]
     sections = tuple(
         dataclasses.replace(
-            s, title=p, sentence=p, verdict=p, number=p, found=(p,), paragraphs=(p,), command=p,
+            s, title=p, sentence=p, verdict=p, number=p, findings=(p,), paragraphs=(p,), command=p,
             downloads=((p, p),),
         )
         for s, p in zip(harmless.sections, plain, strict=True)

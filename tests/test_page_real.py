@@ -2,8 +2,8 @@
 
 import pytest
 
-from leadline.claims.setting import TOY
-from leadline.claims.study import study
+from leadline.claims.claim import TOY
+from leadline.claims.measurement import study
 from leadline.cli.program import main
 from page_browser import SIZES, opens_well
 from test_report_cli import check, compare, forecast, kernels, transfer

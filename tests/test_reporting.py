@@ -7,9 +7,9 @@ import pytest
 
 import leadline as ll
 from leadline.reporting import progress as progresses
-from leadline.reporting.figures import comparison_figure, result_figure
+from leadline.reporting.comparisons import comparison_figure, loss_curves
 from leadline.reporting.progress import Progress, duration, line, size
-from leadline.reporting.series import loss_curves, result_curves
+from leadline.reporting.results import result_curves, result_figure
 from leadline.reporting.tables import number, text_table, with_error
 
 SGD = ll.SGD(lr=0.3, steps=2)

@@ -10,9 +10,9 @@ from leadline.cli.values import numbers
 from leadline.intervals import Interval, stretch
 from leadline.transferring import analysis
 from leadline.transferring.analysis import analyse, measure
-from leadline.transferring.landscapes import landscapes
-from leadline.transferring.optimum import Landscape, optimum, stable
-from leadline.transferring.transfer import from_rows
+from leadline.transferring.landscapes import Landscape, landscapes
+from leadline.transferring.optimum import optimum, stable
+from leadline.transferring.transfers import from_rows
 
 
 def planted(drift, sizes=(32, 64, 128), noise=0.003, seeds=4, curvature=0.1, x=None, shared=0.0):

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leadline.intervals import Spread, stretch, widened
-from leadline.transferring.bounds import above, below, bracket, floor, run
-from leadline.transferring.optimum import Landscape, optimum, stable
+from leadline.transferring.bounds import above, below, bracket, floor, valley
+from leadline.transferring.landscapes import Landscape
+from leadline.transferring.optimum import optimum, stable
 from leadline.transferring.shift import moved, near, shift
 from leadline.transferring.smooth import believed, vertex, window
 
@@ -16,7 +17,7 @@ INF = np.inf
 
 def over(y, x=None):
     y = np.array(y, float)
-    return run(np.arange(len(y), dtype=float) if x is None else np.array(x, float), y)
+    return valley(np.arange(len(y), dtype=float) if x is None else np.array(x, float), y)
 
 
 # Runs.
@@ -179,7 +180,7 @@ def test_a_convex_function_is_within_its_bounds(powers, step, at):
         return np.where(u < cut, smooth, INF)
 
     x = np.arange(-6.0, 6.1, step)
-    r = run(x, f(x - centre))
+    r = valley(x, f(x - centre))
     low, high = bracket(r)
     assert low - 1e-9 <= centre <= high + 1e-9
     assert floor(r) <= 1e-12
@@ -194,7 +195,7 @@ def test_a_convex_function_is_within_its_bounds(powers, step, at):
 
 def test_a_parabola_is_found_exactly():
     x = np.arange(-6.0, 1.0)
-    r = run(x, 0.3 + 0.2 * (x + 2.3) ** 2)
+    r = valley(x, 0.3 + 0.2 * (x + 2.3) ** 2)
     assert (window(r).start, window(r).stop) == (2, 7)
     assert believed(r, 0.0) == 1
     v = vertex(r, 1)
@@ -207,7 +208,7 @@ def test_a_parabola_is_found_exactly():
 def test_two_parabolas_with_one_vertex_are_found(centre):
     x = np.arange(-6.0, 2.0)
     u = x - centre
-    r = run(x, 0.3 + np.where(u < 0, 0.01, 0.15) * u**2)
+    r = valley(x, 0.3 + np.where(u < 0, 0.01, 0.15) * u**2)
     assert believed(r, 0.0) == 2
     v = vertex(r, 2)
     assert v.x == pytest.approx(centre, abs=0.01)
@@ -220,12 +221,12 @@ def test_the_misfit_is_a_root_mean_square_a_degree_of_freedom():
     # Five points, y = u² + e·(1, -4, 6, -4, 1)/√70: the part that no parabola fits has length e.
     u = np.arange(-2.0, 3.0)
     off = np.array([1, -4, 6, -4, 1.0]) / 70**0.5
-    assert vertex(run(u, u**2 + 0.02 * off), 1).misfit == pytest.approx(0.02 / 2**0.5)
+    assert vertex(valley(u, u**2 + 0.02 * off), 1).misfit == pytest.approx(0.02 / 2**0.5)
     # Believed up to a tenth of the rise to the nearer neighbour, about 1 here, or twice the noise.
-    assert believed(run(u, u**2 + 0.13 * off), 0.0) == 1
-    assert believed(run(u, u**2 + 0.17 * off), 0.0) != 1
-    assert believed(run(u, u**2 + 0.17 * off), 0.07) == 1
-    assert believed(run(u, u**2 + 0.17 * off), 0.03) != 1
+    assert believed(valley(u, u**2 + 0.13 * off), 0.0) == 1
+    assert believed(valley(u, u**2 + 0.17 * off), 0.0) != 1
+    assert believed(valley(u, u**2 + 0.17 * off), 0.07) == 1
+    assert believed(valley(u, u**2 + 0.17 * off), 0.03) != 1
 
 
 def test_what_supports_no_vertex():
@@ -242,7 +243,7 @@ def test_what_supports_no_vertex():
     # The vertex stays between the neighbours of the smallest point.
     u = np.arange(-2.0, 3.0)
     for sides in (1, 2):
-        v = vertex(run(u, np.array([0.3, 0.1, 0.0, 1.0, 2.1])), sides)
+        v = vertex(valley(u, np.array([0.3, 0.1, 0.0, 1.0, 2.1])), sides)
         assert v is None or -1 <= v.x <= 1
     # Concave points have no minimum.
     assert vertex(over([0.1, 1, 0, 1, 0.1]), 1) is None
@@ -358,7 +359,7 @@ def smooth_log(u):
 @pytest.mark.parametrize("curve", [lambda u: 0.05 * u**2, smooth_log, lambda u: 0.1 * u**4])
 def test_a_shift_is_found_from_shapes(by, curve):
     x = np.arange(-7.0, 8.0)
-    base, other = run(x, curve(x - 0.2)), run(x, 0.3 + curve(x - 0.2 - by))
+    base, other = valley(x, curve(x - 0.2)), valley(x, 0.3 + curve(x - 0.2 - by))
     (a, b), (s, t) = bracket(base), bracket(other)
     found = shift(base, other, (s - b, t - a))
     assert found.low <= by <= found.high
@@ -373,7 +374,7 @@ def test_a_shift_is_found_from_shapes(by, curve):
 
 def test_the_same_points_are_not_moved_and_how_far_they_may_be():
     x = np.arange(-4.0, 5.0)
-    r = run(x, x**2)
+    r = valley(x, x**2)
     found = shift(r, r, (-4 / 3, 4 / 3))
     assert found.value == 0
     assert found.low == pytest.approx(-found.high)
@@ -386,11 +387,14 @@ def test_the_same_points_are_not_moved_and_how_far_they_may_be():
 
 def test_shapes_that_differ_leave_more_open_and_at_last_all():
     x = np.arange(-4.0, 5.0)
-    base = run(x, x**2)
+    base = valley(x, x**2)
     reach = (-4 / 3, 4 / 3)
-    alike, less = shift(base, run(x, 1.05 * x**2), reach), shift(base, run(x, 1.4 * x**2), reach)
+    alike, less = (
+        shift(base, valley(x, 1.05 * x**2), reach),
+        shift(base, valley(x, 1.4 * x**2), reach),
+    )
     assert less.high - less.low > alike.high - alike.low
-    other = run(x, np.where(x < 0, 9.0, 1 / 9) * x**2 + 0.0)
+    other = valley(x, np.where(x < 0, 9.0, 1 / 9) * x**2 + 0.0)
     assert shift(base, other, (-1.2, 1.0)) == shift(base, other, (-1.2, 1.0))
     unlike = shift(base, other, (-1.2, 1.0))
     assert (unlike.value, unlike.low, unlike.high) == (0, -1.2, 1.0)
@@ -415,7 +419,7 @@ def test_a_straight_fall_and_divergence_leave_a_shift_open():
 
 def test_an_infinite_reach_is_kept_where_the_points_do_not_close_it():
     x = np.arange(-4.0, 5.0)
-    r = run(x, x**2)
+    r = valley(x, x**2)
     found = shift(r, r, (-INF, INF))
     assert found.value == pytest.approx(0, abs=1e-9)
     assert -0.5 < found.low < found.high < 0.5
@@ -423,14 +427,14 @@ def test_an_infinite_reach_is_kept_where_the_points_do_not_close_it():
 
 def test_which_points_a_shift_uses():
     x = np.arange(-8.0, 9.0)
-    points, walls = near(run(x, x**2))
+    points, walls = near(valley(x, x**2))
     # Three on either side where a step is a doubling.
     assert (points.start, points.stop, walls) == (5, 12, (-INF, INF))
     fine = np.arange(-8.0, 8.1, 0.25)
-    points, _ = near(run(fine, fine**2))
+    points, _ = near(valley(fine, fine**2))
     assert points.stop - points.start == 13
     middle = np.arange(-8.0, 8.1, 0.5)
-    points, _ = near(run(middle, middle**2))
+    points, _ = near(valley(middle, middle**2))
     assert points.stop - points.start == 9
     # Walls count where the points reach them.
     assert near(over([1, 0.4, 0.1, 0, INF]))[1] == (-INF, 4)
@@ -443,7 +447,7 @@ def test_which_points_a_shift_uses():
 def test_moves_to_first_order():
     x = np.arange(-4.0, 5.0)
     y = 0.1 * x**2
-    r = run(x, y)
+    r = valley(x, y)
     for d in (0.01, -0.02):
         assert moved(r, 0.1 * (x - d) ** 2 + 0.5, y, x) == pytest.approx(d, rel=0.03)
     assert moved(r, y, y, x) == 0

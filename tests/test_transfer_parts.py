@@ -9,7 +9,8 @@ import pytest
 from leadline.intervals import Interval, Spread, stretch, widened
 from leadline.transferring import analysis
 from leadline.transferring.analysis import Places, Replicate, measure
-from leadline.transferring.optimum import Landscape, optimum
+from leadline.transferring.landscapes import Landscape
+from leadline.transferring.optimum import optimum
 from leadline.transferring.shift import Shift, moved, shift
 
 INF, NAN = math.inf, math.nan
@@ -218,7 +219,7 @@ def test_places_of_few_seeds_are_the_grid_s():
     assert [(r.value, r.low, r.high) for r in p.rates] == [point.rate(i) for i in range(3)]
     assert p.off.shape == (3, 0)
     assert p.shifts[0] == Shift(0.0, 0.0, 0.0)
-    runs = [o.run for o in point.optima]
+    runs = [o.valley for o in point.optima]
     for k in (1, 2):
         reach = (p.rates[k].low - p.rates[0].high, p.rates[k].high - p.rates[0].low)
         assert p.shifts[k] == shift(runs[0], runs[k], reach, 0.0)
@@ -236,7 +237,7 @@ def test_places_of_seeds(loud):
     p = analysis._places(scapes, spread)
     assert p.rates == [spread.of(lambda d, i=i: d.rate(i), float) for i in range(3)]
     assert p.rates[loud].high > point.rate(loud)[2] + 1e-3
-    runs = [o.run for o in point.optima]
+    runs = [o.valley for o in point.optima]
     own = np.array(
         [[moved(runs[i], d.means[i], point.means[i], X) for d in draws] for i in range(3)]
     )

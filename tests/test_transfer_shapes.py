@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import linprog
 
 from leadline.transferring import smooth
-from leadline.transferring.bounds import Run, above, below, bracket, floor, run
+from leadline.transferring.bounds import Valley, above, below, bracket, floor, valley
 from leadline.transferring.shift import Points, moved, near, shift
 from leadline.transferring.smooth import believed, vertex, window
 
@@ -16,11 +16,11 @@ INF = math.inf
 
 def over(y, x=None):
     y = np.array(y, float)
-    return run(np.arange(len(y), dtype=float) if x is None else np.array(x, float), y)
+    return valley(np.arange(len(y), dtype=float) if x is None else np.array(x, float), y)
 
 
 X = np.arange(-4.0, 5.0)
-BOWL = run(X, X**2)
+BOWL = valley(X, X**2)
 
 
 # Points.
@@ -70,9 +70,9 @@ def test_points_pass_where_a_linear_program_finds_a_curve():
     rng, seen = np.random.default_rng(0), []
     for k in range(6):
         power = rng.uniform(0.7, 1.4)
-        base = run(X, np.abs(X - 0.3) ** 1.6)
+        base = valley(X, np.abs(X - 0.3) ** 1.6)
         y = np.abs(X - 0.9) ** 1.6 * power + 0.02 * rng.standard_normal(9)
-        other = run(X + 0.01, y)
+        other = valley(X + 0.01, y)
         p, noise = Points.of(base, other), 0.1 * (k % 2)
         d = 0.6 + rng.uniform(-0.7, 0.7, 3)
         for level in (0.05, 0.15, 0.3):
@@ -84,7 +84,7 @@ def test_points_pass_where_a_linear_program_finds_a_curve():
 
 
 def test_points_at_one_rate_pass_where_they_differ_by_one_constant():
-    p = Points.of(BOWL, run(X, X**2 + 3.0))
+    p = Points.of(BOWL, valley(X, X**2 + 3.0))
     assert p.pass_at(np.array([0.0, 1.0, 1e-3]), 0.0, 0.0).tolist() == [True, False, False]
 
 
@@ -100,8 +100,8 @@ def test_one_landscape_s_own_points_must_be_convex_too():
 
 def test_walls_keep_points_away():
     """The base trained from -3 to 2, the other from -2 to 3; what diverged beside them did so for both."""
-    base, other = Run(X[1:7], X[1:7] ** 2, 3, (0, 5), (-4.0, 3.0)), None
-    other = Run(X[2:8], X[2:8] ** 2, 2, (0, 5), (-3.0, 4.0))
+    base, other = Valley(X[1:7], X[1:7] ** 2, 3, (0, 5), (-4.0, 3.0)), None
+    other = Valley(X[2:8], X[2:8] ** 2, 2, (0, 5), (-3.0, 4.0))
     p = Points.of(base, other)
     assert p.walls == ((-4, 3), (-3, 4))
     d = np.array([-1.0, 0.0, 0.001, 0.5, 1.0, 1.999, 2.0, 2.5])
@@ -150,7 +150,7 @@ def by_hand(base, other, reach, noise=0.0):
 )
 @pytest.mark.parametrize("noise", [0.0, 0.1])
 def test_shapes_that_differ_by_a_factor(factor, level, noise):
-    other = run(X + 0.1, factor * X**2)
+    other = valley(X + 0.1, factor * X**2)
     reach = (-0.5, 0.7)
     needed, expected = by_hand(BOWL, other, reach, noise)
     assert needed == level or noise
@@ -162,7 +162,7 @@ def test_shapes_that_differ_by_a_factor(factor, level, noise):
 def test_a_reach_without_an_end_is_tried_as_far_as_the_grids_overlap():
     """From -4 to 4 + 1 they are nine doublings long: shifts from -9 to 9, or to an end there is."""
     for by in (1, -1):
-        other = run(X + by, X**2)
+        other = valley(X + by, X**2)
         for reach, ends in (
             ((-INF, INF), (-9.0, 9.0)),
             ((-INF, 2.0), (-9.0, 2.0)),
@@ -178,7 +178,7 @@ def test_an_end_of_the_reach_that_passes_is_kept():
     assert (found.low, found.high) == (-0.05, 0.01)
     assert shift(BOWL, BOWL, (-0.05, INF)).low == -0.05
     # Where no level is enough all of it is left.
-    other = run(X, np.where(X < 0, 25.0, 1 / 25) * X**2)
+    other = valley(X, np.where(X < 0, 25.0, 1 / 25) * X**2)
     found = shift(BOWL, other, (0.3, 0.9))
     assert (found.value, found.low, found.high) == (0.3, 0.3, 0.9)
     found = shift(BOWL, over([3, 2, 1]), (-0.5, 0.7))
@@ -193,17 +193,17 @@ def test_few_points_far_away_and_many_near():
     # of 0.4 five; of 0.2 six at most.
     for step, count in ((1.5, 3), (1.0, 3), (0.7, 3), (0.5, 4), (0.4, 5), (0.2, 6)):
         x = step * np.arange(-12.0, 13.0)
-        points, walls = near(run(x, x**2))
+        points, walls = near(valley(x, x**2))
         assert (points.start, points.stop) == (12 - count, 13 + count)
         assert walls == (-INF, INF)
 
 
 def test_walls_beside_the_points():
-    r = Run(X, X**2, 4, (0, 8), (-5.0, 5.0))
+    r = Valley(X, X**2, 4, (0, 8), (-5.0, 5.0))
     assert near(r)[1] == (-INF, INF)
-    r = Run(X[1:8], X[1:8] ** 2, 3, (0, 6), (-4.0, 4.0))
+    r = Valley(X[1:8], X[1:8] ** 2, 3, (0, 6), (-4.0, 4.0))
     assert near(r)[1] == (-4.0, 4.0)
-    r = Run(X[1:8], X[1:8] ** 2, 3, (1, 5), (-4.0, 4.0))
+    r = Valley(X[1:8], X[1:8] ** 2, 3, (1, 5), (-4.0, 4.0))
     assert near(r) == (slice(1, 6), (-INF, INF))
 
 
@@ -214,7 +214,7 @@ def test_moves_are_least_squares_by_the_slope():
     """On an uneven grid, with what diverged on both sides: of the difference by slope and constant."""
     x = np.array([-6.0, -4, -3, -1.5, 0, 1, 3, 4, 5])
     usual = np.where((x > -5) & (x < 4.5), 0.1 * x**2, INF)
-    r = run(x, usual)
+    r = valley(x, usual)
     rng = np.random.default_rng(0)
     change = 0.01 * rng.standard_normal(9)
     at = near(r)[0]
@@ -234,14 +234,14 @@ def test_moves_of_few_points():
     # Two points, or one, that one convex curve may pass say nothing, whatever a cliff beside them does.
     for y in ([1, 0], [1, 0, 3, 3.1], [3.1, 3, 0, 1], [0, 3, 3.1], [INF, 1, INF]):
         usual, x = np.array(y, float), np.arange(float(len(y)))
-        assert moved(run(x, usual), usual + 0.1 * x**2, usual, x) == 0
+        assert moved(valley(x, usual), usual + 0.1 * x**2, usual, x) == 0
 
 
 # Smooth minima.
 
 
 def test_points_of_a_model():
-    assert window(run(X, X**2)) == slice(2, 7)
+    assert window(valley(X, X**2)) == slice(2, 7)
     assert window(over([9, 4, 1, 0, 1])) == slice(1, 5)
     assert window(over([1, 0, 1, 4, 9])) == slice(0, 4)
     # A cliff's top is left out.
@@ -252,14 +252,14 @@ def test_one_parabola_is_that_of_polyfit():
     rng = np.random.default_rng(0)
     x = np.array([-5.0, -3.0, -2.5, -1.0, 0.0])
     y = 0.3 * (x + 2.3) ** 2 + 0.5 + 0.01 * rng.standard_normal(5)
-    r = run(x, y)
+    r = valley(x, y)
     c, b, a = np.polyfit(x, y, 2)
     v = vertex(r, 1)
     assert (v.x, v.value) == pytest.approx((-b / (2 * c), a - b * b / (4 * c)))
     assert v.bends == pytest.approx((2 * c, 2 * c))
     miss = ((np.polyval([c, b, a], x) - y) ** 2).sum() / 2
     assert v.misfit == pytest.approx(miss**0.5)
-    four = run(x[:4], y[:4])
+    four = valley(x[:4], y[:4])
     c, b, a = np.polyfit(x[:4], y[:4], 2)
     miss = ((np.polyval([c, b, a], x[:4]) - y[:4]) ** 2).sum()
     assert vertex(four, 1).misfit == pytest.approx(miss**0.5)
@@ -280,7 +280,7 @@ def test_two_parabolas_are_the_best_of_a_thousand_places(seed):
     x = np.array([-2.0, -1.0, 0.0, 1.5, 2.5])
     at = rng.uniform(-0.3, 0.5)
     y = np.where(x < at, 0.05, 0.3) * (x - at) ** 2 + 1.0 + 0.002 * rng.standard_normal(5)
-    r = run(x, y)
+    r = valley(x, y)
     assert r.best == 2
     v = vertex(r, 2)
     place = (v.x + 1.0) / 2.5 * 1024
@@ -335,7 +335,7 @@ def test_what_is_believed():
     off = np.array([1, -4, 6, -4, 1.0]) / 70**0.5
     u = np.arange(-2.0, 3.0)
     for share, sides in ((0.095, 1), (0.105, 0)):
-        r = run(u, u**2 + 0.3 * np.maximum(u, 0) + share * 2**0.5 * off)
+        r = valley(u, u**2 + 0.3 * np.maximum(u, 0) + share * 2**0.5 * off)
         v = vertex(r, 1)
         rise = min(r.y[1], r.y[3]) - v.value
         noise = v.misfit / 2
@@ -376,7 +376,7 @@ def test_brackets_and_floors_of_a_mirror():
         y[rng.uniform(size=n) < 0.15] = INF
         if not np.isfinite(y).any():
             continue
-        r, m = run(x, y), run(-x[::-1], y[::-1])
+        r, m = valley(x, y), valley(-x[::-1], y[::-1])
         assert bracket(r) == tuple(-v for v in bracket(m)[::-1])
         assert floor(r) == pytest.approx(floor(m))
         for at in rng.uniform(x[0] - 1, x[-1] + 1, 12):

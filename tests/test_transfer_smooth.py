@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from leadline.transferring.bounds import run
+from leadline.transferring.bounds import valley
 from leadline.transferring.smooth import _two, believed, vertex
 
 X = np.arange(-2.0, 3.0)
@@ -16,7 +16,7 @@ def test_the_lower_neighbour_counts(side):
     """A parabola about .3: its neighbours rise by .49 and 1.69, those beyond by more."""
 
     def points(misfit):
-        return run(X, (X - 0.3 * side) ** 2 + misfit * 2**0.5 * OFF)
+        return valley(X, (X - 0.3 * side) ** 2 + misfit * 2**0.5 * OFF)
 
     assert vertex(points(0.04), 1).misfit == pytest.approx(0.04)
     assert believed(points(0.04), 0.0) == 1

@@ -7,7 +7,7 @@ import pytest
 
 from leadline.intervals import LEVEL, Interval, Spread, stretch, widened
 from leadline.transferring.analysis import analyse
-from leadline.transferring.optimum import Landscape
+from leadline.transferring.landscapes import Landscape
 
 INF, NAN = math.inf, math.nan
 

@@ -7,8 +7,7 @@ import pytest
 
 from leadline.intervals import Interval
 from leadline.transferring import verdict
-from leadline.transferring.analysis import Measured, SizeResult
-from leadline.transferring.verdict import judge, monotone
+from leadline.transferring.verdict import AxisMeasurement, SizeResult, judge, monotone
 
 INF, NAN = math.inf, math.nan
 RATES = np.arange(-6.0, 1.0)
@@ -39,7 +38,7 @@ def measured(*sizes, drift=STILL, grid=None, regret=CHEAP, costs=None, least=0.0
     """With the regret of the last size; the grid alone leaves what all leaves unless given."""
     sizes = sizes or (size(32), size(64, regret=regret))
     drift, regret = Interval(*drift), sizes[-1].regret
-    return Measured(
+    return AxisMeasurement(
         sizes,
         drift,
         drift if grid is None else Interval(*grid),

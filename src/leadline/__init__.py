@@ -19,15 +19,14 @@ if TYPE_CHECKING:
     from leadline.architecture import ResNet as ResNet
     from leadline.checking.checks import check as check
     from leadline.checking.report import CheckReport as CheckReport
-    from leadline.claims.study import Study as Study
-    from leadline.claims.study import study as study
-    from leadline.comparison import Comparison as Comparison
+    from leadline.claims.measurement import study as study
+    from leadline.claims.studies import Study as Study
     from leadline.comparison import compare as compare
     from leadline.errors import CheckpointError as CheckpointError
     from leadline.errors import MemoryBudgetError as MemoryBudgetError
     from leadline.errors import UnwrittenWarning as UnwrittenWarning
     from leadline.errors import WriteError as WriteError
-    from leadline.forecasting.forecast import forecast as forecast
+    from leadline.forecasting.forecasts import forecast as forecast
     from leadline.forecasting.result import Forecast as Forecast
     from leadline.identity.named import named as named
     from leadline.kernels.kernels import InitialKernels as InitialKernels
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from leadline.problems.texts import Text as Text
     from leadline.problems.texts import text as text
     from leadline.recipe import SGD as SGD
+    from leadline.reporting.comparisons import Comparison as Comparison
     from leadline.solving.solver import solve as solve
     from leadline.sweeps.driver import Sweep as Sweep
     from leadline.sweeps.driver import sweep as sweep
@@ -60,15 +60,15 @@ if TYPE_CHECKING:
     from leadline.training.trainer import train as train
     from leadline.trajectory import Trajectory as Trajectory
     from leadline.transferring.result import Transfer as Transfer
-    from leadline.transferring.transfer import transfer as transfer
+    from leadline.transferring.transfers import transfer as transfer
 
 # Names are imported on first use: `import leadline` loads neither torch nor numpy.
 _WHERE = {
     "CheckReport": "checking.report",
     "check": "checking.checks",
-    "Study": "claims.study",
-    "study": "claims.study",
-    "Comparison": "comparison",
+    "Study": "claims.studies",
+    "study": "claims.measurement",
+    "Comparison": "reporting.comparisons",
     "compare": "comparison",
     "ResNet": "architecture",
     "Limit": "limits.extrapolation",
@@ -82,7 +82,7 @@ _WHERE = {
     "UnwrittenWarning": "errors",
     "WriteError": "errors",
     "Forecast": "forecasting.result",
-    "forecast": "forecasting.forecast",
+    "forecast": "forecasting.forecasts",
     "named": "identity.named",
     "Measure": "measure.observation",
     "gpt": "models.gpt",
@@ -108,7 +108,7 @@ _WHERE = {
     "text": "problems.texts",
     "Trajectory": "trajectory",
     "Transfer": "transferring.result",
-    "transfer": "transferring.transfer",
+    "transfer": "transferring.transfers",
 }
 
 __all__ = ["__version__", *sorted(_WHERE)]

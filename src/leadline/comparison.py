@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,145 +11,25 @@ import torch
 
 from leadline.architecture import COUPLINGS
 from leadline.describe import describe
-from leadline.disk.write import attempt, check_folder, write_atomic
+from leadline.disk.write import attempt, check_folder
 from leadline.errors import check_choice, check_int, check_list, check_real, shown
 from leadline.kernels.kernels import check_limit
 from leadline.limits.extrapolation import SECONDS, Limit, check_has_limit, check_rtol, limit
 from leadline.limits.lazy_training import lazy
 from leadline.measure.record import check_task
 from leadline.problems.losses import accuracy
-from leadline.reporting.json_text import write
+from leadline.reporting.comparisons import COLUMNS, Comparison, Computation
 from leadline.solving.solver import solve
 from leadline.training.trainer import train
 from leadline.trajectory import Trajectory, versions
 
 if TYPE_CHECKING:
-    import plotly.graph_objects
-
     from leadline.architecture import ResNet
     from leadline.problems import Problem
     from leadline.recipe import SGD
 
 # In scheme ntk the initial outputs are random at infinite width too, and averaging them is cheap.
 _LAZY_SEEDS = 64
-
-COLUMNS = (
-    "name",
-    "width",
-    "depth",
-    "coupling",
-    "train_loss",
-    "train_loss_error",
-    "test_loss",
-    "test_loss_error",
-    "train_accuracy",
-    "test_accuracy",
-    "gap",
-    "seconds",
-)
-
-
-@dataclass(frozen=True)
-class Branch:
-    """One of the computations compared.
-
-    Attributes:
-        name: names its file too. role: "limit", "reference" (a large solve where there is no
-            limit), "lazy" or "finite".
-        width, depth: None is infinite. coupling: None for lazy, which has none.
-    """
-
-    name: str
-    role: str
-    width: int | None
-    depth: int | None
-    coupling: str | None
-    result: Trajectory | Limit
-
-    def loss(self, part: str = "train") -> np.ndarray | None:
-        """Mean loss (R,); None without a test set."""
-        value = getattr(self.result, f"{part}_loss")
-        if value is None or isinstance(self.result, Limit):
-            return value
-        return self.result.mean(f"{part}_loss")
-
-    def error(self, part: str = "train") -> np.ndarray | None:
-        """About 95 %: two standard errors over seeds, or the limit's error bar."""
-        if isinstance(self.result, Limit):
-            return getattr(self.result, f"{part}_loss_error")
-        if self.loss(part) is None:
-            return None
-        return 2 * self.result.error(f"{part}_loss")
-
-    def gap(self, other: Branch) -> float:
-        """RMS over recorded steps of the difference of the mean training losses."""
-        a, b = self.loss(), other.loss()
-        assert a is not None
-        assert b is not None
-        return float(np.sqrt(np.mean((a - b) ** 2)))
-
-    def write(self, folder: Path) -> Path:
-        """Write the result, whole or not at all."""
-        if isinstance(self.result, Limit):
-            data = self.result.to_json(lists=False)
-            return write_atomic(folder / f"{self.name}.json", lambda file: write(file, data))
-        return self.result.save(folder / f"{self.name}.safetensors")
-
-
-@dataclass(frozen=True, repr=False)
-class Comparison:
-    """Limits, lazy limit and finite networks of one problem, network and recipe.
-
-    Attributes:
-        rows: one dict a branch with the keys ``COLUMNS``. Losses and accuracies are of the last
-            step, errors about 95 %; ``gap`` is the RMS over recorded steps of mean training loss
-            minus that of the limit (or reference, or lazy for ntk) of the same coupling.
-        branches: the computations themselves, in the same order.
-        notes: what was replaced or left open, in words.
-        info: arguments and versions.
-    """
-
-    rows: tuple[Mapping[str, Any], ...]
-    branches: tuple[Branch, ...]
-    notes: tuple[str, ...]
-    info: Mapping[str, Any]
-
-    def __getitem__(self, name: str) -> Branch:
-        for branch in self.branches:
-            if branch.name == name:
-                return branch
-        raise KeyError(f"{name!r} is no branch: choose from {[b.name for b in self.branches]}")
-
-    def __repr__(self) -> str:
-        from leadline.reporting.tables import comparison_table
-
-        return comparison_table(self)
-
-    def to_json(self, lists: bool = True) -> dict[str, Any]:
-        """Everything as plain lists and numbers, NaN as None; arrays as they are without ``lists``."""
-        return finite(
-            {
-                "info": dict(self.info),
-                "notes": list(self.notes),
-                "rows": [dict(row) for row in self.rows],
-                "branches": {b.name: b.result.to_json(lists) for b in self.branches},
-            }
-        )
-
-    def figure(self) -> plotly.graph_objects.Figure:
-        """Losses over steps and their convergence with size."""
-        from leadline.reporting.figures import comparison_figure
-
-        return comparison_figure(self)
-
-    def save(self, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
-        """Write compare.json and the report compare.html; returns their paths."""
-        from leadline.reporting.page import write as write_page
-        from leadline.reporting.page_results import comparison_page
-
-        root, found = Path(folder), self.to_json(lists=False)
-        data = write_atomic(root / "compare.json", lambda file: write(file, found))
-        return data, write_page(comparison_page(self), root / "compare.html")
 
 
 def compare(
@@ -217,7 +95,7 @@ def compare(
     lazy_depth = None if _passes(check_limit, network) else deepest
     has_limit = _passes(check_has_limit, network)
     notes = _notes(network, is_lazy, has_limit, lazy_depth, widest, deepest)
-    branches: list[Branch] = []
+    branches: list[Computation] = []
 
     def add(
         run: Callable[..., Trajectory | Limit],
@@ -242,7 +120,7 @@ def compare(
         result = run(
             problem, network, sgd, seeds=count, seed=seed, record_every=record_every, **how
         )
-        branch = Branch(name, role, width, depth, coupling, result)
+        branch = Computation(name, role, width, depth, coupling, result)
         branches.append(branch)
         if folder is not None:
             attempt(lambda: branch.write(folder))
@@ -288,16 +166,7 @@ def compare(
     return comparison
 
 
-def finite(x: Any) -> Any:
-    """Nested lists and dicts with None for NaN and infinities, which JSON cannot say."""
-    if isinstance(x, Mapping):
-        return {k: finite(v) for k, v in x.items()}
-    if isinstance(x, list | tuple):
-        return [finite(v) for v in x]
-    return None if isinstance(x, float) and not np.isfinite(x) else x
-
-
-def target(branch: Branch, branches: Sequence[Branch]) -> Branch | None:
+def target(branch: Computation, branches: Sequence[Computation]) -> Computation | None:
     """What a finite branch converges to; None for the others."""
     if branch.role != "finite":
         return None
@@ -306,7 +175,7 @@ def target(branch: Branch, branches: Sequence[Branch]) -> Branch | None:
     return (same or [b for b in branches if b.role == "lazy"])[0]
 
 
-def _row(branch: Branch, branches: Sequence[Branch], problem: Problem) -> dict[str, Any]:
+def _row(branch: Computation, branches: Sequence[Computation], problem: Problem) -> dict[str, Any]:
     """The table's row of a branch."""
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row |= {name: getattr(branch, name) for name in ("name", "width", "depth", "coupling")}
@@ -370,9 +239,9 @@ def _passes(check: Callable[[ResNet], None], network: ResNet) -> bool:
 def _check_sizes(sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """(width, depth) pairs as ints, at least one and all different."""
     remedy = "give pairs (width, depth), such as ((64, 4), (128, 8))"
-    given = check_list("sizes", sizes, 1000, what="pairs (width, depth)")
+    listed = check_list("sizes", sizes, 1000, what="pairs (width, depth)")
     try:
-        pairs = [(width, depth) for width, depth in given]
+        pairs = [(width, depth) for width, depth in listed]
     except (TypeError, ValueError):
         raise TypeError(f"sizes={shown(sizes)} are not pairs: {remedy}") from None
     pairs = [

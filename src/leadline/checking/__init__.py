@@ -1,1 +1,1 @@
-"""Small sizes trained for a few steps: which layers keep what they learn over width and depth."""
+"""Small sizes trained for a few steps: do all layers learn at the same rate over width and depth?"""

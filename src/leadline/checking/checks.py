@@ -22,7 +22,7 @@ from leadline.checking.exponents import (
     slack,
     verdict,
 )
-from leadline.checking.quantities import Measured
+from leadline.checking.quantities import Measurement
 from leadline.checking.report import FAILED, CheckReport, Row
 from leadline.checking.training import Setup, linear_rate, reference, run
 from leadline.errors import LARGEST_RATE, check_int, check_list, check_real, check_type, shown
@@ -151,9 +151,9 @@ def check(
 
 def _measure(
     setup: Setup, sizes: dict[str, list[Size]], seeds: range, progress: bool
-) -> dict[Size, list[Measured]]:
+) -> dict[Size, list[Measurement]]:
     """Train every size with these seeds."""
-    measured: dict[Size, list[Measured]] = {}
+    measured: dict[Size, list[Measurement]] = {}
     todo = list(dict.fromkeys(s for v in sizes.values() for s in v))
     each = setup.steps + 1
     with Progress(quiet=not progress) as bar:
@@ -169,7 +169,7 @@ def _measure(
 
 
 def _all_rows(
-    plan: Plan, sizes: dict[str, list[Size]], measured: dict[Size, list[Measured]]
+    plan: Plan, sizes: dict[str, list[Size]], measured: dict[Size, list[Measurement]]
 ) -> list[Row]:
     return [row for axis in sizes for row in _rows(plan, axis, sizes[axis], measured)]
 
@@ -208,38 +208,31 @@ def _sizes(plan: Plan, widths: Sequence[int], depths: Sequence[int]) -> dict[str
 
 
 def _rows(
-    plan: Plan, axis: str, sizes: list[Size], measured: dict[Size, list[Measured]]
+    plan: Plan, axis: str, sizes: list[Size], measured: dict[Size, list[Measurement]]
 ) -> list[Row]:
-    kinds: dict[str, Kind] = {}
-    for k in plan.kinds:
-        kinds.setdefault(k.template, k)
-    x = np.array([getattr(s, axis) for s in sizes])
-    keys = [
-        k
-        for k in measured[sizes[0]][0].values
-        if all(k in r.values for s in sizes for r in measured[s])
-    ]
-    out = []
+    kinds = {k.template: k for k in reversed(plan.kinds)}
     modules = {k.template.rpartition(".")[0]: k for k in reversed(plan.kinds)}
     modules |= {k.template.rpartition(".")[0]: k for k in plan.kinds if len(k.shape) > 1}
+    x = np.array([getattr(s, axis) for s in sizes])
+    results = [r for s in sizes for r in measured[s]]
+    keys = [k for k in results[0].values if all(k in r.values for r in results)]
+    out = []
     for quantity, template in sorted(keys, key=lambda k: (k[1], _order(k[0]))):
         values = np.array([[r.values[quantity, template] for r in measured[s]] for s in sizes])
         kind = kinds.get(template) or modules.get(template)
-        if quantity in QUANTITIES and kind is not None:
-            target: float | None = getattr(expected(plan, kind, quantity), axis)
-            place = _place(kind)
-        else:
-            target = (
-                None if quantity == "nonlinear" else getattr(expected_stream(plan, quantity), axis)
-            )
-            place = "block"
+        if quantity not in QUANTITIES:
+            kind = None
         e = exponent(x, values)
-        judged = kind if place != "block" else None
-        said = verdict(e, target, slack(plan, judged, quantity, axis))
         if quantity == "nonlinear":
-            said = _lazy(e)
-        shape = (tuple(int(v) for v in x), tuple(float(v) for v in values.mean(1)))
-        out.append(Row(template, place, quantity, axis, e, target, said, *shape))
+            target, word = None, _lazy(e)
+        else:
+            power = expected(plan, kind, quantity) if kind else expected_stream(plan, quantity)
+            target = getattr(power, axis)
+            word = verdict(e, target, slack(plan, kind, quantity, axis))
+        place = _place(kind) if kind else "block"
+        means = tuple(float(v) for v in values.mean(1))
+        numbers = tuple(int(v) for v in x)
+        out.append(Row(template, place, quantity, axis, e, target, word, numbers, means))
     return out
 
 
@@ -270,7 +263,7 @@ def _place(kind: Kind) -> str:
 
 
 def _losses(
-    sizes: dict[str, list[Size]], measured: dict[Size, list[Measured]]
+    sizes: dict[str, list[Size]], measured: dict[Size, list[Measurement]]
 ) -> tuple[dict[str, dict[int, float]], list[str]]:
     """Final losses, and where a larger size ends worse than a smaller one beyond the seeds' noise."""
     out: dict[str, dict[int, float]] = {}

@@ -29,7 +29,7 @@ _TENSOR = object()
 
 @dataclass
 class Passage:
-    """What passed through a module in one forward pass."""
+    """Inputs and output of a module in one forward pass."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -37,7 +37,7 @@ class Passage:
 
 
 def scalar_loss(loss_fn: Callable[..., Any], model: nn.Module, batch: Any) -> Tensor:
-    """The loss.
+    """The loss of a model on a batch.
 
     Raises:
         ValueError: loss_fn failed, or returned no scalar.
@@ -239,7 +239,7 @@ class Members:
         return call(_Loss(model, self.loss_fn), at, whole, (self.batch,))
 
     def losses(self) -> list[float]:
-        """At the present parameters."""
+        """The losses at the present parameters."""
         return self.inspect(self.state(), ())[2].tolist()
 
     def mapped(self, f: Callable[..., T], *trees: Any) -> T:

@@ -1,4 +1,4 @@
-"""What is measured on trained models of one size, one a seed; the residual stream among it."""
+"""Measurements on trained models of one size, one a seed, and on their residual stream."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Key = tuple[str, str]
 
 
 @dataclass
-class Measured:
+class Measurement:
     """Root mean squares by quantity and template."""
 
     values: dict[Key, float]
@@ -42,8 +42,8 @@ def rms(x: Tensor) -> np.ndarray:
     return x.detach().double().square().flatten(1).mean(1).sqrt().cpu().numpy()
 
 
-class Probe:
-    """Models under watch: their state at initialization, and what is compared with it later."""
+class Inspection:
+    """Models at initialization, and measurements of what training changed."""
 
     def __init__(self, plan: Plan, members: Members) -> None:
         self.plan, self.members = plan, members

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from leadline.checking.exponents import BAND, Exponent
 from leadline.disk.plain import plain
-from leadline.reporting.page import Drawing, Page, Section, Table
-from leadline.reporting.page_facts import facts
-from leadline.reporting.page_results import table_csv
-from leadline.reporting.tables import text_table
+from leadline.reporting.page import Drawing, Page, Section, Table, facts
+from leadline.reporting.panels import BLUE, GREY, ORANGE, PURPLE, Panels
+from leadline.reporting.tables import table_csv, text_table
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -50,11 +49,11 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What it is about."""
+        """Parameter, quantity and axis."""
         return self.parameter, self.quantity, self.axis
 
     def cells(self) -> list[str]:
-        """What it is about, the exponent, its interval, and what is expected."""
+        """The row of a table: its key, the exponent, its interval, and the expected one."""
         e = self.exponent
         return [
             *(self.parameter, self.place, self.quantity, self.axis),
@@ -176,7 +175,7 @@ class ExponentCurve:
 
 
 def curves(report: CheckReport) -> list[ExponentCurve]:
-    """What is drawn: flat curves are right."""
+    """The curves of the figure; flat ones are right."""
     out = []
     for r in report.rows:
         if r.quantity not in DRAWN or r.exponent is None or r.expected is None:
@@ -194,57 +193,34 @@ def curves(report: CheckReport) -> list[ExponentCurve]:
 
 # Told apart by symbol too.
 _STYLES = {
-    "ok": ("#0b62a8", "circle"),
-    "inconclusive": ("#8a8a8a", "circle-open"),
-    "collapsed": ("#7a3b8f", "triangle-down"),
-    "exploding": ("#c4500a", "triangle-up"),
+    "ok": (BLUE, "circle"),
+    "inconclusive": (GREY, "circle-open"),
+    "collapsed": (PURPLE, "triangle-down"),
+    "exploding": (ORANGE, "triangle-up"),
 }
 
 
 def check_figure(report: CheckReport) -> go.Figure:
     """Log-log panels, quantities by axes."""
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
-
-    axes = list(dict.fromkeys(r.axis for r in report.rows))
-    figure = make_subplots(
-        rows=len(DRAWN),
-        cols=len(axes),
-        subplot_titles=[f"{q} over {a}" for q in DRAWN for a in axes],
-        vertical_spacing=0.1,
-    )
-    shown = set()
-    for c in curves(report):
-        (quantity, axis), (colour, symbol) = c.panel, _STYLES[c.verdict]
-        where = dict(row=DRAWN.index(quantity) + 1, col=axes.index(axis) + 1)
-        line = go.Scatter(
-            x=c.x,
-            y=c.y,
-            mode="lines+markers",
-            name=c.verdict,
-            legendgroup=c.verdict,
-            showlegend=c.verdict not in shown,
-            text=c.name,
-            hovertemplate="%{text}<br>size %{x}: %{y:.3g}<extra></extra>",
-            line=dict(color=colour),
-            marker=dict(symbol=symbol, size=8),
-        )
-        shown.add(c.verdict)
-        figure.add_trace(line, **where)
-    drawn = curves(report)
-    for i, a in enumerate(axes):
-        sizes = sorted({x for c in drawn if c.panel[1] == a for x in c.x})
-        figure.update_xaxes(type="log", tickvals=sizes, ticktext=[str(x) for x in sizes], col=i + 1)
-        figure.update_xaxes(title_text=a, row=len(DRAWN), col=i + 1)
+    axes, drawn = list(dict.fromkeys(r.axis for r in report.rows)), curves(report)
+    places = [(q, a) for q in DRAWN for a in axes]
+    panels = Panels([f"{q} over {a}" for q, a in places], columns=len(axes), row_height=280)
     # One scale for all, and no narrower than a factor of two either way: small wiggles look small.
     heights = [abs(math.log10(y)) for c in drawn for y in c.y if y > 0 and math.isfinite(y)]
     top = 1.05 * max([*heights, math.log10(2)])
-    figure.update_yaxes(type="log", range=[-top, top])
-    figure.update_yaxes(title_text="over expected, base = 1", col=1)
-    figure.add_hline(y=1, line=dict(dash="dash", color="#555555", width=1))
-    head = "passed" if report.ok else "FAILED"
-    figure.update_layout(title=f"{report.title}: {head}", template="plotly_white", height=900)
-    return figure
+    for i, (quantity, axis) in enumerate(places):
+        sizes = sorted({x for c in drawn if c.panel[1] == axis for x in c.x})
+        below = axis if quantity == DRAWN[-1] else ""
+        beside = "over expected, base = 1" if axis == axes[0] else ""
+        panels.panel(i, below, beside, sizes=sizes, log_y=True)
+        panels.figure.update_yaxes(range=[-top, top], **panels.at)
+        for c in drawn:
+            if c.panel == (quantity, axis):
+                color, symbol = _STYLES[c.verdict]
+                panels.line(c.x, c.y, c.verdict, color, symbol=symbol, label=c.name)
+    panels.figure.add_hline(y=1, line=dict(dash="dash", color=GREY, width=1))
+    panels.title(f"{report.title}: {'passed' if report.ok else 'FAILED'}")
+    return panels.figure
 
 
 def check_page(report: CheckReport, command: str = "") -> Page:

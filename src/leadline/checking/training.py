@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from leadline.checking.members import Members
-from leadline.checking.quantities import Measured, Probe
+from leadline.checking.quantities import Inspection, Measurement
 from leadline.planning.plans import Plan
 from leadline.tracing.builder import Builder, Size, construct
 
@@ -60,7 +60,7 @@ def torch_optimizers(model: nn.Module, plan: Plan, lr: float) -> list[Optimizer]
 
 def run(
     setup: Setup, size: Size, seeds: Sequence[int], done: Callable[[], None] = lambda: None
-) -> list[Measured]:
+) -> list[Measurement]:
     """Build, apply, train and compare one size, with every seed.
 
     Args:
@@ -70,11 +70,11 @@ def run(
         ValueError: the loss is no scalar, or the optimizer is none.
     """
     plan, members = start(setup, size, seeds)
-    probe = Probe(plan, members)
+    inspection = Inspection(plan, members)
     losses, lost = train(setup, plan, members, done)
-    values = probe.measure()
+    values = inspection.measure()
     done()
-    return [Measured(v, losses[i], lost) for i, v in enumerate(values)]
+    return [Measurement(v, losses[i], lost) for i, v in enumerate(values)]
 
 
 def start(setup: Setup, size: Size, seeds: Sequence[int]) -> tuple[Plan, Members]:
@@ -91,7 +91,7 @@ def start(setup: Setup, size: Size, seeds: Sequence[int]) -> tuple[Plan, Members
 def train(
     setup: Setup, plan: Plan, members: Members, done: Callable[[], None] = lambda: None
 ) -> tuple[list[list[float]], dict[str, str]]:
-    """Losses of every member before each step and after the last, and what lost the plan's ratios.
+    """Losses of every member before each step and after the last, and messages about lost ratios.
 
     Every member has optimizers and schedulers of its own, so that any of them will do; their gradients
     come from one program where the models allow it.
@@ -128,7 +128,7 @@ def train(
 
 
 def reference(setup: Setup) -> tuple[Settings, ...]:
-    """What optimizer and scheduler do at the base, step by step, without training."""
+    """Settings of optimizer and scheduler at the base, step by step, without training."""
     plan, members = start(setup, setup.plan.base, (0,))
     model = members.models[0]
     optimizers = _optimizers(setup, plan, model)
@@ -167,9 +167,9 @@ def linear_rate(setup: Setup, size: Size) -> float:
         moved = []
         for rate in (lr, lr / 2):
             plan, members = start(setup, size, (0,))
-            probe = Probe(plan, members)
+            inspection = Inspection(plan, members)
             train(replace(setup, lr=rate, scheduler=None), plan, members)
-            moved.append(probe.moved())
+            moved.append(inspection.moved())
         full, half = moved
         norm = float(torch.linalg.vector_norm(full))
         if norm > 0 and float(torch.linalg.vector_norm(full - 2 * half)) < 0.1 * norm:
@@ -182,7 +182,7 @@ def linear_rate(setup: Setup, size: Size) -> float:
 
 
 def settings(plan: Plan, model: nn.Module, optimizers: Sequence[Optimizer]) -> Settings:
-    """What the optimizers do with every parameter now; {} for one that they do not hold."""
+    """The optimizers' present settings of every parameter; {} for one that they do not hold."""
     groups = {id(p): g for o in optimizers for g in o.param_groups for p in g["params"]}
     kinds = plan.kind_of(model)
     out: Settings = {}

@@ -1,45 +1,199 @@
-"""What a claim is: words, cells, pure data, a rule, figures."""
+"""What a claim is, what all claims are measured on, and the list of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import Any, ClassVar
 
-from leadline.claims.cell import Arrays, Cell
-from leadline.claims.setting import Setting
+import numpy as np
+
+from leadline.architecture import ResNet
+from leadline.claims.cells import Arrays, Cell
 from leadline.claims.verdict import Judgement
+from leadline.errors import check_choice
+from leadline.kernels.kernels import initial_kernels
+from leadline.problems import Problem, cifar10, digits
+from leadline.reporting.page import Drawing, Table
+from leadline.reporting.panels import BLUE, GREEN, ORANGE
 
-if TYPE_CHECKING:
-    from leadline.reporting.page import Drawing, Table
+# What several claims measure, and how they name and draw it.
+COUPLINGS = ("reused", "independent")
+COUPLING_NAMES = {"reused": "true backpropagation", "independent": "NFD (independent weights)"}
+COUPLING_COLORS = {"reused": BLUE, "independent": ORANGE}
+SCHEMES = ("depth-mup", "depth-mup-corrected", "completep")
+CORRECTED = "depth-mup-corrected"
+SCHEME_COLORS = {"depth-mup": ORANGE, "depth-mup-corrected": BLUE, "completep": GREEN}
+SCHEME_NAMES = {
+    "depth-mup": "depth-μP",
+    "depth-mup-corrected": "corrected",
+    "completep": "1/L (CompleteP)",
+}
+OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
+ROLES = ("input", "hidden", "readout")
+SETS = ("train", "test")
+TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
+WIDTH, DEPTH = "width n, neurons", "depth L, blocks"
 
 Data = Mapping[str, Any]
 """JSON-able: numbers, texts, nested lists and dicts of them (arrays until they are stored)."""
+Key = tuple[Any, ...]
+"""What names a claim's cell: kind, sizes, coupling, …"""
+
+PRESETS = ("quick", "standard", "full")
+TOY = "toy"
+"""Sizes at which nothing can be decided, for tests: all code runs, in seconds."""
 
 
 @dataclass(frozen=True)
-class Claim:
-    """One claim of the paper; each has a file of its own.
+class Setting:
+    """A study's choices.
 
     Attributes:
+        source: "digits" or "cifar10:PATH".
+        seed: of weights and batches; the samples are always the same.
+    """
+
+    preset: str
+    source: str = "digits"
+    seed: int = 0
+    device: str = "cpu"
+
+    def two(self, samples: int, test_samples: int = 0) -> Problem:
+        """Two classes that are easily confused, one output, targets ±1, squared error."""
+        return _problem(self.source, True, samples, test_samples, "mse")
+
+    def all(self, samples: int, test_samples: int) -> Problem:
+        """All ten classes, cross-entropy."""
+        return _problem(self.source, False, samples, test_samples, "cross_entropy")
+
+
+@cache
+def _problem(source: str, pair: bool, samples: int, test_samples: int, loss: str) -> Problem:
+    how: dict[str, Any] = dict(samples=samples, test_samples=test_samples, loss=loss)
+    if source == "digits":
+        return digits(classes=(3, 8) if pair else None, **how)
+    path = source.partition(":")[2]
+    return cifar10(path, classes=("cat", "dog") if pair else None, **how)
+
+
+def check_source(source: str) -> str:
+    """Refuse other data: the sizes of the presets are made for these.
+
+    Raises:
+        ValueError: naming the nearest valid one.
+    """
+    if not isinstance(source, str):
+        raise TypeError(f"problem={source!r} is not a text: give 'digits' or 'cifar10:PATH'")
+    kind, colon, path = source.partition(":")
+    check_choice("problem", kind, ("digits", "cifar10"))
+    if (kind == "cifar10") != bool(path) or (kind == "digits" and colon):
+        raise ValueError(f"problem={source!r}: give 'digits' or 'cifar10:PATH'")
+    return source
+
+
+class Claim:
+    """One claim of the paper; each is a subclass in a file of its own.
+
+    Attributes:
+        number: the claim's. title: a few words.
         sentence: what is claimed. where: where the paper says it.
         design: how it is measured, in words.
         rule: how the verdict follows from the data; docs/findings.md lists what pilot runs changed.
-        cells: what has to be measured, by name.
-        data: the cells' arrays -> what is stored, judged and drawn.
-        judge: the rule. figures: thin drawing of the data. tables: beside them.
-        found: sentences with the numbers, made of the data.
+        sizes: what ``cells`` measures, by preset.
     """
 
-    number: int
-    title: str
-    sentence: str
-    where: str
-    design: tuple[str, ...]
-    rule: str
-    cells: Callable[[Setting], dict[str, Cell]]
-    data: Callable[[Setting, Mapping[str, Arrays]], dict[str, Any]]
-    judge: Callable[[Data], Judgement]
-    figures: Callable[[Data], Sequence[Drawing]]
-    found: Callable[[Data], Sequence[str]] = lambda data: ()
-    tables: Callable[[Data], Sequence[Table]] = lambda data: ()
+    number: ClassVar[int]
+    title: ClassVar[str]
+    sentence: ClassVar[str]
+    where: ClassVar[str] = "abstract"
+    design: ClassVar[tuple[str, ...]]
+    rule: ClassVar[str]
+    sizes: ClassVar[Mapping[str, Mapping[str, Any]]]
+
+    def cells(self, setting: Setting) -> dict[Key, Cell]:
+        """What has to be measured, by name."""
+        raise NotImplementedError
+
+    def data(self, setting: Setting, arrays: Mapping[Key, Arrays]) -> dict[str, Any]:
+        """What is stored, judged and drawn, from the cells' arrays."""
+        raise NotImplementedError
+
+    def judge(self, data: Data) -> Judgement:
+        """The rule."""
+        raise NotImplementedError
+
+    def figures(self, data: Data) -> Sequence[Drawing]:
+        """The data, drawn."""
+        raise NotImplementedError
+
+    def findings(self, data: Data) -> Sequence[str]:
+        """Sentences with the numbers."""
+        return ()
+
+    def tables(self, data: Data) -> Sequence[Table]:
+        """Tables beside the figures."""
+        return ()
+
+
+_CLASSES = {
+    1: "initialization.Initialization",
+    2: "limits.LimitOfTraining",
+    3: "gia.GradientIndependence",
+    4: "degeneracy.NonDegeneracy",
+    5: "features.FeatureLearning",
+    6: "scaling.DiminishingReturns",
+    7: "collapse.Collapse",
+    8: "correction.Correction",
+    9: "rate_transfer.RateTransfer",
+    10: "stronger.StrongerNetworks",
+}
+NUMBERS = tuple(_CLASSES)
+
+
+def claim(number: int) -> Claim:
+    """The claim of that number."""
+    module, name = _CLASSES[number].split(".")
+    return getattr(importlib.import_module(f"leadline.claims.{module}"), name)()
+
+
+def check_claims(claims: Iterable[int] | int | None) -> tuple[int, ...]:
+    """Sorted numbers, each once; None is all.
+
+    Raises:
+        ValueError, TypeError: one that there is not; names the nearest.
+    """
+    if claims is None:
+        return NUMBERS
+    wanted = (claims,) if isinstance(claims, int) else tuple(claims)
+    for number in wanted:
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise TypeError(f"claims={claims!r} holds {number!r}: give numbers 1 to {NUMBERS[-1]}")
+        if number not in _CLASSES:
+            nearest = min(NUMBERS, key=lambda k: abs(k - number))
+            raise ValueError(
+                f"claims={number!r} is unknown: did you mean {nearest}? choose from 1 to "
+                f"{NUMBERS[-1]}"
+            )
+    if not wanted:
+        raise ValueError(f"claims={claims!r} is empty: give numbers 1 to {NUMBERS[-1]}, or None")
+    return tuple(sorted(set(wanted)))
+
+
+@cache
+def stable_rate(
+    problem: Problem,
+    network: ResNet,
+    depth: int | None,
+    train: tuple[str, ...],
+    fraction: float = 0.25,
+) -> float:
+    """A learning rate that means the same in every architecture: ``fraction``/λ.
+
+    λ is the largest eigenvalue of the tangent kernel at initialization over P (of the weights that
+    learn, at infinite width); linearised training diverges above 2/λ.
+    """
+    kernel = initial_kernels(problem, network, depth, seconds=None).part(train)
+    return fraction * problem.samples / float(np.linalg.eigvalsh(kernel)[-1])

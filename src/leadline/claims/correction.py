@@ -8,155 +8,155 @@ stable, but ΔW₁ read backwards moves z by Θ(√L).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
-from leadline.claims import blocks
-from leadline.claims.cell import Arrays, Cell
-from leadline.claims.claim import Claim, Data
-from leadline.claims.setting import Setting
-from leadline.claims.verdict import Judgement, Part, every, inside, verdict
+from leadline.claims.claim import (
+    CORRECTED,
+    COUPLINGS,
+    DEPTH,
+    SCHEME_COLORS,
+    SCHEME_NAMES,
+    SCHEMES,
+    Data,
+)
+from leadline.claims.collapse import (
+    BLOCK_DESIGN,
+    RATES,
+    BlockClaim,
+    depth_exponent,
+    farthest,
+    values,
+)
+from leadline.claims.verdict import Judgement, Part, Verdict, every, inside, verdict
+from leadline.intervals import Interval
+from leadline.reporting.page import Drawing
+from leadline.reporting.panels import GREY, SYMBOLS, Panels, power
 
-if TYPE_CHECKING:
-    from leadline.reporting.page import Drawing
-
-SCHEMES = ("depth-mup", "depth-mup-corrected", "completep")
-CORRECTED = SCHEMES[1]
 MARGIN = 0.1
-RULE = (
-    "Restored means that the first internal layer's own update no longer depends on depth. The "
-    "claim holds if the exponent of RMS(ΔW₁h) in depth is within ±0.1 with its whole 95 % "
-    "interval after the first step, for SGD and for AdamW, with true and with independent "
-    "backward weights; it fails if one interval lies outside; otherwise it is undecided. What "
-    "else the correction moves is judged beside it (8b to 8d) and is no part of this verdict."
-)
 
 
-def cells(setting: Setting) -> dict[str, Cell]:
-    """The correction, with depth-μP and the rule 1/L beside it."""
-    return blocks.cells(setting, SCHEMES)
+class Correction(BlockClaim):
+    """A depth-aware learning rate counteracts the collapse."""
 
-
-def data(setting: Setting, found: Mapping[str, Arrays]) -> dict[str, Any]:
-    """Own update, output, stream, backward features."""
-    return blocks.data(setting, found, SCHEMES, ("own_1", "output", "stream", "backward"))
-
-
-def judge(data: Data) -> Judgement:
-    """The rule."""
-
-    def of(scheme: str, quantity: str, couplings: Sequence[str], step: int = 1) -> list[Any]:
-        return [
-            blocks.depth_exponent(data, f"{scheme} {o} {c}", quantity, step)
-            for o in blocks.RATES
-            for c in couplings
-        ]
-
-    def stable(found: Sequence[Any]) -> str:
-        return every(inside(e, -MARGIN, MARGIN) for e in found)
-
-    own = of(CORRECTED, "own_1", blocks.COUPLINGS)
-    number = "exponent of RMS(ΔW₁h) in depth, the farthest from 0"
-    headline = verdict(stable(own), number, blocks.farthest(own, 0), RULE)
-    parts = [
-        Part("8a", "The first internal layer's own update is restored at every depth", headline)
-    ]
-    flat = (
-        "Holds if the exponents in depth (first step, SGD and AdamW) are within ±0.1 with their "
-        "whole intervals, fails if one is outside."
+    number = 8
+    title = "The depth-aware correction"
+    sentence = "A depth-aware learning-rate correction counteracts the collapse."
+    where = "abstract; its formula is inferred: rate of the internal layers × √L"
+    design = (BLOCK_DESIGN,)
+    rule = (
+        "Restored means that the first internal layer's own update no longer depends on depth. The "
+        "claim holds if the exponent of RMS(ΔW₁h) in depth is within ±0.1 with its whole 95 % "
+        "interval after the first step, for SGD and for AdamW, with true and with independent "
+        "backward weights; it fails if one interval lies outside; otherwise it is undecided. What "
+        "else the correction moves is judged beside it (8b to 8d) and is no part of this verdict."
     )
-    output = of(CORRECTED, "output", ("reused",))
-    text = "Under true backpropagation the output's movement Δf stays independent of depth"
-    v = verdict(stable(output), "exponent of Δf in depth", blocks.farthest(output, 0), flat)
-    parts.append(Part("8b", text, v, claimed=False))
-    back = of(CORRECTED, "backward", ("independent",))
-    text = "With independent backward weights the backward features' movement Δz stays independent of depth"
-    v = verdict(stable(back), "exponent of Δz in depth", blocks.farthest(back, 0), flat)
-    parts.append(Part("8c", text, v, claimed=False))
-    both = [e for q in ("own_1", "output") for e in of("completep", q, ("reused",))]
-    text = "The rule 1/L with SGD rate ×L has both: own update and output independent of depth"
-    v = verdict(stable(both), "exponent, the farthest from 0", blocks.farthest(both, 0), flat)
-    parts.append(Part("8d", text, v, claimed=False))
-    return Judgement(headline, tuple(parts))
+    schemes = SCHEMES
+    quantities = ("own_1", "output", "stream", "backward")
 
+    def judge(self, data: Data) -> Judgement:
+        """The rule."""
 
-def figures(data: Data) -> Sequence[Drawing]:
-    """Own update, output and backward features over depth; output over steps."""
-    from leadline.claims.draw import GREY, SCHEME_COLORS, SCHEME_NAMES, SYMBOLS, Panels, power
-    from leadline.reporting.page import Drawing
+        def exponents(scheme: str, quantity: str, couplings: Sequence[str]) -> list[Interval]:
+            return [depth_exponent(data, quantity, scheme, o, c) for o in RATES for c in couplings]
 
-    depths, steps = data["depths"], data["steps"]
-    deep = depths[-1]
-    p = Panels(
-        [
-            "Own update of W₁, true backpropagation",
-            "Output, true backpropagation",
-            "Backward features, independent weights",
-            f"Output over steps, L = {deep}",
-        ]
-    )
-    panels = (
-        ("own_1", "reused", "RMS(ΔW₁h)"),
-        ("output", "reused", "RMS(Δf)"),
-        ("backward", "independent", "RMS(Δz₀)"),
-    )
-    for i, (quantity, coupling, label) in enumerate(panels):
-        p.panel(i, "depth L, blocks", f"{label}, SGD, step 1", sizes=depths, log_y=True)
+        def judged(number: str, intervals: Sequence[Interval], rule: str) -> Verdict:
+            word = every(inside(e, -MARGIN, MARGIN) for e in intervals)
+            return verdict(word, number, farthest(intervals, 0), rule)
+
+        updates = exponents(CORRECTED, "own_1", COUPLINGS)
+        number = "exponent of RMS(ΔW₁h) in depth, the farthest from 0"
+        headline = judged(number, updates, self.rule)
+        text = "The first internal layer's own update is restored at every depth"
+        parts = [Part("8a", text, headline)]
+        flat = (
+            "Holds if the exponents in depth (first step, SGD and AdamW) are within ±0.1 with their "
+            "whole intervals, fails if one is outside."
+        )
+        output = exponents(CORRECTED, "output", ("reused",))
+        backward = exponents(CORRECTED, "backward", ("independent",))
+        both = [e for q in ("own_1", "output") for e in exponents("completep", q, ("reused",))]
+        for key, text, number, intervals in (
+            (
+                "8b",
+                "Under true backpropagation the output's movement Δf stays independent of depth",
+                "exponent of Δf in depth",
+                output,
+            ),
+            (
+                "8c",
+                "With independent backward weights the backward features' movement Δz stays "
+                "independent of depth",
+                "exponent of Δz in depth",
+                backward,
+            ),
+            (
+                "8d",
+                "The rule 1/L with SGD rate ×L has both: own update and output independent of depth",
+                "exponent, the farthest from 0",
+                both,
+            ),
+        ):
+            parts.append(Part(key, text, judged(number, intervals, flat), claimed=False))
+        return Judgement(headline, tuple(parts))
+
+    def figures(self, data: Data) -> Sequence[Drawing]:
+        """Own update, output and backward features over depth; output over steps."""
+        depths, steps = data["depths"], data["steps"]
+        deep = depths[-1]
+        p = Panels(
+            [
+                "Own update of W₁, true backpropagation",
+                "Output, true backpropagation",
+                "Backward features, independent weights",
+                f"Output over steps, L = {deep}",
+            ]
+        )
+        panels = (
+            ("own_1", "reused", "RMS(ΔW₁h)"),
+            ("output", "reused", "RMS(Δf)"),
+            ("backward", "independent", "RMS(Δz₀)"),
+        )
+        for i, (quantity, coupling, label) in enumerate(panels):
+            p.panel(i, DEPTH, f"{label}, SGD, step 1", sizes=depths, log_y=True)
+            for symbol, scheme in zip(SYMBOLS, SCHEMES, strict=False):
+                v = values(data, quantity, scheme, "sgd", coupling)
+                p.line(depths, v, SCHEME_NAMES[scheme], SCHEME_COLORS[scheme], symbol=symbol)
+                if quantity != "own_1" and scheme == CORRECTED:
+                    p.theory(*power(depths, v.mean(0)[0], 0.5), "√L", GREY)
+                if quantity == "own_1" and scheme == "depth-mup":
+                    p.theory(*power(depths, v.mean(0)[0], -0.5), "1/√L", GREY)
+        p.panel(3, "step", "RMS(Δf), AdamW", log_y=True)
+        x = list(range(1, steps + 1))
         for symbol, scheme in zip(SYMBOLS, SCHEMES, strict=False):
-            v = blocks.values(data, f"{scheme} sgd {coupling}", quantity, 1)
-            p.line(depths, v, SCHEME_NAMES[scheme], SCHEME_COLORS[scheme], symbol=symbol)
-            if quantity != "own_1" and scheme == CORRECTED:
-                p.theory(*power(depths, v.mean(0)[0], 0.5), "√L", GREY)
-            if quantity == "own_1" and scheme == "depth-mup":
-                p.theory(*power(depths, v.mean(0)[0], -0.5), "1/√L", GREY)
-    p.panel(3, "step", "RMS(Δf), AdamW", log_y=True)
-    x = list(range(1, steps + 1))
-    for symbol, scheme in zip(SYMBOLS, SCHEMES, strict=False):
-        v = [blocks.values(data, f"{scheme} adamw reused", "output", k)[:, -1] for k in x]
-        columns = [list(seed) for seed in zip(*v, strict=True)]
-        p.line(x, columns, SCHEME_NAMES[scheme], SCHEME_COLORS[scheme], symbol=symbol)
-    out = blocks.depth_exponent(data, f"{CORRECTED} sgd reused", "output", 1)
-    back = blocks.depth_exponent(data, f"{CORRECTED} sgd independent", "backward", 1)
-    alt = (
-        "Four panels, for depth-μP, the correction and the rule 1/L. Over depth: the first internal "
-        "layer's own update; the output's movement with true backpropagation (exponent with the "
-        f"correction {out:w}); the backward features' with independent weights ({back:w}). Over steps: "
-        "the output's movement at the largest depth."
-    )
-    return (Drawing(p.figure, "What the correction restores, and what grows with depth", alt),)
+            v = [values(data, "output", scheme, "adamw", "reused", k)[:, -1] for k in x]
+            columns = [list(seed) for seed in zip(*v, strict=True)]
+            p.line(x, columns, SCHEME_NAMES[scheme], SCHEME_COLORS[scheme], symbol=symbol)
+        out = depth_exponent(data, "output", CORRECTED, "sgd", "reused")
+        back = depth_exponent(data, "backward", CORRECTED, "sgd", "independent")
+        alt = (
+            "Four panels, for depth-μP, the correction and the rule 1/L. Over depth: the first internal "
+            "layer's own update; the output's movement with true backpropagation (exponent with the "
+            f"correction {out:w}); the backward features' with independent weights ({back:w}). Over steps: "
+            "the output's movement at the largest depth."
+        )
+        return (Drawing(p.figure, "What the correction restores, and what grows with depth", alt),)
 
+    def findings(self, data: Data) -> Sequence[str]:
+        """The numbers in words."""
 
-def found(data: Data) -> Sequence[str]:
-    """The numbers in words."""
+        def e(o: str, c: str, q: str, step: int = 1) -> Interval:
+            return depth_exponent(data, q, CORRECTED, o, c, step=step)
 
-    def e(o: str, c: str, q: str, step: int = 1) -> Any:
-        return blocks.depth_exponent(data, f"{CORRECTED} {o} {c}", q, step)
-
-    return (
-        "What the correction is made for is an exponent 0 of ΔW₁h in depth: it is "
-        f"{e('sgd', 'reused', 'own_1'):w} with SGD and {e('adamw', 'reused', 'own_1'):w} with AdamW, "
-        "true backpropagation.",
-        "Beside it: with true backpropagation that movement is aligned with W₂ᵀz, so in theory "
-        "the blocks' effects on the output add up to √L. Measured, Δf has exponent "
-        f"{e('sgd', 'reused', 'output'):w} (SGD) and {e('adamw', 'reused', 'output'):w} (AdamW). With "
-        "independent backward weights the theory has a stable output and backward features that "
-        f"grow: Δf has exponent {e('sgd', 'independent', 'output'):w}, Δz "
-        f"{e('sgd', 'independent', 'backward'):w} after one step and "
-        f"{e('sgd', 'independent', 'backward', -1):w} after {data['steps']}. A scheme whose output or "
-        "backward features grow with depth at a fixed rate has no infinite-depth limit.",
-    )
-
-
-CLAIM = Claim(
-    number=8,
-    title="The depth-aware correction",
-    sentence="A depth-aware learning-rate correction counteracts the collapse.",
-    where="abstract; its formula is inferred: rate of the internal layers × √L",
-    design=(blocks.DESIGN,),
-    rule=RULE,
-    cells=cells,
-    data=data,
-    judge=judge,
-    figures=figures,
-    found=found,
-)
+        return (
+            "What the correction is made for is an exponent 0 of ΔW₁h in depth: it is "
+            f"{e('sgd', 'reused', 'own_1'):w} with SGD and {e('adamw', 'reused', 'own_1'):w} with AdamW, "
+            "true backpropagation.",
+            "Beside it: with true backpropagation that movement is aligned with W₂ᵀz, so in theory "
+            "the blocks' effects on the output add up to √L. Measured, Δf has exponent "
+            f"{e('sgd', 'reused', 'output'):w} (SGD) and {e('adamw', 'reused', 'output'):w} (AdamW). With "
+            "independent backward weights the theory has a stable output and backward features that "
+            f"grow: Δf has exponent {e('sgd', 'independent', 'output'):w}, Δz "
+            f"{e('sgd', 'independent', 'backward'):w} after one step and "
+            f"{e('sgd', 'independent', 'backward', -1):w} after {data['steps']}. A scheme whose output or "
+            "backward features grow with depth at a fixed rate has no infinite-depth limit.",
+        )

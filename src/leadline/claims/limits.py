@@ -7,137 +7,221 @@ growing width and depth are trained both ways and their outputs compared with bo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from leadline.claims.cell import Arrays, Cell
-from leadline.claims.claim import Claim, Data
-from leadline.claims.setting import Setting, stable_rate
+from leadline.architecture import ResNet
+from leadline.claims.cells import Arrays, Cell
+from leadline.claims.claim import COUPLINGS, ROLES, SETS, Claim, Data, Key, Setting, stable_rate
 from leadline.claims.verdict import UNDECIDED, Judgement, Part, below, every, inside, verdict
-from leadline.intervals import Interval, jackknife, slope
+from leadline.intervals import Interval, jackknife, mean, slope
+from leadline.recipe import SGD
+from leadline.reporting.page import Drawing
+from leadline.reporting.panels import BLUE, ORANGE, PURPLE, RED, Panels, power
 
-if TYPE_CHECKING:
-    from leadline.reporting.page import Drawing
-
-COUPLINGS = ("reused", "independent")
-SETS = ("train", "test")
-ROLES = ("input", "hidden", "readout")
 MARGIN = 0.25
 FIRST_ORDER = -0.75
 """Between −½ and −1, what a mean square at rate 1/√n and at 1/n would give."""
 LAST = 4
 STEPS = 6
 
-SIZES: dict[str, dict[str, Any]] = {
-    "toy": dict(
-        dense=((32, 2), (48, 4)), dense_seeds=4, solved=((64, 4),), seeds=4, test=4, rtol=0.9, steps=2,
-        limit=dict(width=32, depth=2, seeds=2),
-    ),
-    "quick": dict(
-        dense=((32, 2), (64, 4), (128, 8), (256, 16)), dense_seeds=48, solved=((512, 32), (1024, 64)),
-        seeds=10, test=16, rtol=0.006, steps=STEPS,
-    ),
-    "standard": dict(
-        dense=((32, 2), (64, 4), (128, 8), (256, 16), (512, 32)), dense_seeds=48,
-        solved=((1024, 64), (2048, 128)), seeds=64, test=16, rtol=0.004, steps=STEPS,
-    ),
-    "full": dict(
-        dense=((64, 4), (128, 8), (256, 16), (512, 32), (1024, 64)), dense_seeds=64,
-        solved=((2048, 128), (4096, 256), (8192, 512)), seeds=16, test=64, rtol=0.003, steps=2 * STEPS,
-    ),
-}  # fmt: skip
 
-RULE = (
-    "Errors are mean squares over seeds, samples and steps of outputs minus the limit's, "
-    "relative to the limit's mean square; width and depth grow together. 2a holds if, for "
-    f"networks trained under the assumption, the error's exponent in width over the {LAST} "
-    f"largest sizes is below {FIRST_ORDER} with its whole interval (first order: −1), on training "
-    "and on test inputs. 2b: let E be the error of real networks against NFD, extrapolated to "
-    "infinite size by E + A/n, over the mean-square distance between the two limits: 0 if real "
-    "networks converge to NFD, 1 if they converge to the other limit. It holds if E is within "
-    f"±{MARGIN}, fails if its whole interval is outside. The claim holds if 2a and 2b do and "
-    "fails if one fails. What rests on a limit that has not converged is undecided."
-)
+class LimitOfTraining(Claim):
+    """Neural Feature Dynamics is the limit of trained networks."""
+
+    number = 2
+    title = "NFD as the limit of training"
+    sentence = (
+        "Neural Feature Dynamics characterizes feature learning via a coupled forward-backward "
+        "stochastic system in the joint infinite-width and infinite-depth limit."
+    )
+    design = (
+        "tanh ResNets with one-layer blocks under depth-μP, 8 training samples of two classes, "
+        "all weights trained by full-batch SGD from f = 0 at a quarter of 1/λ. Width and depth "
+        "grow together, L = n/16. Dense networks, and beyond them solves in the exact law of "
+        "dense networks, with true backpropagation and with independent backward weights, "
+        "against both limits (solved, extrapolated in 1/n and 1/L), on training and on test "
+        "inputs, half-way and at the end of training.",
+    )
+    rule = (
+        "Errors are mean squares over seeds, samples and steps of outputs minus the limit's, "
+        "relative to the limit's mean square; width and depth grow together. 2a holds if, for "
+        f"networks trained under the assumption, the error's exponent in width over the {LAST} "
+        f"largest sizes is below {FIRST_ORDER} with its whole interval (first order: −1), on training "
+        "and on test inputs. 2b: let E be the error of real networks against NFD, extrapolated to "
+        "infinite size by E + A/n, over the mean-square distance between the two limits: 0 if real "
+        "networks converge to NFD, 1 if they converge to the other limit. It holds if E is within "
+        f"±{MARGIN}, fails if its whole interval is outside. The claim holds if 2a and 2b do and "
+        "fails if one fails. What rests on a limit that has not converged is undecided."
+    )
+    sizes: ClassVar = {
+        "toy": dict(
+            dense=((32, 2), (48, 4)), dense_seeds=4, solved=((64, 4),), seeds=4, test=4, rtol=0.9, steps=2,
+            limit=dict(width=32, depth=2, seeds=2),
+        ),
+        "quick": dict(
+            dense=((32, 2), (64, 4), (128, 8), (256, 16)), dense_seeds=48, solved=((512, 32), (1024, 64)),
+            seeds=10, test=16, rtol=0.006, steps=STEPS,
+        ),
+        "standard": dict(
+            dense=((32, 2), (64, 4), (128, 8), (256, 16), (512, 32)), dense_seeds=48,
+            solved=((1024, 64), (2048, 128)), seeds=64, test=16, rtol=0.004, steps=STEPS,
+        ),
+        "full": dict(
+            dense=((64, 4), (128, 8), (256, 16), (512, 32), (1024, 64)), dense_seeds=64,
+            solved=((2048, 128), (4096, 256), (8192, 512)), seeds=16, test=64, rtol=0.003, steps=2 * STEPS,
+        ),
+    }  # fmt: skip  # fmt: skip
+
+    def cells(self, setting: Setting) -> dict[Key, Cell]:
+        """Networks of growing size with both couplings, and both limits."""
+        z = self.sizes[setting.preset]
+        problem = setting.two(samples=8, test_samples=z["test"])
+        network = ResNet("tanh", scheme="depth-mup")
+        lr = stable_rate(problem, network, None, ROLES)
+        sgd = SGD(lr=lr, steps=z["steps"], center=True)
+        keep = ("train_outputs", "test_outputs", "train_loss", "test_loss")
+        every_step = max(1, z["steps"] // 2)
+        out: dict[Key, Cell] = {}
+        for coupling in COUPLINGS:
+            common = dict(network=network, sgd=sgd, coupling=coupling, seed=setting.seed)
+            for kind, sizes, seeds in (
+                ("train", z["dense"], z["dense_seeds"]),
+                ("solve", z["solved"], z["seeds"]),
+            ):
+                for n, depth in sizes:
+                    how = common | dict(width=n, depth=depth, seeds=seeds, record_every=every_step)
+                    out[n, depth, coupling] = Cell(kind, problem, how, keep, setting.device)
+            how = (
+                common
+                | dict(rtol=z["rtol"], record_every=every_step)
+                | z.get("limit", dict(seeds=8))
+            )
+            out["limit", coupling] = Cell("limit", problem, how, (), setting.device)
+        return out
+
+    def data(self, setting: Setting, arrays: Mapping[Key, Arrays]) -> dict[str, Any]:
+        """Squared errors of outputs (seeds,) by size: coupling of network and limit, inputs."""
+        z = self.sizes[setting.preset]
+        sizes = [*z["dense"], *z["solved"]]
+
+        def outputs(part: str, *name: Any) -> np.ndarray:
+            """After the first recorded step (at step 0 there is nothing to compare)."""
+            return arrays[name][f"{part}_outputs"][..., 1:, :, :]
+
+        errors: dict[str, Any] = {c: {against: {} for against in COUPLINGS} for c in COUPLINGS}
+        distance = {}
+        for part in SETS:
+            limits = {c: outputs(part, "limit", c) for c in COUPLINGS}
+            scale = {c: float((v**2).mean()) for c, v in limits.items()}
+            gap = (limits["reused"] - limits["independent"]) ** 2
+            distance[part] = float(gap.mean()) / scale["independent"]
+            for c in COUPLINGS:
+                for against, end in limits.items():
+                    squares = [(outputs(part, n, d, c) - end) ** 2 for n, d in sizes]
+                    errors[c][against][part] = [s.mean((1, 2, 3)) / scale[against] for s in squares]
+        return {
+            "sizes": [list(s) for s in sizes],
+            "dense": len(z["dense"]),
+            "errors": errors,
+            "distance": distance,
+            "converged": {c: bool(arrays["limit", c]["converged"]) for c in COUPLINGS},
+            "limit_loss": {c: [arrays["limit", c]["train_loss"], arrays["limit", c]["train_loss_error"]]
+                           for c in COUPLINGS},
+        }  # fmt: skip
+
+    def judge(self, data: Data) -> Judgement:
+        """The rule."""
+
+        def orders(coupling: str) -> tuple[str, Interval]:
+            exponents = [order(data, coupling, part) for part in SETS]
+            word = every(below(e, FIRST_ORDER) for e in exponents)
+            return _known(data, word, coupling), max(exponents, key=lambda e: e.value)
+
+        word_a, far = orders("independent")
+        number = "exponent of the error in width, the larger of two"
+        text = "Networks trained under the gradient-independence assumption converge to NFD"
+        parts = [Part("2a", text, verdict(word_a, number, far, "as 2a of the claim's"))]
+        rest = [left_over(data, "independent", part) for part in SETS]
+        # Its unit is the distance between the limits.
+        word_b = _known(data, every(inside(e, -MARGIN, MARGIN) for e in rest), *COUPLINGS)
+        number = "left-over error against NFD (0: converges, 1: to the other limit)"
+        headline = verdict(every((word_a, word_b)), number, rest[0], self.rule)
+        text = "Real networks (true backpropagation) converge to NFD"
+        parts.append(Part("2b", text, verdict(word_b, number, rest[0], "as 2b of the claim's")))
+        word, far = orders("reused")
+        rule = "As 2a, for real networks and the limit that keeps the coupling through Wᵀ."
+        text = "Real networks converge to the limit with the coupling through Wᵀ kept"
+        number = "exponent of the error in width, the larger of two"
+        parts.append(Part("2c", text, verdict(word, number, far, rule), claimed=False))
+        return Judgement(headline, tuple(parts))
+
+    def figures(self, data: Data) -> Sequence[Drawing]:
+        """Errors over size, training and test inputs."""
+        widths = [n for n, _ in data["sizes"]]
+        p = Panels(["Training inputs", "Test inputs"])
+        lines = (
+            ("independent", "independent", "networks under the assumption, against NFD", ORANGE),
+            ("reused", "reused", "real networks, against the reused-weights limit", BLUE),
+            ("reused", "independent", "real networks, against NFD", PURPLE),
+        )
+        symbols = ("diamond", "circle", "square")
+        for i, part in enumerate(SETS):
+            p.panel(
+                i,
+                "width n, neurons (depth L = n/16)",
+                "mean-square error of outputs, relative",
+                sizes=widths,
+                log_y=True,
+            )
+            for (c, against, label, color), symbol in zip(lines, symbols, strict=True):
+                errors = [mean(g) for g in _groups(data, c, against, part)]
+                p.intervals(widths, errors, label, color, symbol=symbol)
+            first = _groups(data, "reused", "reused", part)[0].mean()
+            p.theory(*power(widths, float(first), -1), "slope −1")
+            distance = [data["distance"][part]] * len(widths)
+            p.theory(widths, distance, "distance between the limits", RED)
+        e, rest = order(data, "reused", "train"), left_over(data, "independent", "train")
+        alt = (
+            "Two panels, training and test inputs. The error of networks against the limit of their "
+            f"own coupling over size, beside slope −1 (real networks: exponent {e:w}); the error of real "
+            f"networks against NFD beside the distance between the two limits ({rest:w} of it is left at "
+            "infinite size)."
+        )
+        return (Drawing(p.figure, "Outputs of trained networks against both limits", alt),)
+
+    def findings(self, data: Data) -> Sequence[str]:
+        """The numbers in words."""
+        d = data["distance"]
+        orders = {c: order(data, c, "test") for c in COUPLINGS}
+        return (
+            "Networks against the limit of their own kind: on test inputs the error has "
+            f"exponent {orders['independent']:w} for networks under the assumption and "
+            f"{orders['reused']:w} for real networks.",
+            f"The two limits are {np.sqrt(d['train']):.0%} apart on training outputs and "
+            f"{np.sqrt(d['test']):.0%} on test outputs (root mean square, relative). Of real networks' "
+            f"distance to NFD, {left_over(data, 'independent', 'train'):w} of that squared distance "
+            f"is left on training inputs, {left_over(data, 'independent', 'test'):w} on test inputs.",
+        )
 
 
-def cells(setting: Setting) -> dict[str, Cell]:
-    """Networks of growing size with both couplings, and both limits."""
-    from leadline.architecture import ResNet
-    from leadline.recipe import SGD
-
-    z = SIZES[setting.preset]
-    problem = setting.two(samples=8, test_samples=z["test"])
-    network = ResNet("tanh", scheme="depth-mup")
-    lr = stable_rate(problem, network, None, ROLES)
-    sgd = SGD(lr=lr, steps=z["steps"], center=True)
-    keep = ("train_outputs", "test_outputs", "train_loss", "test_loss")
-    every_step = max(1, z["steps"] // 2)
-    out = {}
-    for coupling in COUPLINGS:
-        common = dict(network=network, sgd=sgd, coupling=coupling, seed=setting.seed)
-        for kind, sizes, seeds in (
-            ("train", z["dense"], z["dense_seeds"]),
-            ("solve", z["solved"], z["seeds"]),
-        ):
-            for n, depth in sizes:
-                how = common | dict(width=n, depth=depth, seeds=seeds, record_every=every_step)
-                out[f"{n}x{depth} {coupling}"] = Cell(kind, problem, how, keep, setting.device)
-        how = common | dict(rtol=z["rtol"], record_every=every_step) | z.get("limit", dict(seeds=8))
-        out[f"limit {coupling}"] = Cell("limit", problem, how, (), setting.device)
-    return out
-
-
-def data(setting: Setting, found: Mapping[str, Arrays]) -> dict[str, Any]:
-    """Squared errors of outputs (seeds,) by size: coupling of network and limit, inputs."""
-    z = SIZES[setting.preset]
-    sizes = [*z["dense"], *z["solved"]]
-
-    def outputs(name: str, part: str) -> np.ndarray:
-        """After the first recorded step (at step 0 there is nothing to compare)."""
-        return found[name][f"{part}_outputs"][..., 1:, :, :]
-
-    errors: dict[str, list[np.ndarray]] = {}
-    distance = {}
-    for part in SETS:
-        limits = {c: outputs(f"limit {c}", part) for c in COUPLINGS}
-        scale = {c: float((v**2).mean()) for c, v in limits.items()}
-        gap = (limits["reused"] - limits["independent"]) ** 2
-        distance[part] = float(gap.mean()) / scale["independent"]
-        for c in COUPLINGS:
-            for against in COUPLINGS:
-                errors[f"{c} {against} {part}"] = [
-                    ((outputs(f"{n}x{d} {c}", part) - limits[against]) ** 2).mean((1, 2, 3))
-                    / scale[against]
-                    for n, d in sizes
-                ]
-    return {
-        "sizes": [list(s) for s in sizes],
-        "dense": len(z["dense"]),
-        "errors": errors,
-        "distance": distance,
-        "converged": {c: bool(found[f"limit {c}"]["converged"]) for c in COUPLINGS},
-        "limit_loss": {c: [found[f"limit {c}"]["train_loss"], found[f"limit {c}"]["train_loss_error"]]
-                       for c in COUPLINGS},
-    }  # fmt: skip
-
-
-def _groups(data: Data, name: str) -> list[np.ndarray]:
-    """Per size, (seeds,)."""
-    return [np.asarray(v, float) for v in data["errors"][name]]
+def _groups(data: Data, coupling: str, against: str, part: str) -> list[np.ndarray]:
+    """Errors of networks against a limit, by size: (seeds,) each."""
+    return [np.asarray(v, float) for v in data["errors"][coupling][against][part]]
 
 
 def order(data: Data, coupling: str, part: str) -> Interval:
     """Exponent in width of a network's error against the limit of its own coupling."""
     widths = [n for n, _ in data["sizes"]][-LAST:]
-    groups = _groups(data, f"{coupling} {coupling} {part}")[-LAST:]
+    groups = _groups(data, coupling, coupling, part)[-LAST:]
     return jackknife(lambda *g: slope(widths, [v.mean() for v in g]), *groups)
 
 
 def left_over(data: Data, against: str, part: str) -> Interval:
     """Error of real networks against a limit at infinite size, over the distance of the limits."""
     widths = np.array([n for n, _ in data["sizes"]], dtype=float)
-    groups = _groups(data, f"reused {against} {part}")
+    groups = _groups(data, "reused", against, part)
 
     # The error's spread is proportional to its size, roughly A/n: weights n.
     def extrapolated(*g: np.ndarray) -> float:
@@ -150,113 +234,3 @@ def left_over(data: Data, against: str, part: str) -> Interval:
 def _known(data: Data, word: str, *couplings: str) -> str:
     """The word, undecided where it rests on a limit that has not converged."""
     return word if all(data["converged"][c] for c in couplings) else UNDECIDED
-
-
-def judge(data: Data) -> Judgement:
-    """The rule."""
-
-    def orders(coupling: str) -> tuple[str, Interval]:
-        found = [order(data, coupling, part) for part in SETS]
-        word = every(below(e, FIRST_ORDER) for e in found)
-        return _known(data, word, coupling), max(found, key=lambda e: e.value)
-
-    word_a, far = orders("independent")
-    number = "exponent of the error in width, the larger of two"
-    text = "Networks trained under the gradient-independence assumption converge to NFD"
-    parts = [Part("2a", text, verdict(word_a, number, far, "as 2a of the claim's"))]
-    rest = [left_over(data, "independent", part) for part in SETS]
-    # Its unit is the distance between the limits.
-    word_b = _known(data, every(inside(e, -MARGIN, MARGIN) for e in rest), *COUPLINGS)
-    number = "left-over error against NFD (0: converges, 1: to the other limit)"
-    headline = verdict(every((word_a, word_b)), number, rest[0], RULE)
-    text = "Real networks (true backpropagation) converge to NFD"
-    parts.append(Part("2b", text, verdict(word_b, number, rest[0], "as 2b of the claim's")))
-    word, far = orders("reused")
-    rule = "As 2a, for real networks and the limit that keeps the coupling through Wᵀ."
-    text = "Real networks converge to the limit with the coupling through Wᵀ kept"
-    number = "exponent of the error in width, the larger of two"
-    parts.append(Part("2c", text, verdict(word, number, far, rule), claimed=False))
-    return Judgement(headline, tuple(parts))
-
-
-def figures(data: Data) -> Sequence[Drawing]:
-    """Errors over size, training and test inputs."""
-    from leadline.claims.draw import BLUE, ORANGE, PURPLE, Panels, power
-    from leadline.reporting.page import Drawing
-
-    widths = [n for n, _ in data["sizes"]]
-    p = Panels(["Training inputs", "Test inputs"])
-    lines = (
-        (
-            "independent independent",
-            "networks under the assumption, against NFD",
-            ORANGE,
-            "diamond",
-        ),
-        ("reused reused", "real networks, against the reused-weights limit", BLUE, "circle"),
-        ("reused independent", "real networks, against NFD", PURPLE, "square"),
-    )
-    for i, part in enumerate(SETS):
-        p.panel(
-            i,
-            "width n, neurons (depth L = n/16)",
-            "mean-square error of outputs, relative",
-            sizes=widths,
-            log_y=True,
-        )
-        for name, label, color, symbol in lines:
-            found = [jackknife(lambda v: v.mean(), g) for g in _groups(data, f"{name} {part}")]
-            p.estimates(widths, found, label, color, symbol=symbol)
-        first = _groups(data, f"reused reused {part}")[0].mean()
-        p.theory(*power(widths, float(first), -1), "slope −1")
-        p.theory(
-            widths, [data["distance"][part]] * len(widths), "distance between the limits", "#c0392b"
-        )
-    e, rest = order(data, "reused", "train"), left_over(data, "independent", "train")
-    alt = (
-        "Two panels, training and test inputs. The error of networks against the limit of their "
-        f"own coupling over size, beside slope −1 (real networks: exponent {e:w}); the error of real "
-        f"networks against NFD beside the distance between the two limits ({rest:w} of it is left at "
-        "infinite size)."
-    )
-    return (Drawing(p.figure, "Outputs of trained networks against both limits", alt),)
-
-
-def found(data: Data) -> Sequence[str]:
-    """The numbers in words."""
-    d = data["distance"]
-    orders = {c: order(data, c, "test") for c in COUPLINGS}
-    return (
-        "Networks against the limit of their own kind: on test inputs the error has "
-        f"exponent {orders['independent']:w} for networks under the assumption and "
-        f"{orders['reused']:w} for real networks.",
-        f"The two limits are {np.sqrt(d['train']):.0%} apart on training outputs and "
-        f"{np.sqrt(d['test']):.0%} on test outputs (root mean square, relative). Of real networks' "
-        f"distance to NFD, {left_over(data, 'independent', 'train'):w} of that squared distance "
-        f"is left on training inputs, {left_over(data, 'independent', 'test'):w} on test inputs.",
-    )
-
-
-CLAIM = Claim(
-    number=2,
-    title="NFD as the limit of training",
-    sentence=(
-        "Neural Feature Dynamics characterizes feature learning via a coupled forward-backward "
-        "stochastic system in the joint infinite-width and infinite-depth limit."
-    ),
-    where="abstract",
-    design=(
-        "tanh ResNets with one-layer blocks under depth-μP, 8 training samples of two classes, "
-        "all weights trained by full-batch SGD from f = 0 at a quarter of 1/λ. Width and depth "
-        "grow together, L = n/16. Dense networks, and beyond them solves in the exact law of "
-        "dense networks, with true backpropagation and with independent backward weights, "
-        "against both limits (solved, extrapolated in 1/n and 1/L), on training and on test "
-        "inputs, half-way and at the end of training.",
-    ),
-    rule=RULE,
-    cells=cells,
-    data=data,
-    judge=judge,
-    figures=figures,
-    found=found,
-)

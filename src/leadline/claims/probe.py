@@ -41,7 +41,7 @@ def probe(
     seed: int = 0,
     device: str = "cpu",
 ) -> dict[str, np.ndarray]:
-    """Train hidden weights for a few steps from f_0 = 0 and look inside after each.
+    """Train hidden weights for a few steps from f_0 = 0 and inspect them after each.
 
     Returns:
         Arrays (seeds, steps), RMS over what is not listed (blocks, samples, neurons):
@@ -65,9 +65,9 @@ def probe(
     )
     x = torch.tensor(problem.x, dtype=torch.float32, device=place)
     y = torch.tensor(problem.y, dtype=torch.float32, device=place)
-    look = _Look(network, weights, x)
-    _center(weights, look.top(weights))
-    start = look.inside(weights)
+    inspector = _Inspector(network, weights, x)
+    _center(weights, inspector.top(weights))
+    start = inspector.inside(weights)
     stepper = _optimizer(network, weights, optimizer, lr, width, depth)
     out: dict[str, list[np.ndarray]] = {}
     for _ in range(steps):
@@ -75,15 +75,15 @@ def probe(
         with torch.enable_grad():
             loss_value(problem.loss, forward(network, weights, x), y).sum().backward()
         stepper.step()
-        now = look.inside(weights)
-        values = look.own(weights) | {k: _rms(now[k] - start[k]) for k in now}
+        now = inspector.inside(weights)
+        values = inspector.updates(weights) | {k: _rms(now[k] - start[k]) for k in now}
         for name, value in values.items():
             out.setdefault(name, []).append(value.double().cpu().numpy())
     return {name: np.stack(values, axis=1) for name, values in out.items()}
 
 
-class _Look:
-    """Looks into stacked networks; holds a copy of their initial hidden weights."""
+class _Inspector:
+    """Inspects stacked networks; holds a copy of their initial hidden weights."""
 
     def __init__(self, network: ResNet, weights: Weights, x: Tensor) -> None:
         self.network, self.x = network, x
@@ -91,32 +91,32 @@ class _Look:
 
     def top(self, weights: Weights) -> Tensor:
         """h_L (S, P, n)."""
-        seen = _Seen()
+        seen = _Stream()
         with torch.no_grad():
             forward(self.network, weights, self.x, seen)
         return seen.last
 
     def inside(self, weights: Weights) -> dict[str, Tensor]:
         """h_L (S, P, n), f (S, P, C), z_0 (S, P, n) of the outputs' sum, through the coupling."""
-        seen = _Seen(first=True)
+        seen = _Stream(first=True)
         with torch.enable_grad():
             f = forward(self.network, weights, self.x, seen)
             n = weights.readout.shape[-2]
             (z,) = torch.autograd.grad(f.sum() / self.network.readout(n), [seen.bottom])
         return {"stream": seen.last.detach(), "output": f.detach(), "backward": z}
 
-    def own(self, weights: Weights) -> dict[str, Tensor]:
+    def updates(self, weights: Weights) -> dict[str, Tensor]:
         """RMS of ΔW_j a/√n by layer j of a block, a the layer's present input: (S,) each."""
         k = self.network.block_layers
-        seen = _Own(self.initial, weights, self.network.gain)
+        seen = _Updates(self.initial, weights, self.network.gain)
         with torch.no_grad():
             forward(self.network, weights, self.x, seen)
         squares = torch.stack(seen.squares)
         return {f"own_{j + 1}": squares[j::k].mean(0).sqrt() for j in range(k)}
 
 
-class _Seen:
-    """Keeps h_0 (with a gradient, if asked for) and the latest h."""
+class _Stream:
+    """Keeps h_0 (with a gradient if ``first``) and the latest h."""
 
     bottom: Tensor
     last: Tensor
@@ -135,7 +135,7 @@ class _Seen:
         pass
 
 
-class _Own:
+class _Updates:
     """Collects mean squares of ΔW a."""
 
     def __init__(self, initial: list[Tensor], weights: Weights, gain: float) -> None:
@@ -168,7 +168,7 @@ def _center(weights: Weights, top: Tensor) -> None:
 def _optimizer(
     network: ResNet, weights: Weights, name: str, lr: float, width: int, depth: int
 ) -> torch.optim.Optimizer:
-    """Of the hidden weights, with this width's and depth's rates."""
+    """The hidden weights' optimizer, with this width's and depth's rates."""
     groups: list[dict[str, Any]]
     kind, k = optimizer_named(name), network.block_layers
     settings: dict[str, Any] = {"foreach": False}

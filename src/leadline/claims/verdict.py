@@ -42,7 +42,7 @@ class Part:
 
     Attributes:
         key: such as "3a". statement: what is judged.
-        claimed: whether the paper says it; otherwise it was found beside the claim.
+        claimed: whether the paper says it; otherwise it is a finding beside the claim.
     """
 
     key: str
@@ -68,6 +68,12 @@ def inside(e: Interval, low: float, high: float) -> str:
     return FAILS if e.low > high or e.high < low else UNDECIDED
 
 
+def outside(e: Interval, low: float, high: float) -> str:
+    """Holds if none of the interval is within [low, high], fails if all of it is."""
+    word = inside(e, low, high)
+    return {HOLDS: FAILS, FAILS: HOLDS}.get(word, word)
+
+
 def above(e: Interval, bound: float) -> str:
     """Holds if the whole interval is above, fails if all of it is below."""
     return inside(e, math.nextafter(bound, math.inf), math.inf)
@@ -80,10 +86,10 @@ def below(e: Interval, bound: float) -> str:
 
 def every(verdicts: Iterable[str]) -> str:
     """Holds if all do, fails if one does, else undecided."""
-    found = list(verdicts)
-    if FAILS in found:
+    words = list(verdicts)
+    if FAILS in words:
         return FAILS
-    return UNDECIDED if UNDECIDED in found else HOLDS
+    return UNDECIDED if UNDECIDED in words else HOLDS
 
 
 def verdict(word: str, number: str, e: Interval, rule: str) -> Verdict:

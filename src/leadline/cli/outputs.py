@@ -48,8 +48,7 @@ class Outputs:
         """
         if self.out is None and self.html is None:
             return
-        from leadline.reporting.page import render
-        from leadline.reporting.page_facts import command_line
+        from leadline.reporting.page import command_line, render
         from leadline.reporting.page_store import save
 
         wrote: list[Path] = []

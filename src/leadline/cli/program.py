@@ -20,11 +20,11 @@ from leadline.disk.write import attempt
 
 if TYPE_CHECKING:
     from leadline.architecture import ResNet
-    from leadline.comparison import Comparison
     from leadline.kernels.kernels import InitialKernels
     from leadline.limits.extrapolation import Limit
     from leadline.problems import Problem
     from leadline.recipe import SGD
+    from leadline.reporting.comparisons import Comparison
     from leadline.reporting.page import Page
     from leadline.trajectory import Trajectory
 
@@ -108,7 +108,7 @@ def _kernels(options: dict[str, Any], outputs: Outputs) -> None:
     show(json.dumps(data) if as_json else _kernels_table(kernels))
 
     def page(command: str) -> Page:
-        from leadline.reporting.page_results import kernels_page
+        from leadline.reporting.results import kernels_page
 
         return kernels_page(kernels, command)
 
@@ -130,7 +130,7 @@ def _run(command: str, options: dict[str, Any], outputs: Outputs) -> None:
         return
 
     import leadline
-    from leadline.comparison import Comparison
+    from leadline.reporting.comparisons import Comparison
     from leadline.reporting.json_text import pieces
     from leadline.reporting.progress import Progress
     from leadline.trajectory import Trajectory
@@ -152,7 +152,8 @@ def _run(command: str, options: dict[str, Any], outputs: Outputs) -> None:
     show(pieces(data) if as_json else repr(result))
 
     def page(command_line: str) -> Page:
-        from leadline.reporting.page_results import comparison_page, result_page
+        from leadline.reporting.comparisons import comparison_page
+        from leadline.reporting.results import result_page
 
         if isinstance(result, Comparison):
             return comparison_page(result, command_line)
@@ -198,8 +199,8 @@ def _warnings(result: Trajectory | Limit | Comparison) -> list[str]:
     """A line for each training that diverged."""
     import numpy as np
 
-    from leadline.comparison import Comparison
     from leadline.limits.extrapolation import Limit
+    from leadline.reporting.comparisons import Comparison
 
     if isinstance(result, Comparison):
         return [f"{b.name}: {w}" for b in result.branches for w in _warnings(b.result)]

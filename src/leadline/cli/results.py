@@ -126,7 +126,7 @@ def report_command(folder: str, html: str | None) -> None:
 def _stored(folder: str) -> Page:
     """A study's page is made anew from its data; others are stored as they were made."""
     if (Path(folder) / "verdicts.json").is_file():
-        from leadline.claims.study import load as load_study
+        from leadline.claims.studies import load as load_study
 
         study = load_study(folder)
         if not study.data:
@@ -165,7 +165,7 @@ def _stored(folder: str) -> Page:
 def forecast_command(runs: str, **options: Any) -> None:
     """RUNS.csv has columns width, depth, loss, and steps, samples, seed where they vary."""
     with one_line([]):
-        from leadline.forecasting.forecast import forecast
+        from leadline.forecasting.forecasts import forecast
         from leadline.reporting.progress import Progress
 
         sizes = {text: values.size("target", text, "1024x32", 1) for text in options["target"]}

@@ -216,7 +216,7 @@ def transfer_command(model: str, metric: str, extend: int, **options: Any) -> No
     with one_line(_kept(options["store"])):
         from leadline.reporting.progress import Progress
         from leadline.sweeps.schedule import SweepEstimate
-        from leadline.transferring.transfer import transfer
+        from leadline.transferring.transfers import transfer
 
         outputs = Outputs.take(options)
         settings = _settings(model, options)
@@ -229,7 +229,7 @@ def transfer_command(model: str, metric: str, extend: int, **options: Any) -> No
         show(result.to_json() if options["as_json"] else str(result))
 
         def page(command: str) -> Page:
-            from leadline.transferring.page import transfer_page
+            from leadline.transferring.result import transfer_page
 
             return transfer_page(result, command)
 
@@ -260,13 +260,13 @@ def study_command(claims: str | None, out: str, dry_run: bool, **options: Any) -
     with one_line(kept):
         wanted = None if claims is None else values.claims(claims)
         if dry_run:
-            from leadline.claims.outline import outline
+            from leadline.claims.measurement import outline
 
             options.pop("resume")
             plan = outline(wanted, out=out, **options)
             show(json.dumps(plan.to_json()) if as_json else str(plan))
             return
-        from leadline.claims.study import study
+        from leadline.claims.measurement import study
         from leadline.reporting.progress import Progress
 
         with Progress(quiet=quiet) as bar:

@@ -1,14 +1,15 @@
-"""What fitted laws say: diminishing returns, the best size for a budget."""
+"""What fitted laws say: diminishing returns, the best size for a budget, the floor beside a limit."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from leadline.errors import check_real
 from leadline.forecasting.estimate import Fitted
 from leadline.intervals import Interval
 
@@ -41,19 +42,19 @@ class Best:
         }
 
 
-def diminishing(found: Fitted, axis: str, gain: float, others: Mapping[str, float]) -> np.ndarray:
+def diminishing(fitted: Fitted, axis: str, gain: float, others: Mapping[str, float]) -> np.ndarray:
     """(1 + K,) sizes beyond which a doubling along the axis lowers the loss by less than ``gain``.
 
     Of f(x) = R + T·x^-a a doubling gains (1 - 2^-a)·T·x^-a: the size where this is gain·f(x). 0 where
     no doubling gains as much, infinite where every one does.
     """
-    law = found.law
+    law = fitted.law
     if axis not in law.axes:
-        return np.zeros(1 + len(found.draws))
+        return np.zeros(1 + len(fitted.draws))
     k = law.axes.index(axis)
-    e, sizes, powers = law.split(found.all)
-    rest = found.values({a: np.array([others[a]]) for a in others})[:, 0]
-    at = np.log(others[axis] / found.origin[axis])
+    e, sizes, powers = law.split(fitted.all)
+    rest = fitted.values({a: np.array([others[a]]) for a in others})[:, 0]
+    at = np.log(others[axis] / fitted.origin[axis])
     rest = np.maximum(rest - sizes[:, k] * np.exp(-powers[:, k] * at), e)
     share = 1 - 2.0 ** -powers[:, k]
     # What the fit's lower bound of E leaves is no floor.
@@ -61,7 +62,7 @@ def diminishing(found: Fitted, axis: str, gain: float, others: Mapping[str, floa
     with np.errstate(divide="ignore"):
         left = gain * rest / np.maximum(share - gain, 1e-300)
         out = np.exp((np.log(sizes[:, k]) - np.log(left)) / powers[:, k])
-    return np.where(share <= gain, 0.0, found.origin[axis] * out)
+    return np.where(share <= gain, 0.0, fitted.origin[axis] * out)
 
 
 def default_cost(width: Any, depth: Any, samples: Any, steps: Any) -> Any:
@@ -116,10 +117,10 @@ class Frontier:
         elif depth is None:
             self.depth, self.width = self.depth[-1:], self.width[-1:]
 
-    def best(self, found: Fitted, others: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
+    def best(self, fitted: Fitted, others: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
         """(1 + K,) widths and depths of the lowest loss."""
         full = {a: np.full(len(self.depth), x) for a, x in others.items()}
-        losses = found.values(full | {"width": self.width, "depth": self.depth})
+        losses = fitted.values(full | {"width": self.width, "depth": self.depth})
         k = losses.argmin(1)
         return self.width[k], self.depth[k]
 
@@ -138,3 +139,58 @@ def _largest(spent: Callable[[float], float], budget: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if spent(math.exp(middle)) <= budget else (low, middle)
     return math.exp(low)
+
+
+@dataclass(frozen=True)
+class LimitComparison:
+    """value ± error of the limit (about 95 %), the fitted floor's distance from it, and whether the
+    two intervals overlap."""
+
+    value: float
+    error: float
+    difference: float
+    agrees: bool
+
+    def __str__(self) -> str:
+        verb = "agrees with" if self.agrees else "CONTRADICTS"
+        return f"{verb} the limit {self.value:.4g} ± {self.error:.2g} ({self.difference:+.2g})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers."""
+        return asdict(self)
+
+
+def read_limit(limit: Any) -> tuple[float, float]:
+    """Value and error of a ``Limit`` (training loss at its last step), or of a pair.
+
+    Raises:
+        ValueError, TypeError: neither, or it diverged.
+    """
+    if hasattr(limit, "train_loss_error"):
+        pair = (float(limit.train_loss[-1]), float(limit.train_loss_error[-1]))
+    elif isinstance(limit, tuple | list) and len(limit) == 2:
+        pair = (limit[0], limit[1])
+    else:
+        raise TypeError(f"limit={limit!r} is neither a Limit nor (value, error): give one of them")
+    return check_real("limit value", pair[0], 0.0), check_real("limit error", pair[1], 0.0)
+
+
+def compare_limit(floor: Interval, value: float, error: float) -> LimitComparison:
+    """Floor against limit."""
+    overlap = floor.low <= value + error and value - error <= floor.high
+    return LimitComparison(value, error, floor.value - value, overlap)
+
+
+def whole_size(width: float, depth: float, frontier: Frontier, budget: float) -> tuple[int, int]:
+    """Whole numbers next to the optimum within the budget (depth first: it is the coarser)."""
+    l = max(round(depth), 1)
+    n = max(round(width), 1)
+    while l > 1 and frontier.spent(1, l) > budget:
+        l -= 1
+    if frontier.spent(n, l) > budget:
+        low, high = 1, n
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if frontier.spent(middle, l) <= budget else (low, middle)
+        n = low
+    return n, l

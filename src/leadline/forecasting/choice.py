@@ -45,7 +45,7 @@ class Choice:
     fitted), and the table."""
 
     data: Data
-    found: Fitted
+    fitted: Fitted
     sibling: Fitted | None
     table: tuple[HeldOut, ...]
     cells: int
@@ -97,9 +97,9 @@ def _errors(law: Law, data: Data, start: np.ndarray, masks: list[np.ndarray]) ->
         if few or law.parameters > min(rest.runs.cells, len(rest.runs) - 1):
             out.append(np.full(held.cells, np.nan))
             continue
-        found = estimate(law, rest, start, most=9)
+        fitted = estimate(law, rest, start, most=9)
         cells = held.means()
-        value = found.law.value(found.theta, found.logs(cells.sizes))[0]
+        value = fitted.law.value(fitted.theta, fitted.logs(cells.sizes))[0]
         out.append(np.log(cells.loss) - np.log(value))
     return np.concatenate(out) if out else np.zeros(0)
 
@@ -161,8 +161,8 @@ def screen(laws: list[Law], data: Data) -> list[Law]:
             others = [t for t in top.terms if t.axis != axis]
             kept = {t.axis: t for t in [*others, *([option] if option else [])]}
             law = Law(tuple(kept[a] for a in top.axes if a in kept))
-            found = estimate(law, data, most=_most(law))
-            if _against(found, full, len(data.runs)) < _REJECTED:
+            fitted = estimate(law, data, most=_most(law))
+            if _against(fitted, full, len(data.runs)) < _REJECTED:
                 bad.add((axis, option))
     return [law for law in laws if not any(_term(law, a) == t for a, t in bad)]
 

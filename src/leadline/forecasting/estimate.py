@@ -1,4 +1,4 @@
-"""One law fitted to runs, and its draws: what it could as well have been."""
+"""One law fitted to runs, and its bootstrap draws."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def estimate(
     if starts is not None:
         grid = np.concatenate([np.atleast_2d(starts), grid])
     bounds = law.bounds(data.runs.loss)
-    found = fit.minimise(law, logs, data.target, data.weight, _ROBUST * data.scale, grid, bounds)
-    theta, cost = fit.best(*found)
+    fitted = fit.minimise(law, logs, data.target, data.weight, _ROBUST * data.scale, grid, bounds)
+    theta, cost = fit.best(*fitted)
     return Fitted(law, data.origin, theta, cost, np.zeros((0, len(theta))))
 
 
@@ -99,10 +99,10 @@ def with_scale(law: Law, data: Data) -> Data:
     start: np.ndarray | None = None
     most = fit.MOST
     for _ in range(3):
-        found = estimate(law, data, start, most)
-        left = residuals(law, found.theta, data)
+        fitted = estimate(law, data, start, most)
+        left = residuals(law, fitted.theta, data)
         data = replace(data, scale=noise.scale(left, law.parameters))
-        start, most = found.theta, 1
+        start, most = fitted.theta, 1
     return data
 
 
@@ -111,14 +111,14 @@ def leverages(slope: np.ndarray) -> np.ndarray:
     return (slope * np.linalg.pinv(slope, rcond=1e-9).T).sum(1)
 
 
-def bootstrap(found: Fitted, data: Data, draws: int, rng: np.random.Generator) -> Fitted:
+def bootstrap(fitted: Fitted, data: Data, draws: int, rng: np.random.Generator) -> Fitted:
     """Refit losses made of the law and resampled residuals.
 
     Residuals are weighted, corrected for their leverage and pooled over sizes; each draw rescales
     them by √(ν/χ²_ν), for the standard deviation is itself estimated from ν = N - p residuals.
     """
-    law, logs = found.law, data.logs(found.law)
-    value, slope = (x[0] for x in law.log_value(found.theta, logs))
+    law, logs = fitted.law, data.logs(fitted.law)
+    value, slope = (x[0] for x in law.log_value(fitted.theta, logs))
     leverage = leverages(slope * data.weight[:, None])
     dof = len(data.runs) - law.parameters
     pool = (data.target - value) * data.weight
@@ -135,6 +135,6 @@ def bootstrap(found: Fitted, data: Data, draws: int, rng: np.random.Generator) -
     )
     target = value + noisy / data.weight
     bounds = law.bounds(data.runs.loss)
-    theta = np.repeat(found.theta[None], draws, axis=0)
+    theta = np.repeat(fitted.theta[None], draws, axis=0)
     where = fit.minimise(law, logs, target, data.weight, _ROBUST * data.scale, theta, bounds)[0]
-    return replace(found, draws=where)
+    return replace(fitted, draws=where)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from leadline.forecasting.answers import Best
-from leadline.forecasting.figure import curves, forecast_figure, shown_axes
-from leadline.forecasting.result import Forecast
-from leadline.forecasting.show import candidate_cells
+from leadline.forecasting.figure import curves, shown_axes
+from leadline.forecasting.result import Forecast, candidate_cells
 from leadline.intervals import Interval
-from leadline.reporting.page import Drawing, Page, Section, Table
-from leadline.reporting.page_facts import facts
-from leadline.reporting.page_results import table_csv
+from leadline.reporting.page import Drawing, Page, Section, Table, facts
+from leadline.reporting.tables import table_csv
 
 
 def forecast_page(
@@ -24,7 +22,7 @@ def forecast_page(
     runs = made.runs
     floor = f"floor {made.floor:.4g}"
     drawing = Drawing(
-        forecast_figure(made),
+        made.figure(),
         f"Loss of the runs and the law, over {' and '.join(shown_axes(runs))}; dotted: the floor; "
         f"bands {100 * made.confidence:g} %",
         f"Log–log panels: points are runs, lines the law loss = {made.law}, which falls to its {floor}.",
@@ -58,12 +56,12 @@ def forecast_page(
     answers = [(f"loss at {k}", *i.cells()) for k, i in (predictions or {}).items()]
     if best is not None:
         answers += [(f"best {k}", *getattr(best, k).cells()) for k in ("width", "depth", "loss")]
-    asked = Section(
+    predicted = Section(
         title="What was asked",
         anchor="answers",
         tables=(Table(("", "value", "low", "high"), answers, "Predictions"),),
     )
-    sections = (law, asked, candidates) if answers else (law, candidates)
+    sections = (law, predicted, candidates) if answers else (law, candidates)
     return Page("Forecast of the loss", (), sections, facts(command))
 
 
@@ -83,7 +81,7 @@ def _csv(made: Forecast) -> str:
         [
             dict(axis=axis, curve=c["name"], size=x, loss=y, low=low, high=high)
             for axis in shown_axes(made.runs)
-            for c in curves(made, axis)
+            for c in curves(made.runs, made.laws, made.confidence, axis)
             for x, y, low, high in zip(c["x"], c["y"], c["low"], c["high"], strict=True)
         ]
     )

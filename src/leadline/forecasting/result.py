@@ -13,17 +13,23 @@ from leadline.forecasting.answers import (
     Best,
     Cost,
     Frontier,
+    LimitComparison,
     default_cost,
     diminishing,
+    whole_size,
 )
 from leadline.forecasting.choice import HeldOut
-from leadline.forecasting.compared import LimitComparison
 from leadline.forecasting.estimate import Fitted
+from leadline.forecasting.figure import forecast_figure
 from leadline.forecasting.runs import Runs
 from leadline.intervals import Interval, percentiles
+from leadline.reporting.tables import number, text_table
 
 if TYPE_CHECKING:
     import plotly.graph_objects
+
+# Candidates that are printed.
+_SHOWN = 6
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,7 +47,7 @@ class Forecast:
         notes: what the data do not determine.
         runs, laws: what was fitted, and the fits: the chosen law, then (where its exponents are fixed)
             the same terms with free ones; every interval encloses both.
-        gain, confidence: of the questions below.
+        gain, confidence: of the answers below.
         seconds: of the computation.
     """
 
@@ -154,13 +160,11 @@ class Forecast:
         at = self._at(dict(samples=samples, steps=steps))
         least = {a: float(self.runs.sizes[a].min()) for a in ("width", "depth")}
         held = {a: None if a in self.terms else least[a] for a in least}
-        data = {
-            k: at.get(k, given or 1.0) for k, given in dict(samples=samples, steps=steps).items()
-        }
+        data = {k: at.get(k, size or 1.0) for k, size in dict(samples=samples, steps=steps).items()}
         frontier = Frontier(budget, cost, **data, **held)
         sizes = [frontier.best(f, at) for f in self.laws]
         width, depth = (self._interval([s[k] for s in sizes]) for k in (0, 1))
-        whole = _whole(width.value, depth.value, frontier, budget)
+        whole = whole_size(width.value, depth.value, frontier, budget)
         beyond = max(
             x / float(self.runs.sizes[a].max())
             for a, x in zip(("width", "depth"), whole, strict=True)
@@ -170,9 +174,7 @@ class Forecast:
 
     def figure(self) -> plotly.graph_objects.Figure:
         """Loss against width and against depth: runs, law, band, floor."""
-        from leadline.forecasting.figure import forecast_figure
-
-        return forecast_figure(self)
+        return forecast_figure(self.law, self.floor, self.runs, self.laws, self.confidence)
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and numbers; what is infinite is None."""
@@ -200,35 +202,63 @@ class Forecast:
         }
 
     def __repr__(self) -> str:
-        from leadline.forecasting.show import text
-
-        return text(self)
+        return _text(self)
 
     def _interval(self, answers: list[np.ndarray]) -> Interval:
         return percentiles(answers, self.confidence)
 
-    def _at(self, given: Mapping[str, float | None]) -> dict[str, float]:
+    def _at(self, sizes: Mapping[str, float | None]) -> dict[str, float]:
         """A size for every axis of the runs."""
-        for axis, x in given.items():
+        for axis, x in sizes.items():
             if x is not None:
                 check_real(axis, x, 0.0, open_minimum=True)
         out = {}
         for axis, column in self.runs.sizes.items():
-            x = given.get(axis)
+            x = sizes.get(axis)
             out[axis] = float(column.max()) if x is None else float(x)
         return out
 
 
-def _whole(width: float, depth: float, frontier: Frontier, budget: float) -> tuple[int, int]:
-    """Whole numbers next to the optimum within the budget (depth first: it is the coarser)."""
-    l = max(round(depth), 1)
-    n = max(round(width), 1)
-    while l > 1 and frontier.spent(1, l) > budget:
-        l -= 1
-    if frontier.spent(n, l) > budget:
-        low, high = 1, n
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if frontier.spent(middle, l) <= budget else (low, middle)
-        n = low
-    return n, l
+def _text(forecast: Forecast) -> str:
+    """What ``print(forecast)`` shows."""
+    runs = forecast.runs
+    unit = {"runs": "residuals of runs", "sizes": "residuals of sizes"}[forecast.resampled]
+    head = (
+        f"loss = {forecast.law}   ({len(runs)} runs, {runs.cells} sizes; intervals "
+        f"{forecast.confidence:.0%}, bootstrap over {unit})"
+    )
+    rows = [["floor E", *forecast.floor.cells()]]
+    for axis in forecast.terms:
+        rows.append([f"coefficient of {axis}", *forecast.coefficients[axis].cells()])
+        rows.append([f"exponent of {axis}", *forecast.exponents[axis].cells()])
+    for axis in runs.axes:
+        point = forecast.diminishing(axis)
+        rows.append([f"{axis} where a doubling gains < {forecast.gain:g} %", *point.cells()])
+    lines = [head, "", text_table(["", "value", "low", "high"], rows)]
+    if forecast.limit is not None:
+        lines += ["", f"The floor {forecast.limit}."]
+    lines += ["", *_candidates(forecast)]
+    lines += ["", *(f"Note: {n}" for n in forecast.notes)] if forecast.notes else []
+    return "\n".join(lines)
+
+
+def candidate_cells(forecast: Forecast) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: the chosen law, then the best candidates."""
+    order = sorted(forecast.held_out, key=lambda r: (not r.chosen, r.error is None, r.error or 0.0))
+    rows = [
+        [
+            ("→ " if r.chosen else "  ") + r.law,
+            str(r.parameters),
+            "–" if r.error is None else f"{100 * r.error:.3g} %",
+            f"{r.rejected:.2g}",
+            number(r.floor, 4),
+        ]
+        for r in order
+    ]
+    return ["  law", "parameters", "held-out error", "p of its fit", "floor"], rows
+
+
+def _candidates(forecast: Forecast) -> list[str]:
+    header, rows = candidate_cells(forecast)
+    more = len(rows) - _SHOWN
+    return [text_table(header, rows[:_SHOWN])] + ([f"  and {more} more"] if more > 0 else [])

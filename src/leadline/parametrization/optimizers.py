@@ -1,4 +1,4 @@
-"""The table of optimizers: what a scaling rule has to know about each, and what makes it in torch."""
+"""The table of optimizers: how the update of each scales, and its class in torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MUON_MOMENTUM = 0.95
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What a step looks like: this, not the name, decides the exponents."""
+    """An optimizer as a scaling rule sees it: its update, not its name, decides the exponents."""
 
     name: str
     update: str

@@ -37,11 +37,11 @@ def parse(text: str) -> tuple[np.ndarray, float] | None:
     ([1.0, 0.0, 0.0], 0.5, None)
     """
     text = _NAMES.get(text, text).strip()
-    if found := _HEX.fullmatch(text):
-        digits = found[1] if len(found[1]) == 6 else "".join(2 * c for c in found[1])
+    if match := _HEX.fullmatch(text):
+        digits = match[1] if len(match[1]) == 6 else "".join(2 * c for c in match[1])
         return np.array([int(digits[i : i + 2], 16) for i in (0, 2, 4)]) / 255, 1.0
-    if found := _RGB.fullmatch(text):
-        return np.array([float(v) for v in found.groups()[:3]]) / 255, float(found[4] or 1)
+    if match := _RGB.fullmatch(text):
+        return np.array([float(v) for v in match.groups()[:3]]) / 255, float(match[4] or 1)
     return None
 
 

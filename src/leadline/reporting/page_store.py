@@ -11,7 +11,7 @@ from leadline.disk import strict
 from leadline.disk.write import write_atomic
 from leadline.reporting.page import Drawing, Page, Section, Table
 
-FORMAT = 2
+FORMAT = 3
 NAME = "page.json"
 
 
@@ -63,45 +63,45 @@ def _plain(x: Any) -> Any:
     return [_plain(v) for v in x] if isinstance(x, tuple) else x
 
 
-def _page(given: dict[str, Any]) -> Page:
+def _page(data: dict[str, Any]) -> Page:
     return Page(
-        title=_text(given["title"]),
-        lead=tuple(map(_text, given["lead"])),
-        sections=tuple(_section(s) for s in given["sections"]),
-        facts=_pairs(given["facts"]),
+        title=_text(data["title"]),
+        lead=tuple(map(_text, data["lead"])),
+        sections=tuple(_section(s) for s in data["sections"]),
+        facts=_pairs(data["facts"]),
     )
 
 
-def _section(given: dict[str, Any]) -> Section:
+def _section(data: dict[str, Any]) -> Section:
     value, low, high = (
-        None if given[k] is None else float(given[k]) for k in ("value", "low", "high")
+        None if data[k] is None else float(data[k]) for k in ("value", "low", "high")
     )
     return Section(
-        title=_text(given["title"]),
-        anchor=_text(given["anchor"]),
-        sentence=_text(given["sentence"]),
-        number=_text(given["number"]),
+        title=_text(data["title"]),
+        anchor=_text(data["anchor"]),
+        sentence=_text(data["sentence"]),
+        number=_text(data["number"]),
         value=value,
         low=low,
         high=high,
-        command=_text(given["command"]),
-        verdict=None if given["verdict"] is None else _text(given["verdict"]),
-        figures=tuple(_drawing(d) for d in given["figures"]),
-        found=tuple(map(_text, given["found"])),
-        paragraphs=tuple(map(_text, given["paragraphs"])),
-        tables=tuple(Table(t["head"], t["rows"], _text(t["caption"])) for t in given["tables"]),
-        downloads=_pairs(given["downloads"]),
+        command=_text(data["command"]),
+        verdict=None if data["verdict"] is None else _text(data["verdict"]),
+        figures=tuple(_drawing(d) for d in data["figures"]),
+        findings=tuple(map(_text, data["findings"])),
+        paragraphs=tuple(map(_text, data["paragraphs"])),
+        tables=tuple(Table(t["head"], t["rows"], _text(t["caption"])) for t in data["tables"]),
+        downloads=_pairs(data["downloads"]),
     )
 
 
-def _drawing(given: dict[str, Any]) -> Drawing:
+def _drawing(data: dict[str, Any]) -> Drawing:
     import plotly.graph_objects as go
 
-    return Drawing(go.Figure(given["figure"]), _text(given["title"]), _text(given["alt"]))
+    return Drawing(go.Figure(data["figure"]), _text(data["title"]), _text(data["alt"]))
 
 
-def _pairs(given: Any) -> tuple[tuple[str, str], ...]:
-    return tuple((_text(name), _text(value)) for name, value in given)
+def _pairs(data: Any) -> tuple[tuple[str, str], ...]:
+    return tuple((_text(name), _text(value)) for name, value in data)
 
 
 def _text(x: Any) -> str:

@@ -1,13 +1,14 @@
-"""Plain text tables."""
+"""Tables as plain text and as CSV."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-if TYPE_CHECKING:
-    from leadline.comparison import Comparison
+import numpy as np
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
@@ -48,62 +49,15 @@ def with_error(x: float | None, error: float | None) -> str:
     return f"{x:.{places}f} ± {error:.{places}f}"
 
 
-def comparison_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows."""
-    rows = comparison.rows
-    has = {k: any(row[k] is not None for row in rows) for k in rows[0]}
-    header = ["", "width", "depth", "coupling", "train loss"]
-    header += ["test loss"] if has["test_loss"] else []
-    header += ["train acc."] if has["train_accuracy"] else []
-    header += ["test acc."] if has["test_accuracy"] else []
-    header += ["gap to limit", "seconds"]
-    return header, [_cells(row, has) for row in rows]
+def table_csv(rows: Sequence[Any]) -> str:
+    """Dicts with the same keys."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
 
 
-def comparison_table(comparison: Comparison) -> str:
-    """The rows, and below them what they mean."""
-    text = text_table(*comparison_cells(comparison))
-    samples = comparison.info["problem"]
-    return "\n".join(
-        [
-            f"{samples['name']} ({samples['loss']}, {comparison.info['seeds']} seeds, "
-            f"{comparison.info['sgd']['steps']} steps)",
-            "",
-            text,
-            "",
-            "Losses of the last step ± about 95 %; gap: RMS over steps of the mean training loss",
-            "minus that of the same coupling's limit.",
-            *summary(comparison),
-            *[f"Note: {note}" for note in comparison.notes],
-        ]
-    )
-
-
-def _cells(row: Mapping[str, Any], has: Mapping[str, bool]) -> list[str]:
-    infinite = "∞"
-    cells = [
-        str(row["name"]).split("-")[0],
-        infinite if row["width"] is None else str(row["width"]),
-        infinite if row["depth"] is None else str(row["depth"]),
-        row["coupling"] or "–",
-        with_error(row["train_loss"], row["train_loss_error"]),
-    ]
-    if has["test_loss"]:
-        cells.append(with_error(row["test_loss"], row["test_loss_error"]))
-    for key in ("train_accuracy", "test_accuracy"):
-        if has[key]:
-            cells.append(number(row[key]))
-    return [*cells, number(row["gap"]), f"{row['seconds']:.1f}"]
-
-
-def summary(comparison: Comparison) -> list[str]:
-    """Differences between the limits, in words."""
-    ends = {b.coupling: b for b in comparison.branches if b.role in ("limit", "reference")}
-    lazy = next(b for b in comparison.branches if b.role == "lazy")
-    lines = []
-    if len(ends) == 2:
-        distance = number(ends["independent"].gap(ends["reused"]))
-        lines.append(f"Between the couplings' limits: {distance} (RMS over steps).")
-    for coupling, branch in ends.items():
-        lines.append(f"Feature learning ({coupling} against lazy): {number(lazy.gap(branch))}.")
-    return lines
+def matrix_csv(matrix: Any) -> str:
+    """A matrix, one row a line."""
+    return "".join(",".join(f"{v:.9g}" for v in row) + "\n" for row in np.asarray(matrix))

@@ -1,1 +1,1 @@
-"""Many training runs, and the store that keeps what they gave."""
+"""Many training runs, and the store of their results."""

@@ -83,7 +83,7 @@ class Samples:
         return loss_value(self.kind, outputs, targets)
 
     def shared(self, size: int | None) -> bool:
-        """Is every run's batch the same?"""
+        """Do all runs have the same batch?"""
         return size is None or size >= len(self.x)
 
 
@@ -130,12 +130,12 @@ class Tokens:
         )
 
     def shared(self, size: int | None) -> bool:
-        """Is every run's batch the same?"""
+        """Do all runs have the same batch?"""
         return False
 
 
 def data_of(data: Any) -> Samples | Tokens:
-    """Wrap what the user gave.
+    """The data as batches.
 
     Raises:
         TypeError: neither a Problem nor a Text.

@@ -18,7 +18,7 @@ from leadline.identity.told import check_told, told_or_not
 from leadline.sweeps.data import Samples, Tokens, data_of
 from leadline.sweeps.executors import Executor
 from leadline.sweeps.executors import executor as named_executor
-from leadline.sweeps.grid import Grid, grid_of
+from leadline.sweeps.grid import SweepGrid, grid_of
 from leadline.sweeps.groups import train
 from leadline.sweeps.rates import Network
 from leadline.sweeps.runs import RunGroup
@@ -29,7 +29,7 @@ from leadline.tracing.builder import Size
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep did.
+    """The result of a sweep.
 
     Attributes:
         rows: one dict a run: its settings, loss, test_loss, diverged, stopped, steps_done, seconds, id.
@@ -134,7 +134,7 @@ def sweep(
     samples = data_of(data)
     if isinstance(build, ResNet):
         build = _network(build, samples, optimizer, arguments)
-    grid = Grid(
+    grid = SweepGrid(
         width=widths,
         depth=depths,
         lr=lrs,
@@ -208,7 +208,7 @@ def sweep(
 
 
 def _told(argument: str, value: Any, store: Any) -> str:
-    """What it is, as text; where results are kept, one that can be told from others."""
+    """The identity of a value, as text; with a store it has to be unambiguous."""
     return told_or_not(value) if store is None else check_told(argument, value, "store")
 
 

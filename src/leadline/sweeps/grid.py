@@ -34,7 +34,7 @@ _AXES = (
 
 
 @dataclass(frozen=True)
-class Grid:
+class SweepGrid:
     """What a sweep trains, as ``sweep`` takes it; once made, lists of checked values by axis.
 
     Attributes:

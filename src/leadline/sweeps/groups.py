@@ -17,7 +17,7 @@ from leadline.sweeps.runs import Result, RunGroup, diverged
 from leadline.sweeps.stacks import NotStacked, State, mapped
 from leadline.tracing.held import call, places, registered
 
-# Ended runs stay in the stack, unread, until this share of it is left.
+# Ended runs stay in the stack, unread, until only this share of it goes on.
 _SHRINK = 0.75
 
 
@@ -48,7 +48,7 @@ def train(group: RunGroup, report: Callable[[int], None] | None = None) -> list[
 def together(
     group: RunGroup, report: Callable[[int], None] | None = None, before: int = 0
 ) -> list[Result]:
-    """As one program, or two, four, ... where the device has no memory for that.
+    """Train as one program, or as two, four, ... if the device has too little memory.
 
     Args:
         before: steps that are done already, for the report.
@@ -79,7 +79,7 @@ def _counted(
 
 
 class _Stack:
-    """Members of the stack: the runs that go on, and ended ones not yet taken out."""
+    """Runs in one stack: those that go on, and ended ones not yet taken out."""
 
     def __init__(self, group: RunGroup, first: FirstSteps | None = None) -> None:
         self.group, self.device = group, torch.device(group.device)
@@ -167,7 +167,7 @@ class _Stack:
             return self.gradients(self.parameters, self.fixed, x, y, self.steps - step)
 
     def _end(self, curves: np.ndarray, step: int, ended: dict[int, str]) -> None:
-        """Mark runs that are over, and take them out when that is worth new stacks."""
+        """Mark ended runs, and take them out once they are many enough for new stacks."""
         on = self.members[self.alive]
         now, first = curves[on, step], curves[on, 0]
         over = diverged(now, first)
@@ -216,7 +216,7 @@ class _Stack:
         return out[0], out[1]
 
     def _compare(self, learned: State, loss: float | None) -> None:
-        """With the model itself, filled with what one run has learned.
+        """Compare the last loss with that of the model itself, filled with one run's parameters.
 
         Raises:
             NotStacked: it has another loss.

@@ -70,7 +70,7 @@ class Stacked:
                 self._adam(piece, p, g)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these runs alone."""
+        """Keep only these runs."""
         for values in (self.lr, self.weight_decay, self.eps, *self.state.values()):
             values[:] = [v.index_select(0, rows) for v in values]
         self.momentum = self.momentum.index_select(0, rows)

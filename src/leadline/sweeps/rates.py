@@ -1,4 +1,4 @@
-"""What a sweep needs to know of a parametrization: initialization and the rates of every parameter."""
+"""Initialization and the rates of every parameter, as a sweep needs them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Planned:
-    """Those of one size, by the plan of a builder."""
+    """Rates of one size by the plan of a builder."""
 
     plan: Plan
 
     @property
     def optimizer(self) -> Optimizer:
-        """Whose rates they are."""
+        """The optimizer that the rates are for."""
         return self.plan.optimizer
 
     @property
@@ -79,7 +79,7 @@ class Network:
 
 @dataclass(frozen=True)
 class NetworkRates:
-    """Those of a ``ResNet``, in units of its η, which is the same number at every size."""
+    """Rates of a ``ResNet``, in units of its η, which is the same number at every size."""
 
     build: Network
     width: int
@@ -97,7 +97,7 @@ class NetworkRates:
         return n * n * self.depth * k + n * (self.build.inputs + self.build.outputs)
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """It is initialized as it should be."""
+        """The model as it is: the builder initializes it."""
         return model
 
     def factors(self, model: Any) -> dict[str, tuple[Factors, bool]]:
@@ -113,7 +113,7 @@ class NetworkRates:
         }
 
     def betas(self, betas: tuple[float, float]) -> tuple[float, float]:
-        """Unused."""
+        """As they are: SGD has none."""
         return betas
 
 

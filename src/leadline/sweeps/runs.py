@@ -1,4 +1,4 @@
-"""A run as data: what it trains, with which settings, and what came of it; runs that train together."""
+"""A training run: its settings, its result, and the runs that train together with it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class TrainingRun:
     roles: str = ""
 
     def spec(self) -> dict[str, Any]:
-        """Plain data: what the run's id is made of."""
+        """Plain data, from which the run's id is computed."""
         arguments = {k: _argument(v) for k, v in self.arguments}
         out = asdict(replace(self, arguments=())) | {"arguments": arguments, "engine": ENGINE}
         return json.loads(json.dumps(out))
@@ -101,7 +101,7 @@ class RunGroup:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one run.
+    """The result of one run.
 
     Attributes:
         loss, test_loss: at the end, on all training and test samples; None where it ended early.
@@ -130,7 +130,7 @@ _DIVERGED = 10.0
 
 
 def diverged(loss: Any, first: Any) -> np.ndarray:
-    """Is a run over at this loss?"""
+    """Does a run end at this loss? Elementwise."""
     return ~np.isfinite(loss) | (np.asarray(loss) > _DIVERGED * np.asarray(first))
 
 
@@ -150,5 +150,5 @@ def builder_of(build: Any, run: TrainingRun) -> Any:
 
 
 def _argument(value: Any) -> Any:
-    """Numbers and texts as they are, objects by what they are."""
+    """Numbers and texts as they are, objects by their identity."""
     return told_or_not(value) if is_dataclass(value) else plain(value)

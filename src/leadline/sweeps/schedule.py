@@ -1,4 +1,4 @@
-"""Which runs train together, by which rates, in which order, how long that takes and how far it is."""
+"""Groups of runs, their rates and order, the time they take, and progress."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OVERHEAD = 2e4
 
 @dataclass(frozen=True)
 class SweepEstimate:
-    """What a sweep would do."""
+    """Runs and time of a sweep."""
 
     runs: int
     stored: int
@@ -46,7 +46,7 @@ class SweepEstimate:
 def rates_of(
     build: Any, runs: Sequence[TrainingRun], base: Size, roles: Any, inputs: Any
 ) -> dict[TrainingRun, Rates]:
-    """The rates of what runs have in common: one plan for each scheme, optimizer and set of arguments.
+    """The rates of runs by their ``common``: one plan for each scheme, optimizer and set of arguments.
 
     Raises:
         ValueError: the builder's models share what trains.
@@ -120,7 +120,7 @@ def groups(
 
 
 def cost(group: RunGroup) -> float:
-    """What a group takes, as far as its sizes say: parameters, and a fixed cost, by run and step."""
+    """Predicted relative time of a group: parameters and a fixed cost, by run and step."""
     return (group.rates.entries + _OVERHEAD) * len(group.runs) * group.runs[0].steps
 
 
@@ -177,7 +177,7 @@ class Tally:
         self._loss: float | None = None
 
     def watch(self, counts: Sequence[int]) -> None:
-        """Take what every group has done; those that ended have done all."""
+        """Take the steps of every group; ended groups count in full."""
         for i, count in enumerate(counts):
             if i not in self._ended:
                 self._counts[i] = count

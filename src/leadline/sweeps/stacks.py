@@ -45,9 +45,9 @@ class NotStacked(Exception):
 
 @contextmanager
 def stacking() -> Generator[None]:
-    """Any error in here is ``NotStacked``, except that the device has no memory.
+    """Errors in here become ``NotStacked``, except those of a device without memory.
 
-    Whatever it was: if it is not the mapping, it comes again with one real model, in the user's own terms.
+    An error that is not the mapping's comes again with one real model, in the user's own terms.
     """
     try:
         yield
@@ -166,7 +166,7 @@ class Gradients:
         return self._replay(list(parameters), buffers, x, y)
 
     def forget(self) -> None:
-        """The stacks have another size now."""
+        """Record anew: the stacks have another size."""
         self._replay = None
 
     def _real(self, parameters: Sequence[Tensor], buffers: State, x: Tensor, y: Tensor) -> Any:
@@ -186,7 +186,7 @@ class Gradients:
 
 
 def _shorten(module: torch.fx.GraphModule) -> None:
-    """Leave out what computes nothing."""
+    """Remove operations that compute nothing."""
     aten = torch.ops.aten
     nothing = (aten.detach.default, aten.alias.default)
     for node in list(module.graph.nodes):

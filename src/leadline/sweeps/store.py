@@ -75,7 +75,7 @@ class Store:
         return True
 
     def close(self) -> None:
-        """Let go of the file; what was put is on disk long before."""
+        """Close the file; what was put is on disk already."""
         with self._lock:
             if self._file is not None:
                 self._file.close()
@@ -93,7 +93,7 @@ class Store:
 
     @contextlib.contextmanager
     def _reading(self) -> Generator[sqlite3.Connection]:
-        """The file of one moment, with what others have put by then."""
+        """A consistent view of the file, with the records that others have put."""
         with self._lock, self._opened().reading() as db:
             if self._counts(db) != (self._count, len(self._layouts)):
                 self._read_new(db)
@@ -191,7 +191,7 @@ class Store:
         return seq
 
     def _has(self, db: sqlite3.Connection, put: Put) -> bool:
-        """Whether it is there already, its curves too."""
+        """Whether the store has it already, its curves too."""
         seq = self._latest.get(put.id)
         if seq is None:
             return False
@@ -308,7 +308,7 @@ class Store:
         return Path(folder)
 
     def check(self) -> tuple[str, ...]:
-        """Read everything, history and curves too; what is wrong with it, in words."""
+        """Read everything, history and curves too; a message for each fault."""
         with self._reading() as db:
             path = self._opened().path
             said = [text.decode() for (text,) in db.execute("PRAGMA integrity_check")]
@@ -323,7 +323,7 @@ class Store:
 
 
 def rescue(path: str | os.PathLike[str], new: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Put every whole record of a damaged store, in order, into a new one; what is lost, in words.
+    """Put every whole record of a damaged store, in order, into a new one; a message for each loss.
 
     Raises:
         StoreError: nothing can be read, or ``new`` is not empty.

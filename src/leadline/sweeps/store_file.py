@@ -1,4 +1,4 @@
-"""The SQLite file of a store: its tables, its checksums, who waits for whom, and what to do when it fails.
+"""The SQLite file of a store: its tables, checksums, locks and errors.
 
 One transaction holds one put, or several that came together; SQLite's rollback journal makes it whole
 or undoes it, and ``synchronous = EXTRA`` is FULL that fsyncs the folder too: what is committed outlives
@@ -141,20 +141,20 @@ class StoreFile:
         self._inode = (0, 0)
 
     def close(self) -> None:
-        """Nothing is held after this."""
+        """Close the connection."""
         if self._db is not None:
             _forked.append(self._db) if self._pid != os.getpid() else self._db.close()
             self._db = None
 
     @contextlib.contextmanager
     def reading(self) -> Generator[sqlite3.Connection]:
-        """What is read in here is of one moment."""
+        """A transaction that reads one consistent state."""
         with self._transaction("BEGIN", "SELECT 1 FROM sqlite_master") as db:
             yield db
 
     @contextlib.contextmanager
     def writing(self) -> Generator[sqlite3.Connection]:
-        """What is written in here lasts when this ends, or nothing of it is there."""
+        """A transaction that writes: all of it lasts when this ends, or nothing of it."""
         with self._transaction("BEGIN IMMEDIATE") as db:
             yield db
 
@@ -186,7 +186,7 @@ class StoreFile:
             raise damaged(self.path, type(e).__name__) from e
 
     def _there(self) -> tuple[int, int]:
-        """Which file has the name: SQLite would go on with one that was moved or removed."""
+        """Device and inode of the file: SQLite would go on with one that was moved or removed."""
         try:
             stat = os.stat(self.path)
         except OSError as e:
@@ -279,7 +279,7 @@ def _code(error: sqlite3.Error) -> int:
 
 
 def _refusal(path: Path, kind: int) -> OSError:
-    """Why a disk refuses: SQLite says only that it does."""
+    """The reason why a disk refuses, which SQLite does not give."""
     try:
         check_folder("store", path.parent, make=False)
     except OSError as e:

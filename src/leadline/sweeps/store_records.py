@@ -1,4 +1,4 @@
-"""Records: what a put keeps as text, what is read back, and ``where``, which selects among them."""
+"""Records: the text that a put keeps, the run that is read back, and ``where``, which selects runs."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def blob(db: sqlite3.Connection, seq: int) -> bytes | None:
 
 @dataclass(frozen=True)
 class Put:
-    """What one put says, in the form in which it is kept."""
+    """One put, encoded as the file keeps it."""
 
     id: str
     spec: str
@@ -180,7 +180,7 @@ def _pack(run: str, curves: Mapping[str, Any] | None) -> bytes | None:
 
 
 def whole_runs(file: Path, lost: list[str]) -> Iterator[StoredRun]:
-    """Every whole record of a damaged store, in order; what is lost is added to ``lost``, in words."""
+    """Every whole record of a damaged store, in order; a message for each loss is added to ``lost``."""
     with contextlib.closing(connect(file)) as db:
         for seq in range(1, _last(db, file) + 1):
             try:
@@ -325,6 +325,6 @@ def _texts(value: Any) -> list[str] | None:
 
 
 def sql(wanted: Sequence[Condition]) -> tuple[str, list[str]]:
-    """All of them."""
+    """All conditions as one, with parameters."""
     parts = [c.sql() for c in wanted]
     return " AND ".join(text for text, _ in parts) or "1", [p for _, ps in parts for p in ps]

@@ -29,7 +29,7 @@ _HINT = "give None, bool, int, float, str, and lists and dicts of these"
 
 
 def encode(value: Any, name: str, depth: int = 0) -> Any:
-    """``value`` as what JSON can say; scalars of numpy and torch as Python's, tuples as lists.
+    """``value`` as plain JSON; scalars of numpy and torch as Python's, tuples as lists.
 
     Raises:
         TypeError, ValueError: naming the place in ``value`` that cannot be stored.
@@ -63,7 +63,7 @@ def encode(value: Any, name: str, depth: int = 0) -> Any:
 
 
 def _plain(value: Any) -> bool:
-    """Whether it is its own encoding, as nearly all are."""
+    """Whether the value is its own encoding, as nearly all are."""
     kind = type(value)
     if kind is str:
         return value.isascii()
@@ -86,7 +86,7 @@ def _dict(value: Mapping[Any, Any], name: str, depth: int) -> dict[str, Any]:
 
 
 def has_surrogates(text: str) -> bool:
-    """Whether UTF-8 cannot say the text."""
+    """Whether the text has no UTF-8."""
     return not text.isascii() and _SURROGATES.search(text) is not None
 
 
@@ -97,7 +97,7 @@ def _text(value: str) -> Any:
 
 
 def decode(value: Any) -> Any:
-    """What ``encode`` was given.
+    """The value of which ``encode`` made this.
 
     Raises:
         ValueError: it is not what ``encode`` gives.

@@ -22,51 +22,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from leadline.intervals import Interval, Spread, Triple, stretch, widened
-from leadline.transferring.bounds import run
-from leadline.transferring.optimum import Landscape, Optimum, optimum, stable
+from leadline.transferring.bounds import valley
+from leadline.transferring.landscapes import Landscape
+from leadline.transferring.optimum import Optimum, optimum, stable
 from leadline.transferring.shift import Shift, moved, shift
 from leadline.transferring.smooth import believed
-from leadline.transferring.verdict import judge, monotone
+from leadline.transferring.verdict import AxisMeasurement, SizeResult, judge, monotone
 
 REPLICATES = 400
 TRIED = 33
 """Rates that are tried for the base's."""
 SEEDS = 3
 """Fewest seeds that make an interval."""
-
-
-@dataclass(frozen=True)
-class SizeResult:
-    """One size of an axis."""
-
-    size: int
-    lr: Interval
-    """Best rate, in the base's units."""
-    loss: Interval
-    """At the best rate."""
-    at_base: Interval
-    """Loss at the base's best rate."""
-    regret: Interval
-    sharpness: Interval
-    edge: str
-    stable: Interval
-    """Largest rate of the grid before any seed diverges; inf: none did."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One axis before its verdict.
-
-    Attributes:
-        grid: the drift with what the grid alone leaves open. costs: the same of the last size's regret.
-        least: the least regret of the last size, wherever the base's best rate can be.
-    """
-
-    sizes: tuple[SizeResult, ...]
-    drift: Interval
-    grid: Interval
-    costs: Interval
-    least: float
 
 
 @dataclass(frozen=True)
@@ -86,13 +53,15 @@ class AxisResult:
 
 def analyse(scheme: str, axis: str, landscapes: dict[int, Landscape]) -> AxisResult:
     """Everything about one axis; the first size is the base."""
-    found = measure(landscapes)
+    measured = measure(landscapes)
     rates = np.unique(np.concatenate([s.x for s in landscapes.values()]))
-    word, reason = judge(found, rates)
-    return AxisResult(scheme, axis, found.sizes, found.drift, word, reason, monotone(found.sizes))
+    word, reason = judge(measured, rates)
+    return AxisResult(
+        scheme, axis, measured.sizes, measured.drift, word, reason, monotone(measured.sizes)
+    )
 
 
-def measure(landscapes: dict[int, Landscape]) -> Measured:
+def measure(landscapes: dict[int, Landscape]) -> AxisMeasurement:
     """Everything about one axis but the verdict; the first size is the base."""
     sizes = sorted(landscapes)
     scapes = [landscapes[s] for s in sizes]
@@ -109,7 +78,7 @@ def measure(landscapes: dict[int, Landscape]) -> Measured:
     places = _places(scapes, spread)
     results = []
     for i, size in enumerate(sizes):
-        found = point.optima[i]
+        best = point.optima[i]
         results.append(
             SizeResult(
                 size,
@@ -118,7 +87,7 @@ def measure(landscapes: dict[int, Landscape]) -> Measured:
                 spread.of(lambda d, i=i: d.at_base(i), np.exp),
                 spread.of(lambda d, i=i: d.regret(i), _cost),
                 spread.of(lambda d, i=i: d.sharpness(i), float),
-                "all diverged" if found is None else found.edge,
+                "all diverged" if best is None else best.edge,
                 spread.of(lambda d, i=i: (d.stable[i], d.stable[i], d.stable[i]), np.exp2),
             )
         )
@@ -128,15 +97,15 @@ def measure(landscapes: dict[int, Landscape]) -> Measured:
     if point.optima[0] is not None and point.optima[-1] is not None:
         base = places.rates[0]
         least = _cost(_least(point.optima[-1], base.low, base.high))
-    return Measured(tuple(results), drift, grid, costs, least)
+    return AxisMeasurement(tuple(results), drift, grid, costs, least)
 
 
-def _least(found: Optimum, low: float, high: float) -> float:
+def _least(best: Optimum, low: float, high: float) -> float:
     """The least that log loss rises from its minimum to any rate between two (log2)."""
     if math.isinf(low) or math.isinf(high):
         return 0.0
     rates = np.linspace(low, high, TRIED).tolist()
-    return min(found.at(rate)[1] for rate in rates) - found.most
+    return min(best.at(rate)[1] for rate in rates) - best.most
 
 
 def _cost(excess: float) -> float:
@@ -145,7 +114,7 @@ def _cost(excess: float) -> float:
 
 def _sides(scape: Landscape) -> int:
     """Sides of the smooth model that a landscape supports, decided once, from all of its seeds."""
-    r = run(scape.x, scape.mean())
+    r = valley(scape.x, scape.mean())
     return 0 if r is None else believed(r, scape.noise())
 
 
@@ -158,31 +127,31 @@ class Replicate:
     means: list[np.ndarray]
 
     def rate(self, i: int) -> Triple:
-        found = self.optima[i]
-        return _NOTHING if found is None else (found.x, found.low, found.high)
+        best = self.optima[i]
+        return _NOTHING if best is None else (best.x, best.low, best.high)
 
     def best(self, i: int) -> Triple:
-        found = self.optima[i]
-        return _DIVERGED if found is None else (found.value, found.least, found.most)
+        best = self.optima[i]
+        return _DIVERGED if best is None else (best.value, best.least, best.most)
 
     def at_base(self, i: int) -> Triple:
-        base, found = self.optima[0], self.optima[i]
-        if base is None or found is None:
+        base, best = self.optima[0], self.optima[i]
+        if base is None or best is None:
             return _DIVERGED
-        return found.at(base.x)
+        return best.at(base.x)
 
     def regret(self, i: int) -> Triple:
-        found = self.optima[i]
-        if found is None or self.optima[0] is None:
+        best = self.optima[i]
+        if best is None or self.optima[0] is None:
             return _DIVERGED
         if i == 0:
             return (0.0, 0.0, 0.0)
         value, least, most = self.at_base(i)
-        return value - found.value, max(least - found.most, 0.0), most - found.least
+        return value - best.value, max(least - best.most, 0.0), most - best.least
 
     def sharpness(self, i: int) -> Triple:
-        found = self.optima[i]
-        return _NOTHING if found is None else (float(np.mean(found.bends)), *found.bent)
+        best = self.optima[i]
+        return _NOTHING if best is None else (float(np.mean(best.bends)), *best.bent)
 
 
 _NOTHING = (math.nan, math.nan, math.nan)
@@ -217,12 +186,12 @@ class Places:
 
 def _places(scapes: list[Landscape], spread: Spread) -> Places:
     point, draws = spread.point, spread.draws
-    known = [i for i, found in enumerate(point.optima) if found is not None]
+    known = [i for i, best in enumerate(point.optima) if best is not None]
     rates = [
         spread.of(lambda d, i=i: d.rate(i), float) if draws else Interval(*point.rate(i))
         for i in known
     ]
-    runs = {i: point.optima[i].run for i in known}
+    runs = {i: point.optima[i].valley for i in known}
     off = [[moved(runs[i], d.means[i], point.means[i], scapes[i].x) for d in draws] for i in known]
     shifts = [Shift(0.0, 0.0, 0.0)]
     for k, i in enumerate(known[1:], start=1):
@@ -241,7 +210,7 @@ def _drift(sizes: list[int], p: Places, stretched: float) -> tuple[Interval, Int
     weights = (t - t.mean()) / ((t - t.mean()) ** 2).sum()
 
     def slope(ends: list[tuple[float, float]]) -> tuple[float, float]:
-        """Of all that lie between the ends."""
+        """The least and the most slope of all values between the ends."""
         pairs = zip(weights, ends, strict=True)
         # As floats: infinite ends of both signs are nan without a word.
         weighed = [(float(w * low), float(w * high)) for w, (low, high) in pairs if w]

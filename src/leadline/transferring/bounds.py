@@ -18,7 +18,7 @@ BENT = 0.1
 
 
 @dataclass(frozen=True)
-class Run:
+class Valley:
     """The measured points around the smallest, up to where training diverges.
 
     Attributes:
@@ -41,12 +41,12 @@ class Run:
         return self.convex[0] <= cell < self.convex[1]
 
     def slope(self, cell: int) -> float:
-        """Of the secant of points ``cell`` and ``cell + 1``."""
+        """Slope of the secant of points ``cell`` and ``cell + 1``."""
         return float((self.y[cell + 1] - self.y[cell]) / (self.x[cell + 1] - self.x[cell]))
 
 
-def run(x: np.ndarray, y: np.ndarray) -> Run | None:
-    """Of log losses y (k,) over x (k,); None if all diverged."""
+def valley(x: np.ndarray, y: np.ndarray) -> Valley | None:
+    """The valley of log losses y (k,) over x (k,); None if all diverged."""
     finite = np.isfinite(y)
     if not finite.any():
         return None
@@ -63,7 +63,7 @@ def run(x: np.ndarray, y: np.ndarray) -> Run | None:
     keep = slice(first, last + 1)
     x, y, best = x[keep], y[keep], best - first
     reach = (best - _reach(x[best::-1], y[best::-1]), best + _reach(x[best:], y[best:]))
-    return Run(x, y, best, reach, ends)
+    return Valley(x, y, best, reach, ends)
 
 
 def _reach(x: np.ndarray, y: np.ndarray) -> int:
@@ -73,7 +73,7 @@ def _reach(x: np.ndarray, y: np.ndarray) -> int:
     return int(bent[0]) if len(bent) else len(rise)
 
 
-def below(r: Run, at: float) -> float:
+def below(r: Valley, at: float) -> float:
     """The least that log loss can be at a rate; -inf where nothing bounds it, inf outside of the ends."""
     if not r.ends[0] < at < r.ends[1]:
         return float("inf")
@@ -84,13 +84,13 @@ def below(r: Run, at: float) -> float:
     cell = _cell(r, at)
     if at in (r.x[cell], r.x[cell + 1]):
         return above(r, at)
-    found = [_line(r, s, p, at) for s, p in ((cell - 1, cell), (cell + 1, cell + 1)) if r.within(s)]
+    lower = [_line(r, s, p, at) for s, p in ((cell - 1, cell), (cell + 1, cell + 1)) if r.within(s)]
     if r.best not in (cell, cell + 1):
-        found.append(min(r.y[cell], r.y[cell + 1]))
-    return min(max(found, default=-np.inf), above(r, at))
+        lower.append(min(r.y[cell], r.y[cell + 1]))
+    return min(max(lower, default=-np.inf), above(r, at))
 
 
-def above(r: Run, at: float) -> float:
+def above(r: Valley, at: float) -> float:
     """The most that log loss can be at a rate; inf outside of the points."""
     if not r.x[0] <= at <= r.x[-1]:
         return float("inf")
@@ -101,13 +101,13 @@ def above(r: Run, at: float) -> float:
     return float(max(r.y[cell], r.y[cell + 1]))
 
 
-def bracket(r: Run) -> tuple[float, float]:
+def bracket(r: Valley) -> tuple[float, float]:
     """Where the minimum can be: between the neighbours of the smallest point, and nearer where the secants
     beyond them, extended, come down to its level before."""
     return -_right(_mirror(r)), _right(r)
 
 
-def floor(r: Run) -> float:
+def floor(r: Valley) -> float:
     """The least that log loss can be at its minimum; -inf where nothing bounds it."""
     low, high = bracket(r)
     if math.isinf(low) or math.isinf(high):
@@ -116,8 +116,8 @@ def floor(r: Run) -> float:
     return min(level, _lowest(r, low, float(r.x[r.best])), _lowest(r, float(r.x[r.best]), high))
 
 
-def _lowest(r: Run, low: float, high: float) -> float:
-    """Of the bound below, in a part of one cell: at its ends, or where the two secants meet."""
+def _lowest(r: Valley, low: float, high: float) -> float:
+    """The least of the bound below, in a part of one cell: at its ends, or where the two secants meet."""
     if low == high:
         return float("inf")
     middle = (low + high) / 2
@@ -135,7 +135,7 @@ def _lowest(r: Run, low: float, high: float) -> float:
     return min(max(_line(r, a, p, at) for a, p in lines) for at in corners)
 
 
-def _right(r: Run) -> float:
+def _right(r: Valley) -> float:
     """How far to the right of the smallest point the minimum can be."""
     b = r.best
     if b == len(r.x) - 1:
@@ -147,21 +147,21 @@ def _right(r: Run) -> float:
     return float(max(r.x[b + 1] - down, r.x[b]))
 
 
-def _mirror(r: Run) -> Run:
+def _mirror(r: Valley) -> Valley:
     last = len(r.x) - 1
     convex = (last - r.convex[1], last - r.convex[0])
-    return Run(-r.x[::-1], r.y[::-1], last - r.best, convex, (-r.ends[1], -r.ends[0]))
+    return Valley(-r.x[::-1], r.y[::-1], last - r.best, convex, (-r.ends[1], -r.ends[0]))
 
 
-def _cell(r: Run, at: float) -> int:
+def _cell(r: Valley, at: float) -> int:
     return min(max(int(r.x.searchsorted(at)) - 1, 0), len(r.x) - 2)
 
 
-def _line(r: Run, cell: int, point: int, at: float) -> float:
+def _line(r: Valley, cell: int, point: int, at: float) -> float:
     """The secant of a cell through one of its points, extended."""
     return float(r.y[point] + r.slope(cell) * (at - r.x[point]))
 
 
-def _beyond(r: Run, cell: int, point: int, at: float) -> float:
+def _beyond(r: Valley, cell: int, point: int, at: float) -> float:
     """The bound between the last point and the rate that diverged."""
     return _line(r, cell, point, at) if r.within(cell) else float("-inf")

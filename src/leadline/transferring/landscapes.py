@@ -1,14 +1,42 @@
-"""Losses on a grid of rates, from rows of runs."""
+"""Losses on a grid of rates, and reading them from rows of runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from leadline.sweeps.runs import final_loss
-from leadline.transferring.optimum import Landscape
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """Losses of one size.
+
+    Attributes:
+        x: (k,) log2 of the rates, increasing.
+        losses: (k, seeds), above 0, inf where diverged.
+    """
+
+    x: np.ndarray
+    losses: np.ndarray
+
+    def mean(self, seeds: np.ndarray | None = None) -> np.ndarray:
+        """(k,) mean log loss over seeds; inf where one diverged."""
+        chosen = self.losses if seeds is None else self.losses[:, seeds]
+        return np.log(chosen).mean(1)
+
+    def noise(self) -> float:
+        """Standard error of a mean log loss, after what a seed adds at every rate: the median over the
+        rates that did not diverge; 0 for one seed."""
+        logs = np.log(self.losses[np.isfinite(self.losses).all(1)])
+        rates, seeds = logs.shape
+        if seeds < 2 or not rates:
+            return 0.0
+        rest = logs - logs.mean(0)
+        return float(np.median(rest.std(1, ddof=1)) / np.sqrt(seeds))
 
 
 def landscapes(
@@ -34,13 +62,13 @@ def landscapes(
         here = [r for r in mine if int(r[axis]) == size]
         rates = sorted({float(r["lr"]) for r in here})
         seeds = sorted({int(r.get("seed", 0)) for r in here})
-        found: dict[tuple[float, int], Mapping[str, Any]] = {}
+        by_place: dict[tuple[float, int], Mapping[str, Any]] = {}
         for r in here:
             key = (float(r["lr"]), int(r.get("seed", 0)))
-            if key in found:
-                raise ValueError(_twice(found[key], r))
-            found[key] = r
-        table = {key: _loss(r, metric) for key, r in found.items()}
+            if key in by_place:
+                raise ValueError(_twice(by_place[key], r))
+            by_place[key] = r
+        table = {key: _loss(r, metric) for key, r in by_place.items()}
         missing = [(a, s) for a in rates for s in seeds if (a, s) not in table]
         if missing:
             raise ValueError(

@@ -13,44 +13,16 @@ from math import inf, nan
 
 import numpy as np
 
-from leadline.transferring.bounds import Run, above, below, bracket, floor, run
+from leadline.transferring.bounds import Valley, above, below, bracket, floor, valley
 from leadline.transferring.smooth import vertex
 
 
 @dataclass(frozen=True)
-class Landscape:
-    """Losses of one size.
-
-    Attributes:
-        x: (k,) log2 of the rates, increasing.
-        losses: (k, seeds), above 0, inf where diverged.
-    """
-
-    x: np.ndarray
-    losses: np.ndarray
-
-    def mean(self, seeds: np.ndarray | None = None) -> np.ndarray:
-        """(k,) mean log loss over seeds; inf where one diverged."""
-        chosen = self.losses if seeds is None else self.losses[:, seeds]
-        return np.log(chosen).mean(1)
-
-    def noise(self) -> float:
-        """Standard error of a mean log loss, after what a seed adds at every rate: the median over the
-        rates that did not diverge; 0 for one seed."""
-        logs = np.log(self.losses[np.isfinite(self.losses).all(1)])
-        rates, seeds = logs.shape
-        if seeds < 2 or not rates:
-            return 0.0
-        own = logs - logs.mean(0)
-        return float(np.median(own.std(1, ddof=1)) / np.sqrt(seeds))
-
-
-@dataclass(frozen=True)
 class Optimum:
-    """Of one landscape (or one bootstrap replicate of it).
+    """The best rate of one landscape (or of one bootstrap replicate of it).
 
     Attributes:
-        run: the points it was found from. x_all, y_all: (k,) the whole grid.
+        valley: the points around the smallest. x_all, y_all: (k,) the whole grid.
         x: log2 of the best rate. low, high: where it can be.
         value: log loss there. least: the least that it can be; the most is the smallest measured.
         bends: second derivatives of log loss by log2 of the rate, left and right; nan where no smooth model
@@ -58,7 +30,7 @@ class Optimum:
         edge: "low" or "high" if the grid ends there before the minimum is passed, else "".
     """
 
-    run: Run
+    valley: Valley
     x_all: np.ndarray
     y_all: np.ndarray
     x: float
@@ -72,16 +44,16 @@ class Optimum:
     @property
     def most(self) -> float:
         """The smallest measured log loss."""
-        return self.run.y[self.run.best]
+        return self.valley.y[self.valley.best]
 
     @property
     def bent(self) -> tuple[float, float]:
         """The least and the most that the second derivative can be: differences of neighbouring secants."""
-        r, b = self.run, self.run.best
-        found = [v for v in self.bends if not np.isnan(v)]
+        r, b = self.valley, self.valley.best
+        bends = [v for v in self.bends if not np.isnan(v)]
         for i in range(max(b - 1, 1), min(b + 2, len(r.x) - 1)):
-            found.append(2 * (r.slope(i) - r.slope(i - 1)) / float(r.x[i + 1] - r.x[i - 1]))
-        return (min(found), max(found)) if found else (nan, nan)
+            bends.append(2 * (r.slope(i) - r.slope(i - 1)) / float(r.x[i + 1] - r.x[i - 1]))
+        return (min(bends), max(bends)) if bends else (nan, nan)
 
     def at(self, rate: float) -> tuple[float, float, float]:
         """Log loss at a rate (log2): value, least and most.
@@ -89,7 +61,7 @@ class Optimum:
         Between a rate that diverged and one that did not the value is that of the nearer, and the most is
         infinite. Outside of the grid nothing is known, and the value is nan.
         """
-        r, x, y = self.run, self.x_all, self.y_all
+        r, x, y = self.valley, self.x_all, self.y_all
         if rate == self.x:
             return self.value, self.least, self.most
         if r.x[0] <= rate <= r.x[-1]:
@@ -116,9 +88,11 @@ class Optimum:
         bend = self.bends[rate > self.x]
         if not np.isnan(bend):
             return self.value + bend / 2 * (rate - self.x) ** 2
-        cell = int(np.searchsorted(self.run.x, rate)) - 1
-        inside = np.isfinite(least) and self.run.within(cell)
-        return most - (most - least) / 4 if inside else np.interp(rate, self.run.x, self.run.y)
+        cell = int(np.searchsorted(self.valley.x, rate)) - 1
+        inside = np.isfinite(least) and self.valley.within(cell)
+        return (
+            most - (most - least) / 4 if inside else np.interp(rate, self.valley.x, self.valley.y)
+        )
 
 
 def optimum(x: np.ndarray, y: np.ndarray, sides: int = 0) -> Optimum | None:
@@ -127,17 +101,17 @@ def optimum(x: np.ndarray, y: np.ndarray, sides: int = 0) -> Optimum | None:
     Args:
         sides: of the smooth model that the points support (``smooth.believed``); 0: the smallest point.
     """
-    r = run(x, y)
+    r = valley(x, y)
     if r is None:
         return None
     low, high = bracket(r)
     at, value, bends = float(r.x[r.best]), float(r.y[r.best]), (nan, nan)
-    found = vertex(r, sides) if sides else None
-    if found is not None:
-        at = min(max(found.x, low), high)
+    model = vertex(r, sides) if sides else None
+    if model is not None:
+        at = min(max(model.x, low), high)
         # No model goes below what convexity allows, nor above what was measured.
-        value = min(max(found.value, below(r, at)), value)
-        bends = found.bends
+        value = min(max(model.value, below(r, at)), value)
+        bends = model.bends
     edge = {-np.inf: "low", np.inf: "high"}
     return Optimum(
         r, x, y, at, low, high, value, floor(r), bends, edge.get(low, "") or edge.get(high, "")

@@ -1,15 +1,21 @@
-"""What ``transfer`` returns."""
+"""What ``transfer`` returns: as text and JSON, the figure people know, and a page."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from leadline.disk.plain import plain
-from leadline.reporting.tables import text_table
+from leadline.reporting.page import Drawing, Page, Section, Table, facts
+from leadline.reporting.panels import Panels, shades
+from leadline.reporting.tables import table_csv, text_table
 from leadline.transferring.analysis import AxisResult
+from leadline.transferring.landscapes import landscapes
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -60,11 +66,131 @@ class Transfer:
 
     def figure(self) -> go.Figure:
         """Loss against log2 of the learning rate, one curve a size, one panel a scheme and axis."""
-        from leadline.transferring.figure import transfer_figure
-
         return transfer_figure(self)
 
 
 def stable_rate(rate: float) -> str:
     """The largest rate of a grid that trains, in words where that is every one or none."""
     return "all" if rate == math.inf else "none" if math.isnan(rate) else f"{rate:.3g}"
+
+
+@dataclass(frozen=True)
+class RateCurve:
+    """One size of one scheme over one axis: mean over seeds, and their range."""
+
+    scheme: str
+    axis: str
+    size: int
+    lr: tuple[float, ...]
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    best: float
+
+
+def curves(result: Transfer) -> list[RateCurve]:
+    """Finite points only."""
+    out = []
+    for a in result.axes:
+        scapes = landscapes(result.rows, a.scheme, a.axis, result.metric)
+        for s in a.sizes:
+            scape = scapes[s.size]
+            y = np.exp(scape.mean())
+            keep = np.isfinite(y)
+            lr, y = np.exp2(scape.x[keep]), y[keep]
+            low, high = scape.losses[keep].min(1), scape.losses[keep].max(1)
+            arrays = (tuple(float(v) for v in z) for z in (lr, y, low, high))
+            out.append(RateCurve(a.scheme, a.axis, s.size, *arrays, s.lr.value))
+    return out
+
+
+def transfer_figure(result: Transfer) -> go.Figure:
+    """Panels by scheme and axis; optima are marked."""
+    axes = list(dict.fromkeys(a.axis for a in result.axes))
+    schemes = list(dict.fromkeys(a.scheme for a in result.axes))
+    titles = {(a.scheme, a.axis): f"{a.scheme} over {a.axis}: {a.verdict}" for a in result.axes}
+    places = [(s, a) for s in schemes for a in axes]
+    panels = Panels([titles.get(p, "") for p in places], columns=len(axes), share_y=True)
+    drawn = curves(result)
+    for i, (scheme, axis) in enumerate(places):
+        metric = result.metric.replace("_", " ") if axis == axes[0] else ""
+        panels.panel(i, "learning rate of the base", metric, log_x=True, log_y=True)
+        sizes = sorted({c.size for c in drawn if c.axis == axis})
+        colors = dict(zip(sizes, shades(len(sizes)), strict=True))
+        for c in drawn:
+            if (c.scheme, c.axis) != (scheme, axis):
+                continue
+            name, color = f"{axis} {c.size}", colors[c.size]
+            panels.band(c.lr, c.low, c.high, color, name)
+            panels.line(c.lr, c.mean, name, color)
+            if np.isfinite(c.best):
+                line = dict(color=color, dash="dot", width=1)
+                panels.figure.add_vline(x=c.best, line=line, **panels.at)
+    return panels.figure
+
+
+def transfer_page(result: Transfer, command: str = "") -> Page:
+    """The landscapes of all schemes, then each scheme over each axis."""
+    best = "; ".join(
+        f"{a.scheme} over {a.axis}: best rate " + ", ".join(f"{s.lr.value:.3g}" for s in a.sizes)
+        for a in result.axes
+    )
+    metric = result.metric.replace("_", " ")
+    overview = Section(
+        title="Loss against the learning rate",
+        anchor="landscapes",
+        figures=(
+            Drawing(
+                transfer_figure(result),
+                f"{metric.capitalize()} against the base’s learning rate, a curve for every size, mean "
+                "and range over seeds; dotted: the best rate",
+                f"Log–log panels by scheme and axis. {best}.",
+            ),
+        ),
+        command=command,
+        downloads=(("runs.csv", table_csv(_same_keys(result.rows))),),
+    )
+    axes = tuple(_axis(a, metric, i) for i, a in enumerate(result.axes))
+    lead = (
+        "Does the best learning rate of a small network serve larger ones, and what is lost by it?"
+    )
+    return Page("Transfer of the learning rate", (lead,), (overview, *axes), facts(command))
+
+
+def _axis(a: AxisResult, metric: str, i: int) -> Section:
+    head = (
+        a.axis,
+        "best rate",
+        f"{metric} there",
+        "at the base’s rate",
+        "regret",
+        "sharpness",
+        "stable to",
+        "grid",
+    )
+    rows = [
+        (s.size, s.lr, s.loss, s.at_base, s.regret, s.sharpness, stable_rate(s.stable.value),
+         f"ends {s.edge}" if s.edge else "–")
+        for s in a.sizes
+    ]  # fmt: skip
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{a.scheme}-{a.axis}".lower()).strip("-")
+    known = a.drift.low == a.drift.low
+    return Section(
+        title=f"{a.scheme} over {a.axis}",
+        anchor=f"axis-{i + 1}-{slug}",
+        verdict=a.verdict,
+        number="drift, doublings of the best rate per doubling of the size",
+        value=a.drift.value if a.drift.value == a.drift.value else None,
+        low=a.drift.low if known else None,
+        high=a.drift.high if known else None,
+        paragraphs=(
+            f"{a.reason[:1].upper()}{a.reason[1:]}.",
+            f"Is the larger network better at the base’s rate? {a.monotone}.",
+        ),
+        tables=(Table(head, rows, "Sizes, with 95 % intervals over the grid and the seeds"),),
+    )
+
+
+def _same_keys(rows: tuple[dict[str, object], ...]) -> list[dict[str, object]]:
+    keys = list(dict.fromkeys(k for row in rows for k in row))
+    return [{k: row.get(k) for k in keys} for row in rows]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from leadline.transferring.bounds import Run, floor
+from leadline.transferring.bounds import Valley, floor
 
 ALIKE = 0.1
 """Log losses of two sizes, as far from the best rates, are as high above their minima up to this part."""
@@ -33,14 +33,14 @@ TRIED = 129
 
 @dataclass(frozen=True)
 class Shift:
-    """Of a landscape against another's, in doublings of the rate."""
+    """How far a landscape is moved against another, in doublings of the rate."""
 
     value: float
     low: float
     high: float
 
 
-def shift(base: Run, other: Run, reach: tuple[float, float], noise: float = 0.0) -> Shift:
+def shift(base: Valley, other: Valley, reach: tuple[float, float], noise: float = 0.0) -> Shift:
     """The shifts within ``reach`` under which both landscapes are one.
 
     Args:
@@ -86,7 +86,7 @@ class Points:
     walls: tuple[tuple[float, float], tuple[float, float]]
 
     @classmethod
-    def of(cls, base: Run, other: Run) -> Points | None:
+    def of(cls, base: Valley, other: Valley) -> Points | None:
         """None where either minimum is not bounded from below."""
         x, y, up, mine, walls = [], [], [], [], []
         for k, r in enumerate((base, other)):
@@ -112,14 +112,14 @@ class Points:
         j, i, k = _triples(x.shape[1])
         span = np.maximum(x[:, k] - x[:, j], 1e-12)
         part = (x[:, i] - x[:, j]) / span
-        # The middle point is above the chord by over + c·own, c the loss by which the other is moved.
+        # The middle point is above the chord by over + c·tilt, c the loss by which the other is moved.
         top = y + slack
         over = (y - slack)[:, i] - (1 - part) * top[:, j] - part * top[:, k]
-        own = mine[:, i] - (1 - part) * mine[:, j] - part * mine[:, k]
+        tilt = mine[:, i] - (1 - part) * mine[:, j] - part * mine[:, k]
         with np.errstate(divide="ignore", invalid="ignore"):
-            most = np.where(own > 1e-9, -over / own, np.inf).min(1)
-            least = np.where(own < -1e-9, -over / own, -np.inf).max(1)
-        alone = np.where(np.abs(own) <= 1e-9, over, -np.inf).max(1) <= 1e-12
+            most = np.where(tilt > 1e-9, -over / tilt, np.inf).min(1)
+            least = np.where(tilt < -1e-9, -over / tilt, -np.inf).max(1)
+        alone = np.where(np.abs(tilt) <= 1e-9, over, -np.inf).max(1) <= 1e-12
         return alone & (least <= most + 1e-12) & self._within_walls(d)
 
     def _within_walls(self, d: np.ndarray) -> np.ndarray:
@@ -134,7 +134,7 @@ class Points:
         )
 
 
-def near(r: Run) -> tuple[slice, tuple[float, float]]:
+def near(r: Valley) -> tuple[slice, tuple[float, float]]:
     """The points around the smallest that one convex curve may pass, and the rates beside them that
     diverged."""
     ends = []
@@ -156,11 +156,11 @@ def near(r: Run) -> tuple[slice, tuple[float, float]]:
 
 @functools.cache
 def _triples(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    found = np.array(list(itertools.combinations(range(n), 3))).T
-    return found[0], found[1], found[2]
+    triples = np.array(list(itertools.combinations(range(n), 3))).T
+    return triples[0], triples[1], triples[2]
 
 
-def moved(r: Run, means: np.ndarray, usual: np.ndarray, x: np.ndarray) -> float:
+def moved(r: Valley, means: np.ndarray, usual: np.ndarray, x: np.ndarray) -> float:
     """By how much log losses ``means`` (k,) over x (k,) are moved against the ``usual`` ones that ``r`` is
     of, to first order: least squares of their difference by the slope and a constant, over the points that
     one convex curve may pass."""

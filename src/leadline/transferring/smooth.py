@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from leadline.transferring.bounds import Run
+from leadline.transferring.bounds import Valley
 
 MISFIT = 0.1
 """Largest misfit, in parts of the rise to the nearer neighbours, of a model that is believed."""
@@ -21,8 +21,8 @@ CANDIDATES = 17
 
 @dataclass(frozen=True)
 class Vertex:
-    """Of a model: its place, its log loss, second derivatives left and right, misfit (root mean square a
-    degree of freedom)."""
+    """A model's vertex: its place, its log loss, second derivatives left and right, misfit (root mean
+    square a degree of freedom)."""
 
     x: float
     value: float
@@ -30,12 +30,12 @@ class Vertex:
     misfit: float
 
 
-def window(r: Run) -> slice:
+def window(r: Valley) -> slice:
     """The points a model is fitted to."""
     return slice(max(r.best - 2, r.convex[0]), min(r.best + 2, r.convex[1]) + 1)
 
 
-def vertex(r: Run, sides: int) -> Vertex | None:
+def vertex(r: Valley, sides: int) -> Vertex | None:
     """Fit of a parabola (``sides`` 1) or of two (2); None where points are too few or it has no minimum
     between the neighbours of the smallest point."""
     at, b = window(r), r.best
@@ -43,13 +43,13 @@ def vertex(r: Run, sides: int) -> Vertex | None:
         return None
     x, y = r.x[at] - r.x[b], r.y[at] - r.y[b]
     low, high = float(r.x[b - 1] - r.x[b]), float(r.x[b + 1] - r.x[b])
-    found = _one(x, y) if sides == 1 else _two(x, y, low, high)
-    if found is None or not low <= found.x <= high or min(found.bends) <= 0:
+    model = _one(x, y) if sides == 1 else _two(x, y, low, high)
+    if model is None or not low <= model.x <= high or min(model.bends) <= 0:
         return None
-    return Vertex(found.x + float(r.x[b]), found.value + float(r.y[b]), found.bends, found.misfit)
+    return Vertex(model.x + float(r.x[b]), model.value + float(r.y[b]), model.bends, model.misfit)
 
 
-def believed(r: Run, noise: float) -> int:
+def believed(r: Valley, noise: float) -> int:
     """Sides of the simplest model that the points support; 0: none.
 
     Args:

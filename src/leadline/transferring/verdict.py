@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
 from leadline.intervals import Interval
-
-if TYPE_CHECKING:
-    from leadline.transferring.analysis import Measured, SizeResult
 
 DRIFT = 0.25
 """Largest drift, in doublings of the rate per doubling of the size, that still counts as transfer."""
@@ -23,20 +20,54 @@ BESIDE = 3
 """Steps of a proposed grid beyond the best rates, on either side."""
 
 
-def judge(found: Measured, rates: np.ndarray) -> tuple[str, str]:
+@dataclass(frozen=True)
+class SizeResult:
+    """One size of an axis."""
+
+    size: int
+    lr: Interval
+    """Best rate, in the base's units."""
+    loss: Interval
+    """At the best rate."""
+    at_base: Interval
+    """Loss at the base's best rate."""
+    regret: Interval
+    sharpness: Interval
+    edge: str
+    stable: Interval
+    """Largest rate of the grid before any seed diverges; inf: none did."""
+
+
+@dataclass(frozen=True)
+class AxisMeasurement:
+    """One axis before its verdict.
+
+    Attributes:
+        grid: the drift with what the grid alone leaves open. costs: the same of the last size's regret.
+        least: the least regret of the last size, wherever the base's best rate can be.
+    """
+
+    sizes: tuple[SizeResult, ...]
+    drift: Interval
+    grid: Interval
+    costs: Interval
+    least: float
+
+
+def judge(measured: AxisMeasurement, rates: np.ndarray) -> tuple[str, str]:
     """The verdict and its reason.
 
     Args:
         rates: log2 of those that were measured, increasing.
     """
-    base, last = found.sizes[0], found.sizes[-1]
-    drift, regret = found.drift, last.regret
-    lost = [s.size for s in found.sizes if s.edge == "all diverged"]
+    base, last = measured.sizes[0], measured.sizes[-1]
+    drift, regret = measured.drift, last.regret
+    lost = [s.size for s in measured.sizes if s.edge == "all diverged"]
     if lost:
         return "undecided", (
             f"every rate diverged at size {lost[0]}: extend lrs downwards, {_extended(rates, ['low'])}"
         )
-    edges = sorted({s.edge for s in found.sizes if s.edge}, reverse=True)
+    edges = sorted({s.edge for s in measured.sizes if s.edge}, reverse=True)
     if edges:
         where = " and ".join({"low": "downwards", "high": "upwards"}[e] for e in edges)
         return "undecided", (
@@ -44,14 +75,14 @@ def judge(found: Measured, rates: np.ndarray) -> tuple[str, str]:
         )
     if math.isnan(regret.value):
         return "undecided", (
-            f"the base's best rate was not measured at size {found.sizes[-1].size}: give every size the "
+            f"the base's best rate was not measured at size {measured.sizes[-1].size}: give every size the "
             f"same rates, {_extended(rates, [])}"
         )
     if math.isinf(regret.value):
         # Its best rate may be lower than the point that is best by measurement.
         sure = math.isinf(regret.low) and np.log2(base.lr.low) >= _diverged(last, rates) - 1e-9
         if not sure:
-            return "undecided", _trust(found.sizes)
+            return "undecided", _trust(measured.sizes)
         return "does not transfer", "the base's rate diverges at the largest size"
     if math.isnan(drift.low):
         return "undecided", "intervals need three seeds or more: --seeds 3"
@@ -60,9 +91,9 @@ def judge(found: Measured, rates: np.ndarray) -> tuple[str, str]:
     if _beyond(drift):
         return "does not transfer", f"drift beyond ±{DRIFT} doublings per doubling"
     # Another rate may be the base's best, and cost less: the printed one's cost is not enough.
-    if min(regret.low, found.least - (found.costs.low - regret.low)) > REGRET:
+    if min(regret.low, measured.least - (measured.costs.low - regret.low)) > REGRET:
         return "does not transfer", f"regret above {REGRET:.0%}"
-    return "undecided", _next(found, rates)
+    return "undecided", _next(measured, rates)
 
 
 def _within(drift: Interval) -> bool:
@@ -80,17 +111,22 @@ def _diverged(size: SizeResult, rates: np.ndarray) -> float:
 
 
 def _trust(sizes: Sequence[SizeResult]) -> str:
-    found = [s.stable.value for s in sizes]
+    rates = [s.stable.value for s in sizes]
     # The lowest rate of the grid may be one that diverged.
-    lost = any(math.isnan(v) for v in found)
-    such = "" if lost else f", such as {min(found):.3g}, at which every size trains"
+    lost = any(math.isnan(v) for v in rates)
+    such = "" if lost else f", such as {min(rates):.3g}, at which every size trains"
     return f"the base's best rate is at the edge of divergence: trust a smaller one{such}"
 
 
-def _next(found: Measured, rates: np.ndarray) -> str:
+def _next(measured: AxisMeasurement, rates: np.ndarray) -> str:
     """What decides: a finer grid, more seeds, or larger sizes."""
-    drift, grid, costs, regret = found.drift, found.grid, found.costs, found.sizes[-1].regret
-    coarse = not (_beyond(grid) or min(costs.low, found.least) > REGRET) and not (
+    drift, grid, costs, regret = (
+        measured.drift,
+        measured.grid,
+        measured.costs,
+        measured.sizes[-1].regret,
+    )
+    coarse = not (_beyond(grid) or min(costs.low, measured.least) > REGRET) and not (
         _within(grid) and costs.high <= REGRET
     )
     seeds = max(grid.low - drift.low, drift.high - grid.high)
@@ -102,7 +138,7 @@ def _next(found: Measured, rates: np.ndarray) -> str:
             _parts(max(grid.value - grid.low, grid.high - grid.value), room),
             _parts(costs.high - costs.value, spare),
         )
-        words.append(f"a finer grid, {_finer(found.sizes, rates, parts)}")
+        words.append(f"a finer grid, {_finer(measured.sizes, rates, parts)}")
     if not coarse or room <= 0 or (spare <= 0 and costs.value <= REGRET):
         words.append("more seeds or larger sizes")
     return (

@@ -1,4 +1,4 @@
-"""What an executor is, and the simplest one."""
+"""The contract of executors, and the simplest one."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Any, Protocol
 EVERY = 1.0
 
 Report = Callable[[int], None]
-"""What a function calls with how much of its task is done."""
+"""Called by a function with how much of its task is done."""
 Watch = Callable[[Sequence[int]], None]
-"""What an executor calls with how much of every task is done."""
+"""Called by an executor with how much of every task is done."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one task."""
+    """The outcome of one task."""
 
     index: int
     """Its place among the tasks."""
     value: Any = None
     error: str | None = None
-    """What its function raised, in words."""
+    """The exception of its function, in words."""
 
 
 class Executor(Protocol):
@@ -42,7 +42,7 @@ class Executor(Protocol):
     """Do functions and tasks have to pickle?"""
 
     def prepare(self) -> None:
-        """Begin to start what takes time, and return at once: a run follows."""
+        """Start slow parts (workers) in the background, and return at once: a run follows."""
         ...
 
     def run(
@@ -64,15 +64,15 @@ class Pulse:
     """Calls ``watch`` with what ``read`` says, at most once every ``EVERY`` seconds."""
 
     def __init__(self, watch: Watch | None, read: Callable[[], Sequence[int]]) -> None:
-        self._watch, self._read, self._due = watch, read, -math.inf
+        self._watch, self._read, self._next = watch, read, -math.inf
 
     def __call__(self) -> None:
         """Call if it is time."""
         if self._watch is None:
             return
         now = time.monotonic()
-        if now >= self._due:
-            self._due = now + EVERY
+        if now >= self._next:
+            self._next = now + EVERY
             self._watch(list(self._read()))
 
 
@@ -89,7 +89,7 @@ def sparing(put: Callable[[int], None]) -> Report:
 
 
 def attempt(function: Any, index: int, task: Any, report: Report | None = None) -> Outcome:
-    """Call, and turn what is raised into an outcome."""
+    """Call; an exception is an outcome too."""
     try:
         return Outcome(index, function(task) if report is None else function(task, report))
     except Exception as e:
@@ -124,7 +124,7 @@ class Inline:
 
 
 class _Raised(BaseException):
-    """What ``watch`` raised: no error of the task, so nothing in the task may catch it."""
+    """An exception of ``watch``: no error of the task, so nothing in the task may catch it."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()

@@ -108,14 +108,14 @@ class _CountReader:
     def __init__(self, ray: Any, tasks: int) -> None:
         self._ray = ray
         self.actor = ray.remote(num_cpus=0)(_CountActor).remote(tasks)
-        self._asked, self._last = self.actor.get.remote(), [0] * tasks
+        self._request, self._last = self.actor.get.remote(), [0] * tasks
 
     def __call__(self) -> list[int]:
         """The last numbers that arrived."""
         with contextlib.suppress(self._ray.exceptions.RayError):
-            if self._ray.wait([self._asked], timeout=0)[0]:
-                self._last = self._ray.get(self._asked)
-                self._asked = self.actor.get.remote()
+            if self._ray.wait([self._request], timeout=0)[0]:
+                self._last = self._ray.get(self._request)
+                self._request = self.actor.get.remote()
         return self._last
 
 

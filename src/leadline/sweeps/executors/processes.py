@@ -162,7 +162,7 @@ def _attempt(function: Any, index: int, task: Any) -> Outcome:
 
 
 def _begin(owner: int, counts: Any) -> None:
-    """One thread, and an end when the owner is gone (killed, it cannot say goodbye)."""
+    """Use one thread, and end when the owner is gone: killed, it cannot end its workers."""
     import signal
 
     import torch

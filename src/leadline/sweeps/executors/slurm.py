@@ -125,7 +125,7 @@ class Slurm:
             ) from e
 
     def _ended(self, job: Any) -> bool:
-        """Has it a result, or will it never have one?"""
+        """Is there a result, or will there never be one?"""
         # submitit waits for others to requeue what was preempted.
         if not job.done() and not job.state.startswith("PREEMPTED"):
             return False
@@ -133,7 +133,7 @@ class Slurm:
         return job.paths.result_pickle.exists() or time.monotonic() - since >= self._late
 
     def _drop(self, jobs: Collection[Any], cancel: bool) -> None:
-        """Remove all but the logs, and see that nothing goes on."""
+        """Cancel jobs, and remove all files but the logs."""
         for job in jobs if cancel else ():
             job.cancel(check=False)
         for job in jobs:
@@ -144,7 +144,7 @@ class Slurm:
 
 
 def _submitit(commands: Sequence[str]) -> Any:
-    """submitit, where it and these commands are found."""
+    """The module submitit, if it and these commands are installed."""
     try:
         import submitit
     except ImportError:
@@ -195,7 +195,7 @@ class _CountFiles:
 
 
 def _write(path: Path, count: int) -> None:
-    """A disk that is full or gone costs a number, not the task."""
+    """Write a task's number; a full or missing disk is no failure of the task."""
     with contextlib.suppress(OSError):
         path.write_text(str(count))
 

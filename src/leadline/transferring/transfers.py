@@ -52,8 +52,8 @@ def transfer(
         ValueError: a bad argument, or one size only.
     """
     check_choice("metric", metric, METRICS)
-    given = grid_of(width=widths, depth=depths, lr=lrs)
-    widths, depths, lrs = given["width"], given["depth"], given["lr"]
+    grid = grid_of(width=widths, depth=depths, lr=lrs)
+    widths, depths, lrs = grid["width"], grid["depth"], grid["lr"]
     schemes = grid_of(scheme=schemes)["scheme"]
     extend, dry_run = (
         check_int("extend", extend, 0, _MOST_EXTENSIONS),
@@ -89,20 +89,20 @@ def transfer(
         rows.update({r["id"]: r for r in _rows(over(lrs=new))})
         return from_rows(rows.values(), schemes, metric, axes)
 
-    found = result(lrs)
-    grid = sorted(set(lrs))
+    outcome = result(lrs)
+    rates = sorted(set(lrs))
     for _ in range(extend):
-        new = further(found, grid)
+        new = further(outcome, rates)
         if not new:
             break
-        grid = sorted({*grid, *new})
-        found = result(new)
-    return found
+        rates = sorted({*rates, *new})
+        outcome = result(new)
+    return outcome
 
 
-def further(found: Transfer, lrs: Sequence[float]) -> list[float]:
+def further(outcome: Transfer, lrs: Sequence[float]) -> list[float]:
     """Two rates beyond each end of a grid that cuts an optimum off, at the grid's own spacing."""
-    edges = {s.edge for a in found.axes for s in a.sizes}
+    edges = {s.edge for a in outcome.axes for s in a.sizes}
     low, high = min(lrs), max(lrs)
     factor = (high / low) ** (1 / (len(set(lrs)) - 1))
     down = [low / factor, low / factor**2] if edges & {"low", "all diverged"} else []

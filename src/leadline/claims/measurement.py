@@ -1,0 +1,180 @@
+"""``study``: every claim of the paper, measured and judged, in one folder with a report."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from leadline import available
+from leadline.claims import cells
+from leadline.claims.cells import Cell
+from leadline.claims.claim import NUMBERS, PRESETS, TOY, Setting, check_claims, check_source, claim
+from leadline.claims.studies import Study, content, identity_of, read, read_claim, write_claim
+from leadline.disk.write import attempt, check_folder
+from leadline.errors import check_choice, check_int
+from leadline.reporting.page import machine
+from leadline.reporting.tables import text_table
+from leadline.sweeps.store import Store, run_id
+from leadline.trajectory import versions
+
+
+def study(
+    claims: Iterable[int] | int | None = None,
+    preset: str = "quick",
+    problem: str = "digits",
+    out: str | os.PathLike[str] = "leadline-study",
+    device: str = "cpu",
+    seed: int = 0,
+    resume: bool = True,
+    progress: Callable[..., None] | None = None,
+    workers: int | None = None,
+) -> Study:
+    """Measure claims of arXiv 2512.21075v1 and judge each by its stated rule.
+
+    Every cell (one call of solve, train, …) is in ``out``/store, durably, when it is done: the same
+    call after an interrupt measures only what is missing. Claims measured in the same folder before
+    with the same preset, problem and seed stay in its report.
+
+    Args:
+        claims: numbers 1 to 10; None is all.
+        preset: "quick" (minutes on two cores), "standard" (half an hour), "full" (a GPU).
+        problem: "digits" or "cifar10:PATH".
+        out: folder.
+        device: a torch device.
+        seed: of weights and batches, >= 0.
+        resume: False measures everything again.
+        progress: called as ``progress(step=cells done, steps=cells, branch=what was done)``.
+        workers: one-thread processes at once; None is one a core, 1 is this process.
+
+    Raises:
+        ValueError, TypeError, OSError: naming the argument, its value and the remedy, before any work.
+    """
+    started = time.perf_counter()
+    wanted, setting = check_arguments(claims, preset, problem, device, seed, workers)
+    folder = check_folder("out", out)
+    for number in set(NUMBERS) - set(wanted):
+        read_claim(folder, number)  # one that is damaged is refused now, not after the work
+    chosen = {number: claim(number) for number in wanted}
+    named = {number: c.cells(setting) for number, c in chosen.items()}
+    with Store(folder / "store") as store:
+        everything = [cell for claim_cells in named.values() for cell in claim_cells.values()]
+        arrays = cells.measure(everything, store, workers=workers, resume=resume, progress=progress)
+        spent = {n: cells.seconds(c, store) for n, c in named.items()}
+    made = _made(setting)
+    fresh = {}
+    for number, c in chosen.items():
+        data = c.data(setting, cells.results(named[number], arrays))
+        fresh[number] = content(made | {"seconds": round(spent[number], 1)}, number, data)
+        attempt(lambda number=number: write_claim(folder, number, fresh[number]))
+    result = read(folder, identity_of(made), time.perf_counter() - started, fresh)
+    attempt(result.write)
+    return result
+
+
+def check_arguments(
+    claims: Iterable[int] | int | None,
+    preset: str,
+    problem: str,
+    device: str,
+    seed: int,
+    workers: int | None,
+) -> tuple[tuple[int, ...], Setting]:
+    """Refuse bad arguments before any work."""
+    wanted = check_claims(claims)
+    if preset != TOY:
+        check_choice("preset", preset, PRESETS)
+    check_int("seed", seed, 0)
+    if workers is not None:
+        check_int("workers", workers, 1)
+    if device != "cpu":
+        available.device(device)
+    source = check_source(problem)
+    if preset == "full" and source == "digits":
+        raise ValueError(
+            "preset='full' needs more samples than problem='digits' has: give "
+            "problem='cifar10:PATH', or preset='standard'"
+        )
+    return wanted, Setting(preset, source, seed, device)
+
+
+def _made(setting: Setting) -> dict[str, Any]:
+    return {
+        "preset": setting.preset,
+        "problem": setting.source,
+        "seed": setting.seed,
+        "device": setting.device,
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": versions(),
+        "machine": machine(setting.device),
+    }
+
+
+@dataclass(frozen=True)
+class OutlineLine:
+    """One claim's share: cells, how many are stored, and its largest by width times depth."""
+
+    claim: int
+    title: str
+    cells: int
+    stored: int
+    largest: str
+
+
+@dataclass(frozen=True)
+class Outline:
+    """All claims; cells that claims share count for each."""
+
+    lines: tuple[OutlineLine, ...]
+    cells: int
+    stored: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        rows = [(str(x.claim), x.title, str(x.cells), str(x.stored), x.largest) for x in self.lines]
+        body = text_table(("", "claim", "cells", "stored", "largest cell"), rows, left=2)
+        return f"{body}\n\n{self.cells} different cells, {self.stored} of them stored"
+
+
+def outline(
+    claims: Iterable[int] | int | None = None,
+    preset: str = "quick",
+    problem: str = "digits",
+    out: str | os.PathLike[str] = "leadline-study",
+    device: str = "cpu",
+    seed: int = 0,
+    workers: int | None = None,
+) -> Outline:
+    """What ``study`` with these arguments would measure.
+
+    Raises:
+        ValueError, TypeError, OSError: as ``study`` does.
+    """
+    wanted, setting = check_arguments(claims, preset, problem, device, seed, workers)
+    named = {number: claim(number).cells(setting) for number in wanted}
+    ids = {n: {run_id(c.spec()) for c in cells_of.values()} for n, cells_of in named.items()}
+    stored: set[str] = set()
+    folder = Path(out) / "store"
+    if folder.is_dir():
+        with Store(folder, create=False) as store:
+            stored = {i for known in ids.values() for i in known if store.has(i)}
+    lines = tuple(
+        OutlineLine(
+            n, claim(n).title, len(ids[n]), len(ids[n] & stored), _largest(named[n].values())
+        )
+        for n in wanted
+    )
+    return Outline(lines, len(set().union(*ids.values())), len(stored))
+
+
+def _largest(cells: Iterable[Cell]) -> str:
+    def size(c: Cell) -> int:
+        return (c.arguments.get("width") or 1) * (c.arguments.get("depth") or 1)
+
+    return max(cells, key=size).label

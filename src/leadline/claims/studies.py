@@ -1,0 +1,296 @@
+"""A study: verdicts, page and text of the claims measured in one folder, and the files there.
+
+store/              one record a cell
+data/claim-3.json   what a claim's verdict and figures are made of
+verdicts.json       per claim: number, verdict, value, low, high, command; and how it was made
+report.html
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from leadline.claims.claim import NUMBERS, claim
+from leadline.claims.verdict import UNDECIDED, Judgement, Verdict
+from leadline.disk import strict
+from leadline.disk.plain import plain
+from leadline.disk.write import write_atomic
+from leadline.intervals import written
+from leadline.reporting.page import Page, Section, Table, render
+from leadline.reporting.progress import duration
+from leadline.reporting.tables import text_table
+
+FORMAT = 3
+PAPER = "arXiv 2512.21075v1"
+
+
+@dataclass(frozen=True, repr=False)
+class Study:
+    """Claims, measured and judged.
+
+    Attributes:
+        path: the folder with report.html, verdicts.json, data/ and store/.
+        data: what each claim's verdict and figures are made of, by the claim's number.
+        made: how each was made: preset, problem, seed, device, date, versions, machine.
+        seconds: of the call that returned this; None if it was read back.
+    """
+
+    path: Path
+    data: Mapping[int, Mapping[str, Any]]
+    made: Mapping[int, Mapping[str, Any]]
+    seconds: float | None = None
+
+    @cached_property
+    def verdicts(self) -> dict[int, Judgement]:
+        """Each claim's verdict and those of its parts, computed from the data."""
+        return {number: claim(number).judge(data) for number, data in self.data.items()}
+
+    @cached_property
+    def sections(self) -> tuple[Section, ...]:
+        """The report's sections, one a claim."""
+        return tuple(_section(self, number) for number in self.data)
+
+    def page(self) -> Page:
+        """The report."""
+        return _page(self)
+
+    def command(self, number: int | None = None) -> str:
+        """What measures a claim (None: all of these) again."""
+        made = self.made[next(iter(self.made)) if number is None else number]
+        claims = tuple(self.data) if number is None else (number,)
+        return _command(made, claims)
+
+    def to_json(self) -> dict[str, Any]:
+        """verdicts.json."""
+        return plain(_verdicts(self))
+
+    def write(self) -> Path:
+        """Write verdicts.json and report.html; returns the report's path."""
+        content = strict.seal(self.to_json())
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        write_atomic(self.path / "verdicts.json", text.encode(), "out")
+        return write_atomic(self.path / "report.html", render(self.page()).encode(), "out")
+
+    def __repr__(self) -> str:
+        return _text(self)
+
+
+def _command(made: Mapping[str, Any], claims: Sequence[int]) -> str:
+    """The command line that measures these claims."""
+    parts = ["leadline study"]
+    if tuple(claims) != NUMBERS:
+        parts.append(f"--claims {','.join(str(c) for c in claims)}")
+    parts.append(f"--preset {made['preset']}")
+    for name, default in (("problem", "digits"), ("device", "cpu"), ("seed", 0)):
+        if made[name] != default:
+            parts.append(f"--{name} {made[name]}")
+    return " ".join(parts)
+
+
+def _verdicts(study: Study) -> dict[str, Any]:
+    """Verdicts with their numbers, and how they were made."""
+    made = study.made[next(iter(study.made))] if study.made else {}
+    rows = []
+    for number, judged in study.verdicts.items():
+        c = claim(number)
+        parts = [
+            {"key": p.key, "statement": p.statement, "claimed": p.claimed, **_row(p.verdict)}
+            for p in judged.parts
+        ]
+        row = {"claim": number, "title": c.title, "sentence": c.sentence, **_row(judged.headline)}
+        about_it = {"command": study.command(number), "seconds": study.made[number]["seconds"]}
+        rows.append({**row, **about_it, "parts": parts})
+    about = {k: v for k, v in made.items() if k != "seconds"}
+    about["command"] = study.command() if made else ""
+    return {"study": about, "claims": rows}
+
+
+def _row(v: Verdict) -> dict[str, Any]:
+    return {
+        "verdict": v.verdict,
+        "number": v.number,
+        "value": v.value,
+        "low": v.low,
+        "high": v.high,
+        "rule": v.rule,
+    }
+
+
+def _section(study: Study, number: int) -> Section:
+    """One claim."""
+    c, data, judged = claim(number), study.data[number], study.verdicts[number]
+    v = judged.headline
+    findings = tuple(c.findings(data))
+    if v.verdict == UNDECIDED:
+        findings = (f"This claim is {v.words}.", *findings)
+    tables = (*((_parts(study, number),) if judged.parts else ()), *c.tables(data))
+    return Section(
+        title=f"{number}. {c.title}",
+        anchor=f"claim-{number}",
+        sentence=f"{c.sentence} ({c.where})",
+        verdict=v.verdict,
+        number=v.number,
+        value=v.value,
+        low=v.low,
+        high=v.high,
+        figures=tuple(c.figures(data)),
+        findings=findings,
+        paragraphs=(*c.design, f"The rule. {c.rule}"),
+        tables=tables,
+        command=study.command(number),
+        downloads=(
+            (f"claim-{number}.json", claim_text(content(study.made[number], number, data))),
+        ),
+    )
+
+
+def _parts(study: Study, number: int) -> Table:
+    """The statements that a claim consists of, and those found beside it."""
+    rows = [
+        (
+            p.key,
+            p.statement,
+            "paper" if p.claimed else "found beside it",
+            p.verdict.words,
+            p.verdict.number,
+            written(p.verdict.value, p.verdict.low, p.verdict.high),
+        )
+        for p in study.verdicts[number].parts
+    ]
+    head = ("", "statement", "from", "verdict", "number", "value, 95 %")
+    return Table(head, tuple(rows), "The statements one by one")
+
+
+def _page(study: Study) -> Page:
+    """The whole report."""
+    first = study.made[next(iter(study.made))]
+    made = ", ".join(sorted({str(m["date"]) for m in study.made.values()}))
+    facts = [
+        ("Date", made),
+        ("Command", study.command()),
+        ("Machine", str(first["machine"])),
+        ("Versions", ", ".join(f"{k} {v}" for k, v in dict(first["versions"]).items())),
+        ("Data", f"{first['problem']}, seed {first['seed']}"),
+    ]
+    spent = sum(float(m["seconds"]) for m in study.made.values())
+    facts.append(
+        (
+            "Measuring",
+            f"{duration(spent)} of one-thread processes, cells that claims share counted twice",
+        )
+    )
+    if study.seconds is not None:
+        facts.append(("Time of the last call", duration(study.seconds)))
+    lead = (
+        "“Understanding Scaling Laws in Deep Neural Networks via Feature Learning Dynamics” "
+        f"(Yao, Wu, Gao; {PAPER}) describes deep residual networks by a limit of infinite width "
+        "and depth, Neural Feature Dynamics (NFD). This report measures its claims one by one. "
+        "Each verdict is computed from the data by a rule that is stated in its section; the "
+        "rules come from the theory, and their margins were settled on pilot runs at the quick "
+        "sizes, before anything was measured at the standard ones. Intervals are 95 % over "
+        "seeds.",
+        "Only the paper's abstract was at hand: claims that the abstract does not state say so. "
+        "What was found beside a claim is marked as that and never enters the claim's verdict.",
+    )
+    return Page(
+        "The claims of Neural Feature Dynamics, measured", lead, study.sections, tuple(facts)
+    )
+
+
+def _text(study: Study) -> str:
+    """The table of verdicts for a terminal."""
+    rows = []
+    for number, judged in study.verdicts.items():
+        entries = [(str(number), claim(number).title, judged.headline)]
+        entries += [(f"  {p.key}", "", p.verdict) for p in judged.parts]
+        for key, title, v in entries:
+            rows.append((key, title, v.words, v.number, written(v.value, v.low, v.high)))
+    body = text_table(("", "claim", "verdict", "number", "value, 95 %"), rows, left=4)
+    tail = f"report: {study.path / 'report.html'}"
+    return "\n".join([study.command(), "", body, "", tail])
+
+
+def load(path: str | os.PathLike[str]) -> Study:
+    """The study in a folder; verdicts and figures are made anew from its data.
+
+    Raises:
+        FileNotFoundError: there is none. ValueError: its files are damaged.
+    """
+    folder = Path(path)
+    try:
+        verdicts = strict.unseal(strict.read(folder / "verdicts.json"))
+        identity = {k: verdicts["study"][k] for k in ("preset", "problem", "seed")}
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{str(path)!r} holds no study: give the folder that leadline study --out wrote"
+        ) from None
+    except (ValueError, KeyError, TypeError) as e:
+        raise ValueError(
+            f"{str(folder / 'verdicts.json')!r} is damaged: {e}; the same leadline study makes it "
+            "again from its store"
+        ) from None
+    return read(folder, identity, None, {})
+
+
+def read(
+    folder: Path,
+    identity: Mapping[str, Any],
+    seconds: float | None,
+    fresh: Mapping[int, Mapping[str, Any]],
+) -> Study:
+    """All claims of a folder that were made the same way, and those at hand."""
+    data, made = {}, {}
+    for number in NUMBERS:
+        stored = fresh.get(number) or read_claim(folder, number)
+        if stored is not None and identity_of(stored["made"]) == identity:
+            made[number], data[number] = stored["made"], stored["data"]
+    return Study(folder, data, made, seconds)
+
+
+def identity_of(made: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: made[k] for k in ("preset", "problem", "seed")}
+
+
+def content(made: Mapping[str, Any], number: int, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The file of one claim's data, as plain data."""
+    return plain({"leadline_study": FORMAT, "claim": number, "made": made, "data": data})
+
+
+def claim_text(claim_content: Mapping[str, Any]) -> str:
+    """The file of one claim's data as text."""
+    return json.dumps(strict.seal(claim_content), allow_nan=False)
+
+
+def write_claim(folder: Path, number: int, data: Mapping[str, Any]) -> None:
+    """Write what ``content`` made, whole or not at all."""
+    write_atomic(_data(folder, number), claim_text(data).encode(), "out")
+
+
+def read_claim(folder: Path, number: int) -> dict[str, Any] | None:
+    """What ``content`` made; None if there is no such file.
+
+    Raises:
+        ValueError: it is no such file, or damaged.
+    """
+    path = _data(folder, number)
+    if not path.is_file():
+        return None
+    try:
+        read = strict.unseal(strict.read(path))
+        if read["leadline_study"] != FORMAT or read["claim"] != number:
+            raise ValueError(f"format {read['leadline_study']!r}, claim {read['claim']!r}")
+        return {"made": dict(read["made"]), "data": dict(read["data"])}
+    except (ValueError, KeyError, TypeError, OSError) as e:
+        raise ValueError(
+            f"{str(path)!r} is no data of claim {number} ({e}): delete it and measure it again"
+        ) from None
+
+
+def _data(folder: Path, number: int) -> Path:
+    return folder / "data" / f"claim-{number}.json"

@@ -1,0 +1,321 @@
+"""A comparison: what ``compare`` returns, with its curves, figure, tables and page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leadline.disk.plain import plain
+from leadline.disk.write import write_atomic
+from leadline.limits.extrapolation import Limit
+from leadline.reporting.json_text import write as write_json
+from leadline.reporting.page import Drawing, Page, Section, Table, facts, settings
+from leadline.reporting.page import write as write_page
+from leadline.reporting.panels import Panels
+from leadline.reporting.results import Series, curves_csv, draw, in_words, series
+from leadline.reporting.tables import number, table_csv, text_table, with_error
+from leadline.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    import plotly.graph_objects
+
+_PANELS = {
+    "train": "Training loss",
+    "test": "Test loss",
+    "size": "Training loss at the last step",
+    "gap": "Gap to the limit",
+}
+COLUMNS = (
+    "name",
+    "width",
+    "depth",
+    "coupling",
+    "train_loss",
+    "train_loss_error",
+    "test_loss",
+    "test_loss_error",
+    "train_accuracy",
+    "test_accuracy",
+    "gap",
+    "seconds",
+)
+
+
+@dataclass(frozen=True)
+class Computation:
+    """One of the computations compared.
+
+    Attributes:
+        name: names its file too. role: "limit", "reference" (a large solve where there is no
+            limit), "lazy" or "finite".
+        width, depth: None is infinite. coupling: None for lazy, which has none.
+    """
+
+    name: str
+    role: str
+    width: int | None
+    depth: int | None
+    coupling: str | None
+    result: Trajectory | Limit
+
+    def loss(self, part: str = "train") -> np.ndarray | None:
+        """Mean loss (R,); None without a test set."""
+        value = getattr(self.result, f"{part}_loss")
+        if value is None or isinstance(self.result, Limit):
+            return value
+        return self.result.mean(f"{part}_loss")
+
+    def error(self, part: str = "train") -> np.ndarray | None:
+        """About 95 %: two standard errors over seeds, or the limit's error bar."""
+        if isinstance(self.result, Limit):
+            return getattr(self.result, f"{part}_loss_error")
+        if self.loss(part) is None:
+            return None
+        return 2 * self.result.error(f"{part}_loss")
+
+    def gap(self, other: Computation) -> float:
+        """RMS over recorded steps of the difference of the mean training losses."""
+        a, b = self.loss(), other.loss()
+        assert a is not None
+        assert b is not None
+        return float(np.sqrt(np.mean((a - b) ** 2)))
+
+    def write(self, folder: Path) -> Path:
+        """Write the result, whole or not at all."""
+        if isinstance(self.result, Limit):
+            data = self.result.to_json(lists=False)
+            return write_atomic(folder / f"{self.name}.json", lambda file: write_json(file, data))
+        return self.result.save(folder / f"{self.name}.safetensors")
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """Limits, lazy limit and finite networks of one problem, network and recipe.
+
+    Attributes:
+        rows: one dict a branch with the keys ``COLUMNS``. Losses and accuracies are of the last
+            step, errors about 95 %; ``gap`` is the RMS over recorded steps of mean training loss
+            minus that of the limit (or reference, or lazy for ntk) of the same coupling.
+        branches: the computations themselves, in the same order.
+        notes: what was replaced or left open, in words.
+        info: arguments and versions.
+    """
+
+    rows: tuple[Mapping[str, Any], ...]
+    branches: tuple[Computation, ...]
+    notes: tuple[str, ...]
+    info: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> Computation:
+        for branch in self.branches:
+            if branch.name == name:
+                return branch
+        raise KeyError(f"{name!r} is no branch: choose from {[b.name for b in self.branches]}")
+
+    def __repr__(self) -> str:
+        return comparison_table(self)
+
+    def to_json(self, lists: bool = True) -> dict[str, Any]:
+        """Everything as plain lists and numbers, NaN as None; as it is, arrays too, without ``lists``."""
+        data = {
+            "info": dict(self.info),
+            "notes": list(self.notes),
+            "rows": [dict(row) for row in self.rows],
+            "branches": {b.name: b.result.to_json(lists) for b in self.branches},
+        }
+        return plain(data) if lists else data
+
+    def figure(self) -> plotly.graph_objects.Figure:
+        """Losses over steps and their convergence with size."""
+        return comparison_figure(self)
+
+    def save(self, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
+        """Write compare.json and the report compare.html; returns their paths."""
+        root, content = Path(folder), self.to_json(lists=False)
+        data = write_atomic(root / "compare.json", lambda file: write_json(file, content))
+        return data, write_page(comparison_page(self), root / "compare.html")
+
+
+def loss_curves(comparison: Comparison) -> list[Series]:
+    """The series of all panels of a comparison, limits first."""
+    branches = comparison.branches
+    networks = [b for b in branches if b.role == "finite"]
+    sizes = sorted({_size(b) for b in networks})
+    out: list[Series] = []
+    for part in ("train", "test"):
+        for branch in branches:
+            loss, error = branch.loss(part), branch.error(part)
+            if loss is None:
+                continue
+            shade = 1.0
+            if branch.role == "finite" and len(sizes) > 1:
+                shade = sizes.index(_size(branch)) / (len(sizes) - 1)
+            steps = branch.result.steps
+            out.append(_curve(branch, part, label(branch), shade, steps, loss, error))
+    out += _over_width(comparison, networks)
+    return out
+
+
+def _over_width(comparison: Comparison, networks: list[Computation]) -> list[Series]:
+    """Final loss and gap of the finite networks over width, and the limits as horizontal lines."""
+    rows = {row["name"]: row for row in comparison.rows}
+    out: list[Series] = []
+    widths = sorted({float(b.width or 0) for b in networks})
+    for branch in comparison.branches:
+        if branch.role != "finite":
+            row = rows[branch.name]
+            loss, error = ([row[k]] * len(widths) for k in ("train_loss", "train_loss_error"))
+            out.append(_curve(branch, "size", label(branch), 1.0, widths, loss, error))
+    for coupling in dict.fromkeys(b.coupling for b in networks):
+        group = sorted((b for b in networks if b.coupling == coupling), key=_size)
+        n = [float(b.width or 0) for b in group]
+        name = f"networks, {coupling}"
+        values = {
+            k: [rows[b.name][k] for b in group] for k in ("train_loss", "train_loss_error", "gap")
+        }
+        loss, error = values["train_loss"], values["train_loss_error"]
+        out.append(_curve(group[-1], "size", name, 1.0, n, loss, error))
+        out.append(_curve(group[-1], "gap", name, 1.0, n, values["gap"], None))
+    return out
+
+
+def label(branch: Computation) -> str:
+    """A branch as the legend names it."""
+    if branch.role == "limit":
+        return f"limit, {branch.coupling}"
+    if branch.role == "lazy":
+        return "lazy limit" if branch.depth is None else f"lazy, n=∞, L={branch.depth}"
+    size = f"n={branch.width}, L={branch.depth}"
+    return f"solve {size}, {branch.coupling}" if branch.role == "reference" else size
+
+
+def _size(branch: Computation) -> tuple[int, int]:
+    return branch.width or 0, branch.depth or 0
+
+
+def _curve(branch: Computation, panel: str, name: str, shade: float, *values: Any) -> Series:
+    return series(name, panel, branch.role, branch.coupling, shade, *values)
+
+
+def comparison_figure(comparison: Comparison) -> plotly.graph_objects.Figure:
+    """Losses over steps, final loss and gap to the limit over width."""
+    curves = loss_curves(comparison)
+    tested = any(s["panel"] == "test" for s in curves)
+    names = [name for name in _PANELS if name != "test" or tested]
+    titles = [_PANELS[name] for name in names]
+    if any(s["role"] == "reference" for s in curves):
+        titles[-1] = "Gap to the large solve"
+    panels = Panels(titles, wide=not tested)
+    for i, name in enumerate(names):
+        draw(panels, i, [s for s in curves if s["panel"] == name])
+    info = comparison.info
+    panels.title(f"{info['problem']['name']}, {info['seeds']} seeds; bars and bands about 95 %")
+    legend = {
+        "orientation": "v",
+        "x": 1.02,
+        "y": 1,
+        "groupclick": "toggleitem",
+        "tracegroupgap": 14,
+    }
+    panels.figure.update_layout(legend=legend)
+    return panels.figure
+
+
+def comparison_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows."""
+    rows = comparison.rows
+    has = {k: any(row[k] is not None for row in rows) for k in rows[0]}
+    header = ["", "width", "depth", "coupling", "train loss"]
+    header += ["test loss"] if has["test_loss"] else []
+    header += ["train acc."] if has["train_accuracy"] else []
+    header += ["test acc."] if has["test_accuracy"] else []
+    header += ["gap to limit", "seconds"]
+    return header, [_cells(row, has) for row in rows]
+
+
+def comparison_table(comparison: Comparison) -> str:
+    """The rows, and below them what they mean."""
+    text = text_table(*comparison_cells(comparison))
+    samples = comparison.info["problem"]
+    return "\n".join(
+        [
+            f"{samples['name']} ({samples['loss']}, {comparison.info['seeds']} seeds, "
+            f"{comparison.info['sgd']['steps']} steps)",
+            "",
+            text,
+            "",
+            "Losses of the last step ± about 95 %; gap: RMS over steps of the mean training loss",
+            "minus that of the same coupling's limit.",
+            *summary(comparison),
+            *[f"Note: {note}" for note in comparison.notes],
+        ]
+    )
+
+
+def _cells(row: Mapping[str, Any], has: Mapping[str, bool]) -> list[str]:
+    infinite = "∞"
+    cells = [
+        str(row["name"]).split("-")[0],
+        infinite if row["width"] is None else str(row["width"]),
+        infinite if row["depth"] is None else str(row["depth"]),
+        row["coupling"] or "–",
+        with_error(row["train_loss"], row["train_loss_error"]),
+    ]
+    if has["test_loss"]:
+        cells.append(with_error(row["test_loss"], row["test_loss_error"]))
+    for key in ("train_accuracy", "test_accuracy"):
+        if has[key]:
+            cells.append(number(row[key]))
+    return [*cells, number(row["gap"]), f"{row['seconds']:.1f}"]
+
+
+def summary(comparison: Comparison) -> list[str]:
+    """Differences between the limits, in words."""
+    ends = {b.coupling: b for b in comparison.branches if b.role in ("limit", "reference")}
+    lazy = next(b for b in comparison.branches if b.role == "lazy")
+    lines = []
+    if len(ends) == 2:
+        distance = number(ends["independent"].gap(ends["reused"]))
+        lines.append(f"Between the couplings' limits: {distance} (RMS over steps).")
+    for coupling, branch in ends.items():
+        lines.append(f"Feature learning ({coupling} against lazy): {number(lazy.gap(branch))}.")
+    return lines
+
+
+def comparison_page(comparison: Comparison, command: str = "") -> Page:
+    """Losses of limits and networks, and how the networks approach the limits."""
+    info = comparison.info
+    name, seeds = str(info["problem"]["name"]), info["seeds"]
+    curves = loss_curves(comparison)
+    head, rows = comparison_cells(comparison)
+    drawing = Drawing(
+        comparison_figure(comparison),
+        f"Losses of limits and finite networks, {seeds} seeds; bars and bands about 95 %",
+        "Loss over steps, and final loss and gap to the limit over width. " + in_words(curves),
+    )
+    section = Section(
+        title="Limits and networks",
+        anchor="losses",
+        figures=(drawing,),
+        paragraphs=(
+            "Losses are means over seeds; errors are two standard errors of the mean, about 95 %, and "
+            "for a limit the error bar of its extrapolation. The gap is the root mean square over "
+            "steps of the mean training loss minus that of the same coupling’s limit.",
+            *comparison.notes,
+        ),
+        tables=(Table(head, rows, "Losses at the last step ± about 95 %"),),
+        command=command,
+        downloads=(("losses.csv", curves_csv(curves)), ("rows.csv", table_csv(comparison.rows))),
+    )
+    seconds = {"Seconds": f"{info['seconds']:.1f}"}
+    return Page(
+        "Networks and their limits",
+        (f"{name}.", " ".join(summary(comparison))),
+        (section,),
+        facts(command, settings(info) | seconds),
+    )
