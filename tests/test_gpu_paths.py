@@ -12,10 +12,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import leadline as ll
-from leadline.solving.configuration import Configuration
+from leadline.solving.configuration import Configuration, Settings
 from leadline.solving.noise import HashedNoise
 from leadline.solving.operator import Operator
-from leadline.solving.settings import Settings
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]

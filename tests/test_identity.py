@@ -19,8 +19,8 @@ import identity_samples as samples
 import leadline as ll
 from identity_samples import DIFFERENT, UNKNOWN
 from leadline.identity.digest import identify
+from leadline.identity.names import told
 from leadline.identity.plain import Unidentified
-from leadline.identity.told import told
 from leadline.sweeps.driver import sweep
 from sweep_models import Model
 
@@ -34,7 +34,7 @@ def test_functions_that_differ_anywhere_are_different(where):
 
 
 def test_the_same_functions_are_the_same_in_every_process():
-    code = "import identity_samples as s; from leadline.identity.told import told\n"
+    code = "import identity_samples as s; from leadline.identity.names import told\n"
     code += "print({k: told(v) for k, v in s.same().items()})"
     expected = {k: told(v) for k, v in samples.same().items()}
     for seed in ("1", "2"):

@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import leadline as ll
-from leadline.solving.configuration import Configuration
+from leadline.solving.configuration import Configuration, Settings
 from leadline.solving.noise import Noise
 from leadline.solving.operator import Operator
-from leadline.solving.settings import Settings
 from leadline.solving.training import Training
 from leadline.solving.updates import Step
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from disks import resident
-from leadline.solving.growing import Table
+from leadline.solving.configuration import Settings
+from leadline.solving.growing import CoefficientTable
 from leadline.solving.noise import Noise
 from leadline.solving.operator import Operator
-from leadline.solving.settings import Settings
 from leadline.solving.shards import Shards
 from leadline.solving.updates import Step
 from leadline.solving.variance_reduction import balance
@@ -75,7 +75,7 @@ def test_settings():
 
 
 def test_a_table_grows_and_new_entries_are_zero():
-    table = Table(F64, torch.device("cpu"))
+    table = CoefficientTable(F64, torch.device("cpu"))
     table.view(2, 3)[:] = 1.0
     assert torch.equal(table.view(2, 3), torch.ones(2, 3, dtype=F64))
     wider = table.view(2, 5)
@@ -99,7 +99,7 @@ def test_a_table_grows_and_new_entries_are_zero():
 def test_a_table_doubles():
     """A row at a time: a thousand of them are copied a dozen times."""
     for shape in (lambda i: (i, 1), lambda i: (1, i)):
-        table, places = Table(F64, torch.device("cpu")), set()
+        table, places = CoefficientTable(F64, torch.device("cpu")), set()
         for i in range(1, 1001):
             table.view(*shape(i))
             places.add(table.buffer.data_ptr())

@@ -19,7 +19,7 @@ from leadline.problems.losses import loss_value
 from leadline.recipe import SGD
 from leadline.solving.configuration import Configuration
 from leadline.solving.training import Training
-from leadline.training.snapshots import take
+from leadline.training.loop import take
 
 
 def problem(outputs=3, samples=5, d=4, loss="mse", seed=0):

@@ -16,9 +16,8 @@ from leadline.measure.observation import QUANTITIES, Measure
 from leadline.problems import Problem, arrays
 from leadline.problems.losses import chi, loss_value
 from leadline.recipe import SGD
-from leadline.training.memory import dense_bytes
-from leadline.training.snapshots import take
-from leadline.training.trainer import train
+from leadline.training.loop import take
+from leadline.training.trainer import dense_bytes, train
 from leadline.trajectory import Trajectory
 
 f64 = torch.float64

@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from leadline.errors import WriteError as WriteError
     from leadline.forecasting.forecasts import forecast as forecast
     from leadline.forecasting.result import Forecast as Forecast
-    from leadline.identity.named import named as named
+    from leadline.identity.names import named as named
     from leadline.kernels.kernels import InitialKernels as InitialKernels
     from leadline.kernels.kernels import initial_kernels as initial_kernels
     from leadline.limits.extrapolation import Limit as Limit
     from leadline.limits.extrapolation import limit as limit
     from leadline.limits.lazy_training import lazy as lazy
     from leadline.measure.observation import Measure as Measure
-    from leadline.models.gpt import gpt as gpt
-    from leadline.models.residual import residual_mlp as residual_mlp
+    from leadline.models import gpt as gpt
+    from leadline.models import residual_mlp as residual_mlp
     from leadline.parametrization.schemes import Scheme as Scheme
     from leadline.planning.explanation import explain as explain
     from leadline.planning.plans import Plan as Plan
@@ -83,10 +83,10 @@ _WHERE = {
     "WriteError": "errors",
     "Forecast": "forecasting.result",
     "forecast": "forecasting.forecasts",
-    "named": "identity.named",
+    "named": "identity.names",
     "Measure": "measure.observation",
-    "gpt": "models.gpt",
-    "residual_mlp": "models.residual",
+    "gpt": "models",
+    "residual_mlp": "models",
     "train": "training.trainer",
     "Plan": "planning.plans",
     "explain": "planning.explanation",

@@ -6,8 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from leadline.identity.digest import identify
-from leadline.identity.named import Named
-from leadline.identity.told import UNKNOWN, check_told, readable, told_or_not
+from leadline.identity.names import UNKNOWN, check_told, readable, told_or_not
+from leadline.identity.plain import Named
 
 if TYPE_CHECKING:
     from leadline.architecture import ResNet

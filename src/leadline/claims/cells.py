@@ -20,7 +20,7 @@ from leadline.errors import check_choice
 from leadline.kernels.kernels import initial_kernels
 from leadline.limits.extrapolation import limit
 from leadline.limits.lazy_training import lazy
-from leadline.models.residual import residual_mlp
+from leadline.models import residual_mlp
 from leadline.solving.solver import solve
 from leadline.sweeps.driver import Sweep, sweep
 from leadline.sweeps.executors import Executor, executor

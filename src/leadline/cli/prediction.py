@@ -16,8 +16,7 @@ from leadline.reporting.progress import duration, size
 from leadline.solving import memory
 from leadline.solving.configuration import Configuration
 from leadline.solving.solver import solve
-from leadline.training.memory import dense_bytes
-from leadline.training.trainer import train
+from leadline.training.trainer import dense_bytes, train
 
 if TYPE_CHECKING:
     from leadline.architecture import ResNet

@@ -45,7 +45,7 @@ class Architecture(Protocol):
         ...
 
 
-class Observer(Protocol):
+class ForwardObserver(Protocol):
     """What sees the intermediate results of a forward pass."""
 
     def stream(self, index: int, h: Tensor) -> None:
@@ -125,7 +125,7 @@ class DecoupledLinear(torch.autograd.Function):
 
 
 def forward(
-    network: Architecture, weights: Weights, x: Tensor, observer: Observer | None = None
+    network: Architecture, weights: Weights, x: Tensor, observer: ForwardObserver | None = None
 ) -> Tensor:
     """The outputs f of a network or of stacked networks.
 

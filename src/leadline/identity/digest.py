@@ -13,9 +13,8 @@ from typing import Any
 
 from leadline.identity.functions import of_callable, of_class, of_module
 from leadline.identity.library import release
-from leadline.identity.named import Named
 from leadline.identity.objects import state
-from leadline.identity.plain import Unidentified, combined, of_leaf
+from leadline.identity.plain import Named, Unidentified, combined, of_leaf
 
 
 class Walk:

@@ -1,10 +1,12 @@
-"""Hashes of plain parts, the refusal of what has none, and what walks through everything else."""
+"""Hashes of plain parts, the refusal of what has none, and functions that a user has named."""
 
 from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 
@@ -36,6 +38,22 @@ def of_leaf(x: Any) -> bytes | None:
     if x is None or x is Ellipsis or x is NotImplemented or kind in (bool, int, str, range):
         return combined(kind.__name__, repr(x) if kind is not str else x)
     return None
+
+
+@dataclass(frozen=True)
+class Named:
+    """A function under a name; it is called, compared and sent to other processes as the function."""
+
+    name: str
+    function: Callable[..., Any]
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Call the function."""
+        return self.function(*arguments, **keywords)
 
 
 class Digester(Protocol):

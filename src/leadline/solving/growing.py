@@ -80,7 +80,7 @@ class Rows:
             mapped.leave(self._buffer)
 
 
-class Table:
+class CoefficientTable:
     """A small matrix (r, q) of coefficients that grows with both ranks; new entries are zero."""
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:

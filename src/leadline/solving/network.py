@@ -40,7 +40,7 @@ class Pass:
     coefficients: list[list[Tensor]] = field(default_factory=list)
 
 
-class Observer(Protocol):
+class PassObserver(Protocol):
     """What sees the intermediate results of a pass; each method is called in order of the layers."""
 
     def stream(self, layer: int, h: Tensor) -> None:
@@ -101,11 +101,11 @@ class RevealedNetwork:
             for l in range(depth)
         ]
 
-    def forward(self, x: Tensor, observer: Observer = _NOBODY) -> Pass:
+    def forward(self, x: Tensor, observer: PassObserver = _NOBODY) -> Pass:
         """Query the network about inputs x (B, d), for a step of training."""
         return self._remembered(x, observer)
 
-    def observe(self, x: Tensor, observer: Observer, initial: Tensor | None = None) -> Pass:
+    def observe(self, x: Tensor, observer: PassObserver, initial: Tensor | None = None) -> Pass:
         """The same with draws from the scratch stream, for the caller to roll back.
 
         Args:
@@ -124,7 +124,12 @@ class RevealedNetwork:
         return self._through(x, self._input(x), answer).outputs
 
     def _remembered(
-        self, x: Tensor, observer: Observer, initial: Tensor | None = None, *, forget: bool = False
+        self,
+        x: Tensor,
+        observer: PassObserver,
+        initial: Tensor | None = None,
+        *,
+        forget: bool = False,
     ) -> Pass:
         """Slopes and coefficients of every query are kept for the backward pass."""
         slopes: list[Tensor | None] = []
@@ -156,7 +161,7 @@ class RevealedNetwork:
         x: Tensor,
         h: Tensor,
         answer: Callable[[Operator, Tensor, Tensor | None, Tensor | None], Tensor],
-        observer: Observer = _NOBODY,
+        observer: PassObserver = _NOBODY,
     ) -> Pass:
         """From h_0 to the outputs.
 
@@ -187,7 +192,7 @@ class RevealedNetwork:
         """Rows that balanced noise is orthogonal to: the present features, h_0, and v."""
         return torch.cat([h, h, self.v.value.mT]) if self.settings.balanced else None
 
-    def backward(self, done: Pass, g: Tensor, observer: Observer) -> Tensor:
+    def backward(self, done: Pass, g: Tensor, observer: PassObserver) -> Tensor:
         """Backpropagate g (B', n) = n·∂loss/∂h_L in mup form to h_0, drawing from the scratch stream.
 
         Args:
@@ -232,7 +237,7 @@ class RevealedNetwork:
         done: Pass,
         g: Tensor,
         answer: Callable[[int, int, float, Tensor, Tensor | None], Tensor],
-        observer: Observer = _NOBODY,
+        observer: PassObserver = _NOBODY,
     ) -> Tensor:
         """From g at h_L to g at h_0.
 

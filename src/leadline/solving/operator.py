@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 
 from leadline.solving.basis import extend, jittered_cholesky
-from leadline.solving.growing import Rows, Table
+from leadline.solving.configuration import Settings
+from leadline.solving.growing import CoefficientTable, Rows
 from leadline.solving.noise import Draws
-from leadline.solving.settings import Settings
 from leadline.solving.updates import LearnedPart, Step
 from leadline.solving.variance_reduction import balance
 
@@ -53,7 +53,7 @@ class Operator:
         self.forward, self.transposed = Side(settings), Side(settings)
         self.learned = LearnedPart(dtype, device)
         # RᵀM = YᵀQ, entry by entry: known for free whenever a direction is revealed.
-        self._cross = Table(dtype, device)
+        self._cross = CoefficientTable(dtype, device)
 
     @property
     def ranks(self) -> tuple[int, int]:

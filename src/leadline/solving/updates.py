@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from leadline.solving.growing import Table
+from leadline.solving.growing import CoefficientTable
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,10 @@ class LearnedPart:
     """s and C of W/√n = s·W̄ + Rᵀ C Q, with their momentum buffers; C is (r, q)."""
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
-        self.table, self.table_buffer = Table(dtype, device), Table(dtype, device)
+        self.table, self.table_buffer = (
+            CoefficientTable(dtype, device),
+            CoefficientTable(dtype, device),
+        )
         self.scale, self.scale_buffer = 1.0, 0.0
 
     def update(self, z: Tensor, u: Tensor, ranks: tuple[int, int], step: Step) -> None:

@@ -14,7 +14,7 @@ from leadline import available
 from leadline.architecture import ResNet
 from leadline.disk.write import check_folder
 from leadline.errors import check_bool, check_path, check_real, check_type, shown
-from leadline.identity.told import check_told, told_or_not
+from leadline.identity.names import check_told, told_or_not
 from leadline.sweeps.data import Samples, Tokens, data_of
 from leadline.sweeps.executors import Executor
 from leadline.sweeps.executors import executor as named_executor

@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from leadline.describe import plain
-from leadline.identity.told import told_or_not
+from leadline.identity.names import told_or_not
 from leadline.sweeps.data import Samples, Tokens
 from leadline.sweeps.rates import Network, Rates
 from leadline.tracing.builder import Size, construct

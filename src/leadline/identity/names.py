@@ -1,15 +1,43 @@
-"""Functions and objects as text: a name for people, and a digest of what they are."""
+"""Functions and objects as text: a name given by the user, a name for people, a digest of what they are."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from leadline.identity.digest import identify
-from leadline.identity.named import Named
-from leadline.identity.plain import Unidentified
+from leadline.identity.plain import Named, Unidentified
 
 UNKNOWN = "?"
+
+
+def named(name: str, function: Callable[..., Any]) -> Named:
+    """A function whose name says what it is, for checkpoints and stores.
+
+    Two functions of one name count as the same one, whatever they do: give another name when the function
+    changes. Everything that takes a function takes a named one: an activation, a schedule, a builder.
+
+    Args:
+        name: not empty.
+        function: any callable.
+
+    Raises:
+        ValueError, TypeError: naming the argument, its value and the remedy.
+
+    >>> wave = named("wave-1", lambda h: 2 * h)
+    >>> wave(3), wave.name
+    (6, 'wave-1')
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"name={name!r} is not a text: give one, such as 'my-activation'")
+    if not name.strip():
+        raise ValueError(f"name={name!r} is empty: give one, such as 'my-activation'")
+    if not callable(function):
+        raise TypeError(
+            f"function={function!r} cannot be called: give the function that {name!r} names"
+        )
+    return Named(name, function)
 
 
 def readable(x: Any) -> str:

@@ -1,1 +1,0 @@
-"""Small models in plain PyTorch, for sweeps; they know nothing of schemes."""
