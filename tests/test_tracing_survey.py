@@ -7,7 +7,7 @@ from torch import nn
 from leadline.parametrization.rules import ONE, Power
 from leadline.tracing.builder import Size
 from leadline.tracing.initialization import Rule
-from leadline.tracing.roles import Made
+from leadline.tracing.roles import DerivedWeight
 from leadline.tracing.survey import survey
 from tracing_models import TwoLayers
 
@@ -52,7 +52,7 @@ def test_a_survey_of_a_residual_network():
     s, kinds = read_model(model())
     assert s.base == BASE
     assert s.branches == {"blocks.*": 2}
-    assert (s.obstacles, s.made) == ((), ())
+    assert (s.obstacles, s.derived) == ((), ())
     assert s.names == {
         "i.weight": 0, "o.weight": 1, "blocks.0.a.weight": 2, "blocks.0.b.weight": 3,
         "blocks.1.a.weight": 2, "blocks.1.b.weight": 3,
@@ -239,9 +239,9 @@ def test_gains_of_normalised_weights():
     g = kinds["blocks.*.g"]
     assert (g.role, g.gain_of, g.takes) == ("vector", "hidden", (("branch", ONE),))
     assert kinds["blocks.*.v"].gain_of is None
-    assert s.made == (
-        Made(frozenset({"blocks.0.v", "blocks.0.g"}), "hidden"),
-        Made(frozenset({"blocks.1.v", "blocks.1.g"}), "hidden"),
+    assert s.derived == (
+        DerivedWeight(frozenset({"blocks.0.v", "blocks.0.g"}), "hidden"),
+        DerivedWeight(frozenset({"blocks.1.v", "blocks.1.g"}), "hidden"),
     )
 
 

@@ -52,6 +52,15 @@ class Row:
         """Parameter, quantity and axis."""
         return self.parameter, self.quantity, self.axis
 
+    @property
+    def scaled(self) -> tuple[float, ...]:
+        """Values over the expected power and over the base's value: 1 at all sizes is right."""
+        assert self.expected is not None
+        first = self.values[0] if self.values[0] > 0 else 1.0
+        sizes = [size / self.sizes[0] for size in self.sizes]
+        pairs = zip(self.values, sizes, strict=True)
+        return tuple(v / first * size**-self.expected for v, size in pairs)
+
     def cells(self) -> list[str]:
         """The row of a table: its key, the exponent, its interval, and the expected one."""
         e = self.exponent
@@ -162,35 +171,6 @@ def _failure(r: Row) -> str:
     )
 
 
-@dataclass(frozen=True)
-class ExponentCurve:
-    """One parameter's quantity over an axis, divided by the expected power and by its value at the base."""
-
-    panel: tuple[str, str]
-    """Quantity and axis."""
-    name: str
-    x: tuple[int, ...]
-    y: tuple[float, ...]
-    verdict: str
-
-
-def curves(report: CheckReport) -> list[ExponentCurve]:
-    """The curves of the figure; flat ones are right."""
-    out = []
-    for r in report.rows:
-        if r.quantity not in DRAWN or r.exponent is None or r.expected is None:
-            continue
-        first = r.values[0] if r.values[0] > 0 else 1.0
-        y = tuple(
-            v / first * (s / r.sizes[0]) ** -r.expected
-            for s, v in zip(r.sizes, r.values, strict=True)
-        )
-        out.append(
-            ExponentCurve((r.quantity, r.axis), f"{r.parameter} ({r.place})", r.sizes, y, r.verdict)
-        )
-    return out
-
-
 # Told apart by symbol too.
 _STYLES = {
     "ok": (BLUE, "circle"),
@@ -200,24 +180,33 @@ _STYLES = {
 }
 
 
+def _drawn(report: CheckReport) -> list[Row]:
+    return [
+        r
+        for r in report.rows
+        if r.quantity in DRAWN and r.exponent is not None and r.expected is not None
+    ]
+
+
 def check_figure(report: CheckReport) -> go.Figure:
     """Log-log panels, quantities by axes."""
-    axes, drawn = list(dict.fromkeys(r.axis for r in report.rows)), curves(report)
+    axes, drawn = list(dict.fromkeys(r.axis for r in report.rows)), _drawn(report)
     places = [(q, a) for q in DRAWN for a in axes]
     panels = Panels([f"{q} over {a}" for q, a in places], columns=len(axes), row_height=280)
     # One scale for all, and no narrower than a factor of two either way: small wiggles look small.
-    heights = [abs(math.log10(y)) for c in drawn for y in c.y if y > 0 and math.isfinite(y)]
+    heights = [abs(math.log10(y)) for r in drawn for y in r.scaled if y > 0 and math.isfinite(y)]
     top = 1.05 * max([*heights, math.log10(2)])
     for i, (quantity, axis) in enumerate(places):
-        sizes = sorted({x for c in drawn if c.panel[1] == axis for x in c.x})
+        sizes = sorted({x for r in drawn if r.axis == axis for x in r.sizes})
         below = axis if quantity == DRAWN[-1] else ""
         beside = "over expected, base = 1" if axis == axes[0] else ""
         panels.panel(i, below, beside, sizes=sizes, log_y=True)
         panels.figure.update_yaxes(range=[-top, top], **panels.at)
-        for c in drawn:
-            if c.panel == (quantity, axis):
-                color, symbol = _STYLES[c.verdict]
-                panels.line(c.x, c.y, c.verdict, color, symbol=symbol, label=c.name)
+        for r in drawn:
+            if (r.quantity, r.axis) == (quantity, axis):
+                color, symbol = _STYLES[r.verdict]
+                label = f"{r.parameter} ({r.place})"
+                panels.line(r.sizes, r.scaled, r.verdict, color, symbol=symbol, label=label)
     panels.figure.add_hline(y=1, line=dict(dash="dash", color=GREY, width=1))
     panels.title(f"{report.title}: {'passed' if report.ok else 'FAILED'}")
     return panels.figure
@@ -229,7 +218,7 @@ def check_page(report: CheckReport, command: str = "") -> Page:
     drawing = Drawing(
         check_figure(report),
         "Every quantity over width and depth, divided by the expected power: flat is right",
-        f"{len(curves(report))} curves, one a parameter and quantity, in log–log panels: {counted}. "
+        f"{len(_drawn(report))} curves, one a parameter and quantity, in log–log panels: {counted}. "
         "The table below has every exponent.",
     )
     section = Section(

@@ -90,14 +90,14 @@ def predict(
         dense = dense_bytes(problem, network, sgd, n, depth, dtype, **records)
         dense.together(budget)
         first, most = max(first, dense.least), max(most, dense.least)
-    probe = Probe(problem, network, sgd, {k: options[k] for k in ("dtype", "device")})
+    short_run = ShortRun(problem, network, sgd, {k: options[k] for k in ("dtype", "device")})
     seconds = 0.0
     if solved:
         work = sum(n * depth for n, depth in solved)
-        seconds += seeds * work * probe.seconds(solve, solved, 1)
+        seconds += seeds * work * short_run.seconds(solve, solved, 1)
     if trained:
         work = sum(n**2 * depth for n, depth in trained)
-        seconds += seeds * work * probe.seconds(train, trained, 2)
+        seconds += seeds * work * short_run.seconds(train, trained, 2)
     return Cost(
         command,
         tuple(dict.fromkeys((*solved, *trained))),
@@ -142,7 +142,7 @@ class _Enough(Exception):
 
 
 @dataclass(frozen=True)
-class Probe:
+class ShortRun:
     """A short run of a small network: one block, a small width, steps until time is up."""
 
     problem: Problem

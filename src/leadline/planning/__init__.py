@@ -1,1 +1,9 @@
-"""The plan: exponents keyed by parameter name, and what is done with them."""
+"""The plan: exponents keyed by parameter name, and what is done with them.
+
+factors        which scheme a parameter follows, and what its settings are multiplied by
+plans          ``Plan`` and ``plan``
+application    rescaling a model, parameter groups, schedulers, clipping
+guard          weights derived from parameters are measured: does the plan do to them what it says?
+formats        a plan as a table, as JSON, as plain PyTorch
+explanation    ``explain``: a scheme's table with reasons
+"""

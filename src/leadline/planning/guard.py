@@ -17,40 +17,42 @@ from leadline.planning.factors import Scaling, resolve
 from leadline.tracing.builder import Builder, Size, construct, example, seeded
 from leadline.tracing.initialization import Scale
 from leadline.tracing.kinds import Kind
-from leadline.tracing.roles import Made, weights
+from leadline.tracing.roles import DerivedWeight, derived_values
 
 # Half of what the smallest wrong exponent (1/2) does to the logarithm over an octave.
 _TOLERANCE = 0.25 * math.log(2)
 _SIGMAS, _BUILDS = 5.0, 16
 
 
-def check_made(plan: Scaling, build: Builder, made: Iterable[Made], inputs: Any) -> None:
+def check_derived(
+    plan: Scaling, build: Builder, derived: Iterable[DerivedWeight], inputs: Any
+) -> None:
     """Refuse weights whose scale does not become what the plan means it to be.
 
     Raises:
         ValueError: names the parameters, what their weight does and the remedy.
     """
-    made = [x for x in made if x.role != "finite"]
-    if not made or resolve(plan.scheme, None) is None:
+    derived = [x for x in derived if x.role != "finite"]
+    if not derived or resolve(plan.scheme, None) is None:
         return
     base = plan.base
     wide, deep = Size(2 * base.width, base.depth), Size(base.width, 2 * base.depth)
-    scales = {s: {x: Scale() for x in made} for s in (base, wide, deep)}
+    scales = {s: {x: Scale() for x in derived} for s in (base, wide, deep)}
     for seed in range(_BUILDS):
         for s, by_weight in scales.items():
             _measure(plan.at(s.width, s.depth), build, inputs, seed, by_weight)
-        if all(_SIGMAS * _error(scales, s, x) < _TOLERANCE for s in (wide, deep) for x in made):
+        if all(_SIGMAS * _error(scales, s, x) < _TOLERANCE for s in (wide, deep) for x in derived):
             break
     kinds = plan.at(base.width, base.depth).kind_of(construct(build, base))
     for s, what in ((wide, "width"), (deep, "depth")):
-        for x in made:
+        for x in derived:
             here, there = scales[base][x].rms, scales[s][x].rms
             if here and there:
                 _compare(plan, x, [kinds[n] for n in x.parameters], s, what, there / here)
 
 
 def _measure(
-    plan: Scaling, build: Builder, inputs: Any, seed: int, scales: dict[Made, Scale]
+    plan: Scaling, build: Builder, inputs: Any, seed: int, scales: dict[DerivedWeight, Scale]
 ) -> None:
     at = plan.target
     model = construct(build, at, seed)
@@ -59,17 +61,19 @@ def _measure(
         for name, p in model.named_parameters():
             p.mul_(factors[name].init)
     with seeded(seed):
-        values = weights(model, example(model, inputs, at))
+        values = derived_values(model, example(model, inputs, at))
     for x, scale in scales.items():
         scale.add(values[x.parameters])
 
 
-def _error(scales: dict[Size, dict[Made, Scale]], s: Size, x: Made) -> float:
+def _error(scales: dict[Size, dict[DerivedWeight, Scale]], s: Size, x: DerivedWeight) -> float:
     base = next(iter(scales))
     return math.hypot(scales[base][x].error, scales[s][x].error)
 
 
-def _compare(plan: Scaling, x: Made, kinds: list[Kind], at: Size, what: str, ratio: float) -> None:
+def _compare(
+    plan: Scaling, x: DerivedWeight, kinds: list[Kind], at: Size, what: str, ratio: float
+) -> None:
     outside = resolve(plan.scheme, None)
     assert outside is not None
     folds, present = ONE, ONE

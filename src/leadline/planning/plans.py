@@ -16,7 +16,7 @@ from leadline.parametrization.rules import DECAYS
 from leadline.parametrization.schemes import Scheme
 from leadline.planning import application, formats
 from leadline.planning.factors import Scaling, check_scheme, kinds_by_name, resolve
-from leadline.planning.guard import check_made
+from leadline.planning.guard import check_derived
 from leadline.tracing.builder import Builder, Size, size
 from leadline.tracing.survey import survey
 
@@ -198,7 +198,7 @@ def plan(
         decay=decay,
         build=build,
     )
-    check_made(result, build, surveyed.made, inputs)
+    check_derived(result, build, surveyed.derived, inputs)
     return result
 
 

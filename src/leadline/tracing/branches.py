@@ -121,7 +121,7 @@ def find_branches(graph: Graph, outside: frozenset[str], naming: Naming) -> list
     return branches
 
 
-def of_streams(
+def stream_branches(
     graph: Graph,
     branches: list[ResidualBranch],
     deep: Graph,

@@ -21,9 +21,9 @@ from leadline.tracing.initialization import (
     Rule,
     Scale,
     Undecided,
-    differ,
     entries,
     layer_rule,
+    layers_differ,
     snap,
 )
 from leadline.tracing.kinds import Kind, same
@@ -65,7 +65,7 @@ class _Fresh(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
-def again(build: Builder, at: Size, seed: int, fresh: bool) -> nn.Module:
+def another_draw(build: Builder, at: Size, seed: int, fresh: bool) -> nn.Module:
     """The builder's model with other random numbers; the caller's go on as if nothing happened.
 
     Args:
@@ -77,13 +77,13 @@ def again(build: Builder, at: Size, seed: int, fresh: bool) -> nn.Module:
         return construct(build, at, seed)
 
 
-def reseeds(build: Builder, at: Size, other: Mapping[str, Tensor]) -> bool:
+def seeds_itself(build: Builder, at: Size, other: Mapping[str, Tensor]) -> bool:
     """Does the builder seed its own random numbers?
 
     Args:
         other: parameters of a fresh model.
     """
-    models = (again(build, at, seed, fresh=False) for seed in (0, 1))
+    models = (another_draw(build, at, seed, fresh=False) for seed in (0, 1))
     first, second = (dict(m.named_parameters()) for m in models)
     return any(torch.equal(p, second[n]) and not torch.equal(p, other[n]) for n, p in first.items())
 
@@ -215,7 +215,7 @@ class _Drawn:
             )
         if partly:
             return fixed_rule(self.kind, *self.values)
-        if any(map(differ, self.scales)):
+        if any(map(layers_differ, self.scales)):
             return layer_rule(base, wide, deep, *self.dims[:2])
         rule = snap(here, wider, deeper, *self.dims[:2])
         if rule != Rule() and _SIGMAS * error > _KNOWN:
@@ -274,9 +274,11 @@ def draws(
         ):
             break
         if seed:
-            parameters = [dict(again(build, s, seed, fresh).named_parameters()) for s in models]
+            parameters = [
+                dict(another_draw(build, s, seed, fresh).named_parameters()) for s in models
+            ]
         if seed == 1:
-            fresh = reseeds(build, base, parameters[0])
+            fresh = seeds_itself(build, base, parameters[0])
         for k in open_:
             drawn[k].add(parameters)
         for k in sorted(open_) if seed else ():

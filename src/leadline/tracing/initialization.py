@@ -180,7 +180,7 @@ _FLOOR = 1e-3
 _FEWEST = 32
 
 
-def differ(scales: Mapping[str, Scale]) -> bool:
+def layers_differ(scales: Mapping[str, Scale]) -> bool:
     """Do layers of one kind differ by more than chance?"""
     parts = [s for s in scales.values() if s.count >= _FEWEST]
     nonzero = [s for s in parts if s.total]

@@ -102,7 +102,7 @@ def _applied(graph: Graph, tied: frozenset[str]) -> _Applied:
             continue
         if not (graph.is_act(i) or graph.leaves(i)):
             continue
-        names = _home(graph, i, tied)
+        names = _parameters_scaled(graph, i, tied)
         if names is None:
             out.unassigned.append(i)
         for name in names or ():
@@ -120,12 +120,12 @@ def _drops(graph: Graph, i: int) -> bool:
     )
 
 
-def _home(graph: Graph, i: int, tied: frozenset[str]) -> set[str] | None:
+def _parameters_scaled(graph: Graph, i: int, tied: frozenset[str]) -> set[str] | None:
     """The parameters that a scaling belongs to: what it scales next, or what it scales last."""
-    names = _next(graph, i)
+    names = _next_weights(graph, i)
     if names is not None:
         return names
-    for shared, start in _starts(graph, i, tied):
+    for shared, start in _fold_starts(graph, i, tied):
         part = fold(graph, start)
         if part is None or not closed(graph, part, start, shared):
             continue
@@ -134,7 +134,9 @@ def _home(graph: Graph, i: int, tied: frozenset[str]) -> set[str] | None:
     return None
 
 
-def _starts(graph: Graph, i: int, tied: frozenset[str]) -> Iterator[tuple[frozenset[str], int]]:
+def _fold_starts(
+    graph: Graph, i: int, tied: frozenset[str]
+) -> Iterator[tuple[frozenset[str], int]]:
     yield frozenset(), i
     if not tied:
         return
@@ -146,7 +148,13 @@ def _starts(graph: Graph, i: int, tied: frozenset[str]) -> Iterator[tuple[frozen
         yield frozenset(), next(j for j in graph.nodes[i].inputs if graph.is_act(j))
 
 
-def _next(graph: Graph, i: int) -> set[str] | None:
+def _exclusive_fold(graph: Graph, i: int, user: int) -> set[str] | None:
+    """Parameters whose scaling scales a tensor and nothing else, if ``user`` alone reads that."""
+    last = fold(graph, i)
+    return last.parameters if last is not None and exclusive(graph, last, i, {user}) else None
+
+
+def _next_weights(graph: Graph, i: int) -> set[str] | None:
     """The weights that a scaled tensor is multiplied by next, if it goes nowhere else."""
     names: set[str] = set()
     queue = [i]
@@ -159,10 +167,10 @@ def _next(graph: Graph, i: int) -> set[str] | None:
             if is_weight_layer(graph, c):
                 held = [k for k in node.inputs if not graph.is_act(k) and graph.leaves(k)]
                 weight = next(k for k in held if len(graph.nodes[k].shape) > 1)
-                part = fold(graph, weight)
-                if part is None or not exclusive(graph, part, weight, {c}):
+                parts = _exclusive_fold(graph, weight, c)
+                if parts is None:
                     return None
-                names |= part.parameters
+                names |= parts
             elif node.op in VIEWS and node.inputs[0] == j:
                 queue.append(c)
             elif not (node.op in NORMS and node.inputs[0] == j):  # A norm undoes it.
@@ -211,8 +219,8 @@ class Folds:
 
     def branch(self, graph: Graph, b: ResidualBranch) -> None:
         """Find where the branch's multiplier goes."""
-        last = fold(graph, b.end)
-        if last is None or not exclusive(graph, last, b.end, {b.join}):
+        names = _exclusive_fold(graph, b.end, b.join)
+        if names is None:
             node = graph.nodes[b.end]
             message = (
                 f"the residual branch {repr(b.name) if b.name else 'of the model'} ends in {node.op!r} "
@@ -222,7 +230,7 @@ class Folds:
             )
             self.obstacles.append(("branch", message))
             return
-        for name in last.parameters:
+        for name in names:
             self.takes[name]["branch"] = ONE
 
     def readout(self, graph: Graph, name: str, node: int, naming: Naming) -> None:
@@ -231,9 +239,8 @@ class Folds:
         What the embedding gives up because its output is multiplied already, the readout lacks.
         """
         data = next(i for i in graph.nodes[node].inputs if graph.is_act(i))
-        last = fold(graph, data)
-        free = last is not None and not any("*" in naming.template(p) for p in last.parameters)
-        if last is None or not free or not exclusive(graph, last, data, {node}):
+        names = _exclusive_fold(graph, data, node)
+        if names is None or any("*" in naming.template(p) for p in names):
             message = (
                 f"parameter {name!r} is both embedding and readout, and nothing before the readout can "
                 "take its multiplier: end the model with an affine norm that belongs to no layer, or "
@@ -241,7 +248,7 @@ class Folds:
             )
             self.obstacles.append(("readout", message))
             return
-        for other in last.parameters:
+        for other in names:
             self.takes[other]["readout"] = self.present.get(name, ONE) * -1.0
 
     def attention(self, graph: Graph, wide: Graph) -> None:

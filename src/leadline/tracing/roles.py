@@ -261,7 +261,7 @@ def _by_shape(name: str, grows: tuple[bool, ...], why: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True)
-class Made:
+class DerivedWeight:
     """The weight (or table) of one layer, which is no parameter (nor a multiple or a view of one)."""
 
     parameters: frozenset[str]
@@ -270,7 +270,9 @@ class Made:
     """What it does, by what grows: hidden, input, readout or finite."""
 
 
-def made(graph: Graph, wide: Graph, grows: dict[str, tuple[bool, ...]]) -> tuple[Made, ...]:
+def derived_weights(
+    graph: Graph, wide: Graph, grows: dict[str, tuple[bool, ...]]
+) -> tuple[DerivedWeight, ...]:
     """Every such weight; ``wide`` is the same graph at twice the width."""
     by_name = uses(graph, wide, grows)
     out = {}
@@ -283,7 +285,7 @@ def made(graph: Graph, wide: Graph, grows: dict[str, tuple[bool, ...]]) -> tuple
                 (False, True): "input",
                 (True, False): "readout",
             }.get((kinds[0].fan_in, kinds[0].fan_out), "finite")
-            out[frozenset(names)] = Made(frozenset(names), role)
+            out[frozenset(names)] = DerivedWeight(frozenset(names), role)
     return tuple(out.values())
 
 
@@ -291,7 +293,7 @@ def made(graph: Graph, wide: Graph, grows: dict[str, tuple[bool, ...]]) -> tuple
 _PASSES = 15
 
 
-def weights(model: nn.Module, inputs: Any) -> dict[frozenset[str], Tensor]:
+def derived_values(model: nn.Module, inputs: Any) -> dict[frozenset[str], Tensor]:
     """The values of such weights after a few forward passes, by what they are made of."""
     out: dict[frozenset[str], Tensor] = {}
     for _ in range(_PASSES):

@@ -13,10 +13,10 @@ from leadline.tracing.branches import (
     ResidualBranch,
     find_branches,
     find_places,
-    of_streams,
     outside_branches,
     repeats,
     shared_over_depth,
+    stream_branches,
 )
 from leadline.tracing.builder import (
     Builder,
@@ -33,7 +33,15 @@ from leadline.tracing.graph import Graph, record, template
 from leadline.tracing.kinds import Ambiguous, Kind, Naming, assign, growth
 from leadline.tracing.multipliers import Folds, folds_of
 from leadline.tracing.patterns import check_reductions, gains
-from leadline.tracing.roles import Made, Override, Overrides, Use, made, role, uses
+from leadline.tracing.roles import (
+    DerivedWeight,
+    Override,
+    Overrides,
+    Use,
+    derived_weights,
+    role,
+    uses,
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class Survey:
     naming: Naming
     obstacles: tuple[tuple[str, str], ...] = ()
     """Multipliers that have no place (branch, attention or readout), and the message with the remedy."""
-    made: tuple[Made, ...] = ()
+    derived: tuple[DerivedWeight, ...] = ()
     """Weights that are made of parameters."""
 
 
@@ -143,7 +151,7 @@ def survey(
         {p["branch"]: p["layers"] for p in places.values()},
         naming,
         tuple(_once(folds.obstacles)),
-        made(graph, graphs[wide], grows),
+        derived_weights(graph, graphs[wide], grows),
     )
 
 
@@ -152,7 +160,7 @@ def _branches(
 ) -> list[ResidualBranch]:
     """The residual branches that repeat with depth."""
     here, there = (find_branches(g, overrides.outside(g.parameters), naming) for g in (graph, deep))
-    kept = of_streams(graph, here, deep, there, naming)
+    kept = stream_branches(graph, here, deep, there, naming)
     return [b for b in kept if repeats(graph, deep, b, kept, naming)]
 
 
