@@ -32,7 +32,9 @@ _OPTIONS = [
         "--widths", default="32,64,128", show_default=True, help="The first is the base's."
     ),
     click.option("--depths", default="4", show_default=True, help="The first is the base's."),
-    click.option("--lrs", default="1e-4:1e-1:2", show_default=True, help="Of the base."),
+    click.option(
+        "--lrs", default="1e-4:1e-1:2", show_default=True, help="Learning rates of the base."
+    ),
     click.option("--seeds", default=3, show_default=True, help="Seeds of every setting."),
     click.option("--steps", default=100, show_default=True, help="Training steps."),
     click.option("--batch-size", default=None, type=int, help="Samples a step; default: all."),
@@ -40,7 +42,9 @@ _OPTIONS = [
     click.option(
         "--optimizer", default=None, help="sgd, adam, adamw, muon; default adamw, for resnet sgd."
     ),
-    click.option("--weight-decay", default=0.0, show_default=True, help="Of the base."),
+    click.option(
+        "--weight-decay", default=0.0, show_default=True, help="Weight decay of the base."
+    ),
     click.option(
         "--arg",
         "arguments",
