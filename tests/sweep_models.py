@@ -121,3 +121,18 @@ class _Refused:
 
 def _raise():
     raise RuntimeError("not on this node")
+
+
+def plain_loop(model, optimizers, data, run):
+    """Losses before each step of a training loop as a user writes it."""
+    losses = []
+    for step in range(run.steps):
+        x, y = data.batch(step, run.batch_size, run.seed)
+        loss = data.loss(model(x.clone()), y)
+        losses.append(float(loss.detach()))
+        for o in optimizers:
+            o.zero_grad()
+        loss.backward()
+        for o in optimizers:
+            o.step()
+    return losses

@@ -17,7 +17,7 @@ from leadline.sweeps.runs import RunGroup, TrainingRun
 from leadline.sweeps.schedule import groups
 from leadline.sweeps.stacks import NotStacked
 from leadline.tracing.builder import Size, construct
-from sweep_models import Model
+from sweep_models import Model, plain_loop
 
 BASE = Size(16, 2)
 
@@ -34,17 +34,7 @@ def loop(plan, data, run):
         optimizers = [kind(plan.param_groups(model, run.lr, **how))]
     else:
         optimizers = torch_optimizers(model, plan, run.lr)
-    losses = []
-    for step in range(run.steps):
-        x, y = data.batch(step, run.batch_size, run.seed)
-        loss = data.loss(model(x), y)
-        losses.append(float(loss.detach()))
-        for o in optimizers:
-            o.zero_grad()
-        loss.backward()
-        for o in optimizers:
-            o.step()
-    return losses
+    return plain_loop(model, optimizers, data, run)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from leadline.sweeps.runs import ENGINE, RunGroup, TrainingRun
 from leadline.sweeps.stacks import NotStacked
 from leadline.sweeps.store import Store
 from leadline.tracing.builder import Size, construct
+from sweep_models import plain_loop
 from tied_models import ALONE, STACKED, Residual, Tied
 
 BASE = Size(16, 2)
@@ -29,14 +30,7 @@ def loop(build, plan, data, run):
     optimizer = torch.optim.AdamW(groups)
     torch.manual_seed(run.seed)
     random.seed(run.seed)
-    losses = []
-    for step in range(run.steps):
-        x, y = data.batch(step, run.batch_size, run.seed)
-        loss = data.loss(model(x.clone()), y)
-        losses.append(float(loss.detach()))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    losses = plain_loop(model, [optimizer], data, run)
     model.eval()
     x, y = data.train()
     return losses, float(data.loss(model(x.clone()), y).detach())
