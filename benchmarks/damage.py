@@ -34,7 +34,7 @@ from leadline.disk.write import SUFFIX
 from leadline.reporting import page_store
 from leadline.reporting.page import render
 from leadline.reporting.results import result_page
-from leadline.sweeps.store_file import NAME
+from leadline.store.file import NAME
 
 FLIPS = size(300, 20)
 KILLS = size(20, 1)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from history import keep_printed, size, spread
 
-from leadline.sweeps.store import Store
+from leadline.store.store import Store
 
 RUNS = size(100_000, 200)
 TIMES = size(3, 1)

@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 import sys
 
-from leadline.sweeps.store import Store, run_id
+from leadline.store.store import Store, run_id
 
 
 def file_of(folder):

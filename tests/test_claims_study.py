@@ -20,7 +20,7 @@ from leadline.claims.measurement import outline, study
 from leadline.claims.studies import load
 from leadline.cli import main
 from leadline.reporting.page import Drawing, Section
-from leadline.sweeps.store_file import read_with
+from leadline.store.file import read_with
 
 VERDICTS = {"holds", "fails", "undecided"}
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 import leadline as ll
 from disks import disk, read_only
 from leadline.cli import lifecycle, main
-from leadline.sweeps.store import Store
+from leadline.store.store import Store
 
 PROBLEM = ("--problem", "teacher?samples=6,dimension=4")
 SIZE = ("--width", "16", "--depth", "1")

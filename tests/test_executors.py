@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from leadline.sweeps.executors import NAMES, executor
+from leadline.executors import NAMES, executor
 from sweep_models import (
     count_and_die_once,
     count_and_fail,
@@ -30,7 +30,7 @@ def worker(request, tmp_path_factory):
         pytest.importorskip("ray", reason="the extra ray is not installed")
     if request.param == "slurm":
         pytest.importorskip("submitit", reason="the extra slurm is not installed")
-        from leadline.sweeps.executors.slurm import Slurm
+        from leadline.executors.slurm import Slurm
 
         return Slurm(tmp_path_factory.mktemp("jobs"), workers=2, cluster="local")
     return executor(request.param, None if request.param == "inline" else 2)
@@ -160,7 +160,7 @@ def test_when_a_run_is_over_nothing_of_it_is_left(tmp_path):
 
 SLOW = """
 import concurrent.futures.process as pools, os, sys, time
-from leadline.sweeps.executors import executor
+from leadline.executors import executor
 from sweep_models import die_once
 
 begun = []

@@ -14,10 +14,10 @@ from click.testing import CliRunner
 
 import leadline as ll
 from leadline.cli import main
+from leadline.executors import executor
+from leadline.executors.slurm import Slurm
+from leadline.store.store import Store
 from leadline.sweeps.driver import sweep
-from leadline.sweeps.executors import executor
-from leadline.sweeps.executors.slurm import Slurm
-from leadline.sweeps.store import Store
 from sweep_models import Model, leave_a_mark_and_stay, refuse_to_load, square
 
 pytest.importorskip("submitit", reason="the extra slurm is not installed")

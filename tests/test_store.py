@@ -17,8 +17,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from leadline.sweeps.store import AnyOf, Store, StoreError, run_id
-from leadline.sweeps.store_values import canonical, decode, dumps, encode, loads
+from leadline.store.store import AnyOf, Store, StoreError, run_id
+from leadline.store.values import canonical, decode, dumps, encode, loads
 
 TEXT = st.text(st.characters(), max_size=8)  # every code point, surrogates too
 KEYS = st.one_of(TEXT, st.sampled_from(["$float", "$items", "$utf8", "a.b", "\ud800\udc00", "a\n"]))

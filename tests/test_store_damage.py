@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from disks import disk, read_only
-from leadline.sweeps.store import Store, StoreError, rescue
+from leadline.store.rescue import rescue
+from leadline.store.store import Store, StoreError
 from store_samples import execute, file_of, fill, whole
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from disks import disk, read_only
-from leadline.sweeps.store import Store, StoreError
+from leadline.store.store import Store, StoreError
 from store_samples import fill, whole
 
 
@@ -94,7 +94,7 @@ def test_a_limit_on_the_size_of_files(tmp_path):
     code = """
 import os, resource, sys
 from pathlib import Path
-from leadline.sweeps.store import Store, StoreError
+from leadline.store.store import Store, StoreError
 
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 path = Path(sys.argv[1]) / "runs.sqlite"

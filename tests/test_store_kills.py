@@ -14,14 +14,14 @@ import time
 import numpy as np
 import pytest
 
-from leadline.sweeps.store import Store, StoreError, run_id
+from leadline.store.store import Store, StoreError, run_id
 from store_samples import file_of, start, whole
 
 WRITER = """
 import os, sys
 import numpy as np
 import safetensors.numpy
-from leadline.sweeps.store import Store
+from leadline.store.store import Store
 
 folder, name, count, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 with Store(folder) as store:
@@ -222,7 +222,7 @@ def test_threads_and_several_stores_of_one_process(tmp_path):
 def test_a_forked_child_writes_too(tmp_path):
     code = """
 import os, sys
-from leadline.sweeps.store import Store
+from leadline.store.store import Store
 
 store = Store(sys.argv[1])
 store.put({"who": "parent"}, {})

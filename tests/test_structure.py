@@ -23,6 +23,7 @@ LAYERS = [
     {"solving", "kernels", "training"},
     {"limits"},
     {"reporting"},
+    {"executors", "store"},
     {"planning"},
     {"comparison", "forecasting", "sweeps"},
     {"checking", "transferring"},

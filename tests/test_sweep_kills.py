@@ -9,8 +9,8 @@ from multiprocessing import forkserver
 import torch
 
 import leadline as ll
+from leadline.store.store import Store
 from leadline.sweeps.driver import sweep
-from leadline.sweeps.store import Store
 from leadline.tracing.builder import Size
 from sweep_models import Model
 

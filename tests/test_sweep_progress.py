@@ -2,9 +2,9 @@
 
 import pytest
 
+from leadline.executors import base as executors
+from leadline.executors import processes
 from leadline.sweeps.driver import sweep
-from leadline.sweeps.executors import base as executors
-from leadline.sweeps.executors import processes
 from sweep_models import Model
 
 

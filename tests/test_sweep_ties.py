@@ -8,6 +8,7 @@ import torch
 
 import leadline as ll
 import tied_models
+from leadline.store.store import Store
 from leadline.sweeps import groups as groups_module
 from leadline.sweeps.data import Samples, Tokens
 from leadline.sweeps.driver import sweep
@@ -15,7 +16,6 @@ from leadline.sweeps.groups import together, train
 from leadline.sweeps.rates import Planned
 from leadline.sweeps.runs import ENGINE, RunGroup, TrainingRun
 from leadline.sweeps.stacks import NotStacked
-from leadline.sweeps.store import Store
 from leadline.tracing.builder import Size, construct
 from sweep_models import plain_loop
 from tied_models import ALONE, STACKED, Residual, Tied

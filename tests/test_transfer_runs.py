@@ -7,9 +7,9 @@ from click.testing import CliRunner
 
 import leadline as ll
 from leadline.cli import main
+from leadline.store.store import Store
 from leadline.sweeps.driver import sweep
 from leadline.sweeps.schedule import SweepEstimate
-from leadline.sweeps.store import Store
 from sweep_models import Model
 
 

@@ -54,9 +54,9 @@ if TYPE_CHECKING:
     from leadline.recipe import SGD as SGD
     from leadline.reporting.comparisons import Comparison as Comparison
     from leadline.solving.solver import solve as solve
+    from leadline.store.store import Store as Store
     from leadline.sweeps.driver import Sweep as Sweep
     from leadline.sweeps.driver import sweep as sweep
-    from leadline.sweeps.store import Store as Store
     from leadline.training.trainer import train as train
     from leadline.trajectory import Trajectory as Trajectory
     from leadline.transferring.result import Transfer as Transfer
@@ -101,7 +101,7 @@ _WHERE = {
     "power_law": "problems",
     "teacher": "problems",
     "SGD": "recipe",
-    "Store": "sweeps.store",
+    "Store": "store.store",
     "Sweep": "sweeps.driver",
     "sweep": "sweeps.driver",
     "Text": "problems.texts",

@@ -17,15 +17,15 @@ from leadline.claims.probe import probe
 from leadline.describe import plain
 from leadline.disk.write import check_folder
 from leadline.errors import check_choice
+from leadline.executors import Executor, executor
 from leadline.kernels.kernels import initial_kernels
 from leadline.limits.extrapolation import limit
 from leadline.limits.lazy_training import lazy
 from leadline.models import residual_mlp
 from leadline.solving.solver import solve
+from leadline.store.store import Store, run_id
 from leadline.sweeps.driver import Sweep, sweep
-from leadline.sweeps.executors import Executor, executor
 from leadline.sweeps.runs import final_loss
-from leadline.sweeps.store import Store, run_id
 from leadline.training.trainer import train
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from leadline.disk.write import attempt, check_folder
 from leadline.errors import check_choice, check_int
 from leadline.reporting.page import machine
 from leadline.reporting.tables import text_table
-from leadline.sweeps.store import Store, run_id
+from leadline.store.store import Store, run_id
 from leadline.trajectory import versions
 
 

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 def runs_command(folder: str, where: tuple[str, ...], columns: str | None, **options: Any) -> None:
     """The table to stdout; what is damaged or lost to stderr."""
     with one_line([]):
-        from leadline.sweeps.store import Store, rescue
-        from leadline.sweeps.store_values import csv_text
+        from leadline.store.rescue import rescue
+        from leadline.store.store import Store
+        from leadline.store.values import csv_text
 
         path, new = file("csv", options["csv_file"]), options["rescue"]
         lost = () if new is None else rescue(folder, new)
@@ -65,7 +66,7 @@ def _only(table: list[dict[str, Any]], columns: str) -> list[dict[str, Any]]:
 
 def _json(table: list[dict[str, Any]]) -> str:
     """Strict JSON: what is not finite as text."""
-    from leadline.sweeps.store_values import encode
+    from leadline.store.values import encode
 
     def plain(value: Any) -> Any:
         if isinstance(value, tuple):

@@ -150,7 +150,7 @@ def _settings(model: str, options: dict[str, Any]) -> dict[str, Any]:
 
 def _has_runs(folder: Path) -> bool:
     """Whether a store holds a run."""
-    from leadline.sweeps.store_file import NAME, read_with
+    from leadline.store.file import NAME, read_with
 
     def some(db: Any) -> bool:
         return db.execute("SELECT runs FROM counts").fetchone()[0] > 0

@@ -186,8 +186,8 @@ def condition(text: str) -> tuple[str, Any]:
     key, equals, raw = text.partition("=")
     if not equals or not key:
         raise ValueError(f"where={text!r} is no condition: give KEY=VALUE")
-    from leadline.sweeps.store import AnyOf
-    from leadline.sweeps.store_values import loads
+    from leadline.store.store import AnyOf
+    from leadline.store.values import loads
 
     try:
         return key, AnyOf((raw, loads(raw)))

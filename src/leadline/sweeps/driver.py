@@ -14,16 +14,16 @@ from leadline import available
 from leadline.architecture import ResNet
 from leadline.disk.write import check_folder
 from leadline.errors import check_bool, check_path, check_real, check_type, shown
+from leadline.executors import Executor
+from leadline.executors import executor as named_executor
 from leadline.identity.names import check_told, told_or_not
+from leadline.store.store import Store, run_id
 from leadline.sweeps.data import Samples, Tokens, data_of
-from leadline.sweeps.executors import Executor
-from leadline.sweeps.executors import executor as named_executor
 from leadline.sweeps.grid import SweepGrid, grid_of
 from leadline.sweeps.groups import train
 from leadline.sweeps.rates import Network
 from leadline.sweeps.runs import RunGroup
 from leadline.sweeps.schedule import SweepEstimate, Tally, estimate, groups, rates_of
-from leadline.sweeps.store import Store, run_id
 from leadline.tracing.builder import Size
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from leadline.errors import check_choice
-from leadline.sweeps.executors.base import Outcome, Pulse, Watch, attempt, sparing
+from leadline.executors.base import Outcome, Pulse, Watch, attempt, sparing
 
 _COMMANDS = ("sbatch", "srun", "sacct", "scancel")
 # What one task in one job, whose death is noticed here, does not leave open.

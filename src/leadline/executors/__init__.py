@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from leadline.errors import check_choice, check_int
-from leadline.sweeps.executors.base import Executor, Inline, Outcome, Report, Watch
+from leadline.executors.base import Executor, Inline, Outcome, Report, Watch
 
 NAMES = ("processes", "inline", "ray", "slurm")
 
@@ -45,13 +45,13 @@ def executor(
     if name == "inline":
         return Inline()
     if name == "processes":
-        from leadline.sweeps.executors.processes import Processes
+        from leadline.executors.processes import Processes
 
         return Processes(**how)
     if name == "slurm":
-        from leadline.sweeps.executors.slurm import Slurm
+        from leadline.executors.slurm import Slurm
 
         return Slurm(None if folder is None else Path(folder) / "slurm", slurm, **how)
-    from leadline.sweeps.executors.cluster import Ray
+    from leadline.executors.cluster import Ray
 
     return Ray(**how)

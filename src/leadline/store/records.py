@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leadline.errors import check_choice
-from leadline.sweeps.store_file import StoreError, connect, damaged, digest, read_with, whole
-from leadline.sweeps.store_values import (
+from leadline.store.file import StoreError, connect, damaged, digest, read_with, whole
+from leadline.store.values import (
     Flat,
     Names,
     canonical,

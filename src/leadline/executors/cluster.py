@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from leadline.sweeps.executors.base import EVERY, Outcome, Pulse, Watch, attempt, sparing
+from leadline.executors.base import EVERY, Outcome, Pulse, Watch, attempt, sparing
 
 
 class Ray:

@@ -21,18 +21,25 @@ from typing import TYPE_CHECKING, Any
 
 from leadline.disk.write import write_atomic
 from leadline.errors import check_path
-from leadline.sweeps import store_file, store_records
-from leadline.sweeps.store_file import DamageError, StoreError, StoreFile, damaged, digest, whole
-from leadline.sweeps.store_records import AnyOf, Put, StoredRun, blob, read, stored_run
-from leadline.sweeps.store_values import Flat, Names, csv_text, decode, loads, rows, run_id
+from leadline.store import records as store_records
+from leadline.store.file import (
+    DamageError,
+    StoreError,
+    StoreFile,
+    damaged,
+    digest,
+    open_folder,
+    whole,
+)
+from leadline.store.records import AnyOf, Put, StoredRun, blob, read, stored_run
+from leadline.store.values import Flat, Names, csv_text, decode, loads, rows, run_id
 
 if TYPE_CHECKING:
     import sqlite3
 
     import pandas
 
-__all__ = ["AnyOf", "Store", "StoreError", "StoredRun", "rescue", "run_id"]
-_AT_ONCE = 500
+__all__ = ["AnyOf", "Store", "StoreError", "StoredRun", "run_id"]
 
 
 class Store:
@@ -55,7 +62,7 @@ class Store:
     def __init__(self, path: str | os.PathLike[str], *, create: bool = True) -> None:
         self.path = Path(check_path("path", path))
         self._lock = threading.RLock()
-        self._file: StoreFile | None = StoreFile(store_file.open_folder(self.path, create))
+        self._file: StoreFile | None = StoreFile(open_folder(self.path, create))
         self._forget()
         try:
             with self._file.reading() as db:
@@ -320,31 +327,3 @@ class Store:
             except StoreError as e:
                 out.append(str(e))
         return tuple(out)
-
-
-def rescue(path: str | os.PathLike[str], new: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Put every whole record of a damaged store, in order, into a new one; a message for each loss.
-
-    Raises:
-        StoreError: nothing can be read, or ``new`` is not empty.
-    """
-    file = Path(check_path("path", path)) / store_file.NAME
-    if not file.is_file():
-        raise StoreError(f"path={os.fspath(path)!r} is no store: give the folder of one")
-    lost: list[str] = []
-    with Store(new) as target:
-        if len(target):
-            raise StoreError(f"rescue={os.fspath(new)!r} has runs already: give a new folder")
-        puts: list[tuple[Any, Any, Any]] = []
-        for kept in store_records.whole_runs(file, lost):
-            curves = None
-            try:
-                curves = dict(kept.curves)
-            except StoreError as e:
-                lost.append(str(e))
-            puts.append((kept.spec, kept.result, curves))
-            if len(puts) == _AT_ONCE:
-                target.put_many(puts)
-                puts = []
-        target.put_many(puts)
-    return tuple(lost)

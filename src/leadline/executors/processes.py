@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
 from typing import Any
 
-from leadline.sweeps.executors.base import EVERY, Outcome, Pulse, Watch, attempt
+from leadline.executors.base import EVERY, Outcome, Pulse, Watch, attempt
 
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 

@@ -1,0 +1,1 @@
+"""What sweeps and studies have trained, in one SQLite file."""
