@@ -83,7 +83,7 @@ def resident() -> int:
 
 
 def expect_bytes(operator, counted: dict[str, int]) -> None:
-    """Add up the formula of docs/scale.md over the questions of a float32 run."""
+    """Add up the formula of docs/scale.md over the queries of a float32 run."""
     ask, extend = operator.Operator._query, operator.extend
     formed = []
 
