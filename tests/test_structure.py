@@ -14,7 +14,7 @@ LAYERS = [
     {"errors", "_version"},
     {"available"},
     {"disk", "identity"},
-    {"intervals"},
+    {"intervals", "tabular"},
     {"problems", "activations", "parametrization", "recipe"},
     {"dense", "models", "tracing"},
     {"architecture"},
