@@ -12,9 +12,9 @@ import pytest
 
 from leadline import available
 from leadline.disk import bounded
-from leadline.forecasting import runs
 from leadline.problems import cifar, cifar10, npz
 from leadline.problems.texts import text
+from leadline.tabular import files
 
 X, Y = np.arange(12.0).reshape(6, 2), np.arange(6.0)
 

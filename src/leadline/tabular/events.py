@@ -1,7 +1,8 @@
 """TensorBoard's event files: the last value of every scalar, and the hyperparameters.
 
-Records are a length, a checksum of it, the event and its checksum (TFRecord); events are protocol buffers, of
-which only the fields that hold scalars and hyperparameters are read. TensorBoard itself is not needed.
+Records are a length, a checksum of it, the event and its checksum (TFRecord); events are protocol
+buffers, of which only the fields that hold scalars and hyperparameters are read. TensorBoard itself is not
+needed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Exports that are no table of runs: one run a column (charts of W&B), one run a file (TensorBoard).
 
-What a run's width, depth, rate and seed are, then stands in its name: ``width=64,lr=0.001,seed=0``, ``w64-lr1e-3-s0``.
+What a run's width, depth, rate and seed are, then stands in its name: ``width=64,lr=0.001,seed=0``,
+``w64-lr1e-3-s0``.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ _STAMP = re.compile(r"[0-9]{9,}\.[0-9]+")
 
 
 def _with_parents(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """torch writes hyperparameters into a folder below the run's, named after the time: back into the run."""
+    """torch writes hyperparameters into a folder below the run's, named after the time."""
     out = dict(rows)
     for run, row in rows.items():
         above, _, last = run.rpartition("/")
