@@ -13,8 +13,8 @@ ROOT = Path(leadline.__file__).parent
 LAYERS = [
     {"errors", "_version"},
     {"available"},
-    {"disk", "identity"},
-    {"intervals", "tabular"},
+    {"disk", "identity", "tabular"},
+    {"intervals"},
     {"problems", "activations", "parametrization", "recipe"},
     {"dense", "models", "tracing"},
     {"architecture"},
