@@ -27,7 +27,7 @@ WHERE = click.option(
 )
 _TAKEN = (
     *("model", "columns", "where", "scheme", "metric"),
-    *("out", "html", "as_json", "quiet", "dry_run"),
+    *("out", "html", "as_json", "quiet"),
 )
 """Options of ``transfer`` that finished runs take, or that change nothing."""
 

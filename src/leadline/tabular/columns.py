@@ -82,6 +82,8 @@ def from_frame(data: Any, source: str = "the data frame") -> Columns:
     Raises:
         ValueError: two columns of one name.
     """
+    if any(n is not None for n in getattr(getattr(data, "index", None), "names", ())):
+        data = data.reset_index()
     names = [str(c) for c in data.columns]
     refuse_twice(names, source)
     columns = {str(c): list(data[c].to_list()) for c in data.columns}

@@ -22,21 +22,19 @@ MOST_FILES = 100_000
 _SHORT = {"w": "width", "d": "depth", "l": "depth", "s": "seed", "n": "width"}
 _PAIR = re.compile(
     r"(?<![A-Za-z0-9])([A-Za-z][A-Za-z_]*?|log2_?lr|log10_?lr)[=:_-]?"
-    r"(-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|2\^-?[0-9]+)(?![A-Za-z0-9.])"
+    r"(2\^-?[0-9]+|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)(?![A-Za-z0-9.^])"
 )
 
 
 def settings_of(name: str) -> dict[str, float]:
     """Width, depth, rate and seed that a run's name holds.
 
-    >>> settings_of("width=64,lr=0.001,seed=0"), settings_of("mlp_w128-d4-lr1e-3-s2")
-    ({'width': 64.0, 'lr': 0.001, 'seed': 0.0}, {'width': 128.0, 'depth': 4.0, 'lr': 0.001, 'seed': 2.0})
+    >>> settings_of("width=64,lr=0.001,seed=0"), settings_of("w128-d4-lr1e-3")
+    ({'width': 64.0, 'lr': 0.001, 'seed': 0.0}, {'width': 128.0, 'depth': 4.0, 'lr': 0.001})
     """
     out: dict[str, float] = {}
-    text = name
-    for key, value in _PAIR.findall(text.replace("__", "/").replace("_", " ") + " "):
-        out |= _setting(key, value, out)
-    if not out:
+    # Whole names first, such as n_embd; then with _ between the parts.
+    for text in (name, name.replace("_", " ")):
         for key, value in _PAIR.findall(text):
             out |= _setting(key, value, out)
     return out

@@ -31,7 +31,7 @@ FORMS = "CSV, JSON, JSON lines or parquet, also as .gz"
 
 
 def read_columns(data: Any, name: str = "data") -> Columns:
-    """Frames of pandas or polars, a list of dicts, a dict of columns or a file, as columns.
+    """A list of dicts, a dict of columns, a frame of pandas, polars or pyarrow, or a file, as columns.
 
     Args:
         name: the argument's, for errors.
@@ -43,6 +43,8 @@ def read_columns(data: Any, name: str = "data") -> Columns:
         out = from_file(Path(check_path(name, data)), name)
     elif hasattr(data, "columns") and hasattr(data, "to_numpy"):
         out = from_frame(data)
+    elif hasattr(data, "column_names") and hasattr(data, "to_pydict"):
+        out = from_columns(data.to_pydict(), name)
     elif isinstance(data, Mapping):
         out = from_columns(data, name)
     elif isinstance(scalar(data), Iterable):

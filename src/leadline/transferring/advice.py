@@ -73,7 +73,7 @@ def _differ(a: AxisResult) -> str:
 def _range(s: SizeResult) -> str:
     if math.isnan(s.lr.low) or math.isinf(s.lr.high) or s.lr.low == s.lr.high:
         return _rate(s.lr.value)
-    return f"{_rate(s.lr.value)} ({_rate(s.lr.low)} to {_rate(s.lr.high)})"
+    return f"{_rate(s.lr.value)} (its best is between {_rate(s.lr.low)} and {_rate(s.lr.high)})"
 
 
 def _next(a: AxisResult) -> str:
@@ -97,7 +97,7 @@ def _next(a: AxisResult) -> str:
         smaller = re.search(r"such as (\S+), at which every size trains", a.reason)
         if smaller is not None:
             return (
-                f"Until it is known {what}, train every {a.axis} with {smaller[1]} or less, at which "
+                f"Until it is known {what}, train every {a.axis} with {smaller[1]}, at which "
                 f"every size measured trains; to know, run again with {steps[0]}."
             )
     return f"To know {what}, run again with {' and '.join(steps)}."
