@@ -9,8 +9,8 @@ from leadline.tabular.events import last_values
 from leadline.tabular.exports import from_folder, settings_of
 from leadline.tabular.names import is_setting, role_of
 
-# Written by torch.utils.tensorboard: train/loss 2.5 at step 0 and 1.5 at step 7, grad .25 as a tensor;
-# and what add_hparams(dict(width=64, lr=0.125, optimizer="adamw", bias=True), {"hparam/final": 1.25}) writes.
+# Written by torch.utils.tensorboard: train/loss 2.5 at step 0 and 1.5 at step 7, grad .25 as a tensor; and
+# what add_hparams(dict(width=64, lr=0.125, optimizer="adamw", bias=True), {"hparam/final": 1.25}) writes.
 SCALARS = zlib.decompress(
     base64.b64decode(
         "eNrzYICAf5M85nJaf893e3vwlqMUb1JRYmaenmtZal6JlVGQHpdOSWpecX5RUn5iUYpecWlubmJRpV55UWZJapFeKkhVfFpm"
