@@ -12,9 +12,9 @@ import pytest
 
 from leadline import available
 from leadline.disk import bounded
-from leadline.forecasting import runs
 from leadline.problems import cifar, cifar10, npz
 from leadline.problems.texts import text
+from leadline.tabular import files
 
 X, Y = np.arange(12.0).reshape(6, 2), np.arange(6.0)
 
@@ -175,11 +175,11 @@ def test_tables_and_texts_are_read_up_to_a_bound(tmp_path, monkeypatch):
     assert len(text(tmp_path / "t.txt", context=8, limit_bytes=1000).train) < 1000
     with pytest.raises(OSError, match="neither a file nor a folder"):
         text("/dev/null")
-    monkeypatch.setattr(runs, "_MOST", 1000)
+    monkeypatch.setattr(files, "MOST", 1000)
     (tmp_path / "runs.csv").write_text("width,depth,loss\n" + "8,8,1\n" * 999)
     with pytest.raises(ValueError, match="more than 1,000 bytes"):
-        runs.read_columns(tmp_path / "runs.csv")
+        files.read_columns(tmp_path / "runs.csv")
     with pytest.raises(ValueError, match="more than 1,000 bytes"):
-        runs.read_columns("/dev/zero")
+        files.read_columns("/dev/zero")
     with pytest.raises(IsADirectoryError, match="is a folder: give the path of a CSV"):
-        runs.read_columns(tmp_path)
+        files.read_columns(tmp_path)

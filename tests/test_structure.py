@@ -13,7 +13,7 @@ ROOT = Path(leadline.__file__).parent
 LAYERS = [
     {"errors", "_version"},
     {"available"},
-    {"disk", "identity"},
+    {"disk", "identity", "tabular"},
     {"intervals"},
     {"problems", "activations", "parametrization", "recipe"},
     {"dense", "models", "tracing"},

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from leadline.trajectory import Trajectory as Trajectory
     from leadline.transferring.result import Transfer as Transfer
     from leadline.transferring.transfers import transfer as transfer
+    from leadline.transferring.transfers import transfer_from as transfer_from
 
 # Names are imported on first use: `import leadline` loads neither torch nor numpy.
 _WHERE = {
@@ -109,6 +110,7 @@ _WHERE = {
     "Trajectory": "trajectory",
     "Transfer": "transferring.result",
     "transfer": "transferring.transfers",
+    "transfer_from": "transferring.transfers",
 }
 
 __all__ = ["__version__", *sorted(_WHERE)]

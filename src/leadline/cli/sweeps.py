@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from leadline.cli import lifecycle, values
+from leadline.cli import lifecycle, runs, values
 from leadline.cli.flags import HTML, JSON, QUIET, together
 from leadline.cli.lifecycle import Kept, one_line, show
 from leadline.cli.models import load
@@ -196,9 +196,15 @@ def sweep_command(model: str, sizes: str, **options: Any) -> None:
 
 
 @click.command(
-    "transfer", help="Does the best learning rate carry over width and depth; what is lost?"
+    "transfer",
+    help="Does the best learning rate carry over width and depth; what is lost? Instead of a model, "
+    "finished runs: a table (CSV, JSON, JSON lines, parquet) with columns width, depth, lr, loss, seed, "
+    "scheme, or a folder (a store, TensorBoard's event files). Exit code 0: it transfers, 1: it does not, "
+    "3: undecided.",
 )
 @together(_OPTIONS)
+@runs.COLUMNS
+@runs.WHERE
 @click.option(
     "--extend",
     default=0,
@@ -217,19 +223,19 @@ def sweep_command(model: str, sizes: str, **options: Any) -> None:
 )
 def transfer_command(model: str, metric: str, extend: int, **options: Any) -> None:
     """Widths at the smallest depth, depths at the smallest width."""
+    code = 0
     with one_line(_kept(options["store"])):
-        from leadline.reporting.progress import Progress
-        from leadline.sweeps.schedule import SweepEstimate
-        from leadline.transferring.transfers import transfer
-
         outputs = Outputs.take(options)
-        settings = _settings(model, options)
-        settings |= dict(schemes=options["scheme"].split(","), metric=metric, extend=extend)
-        with Progress(quiet=options["quiet"]) as bar:
-            result = transfer(progress=bar, **settings)
-        if isinstance(result, SweepEstimate):
-            show(json.dumps(vars(result)) if options["as_json"] else str(result))
-            return
+        finished = {k: options.pop(k) for k in ("columns", "where")}
+        result: Any
+        if runs.is_table(model, _BUILTIN):
+            result = runs.transferred(model, metric, options["scheme"], **finished)
+        else:
+            runs.refuse_for_models(**finished)
+            result = _transferred(model, metric, extend, options)
+            if options["dry_run"]:
+                show(json.dumps(vars(result)) if options["as_json"] else str(result))
+                return
         show(result.to_json() if options["as_json"] else str(result))
 
         def page(command: str) -> Page:
@@ -238,6 +244,18 @@ def transfer_command(model: str, metric: str, extend: int, **options: Any) -> No
             return transfer_page(result, command)
 
         outputs.keep(page, "transfer.html", {"transfer.json": result.to_json()})
+        code = result.exit_code
+    sys.exit(code)
+
+
+def _transferred(model: str, metric: str, extend: int, options: dict[str, Any]) -> Any:
+    from leadline.reporting.progress import Progress
+    from leadline.transferring.transfers import transfer
+
+    settings = _settings(model, options)
+    settings |= dict(schemes=options["scheme"].split(","), metric=metric, extend=extend)
+    with Progress(quiet=options["quiet"]) as bar:
+        return transfer(progress=bar, **settings)
 
 
 @click.command("study", help="Measure the paper's claims: verdicts, data and a report.")

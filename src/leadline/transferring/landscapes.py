@@ -39,23 +39,46 @@ class Landscape:
         return float(np.median(rest.std(1, ddof=1)) / np.sqrt(seeds))
 
 
+def other_axis(axis: str) -> str:
+    """Depth for width, and the reverse."""
+    return "depth" if axis == "width" else "width"
+
+
+def anchor(rows: Iterable[Mapping[str, Any]], scheme: str, axis: str) -> int | None:
+    """The smallest value of the other axis at which there are two or more sizes; None if there is none.
+
+    Rows without the other axis are all at 0.
+    """
+    sizes: dict[int, set[int]] = {}
+    for r in rows:
+        if r.get("scheme", scheme) == scheme and r.get(axis) is not None:
+            sizes.setdefault(int(r.get(other_axis(axis)) or 0), set()).add(int(r[axis]))
+    return min((at for at, some in sizes.items() if len(some) > 1), default=None)
+
+
 def landscapes(
     rows: Iterable[Mapping[str, Any]], scheme: str, axis: str, metric: str
 ) -> dict[int, Landscape]:
-    """By size along an axis, the other axis at its smallest value there is.
+    """By size along an axis, the other axis at the smallest value at which there are two sizes.
 
     Raises:
         ValueError: one size only, or sizes without a common grid of rates and seeds.
     """
     mine = [r for r in rows if r.get("scheme", scheme) == scheme]
-    other = "depth" if axis == "width" else "width"
+    other = other_axis(axis)
     if not mine:
         raise ValueError(f"there are no runs of scheme {scheme!r}")
-    smallest = min(int(r[other]) for r in mine)
-    mine = [r for r in mine if int(r[other]) == smallest]
+    at = anchor(mine, scheme, axis)
+    if at is None:
+        have = sorted({int(r[axis]) for r in mine})
+        if len(have) < 2:
+            raise ValueError(f"{axis}s hold one size, {have}: give two or more")
+        raise ValueError(
+            f"no two {axis}s of {scheme!r} are at one {other}: give {axis} {have[0]} and {axis} {have[1]} "
+            f"at the same {other}"
+        )
+    mine = [r for r in mine if int(r.get(other) or 0) == at]
     sizes = sorted({int(r[axis]) for r in mine})
-    if len(sizes) < 2:
-        raise ValueError(f"{axis}s hold one size, {sizes}: give two or more")
     out: dict[int, Landscape] = {}
     common: list[int] | None = None
     for size in sizes:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import math
 import re
+import textwrap
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from leadline.disk.plain import plain
+from leadline.intervals import Interval
 from leadline.reporting.page import Drawing, Page, Section, Table, facts
 from leadline.reporting.panels import Panels, shades
-from leadline.reporting.tables import table_csv, text_table
+from leadline.reporting.tables import number, table_csv, text_table
+from leadline.transferring.advice import exit_code, sentence
 from leadline.transferring.analysis import AxisResult
 from leadline.transferring.landscapes import landscapes
 
@@ -28,45 +31,94 @@ class Transfer:
     Attributes:
         rows: the runs.
         metric: what was minimised: loss (training) or test_loss.
+        notes: what was made of the runs' table.
     """
 
     axes: tuple[AxisResult, ...]
     rows: tuple[dict[str, Any], ...]
     metric: str
 
+    notes: tuple[str, ...] = ()
+
     def __str__(self) -> str:
         lines = []
         for a in self.axes:
-            lines.append(f"{a.scheme} over {a.axis}: {a.verdict} ({a.reason})")
-            lines.append(
-                f"  drift {a.drift} doublings of the rate per doubling; larger is better at the base's "
-                f"rate: {a.monotone}"
+            lines += _wrapped(f"{a.scheme} over {a.axis}: {a.verdict} ({a.reason})")
+            lines += _wrapped(
+                f"drift {a.drift} doublings of the rate per doubling; larger is better at the base's "
+                f"rate: {a.monotone}",
+                first="  ",
             )
-        header = ["scheme", "axis", "size", "best lr", f"{self.metric} there", "at base's lr", "regret",
-                  "sharpness", "stable to", "grid"]  # fmt: skip
+        blocks = ["\n".join(lines), self._table()]
+        if self.notes:
+            blocks.append("\n".join(line for note in self.notes for line in _wrapped(note)))
+        blocks.append("\n".join(line for said in self.answer for line in _wrapped(said)))
+        return "\n\n".join(blocks)
+
+    def _table(self) -> str:
+        """At most 100 columns wide: what has no room is in the page and in ``to_json``."""
+        loss = self.metric if len(self.metric) < 10 else "loss"
+        header = ["scheme", "axis", "size", "best lr", loss, "at base's", "regret", "trains to"]
         body = [
             [
-                *(a.scheme, a.axis, str(s.size), str(s.lr), str(s.loss), str(s.at_base)),
-                *(
-                    str(s.regret),
-                    str(s.sharpness),
-                    stable_rate(s.stable.value),
-                    f"ends {s.edge}" if s.edge else "",
-                ),
+                *(a.scheme[:12], a.axis, str(s.size), f"{s.lr}"),
+                *(number(s.loss.value), number(s.at_base.value), _percentage(s.regret)),
+                f"grid ends {s.edge}" if s.edge in ("low", "high") else stable_rate(s.stable.value),
             ]
             for a in self.axes
             for s in a.sizes
         ]
-        return "\n".join([*lines, "", text_table(header, body, left=2)])
+        if len({a.scheme for a in self.axes}) == 1:
+            header, body = header[1:], [row[1:] for row in body]
+        return text_table(header, body, left=len(header) - 6)
+
+    @property
+    def answer(self) -> tuple[str, ...]:
+        """What to do, or what to run next to know: a sentence for each scheme and axis."""
+        several = len({a.scheme for a in self.axes}) > 1
+        return tuple(sentence(a, several) for a in self.axes)
+
+    @property
+    def exit_code(self) -> int:
+        """0 if a scheme transfers along all axes, else 3 if that is undecided for one, else 1."""
+        return exit_code(self.axes)
 
     def to_json(self) -> str:
         """Axes and runs."""
-        data = {"metric": self.metric, "axes": [asdict(a) for a in self.axes], "runs": self.rows}
+        data = {
+            "metric": self.metric,
+            "answer": self.answer,
+            "notes": self.notes,
+            "axes": [asdict(a) for a in self.axes],
+            "runs": self.rows,
+        }
         return json.dumps(plain(data))
 
     def figure(self) -> go.Figure:
         """Loss against log2 of the learning rate, one curve a size, one panel a scheme and axis."""
         return transfer_figure(self)
+
+
+WIDE = 100
+"""Columns of a terminal."""
+
+
+def _wrapped(text: str, first: str = "") -> list[str]:
+    return textwrap.wrap(
+        text, WIDE, initial_indent=first, subsequent_indent="    ", break_on_hyphens=False
+    )
+
+
+def _percentage(cost: Interval) -> str:
+    """A regret in percent."""
+    if not math.isfinite(cost.value):
+        return str(cost).split(" [")[0]
+    ends = "" if math.isnan(cost.low) else f" [{_percents(cost.low)}, {_percents(cost.high)}]"
+    return f"{_percents(cost.value)} %{ends}"
+
+
+def _percents(cost: float) -> str:
+    return "∞" if math.isinf(cost) else f"{100 * cost:.2g}" if cost < 1 else f"{100 * cost:.3g}"
 
 
 def stable_rate(rate: float) -> str:
@@ -154,7 +206,8 @@ def transfer_page(result: Transfer, command: str = "") -> Page:
     lead = (
         "Does the best learning rate of a small network serve larger ones, and what is lost by it?"
     )
-    return Page("Transfer of the learning rate", (lead,), (overview, *axes), facts(command))
+    leads = (lead, *result.answer, *result.notes)
+    return Page("Transfer of the learning rate", leads, (overview, *axes), facts(command))
 
 
 def _axis(a: AxisResult, metric: str, i: int) -> Section:

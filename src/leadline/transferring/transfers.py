@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from leadline.errors import check_bool, check_choice, check_int
+from leadline.errors import check_bool, check_choice, check_int, check_list
 from leadline.sweeps.driver import Sweep, sweep
 from leadline.sweeps.grid import grid_of
 from leadline.sweeps.schedule import SweepEstimate
+from leadline.transferring.advice import without_options
 from leadline.transferring.analysis import analyse
-from leadline.transferring.landscapes import landscapes
+from leadline.transferring.landscapes import anchor, landscapes, other_axis
+from leadline.transferring.meaning import SIZES
 from leadline.transferring.result import Transfer
+from leadline.transferring.tables import finished
 
 METRICS = ("loss", "test_loss")
 
@@ -125,21 +129,92 @@ def from_rows(
     rows: Iterable[Mapping[str, Any]],
     schemes: Sequence[str] | None = None,
     metric: str = "loss",
-    axes: Sequence[str] = ("width", "depth"),
+    axes: Sequence[str] = SIZES,
 ) -> Transfer:
-    """The same analysis of runs from anywhere: dicts with width, depth, lr, seed, scheme and the metric."""
+    """The analysis of rows with width, depth, lr, seed, scheme and the metric.
+
+    Raises:
+        ValueError: no runs, one size only, two runs in one place, holes in the grid.
+    """
     kept = tuple(dict(r) for r in rows)
     if not kept:
         raise ValueError("there are no runs to compare")
     names = (
         list(dict.fromkeys(r.get("scheme", "auto") for r in kept)) if schemes is None else schemes
     )
-    results = [
-        analyse(s, axis, landscapes(kept, s, axis, metric))
-        for s in names
-        for axis in axes
-        if len({r[axis] for r in kept}) > 1
-    ]
-    if not results:
+    varying = [a for a in axes if len({r.get(a) for r in kept}) > 1]
+    if not varying:
         raise ValueError("the runs hold one size: give two or more")
-    return Transfer(tuple(results), kept, metric)
+    places = {(s, a): anchor(kept, s, a) for s in names for a in varying}
+    # A size that is alone at every other size is on no axis; where none is on one, the error says so.
+    there = [p for p, at in places.items() if at is not None] or list(places)
+    notes = [
+        f"No two {axis}s of {scheme!r} are at one {other_axis(axis)}: nothing is said over {axis}."
+        for scheme, axis in places
+        if (scheme, axis) not in there
+    ]
+    for axis in varying:
+        at = {places[p] for p in there if p[1] == axis}
+        if len(at) == 1 and len({r.get(other_axis(axis)) for r in kept}) > 1:
+            notes.append(f"Over {axis}: the runs of {other_axis(axis)} {at.pop()}.")
+    results = [analyse(s, axis, landscapes(kept, s, axis, metric)) for s, axis in there]
+    return Transfer(tuple(results), kept, metric, tuple(notes))
+
+
+def transfer_from(
+    rows: Any,
+    schemes: Sequence[str] | None = None,
+    metric: str = "loss",
+    axes: Sequence[str] = SIZES,
+    *,
+    columns: Mapping[str, str] | None = None,
+    where: Mapping[str, Any] | None = None,
+) -> Transfer:
+    """The analysis of ``transfer``, from runs that were made anywhere.
+
+    Columns are recognised by their names and by those of common tools (``n_embd``, ``train/loss``,
+    ``config.learning_rate``, ``log2lr``, …). What was read from which column is in the result's ``notes``.
+    Rates are the base's, as in ``transfer``: those to which the scheme's factors still apply; where there
+    are none, the rate itself.
+
+    Args:
+        rows: a list of dicts, a frame of pandas or polars, a dict of columns, the path of a table (CSV,
+            JSON, JSON lines, parquet; .gz), or a folder: a store, TensorBoard's event files, or one table a
+            run. A row a run, or a row a step, of which each run's last is taken. A loss that is NaN or
+            infinite is a run that diverged.
+        schemes: those compared; None: all in the column scheme, or one.
+        metric: "loss" (training), "test_loss", or a column's name.
+        axes: "width", "depth" or both.
+        columns: which column is what, such as ``{"lr": "peak"}``, for width, depth, lr, loss, test_loss,
+            seed, scheme, step.
+        where: only the runs with these values in these columns; a list means any of it.
+
+    Raises:
+        ValueError: no column for the rate, the loss or a size, or several that differ; two runs in one
+            place; rates or seeds that a size lacks; one size only; losses that are not above 0.
+        TypeError, OSError: what cannot be read.
+
+    >>> runs = [
+    ...     dict(width=w, lr=2.0**k, seed=s, loss=1 + (k + 3) ** 2 / 50 + s / 99)
+    ...     for w in (64, 256) for k in range(-6, 1) for s in range(3)
+    ... ]
+    >>> print(transfer_from(runs).answer[0])
+    Train every width up to 256 with 0.125; expected extra loss at width 256 below 1 %.
+    """
+    axes = [check_choice("axes", a, SIZES) for a in check_list("axes", axes, 2)]
+    read = finished(rows, check_type_text("metric", metric), columns, where)
+    if schemes is not None:
+        have = dict.fromkeys(str(r.get("scheme", "auto")) for r in read.rows)
+        schemes = [check_choice("schemes", s, have) for s in check_list("schemes", schemes, 100)]
+    made = from_rows(read.rows, schemes, read.metric, axes)
+    results = tuple(without_options(a) for a in made.axes)
+    return replace(made, axes=results, notes=(*read.notes, *made.notes))
+
+
+def check_type_text(name: str, value: Any) -> str:
+    """The value if it is text."""
+    if not isinstance(value, str):
+        raise TypeError(
+            f"{name}={value!r} is no text: give {', '.join(METRICS)} or a column's name"
+        )
+    return value

@@ -1,0 +1,141 @@
+"""What to do after a transfer, in a sentence for each scheme and axis: never more than was measured."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from leadline.transferring.analysis import AxisResult
+from leadline.transferring.verdict import REGRET, SizeResult
+
+BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05)
+"""What an extra loss is said to be below of."""
+CODES = {"transfers": 0, "does not transfer": 1, "undecided": 3}
+"""Exit codes by verdict."""
+SEEDS = "three seeds of every size and rate"
+_LRS = re.compile(r"--lrs (\S+?):(\S+?):(\S+?)(?=[;,\s]|$)")
+
+
+def exit_code(axes: Sequence[AxisResult]) -> int:
+    """0 if one scheme transfers along all of its axes, else 3 if that is still open for one, else 1."""
+    by_scheme: dict[str, list[int]] = {}
+    for a in axes:
+        by_scheme.setdefault(a.scheme, []).append(CODES[a.verdict])
+    of_scheme = [1 if 1 in codes else max(codes) for codes in by_scheme.values()]
+    return 0 if 0 in of_scheme else 3 if 3 in of_scheme else 1
+
+
+def sentence(a: AxisResult, several: bool = False) -> str:
+    """What to do along an axis, or what to run next to know.
+
+    Args:
+        several: there are several schemes: name this one.
+    """
+    head = f"With {a.scheme}: " if several else ""
+    make = {"transfers": _train, "does not transfer": _differ, "undecided": _next}
+    return head + make[a.verdict](a)
+
+
+def _train(a: AxisResult) -> str:
+    base, last = a.sizes[0], a.sizes[-1]
+    costs = [_at_most(last.regret.high)]
+    between = max(a.sizes[1:-1], key=lambda s: s.regret.high, default=last)
+    if _bound(between.regret.high) > _bound(last.regret.high):
+        costs.append(f"at {a.axis} {between.size} {_at_most(between.regret.high)}")
+    out = (
+        f"Train every {a.axis} up to {last.size} with {_rate(base.lr.value)}; expected extra loss at "
+        f"{a.axis} {last.size} {', '.join(costs)}"
+    )
+    if a.monotone == "no":
+        out += f"; the loss at {a.axis} {last.size} is no lower than at {base.size}"
+    return f"{out}."
+
+
+def _differ(a: AxisResult) -> str:
+    base, last = a.sizes[0], a.sizes[-1]
+    rates = ", ".join(f"{s.size} with {_range(s)}" for s in a.sizes[1:])
+    rate, low, high = _rate(base.lr.value), last.regret.low, last.regret.high
+    first = f"Do not train {a.axis} {last.size} with the base's {rate}: it "
+    if math.isinf(last.regret.value):
+        first += "diverges there"
+    elif low > REGRET:
+        first += f"costs {_percent(low)} to {_percent(high)} there"
+    else:
+        first = (
+            f"The best rate moves with {a.axis}: the base's {rate} costs {_percent(max(low, 0.0))} to "
+            f"{_percent(high)} at {a.axis} {last.size}"
+        )
+    return f"{first}. Train {a.axis} {rates}; larger ones were not measured."
+
+
+def _range(s: SizeResult) -> str:
+    if math.isnan(s.lr.low) or math.isinf(s.lr.high) or s.lr.low == s.lr.high:
+        return _rate(s.lr.value)
+    return f"{_rate(s.lr.value)} (its best is between {_rate(s.lr.low)} and {_rate(s.lr.high)})"
+
+
+def _next(a: AxisResult) -> str:
+    """What to run to know."""
+    base, last = a.sizes[0], a.sizes[-1]
+    what = f"whether {_rate(base.lr.value)} serves {a.axis} {last.size}"
+    if math.isnan(base.lr.value):
+        what = f"which rate serves {a.axis} {base.size}"
+    elif base.edge or math.isnan(last.regret.value):
+        what = f"which rate serves every {a.axis}"
+    steps = _steps(a.reason)
+    if (
+        steps
+        and math.isfinite(base.loss.value)
+        and math.isnan(base.loss.low)
+        and "seeds" not in a.reason
+    ):
+        steps.append("--seeds 3" if "--lrs" in a.reason else SEEDS)
+    if not steps:
+        steps = ["rates nearer to where training diverges, or with lower ones"]
+        smaller = re.search(r"such as (\S+), at which every size trains", a.reason)
+        if smaller is not None:
+            return (
+                f"Until it is known {what}, train every {a.axis} with {smaller[1]}, at which "
+                f"every size measured trains; to know, run again with {steps[0]}."
+            )
+    return f"To know {what}, run again with {' and '.join(steps)}."
+
+
+def _steps(reason: str) -> list[str]:
+    out = []
+    rates = re.search(r"--lrs \S+|rates from \S+ to \S+ by factors of \S+", reason)
+    if rates is not None:
+        out.append(rates[0].rstrip(";,"))
+    if "three seeds" in reason:
+        out.append("--seeds 3" if "--seeds" in reason else SEEDS)
+    if "more seeds or larger sizes" in reason:
+        out.append("more seeds or larger sizes")
+    return out
+
+
+def without_options(a: AxisResult) -> AxisResult:
+    """The same with what to run in words: of runs that were made elsewhere there is no command line."""
+    reason = _LRS.sub(r"rates from \1 to \2 by factors of \3", a.reason)
+    return replace(a, reason=reason.removesuffix(": --seeds 3"))
+
+
+def _rate(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _bound(cost: float) -> float:
+    return next((b for b in BOUNDS if cost < b), math.inf)
+
+
+def _at_most(cost: float) -> str:
+    """The least bound that an extra loss is below of."""
+    bound = _bound(cost)
+    return f"at most {_percent(cost)}" if math.isinf(bound) else f"below {100 * bound:g} %"
+
+
+def _percent(value: float) -> str:
+    if not math.isfinite(value):
+        return "without bound"
+    return f"{100 * value:.2g} %" if value < 1 else f"{100 * value:.0f} %"
