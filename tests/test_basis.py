@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disks import resident
+from leadline.solving import basis as basis_module
 from leadline.solving.basis import FLOOR, choose, extend, jittered_cholesky
 from leadline.solving.growing import Rows
 from leadline.solving.shards import Shards
@@ -443,3 +444,43 @@ def test_a_factor_of_what_rounding_made_indefinite():
 def test_no_factor_of_what_is_not_finite():
     with pytest.raises(FloatingPointError, match="not finite"):
         jittered_cholesky(torch.full((2, 2), math.nan, dtype=F64))
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-2, 1e-3])
+def test_a_device_is_not_waited_for_and_rows_are_orthogonalised_twice(size):
+    """float32 rows that differ by ``size``: once would leave overlaps of 1e-7/size."""
+    u = nearly_dependent(size)
+    k, defect = extended(u, u[:0], tol=1e-5, most=1.0, lean=True)
+    assert len(k) == 4
+    assert overlap(k) < 5e-7
+    assert defect == 0
+
+
+def test_products_that_overflow_are_training_that_diverges():
+    with pytest.raises(FloatingPointError):
+        choose(np.array([[1e200, 1e300], [1e300, 1.0]]), np.zeros(2))
+
+
+def test_a_gram_matrix_that_is_factored_stays_as_it_is():
+    """Also one that is singular, and is factored with a little more on its diagonal."""
+    u = normal(3, 10)
+    for rows_ in (u, torch.cat([u, u])):
+        gram = rows_ @ rows_.mT
+        before = gram.clone()
+        jittered_cholesky(gram)
+        assert torch.equal(gram, before)
+
+
+@pytest.mark.parametrize("scipy", [True, False])
+def test_small_factors_with_and_without_scipy(scipy, monkeypatch):
+    if not scipy:
+        monkeypatch.setattr(basis_module, "_lapack", None)
+    u = normal(4, 9).numpy()
+    gram = u @ u.T
+    factor, failed = basis_module.cholesky(gram)
+    assert failed == 0
+    np.testing.assert_allclose(np.tril(factor) @ np.tril(factor).T, gram, atol=1e-13)
+    inverse = basis_module.inverted(np.tril(factor))
+    np.testing.assert_allclose(inverse @ np.tril(factor), np.eye(4), atol=1e-13)
+    assert (np.triu(inverse, 1) == 0).all()
+    assert basis_module.cholesky(np.array([[1.0, 2.0], [2.0, 1.0]]))[1] != 0
