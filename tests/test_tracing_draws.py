@@ -270,3 +270,11 @@ def test_loaded_values_are_still_noticed():
         model.head.weight.mul_(3)
     with pytest.raises(ValueError, match=r"'head.weight' has root mean square .*no fresh values"):
         plan.apply(model)
+
+
+def test_a_small_base_with_one_output():
+    """1/√fan_in and 1/√(fan_in + fan_out), at most 6 % apart at larger widths, are taken for one."""
+    made = ll.plan(
+        ll.residual_mlp(4, 1), base=dict(width=8, depth=2), target=dict(width=16, depth=2)
+    )
+    assert made.kinds[made.names["readout.weight"]].rule == Rule("1/√fan_in")

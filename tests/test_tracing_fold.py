@@ -161,11 +161,11 @@ FOLDS = {
     "added to rows of ones": (
         lambda s, x: torch.ones_like(x).index_put((torch.tensor([1, 0]),), x @ s.a), None),
     "written where data say": (
-        lambda s, x: torch.zeros_like(x).index_put(((x[:, 0] > 0).long(),), x @ s.a), None),
+        lambda s, x: torch.zeros_like(x).index_put(((x[:, 0] > 0).long(),), x @ s.a), "a"),
     "ones written": (lambda s, x: written(x @ s.a, s.ones[:2]), None),
     "with data": (lambda s, x: torch.cat([x @ s.a, x]), None),
     "the data alone": (lambda s, x: x * 1.0, None),
-    "a parameter": (lambda s, x: s.g.clone(), "g"),
+    "a parameter": (lambda s, x: s.g.repeat(1), "g"),
 }  # fmt: skip
 
 

@@ -368,17 +368,14 @@ def test_names_may_hold_the_layers_number():
     assert len(plan.factors()) == 4 + 2 * TARGET["depth"]
 
 
-def test_post_norm_needs_a_word_about_the_norms():
+def test_post_norm():
     def make(self, n):
         self.up, self.down, self.norm = nn.Linear(n, n), nn.Linear(n, n), nn.LayerNorm(n)
 
     build = dense(block(make, lambda self, h: self.norm(h + self.down(F.relu(self.up(h))))))
-    with pytest.raises(
-        ValueError, match=r"'blocks.0.norm.bias' repeats with depth.*not behind the sum"
-    ):
-        lines(build)
-    found, plan = lines(build, roles={"blocks.*.norm.*": dict(role="vector", branch=False)})
-    assert found["blocks.*.norm.weight"] == ("vector", "-", "-")
+    for roles in (None, {"blocks.*.norm.*": dict(role="vector", branch=False)}):
+        found, plan = lines(build, roles=roles)
+        assert found["blocks.*.norm.weight"] == ("vector", "-", "-")
     assert plan.factors()["blocks.0.norm.weight"].lr == 1.0
     assert lines(build, scheme="mup")[0]["blocks.*.norm.weight"] == ("vector", "-", "-")
 

@@ -272,10 +272,18 @@ def run_post_norm(s, h):
 
 
 def test_obstacles_are_said_once_for_all_layers():
+    def matrices(self, n, depth):
+        self.norms = nn.ModuleList(nn.Linear(n, n) for _ in range(depth))
+
+    s, _ = read_model(model(matrices, run_post_norm))
+    assert [what for what, _ in s.obstacles] == ["branch"]
+    assert "'norms.0.weight' repeats with depth" in s.obstacles[0][1]
+
+
+def test_norms_behind_the_sums_are_no_obstacle():
     s, _ = read_model(model(post_norm, run_post_norm))
-    assert [what for what, _ in s.obstacles] == ["branch", "branch"]
-    assert "'norms.0.bias' repeats with depth" in s.obstacles[0][1]
-    assert "'norms.0.weight' repeats with depth" in s.obstacles[1][1]
+    assert s.obstacles == ()
+    assert [k.template for k in s.kinds if k.beside] == ["norms.*.weight", "norms.*.bias"]
 
 
 def test_what_the_user_says_is_the_streams_is_no_obstacle():

@@ -48,6 +48,8 @@ def expected(plan: Plan, kind: Kind, quantity: str) -> Power:
     c = 0.0
     if kind.place.inside:
         c = s.branch + (s.rate_last if kind.last else s.rate_internal)
+    elif kind.beside and s.branch:
+        c = -1.0
     return Power(width=update, depth=c) + fold
 
 

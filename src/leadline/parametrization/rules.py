@@ -73,6 +73,8 @@ class Place:
     """Weight layers of that branch."""
     last: bool = False
     """No weight layer comes after it in the branch."""
+    beside: bool = False
+    """It repeats with depth outside every branch: a vector behind the sums (post-norm)."""
 
     @property
     def inside(self) -> bool:
@@ -123,6 +125,9 @@ def exponents(
     a = scheme.branch if place.inside else 0.0
     c = (scheme.rate_last if place.last else scheme.rate_internal) if place.inside else 0.0
     init = Power(width=std)
+    if place.beside and scheme.branch:
+        # What r of them learn adds up in the stream itself, with nothing in front.
+        c = -1.0
     rate = Power(width=sgd, depth=c)
     grad = Power(width=gradient, depth=a)
 

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from leadline.errors import LARGEST_RATE, check_choice, check_real
 from leadline.parametrization.optimizers import BETAS
-from leadline.planning.factors import Factors, Scaling
+from leadline.planning.factors import Factors, Scaling, rescale_
 from leadline.planning.formats import to_json
 from leadline.tracing.held import entangled
 from leadline.tracing.kinds import Kind
@@ -57,8 +57,7 @@ def apply(plan: Scaling, model: nn.Module, init: bool) -> nn.Module:
         _check_draw(plan, {n: parameters[n] for n in scaled}, scaled)
         with torch.no_grad():
             for name, k in scaled.items():
-                if k.scale:
-                    parameters[name].mul_(factors[id(k)].init)
+                rescale_(parameters[name], k, factors[id(k)].init)
     setattr(inner, _MARK, digest)
     return model
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from torch import nn
+from torch import Tensor, nn
 
 from leadline.errors import check_choice, check_int
 from leadline.parametrization.optimizers import OPTIMIZERS, Optimizer
@@ -14,7 +14,7 @@ from leadline.parametrization.rules import ONE, Exponents, Power, deviation, exp
 from leadline.parametrization.schemes import SCHEMES, Scheme
 from leadline.parametrization.schemes import scheme as by_layers
 from leadline.tracing.builder import Builder, Size, outline, shapes
-from leadline.tracing.kinds import Ambiguous, Kind, Naming, assign, growth
+from leadline.tracing.kinds import Ambiguous, Kind, Naming, assign, growing
 
 NAMES = ("sp", *SCHEMES, "spectral", "auto")
 # What torch.compile, activation checkpointing and FSDP put into names.
@@ -150,7 +150,11 @@ class Scaling:
             # Values of the builder's own choice have the right size; what is folded comes on top.
             wanted = self.fold(kind) if kind.rule.fixed else e.init
             init = wanted.at(m, r) / kind.init_ratio(self.target, self.base)
-        return Factors(init, lr, weight_decay, eps, self.fold(kind).at(m, r))
+        fold = self.fold(kind).at(m, r)
+        if kind.offset and fold != 1.0:
+            # Decay would pull 1 + w to 1, the base's size.
+            weight_decay = 0.0
+        return Factors(init, lr, weight_decay, eps, fold)
 
     def betas(self, betas: tuple[float, float]) -> tuple[float, float]:
         """Adam's β at the target's batch and duration: 1 - β scales as batch over tokens."""
@@ -218,6 +222,14 @@ class Scaling:
         return {n: cached[k] for n, k in self.names.items()}
 
 
+def rescale_(p: Tensor, kind: Kind, factor: float) -> None:
+    """Multiply what the forward pass makes of a parameter: w, or c + w where it adds a number."""
+    if kind.offset:
+        p.add_(kind.offset).mul_(factor).sub_(kind.offset)
+    elif kind.scale:
+        p.mul_(factor)
+
+
 def kinds_by_name(
     build: Builder, kinds: tuple[Kind, ...], naming: Naming, base: Size, target: Size
 ) -> dict[str, int]:
@@ -229,5 +241,5 @@ def kinds_by_name(
     except Ambiguous:
         # A dimension that happens to equal the width: twice the width tells.
         wide = Size(2 * target.width, target.depth)
-        grows = growth(there, shapes(outline(build, wide)), target, wide)
+        grows = growing(there, shapes(outline(build, wide)))
         return assign(kinds, naming, there, m, grows=grows)

@@ -35,6 +35,12 @@ FACTORS = {{
 {rows}
 }}
 '''
+_OFFSETS = """
+# What the forward pass adds to these before it multiplies by them: c + w is scaled.
+OFFSETS = {{
+{rows}
+}}
+"""
 _RESCALE = '''
 
 @torch.no_grad()
@@ -42,7 +48,7 @@ def rescale_(model):
     """Multiply the builder's own draw, once, after the model was initialized."""
     for name, p in model.named_parameters():
         if name in FACTORS:
-            p.mul_(FACTORS[name][0])
+            p.{scale}
     return model
 '''
 _GROUPS = '''
@@ -141,6 +147,7 @@ def _kind(data: dict[str, Any]) -> Kind:
         shape=tuple(data.pop("shape")),
         grows=tuple(data.pop("grows")),
         tied=tuple(data.pop("tied")),
+        constant=tuple(data.pop("constant", ())),
         **data,
     )
 
@@ -207,4 +214,10 @@ def to_code(plan: Scaling) -> str:
         skip="\n        if matrix != muon:\n            continue" if muon else "",
         set=setting + betas,
     )
-    return head + _RESCALE + groups
+    shifted = [(n, plan.kinds[plan.names[n]].offset) for n in factors]
+    rows = [f"    {n!r}: {c!r}," for n, c in shifted if c]
+    scale = "mul_(FACTORS[name][0])"
+    if rows:
+        head += _OFFSETS.format(rows="\n".join(rows))
+        scale = f"add_(OFFSETS.get(name, 0.0)).{scale}.sub_(OFFSETS.get(name, 0.0))"
+    return head + _RESCALE.format(scale=scale) + groups

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from leadline.parametrization.rules import ONE, Power, deviation
-from leadline.planning.factors import Scaling, resolve
+from leadline.planning.factors import Scaling, rescale_, resolve
 from leadline.tracing.builder import Builder, Size, construct, example, seeded
 from leadline.tracing.initialization import Scale
 from leadline.tracing.kinds import Kind
@@ -56,10 +56,10 @@ def _measure(
 ) -> None:
     at = plan.target
     model = construct(build, at, seed)
-    factors = plan.factors(model)
+    kinds = plan.kind_of(model)
     with torch.no_grad():
         for name, p in model.named_parameters():
-            p.mul_(factors[name].init)
+            rescale_(p, kinds[name], plan.kind_factors(kinds[name]).init)
     with seeded(seed):
         values = derived_values(model, example(model, inputs, at))
     for x, scale in scales.items():

@@ -16,10 +16,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from leadline.tracing.graph import CONVOLUTIONS, MATRIX, Graph, template
+from leadline.tracing.graph import ADDS_ROWS, CONVOLUTIONS, MATRIX, Graph, template
 from leadline.tracing.kinds import Kind, Naming
 
-_JOINS = frozenset({"add", "add_", "sub", "sub_"})
+_JOINS = frozenset({"add", "add_", "sub", "sub_"}) | ADDS_ROWS
 
 
 @dataclass
@@ -82,11 +82,10 @@ def find_branches(graph: Graph, outside: frozenset[str], naming: Naming) -> list
     undecided = []
     for node in graph.nodes:
         join = node.index
-        if node.op not in _JOINS or len(node.inputs) != 2 or node.inputs[0] == node.inputs[1]:
+        ends = joined(graph, join)
+        if ends is None:
             continue
-        if not all(graph.is_act(i) for i in node.inputs):
-            continue
-        up = [(graph.ancestors[i] | 1 << i) & graph.acts for i in node.inputs]
+        up = [(graph.ancestors[i] | 1 << i) & graph.acts for i in ends]
         # Data alone in common (token ids) is no stream: something must have been made of it.
         stream = up[0] & up[1] & graph.touched
         alone = [u & ~(up[0] & up[1]) for u in up]
@@ -99,12 +98,12 @@ def find_branches(graph: Graph, outside: frozenset[str], naming: Naming) -> list
             has = [bool(p & weighted) for p in regions]
             if any(has) and not all(has):
                 side = has.index(True)
-                end = node.inputs[side]
+                end = ends[side]
                 branches.append(_describe(graph, join, end, paths[side], weighted))
                 break
         else:
             if any(p & weighted for p in paths):
-                undecided.append((join, node.inputs, paths))
+                undecided.append((join, ends, paths))
     for join, ends, paths in undecided:
         if any(join in b.region for b in branches):
             continue
@@ -119,6 +118,15 @@ def find_branches(graph: Graph, outside: frozenset[str], naming: Naming) -> list
             )
         branches.append(max(sides, key=lambda b: b.layers))
     return branches
+
+
+def joined(graph: Graph, i: int) -> tuple[int, int] | None:
+    """The two tensors of data that a sum adds."""
+    node = graph.nodes[i]
+    if node.op not in _JOINS or len(node.inputs) != (3 if node.op in ADDS_ROWS else 2):
+        return None
+    a, b = node.inputs[0], node.inputs[-1]
+    return (a, b) if a != b and graph.is_act(a) and graph.is_act(b) else None
 
 
 def stream_branches(
@@ -200,7 +208,8 @@ def _module(graph: Graph, layers: list[int]) -> str:
 def _describe(graph: Graph, join: int, end: int, region: int, weighted: int) -> ResidualBranch:
     b = ResidualBranch(join, end, bits(region), weighted=bits(region & weighted))
     for i in sorted(b.region):
-        below = [b.levels[j] for j in graph.nodes[i].inputs if j in b.levels]
+        read = set(graph.nodes[i].inputs) - graph.nodes[i].discrete
+        below = [b.levels[j] for j in read if j in b.levels]
         b.levels[i] = max(below, default=0) + (weighted >> i & 1)
     b.layers = max(b.levels.values(), default=0)
     later = 0
@@ -272,10 +281,9 @@ def outside_branches(
     out: dict[int, tuple[str, str]] = {}
     for name in sorted(used & set(rows)):
         k, kind = rows[name], names[name]
-        if k.position is None and k.role != "frozen" and there[kind] > here[kind]:
+        inside = k.position is not None or k.beside
+        if not inside and k.role != "frozen" and there[kind] > here[kind]:
             remedy = "give its layer a skip connection"
-            if len(k.shape) < 2:
-                remedy = "put it inside the branch (norm before the branch's weights, not behind the sum)"
             message = (
                 f"parameter {name!r} repeats with depth and is in no residual branch, so nothing says "
                 f"how it scales with depth: {remedy}, or count it as the stream's, unscaled over depth, "

@@ -6,9 +6,11 @@ import math
 from dataclasses import dataclass
 
 from leadline.tracing.graph import (
+    ADDS_ROWS,
     ATTENTION,
     CONVOLUTIONS,
     EMPTY,
+    GROUPED,
     HOMOGENEOUS,
     MATRIX,
     NORMS,
@@ -76,7 +78,8 @@ def fold(graph: Graph, index: int) -> Fold | None:
     if op in ("copy_", "index_put_", "index_put", "select_scatter"):
         # What is written to, and what is written; indices are no part of it unless they are data.
         ends = (node.inputs[0], node.inputs[-1])
-        return sum_of([i for i in node.inputs if i in ends or i in acts])
+        whole = node.discrete - set(ends)
+        return sum_of([i for i in node.inputs if i in ends or (i in acts and i not in whole)])
     if op in VIEWS or op in HOMOGENEOUS:
         fills = [node.kwargs.get("value", 0.0), *(graph.nodes[i].value for i in node.inputs[2:])]
         fills.append(node.kwargs.get("threshold", 0.0))
@@ -93,7 +96,9 @@ def fold(graph: Graph, index: int) -> Fold | None:
     if normed is not None:
         return all_of([fold(graph, normed.gain), Fold(set(), set(normed.inner))])
     if op in MATRIX or op in CONVOLUTIONS or op == "embedding":
-        if op in ("addmm", "baddbmm", "addmv"):
+        if op in GROUPED:
+            factors, terms = node.inputs[:2], []
+        elif op in ("addmm", "baddbmm", "addmv"):
             term, *factors = node.inputs
             terms = [term]
         else:
@@ -101,13 +106,46 @@ def fold(graph: Graph, index: int) -> Fold | None:
         return all_of([product_of(factors[::-1]), sum_of(terms)])
     if op in SCALINGS:
         return through(node.inputs[0]) if op.startswith("div") else product_of(node.inputs)
+    if op in SUMS and len(node.inputs) == 1 and any(node.numbers):
+        # A gain written as 1 + w is scaled as a whole.
+        return through(node.inputs[0]) if index in _shifts(graph, node.inputs[0]) else None
     if op in SUMS:
-        if len(node.inputs) == 1 and any(node.numbers):
-            return None
         return sum_of(node.inputs)
+    if op == "where":
+        shifted = any(x not in (0, -math.inf) for x in node.numbers)
+        return None if shifted else sum_of([i for i in node.inputs if i not in node.discrete])
+    if op in ADDS_ROWS:
+        return sum_of([node.inputs[0], node.inputs[-1]])
     if op in ATTENTION:
         return through(node.inputs[2])
     return None
+
+
+def offsets(graph: Graph) -> dict[str, float]:
+    """The numbers c of parameters that take part in nothing but c + w, by name."""
+    out = {}
+    for name, i in graph.parameters.items():
+        numbers = {graph.nodes[j].numbers[0] for j in _shifts(graph, i)}
+        if len(numbers) == 1:
+            out[name] = numbers.pop()
+    return out
+
+
+def _shifts(graph: Graph, i: int) -> frozenset[int]:
+    """The sums with a number that are all that a parameter (or a view of one) takes part in."""
+    while graph.nodes[i].op in VIEWS:
+        i = graph.nodes[i].inputs[0]
+    out, queue = set(), [i] if graph.nodes[i].parameter is not None else []
+    while queue:
+        for c in graph.consumers[queue.pop()]:
+            node = graph.nodes[c]
+            if node.op in VIEWS:
+                queue.append(c)
+            elif node.op in ("add", "add_") and len(node.inputs) == 1 and any(node.numbers):
+                out.add(c)
+            else:
+                return frozenset()
+    return frozenset(out) if len({graph.nodes[c].numbers for c in out}) == 1 else frozenset()
 
 
 def _blank(graph: Graph, i: int) -> bool:

@@ -39,7 +39,9 @@ NORMS = frozenset(
     "native_layer_norm native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training "
     "native_group_norm _fused_rms_norm cudnn_batch_norm _batch_norm_with_update".split()
 )
-MATRIX = frozenset("mm addmm bmm baddbmm linear matmul mv addmv mkldnn_linear".split())
+GROUPED = frozenset({"_grouped_mm"})
+"""Products with one matrix a group of rows; where the groups end comes third."""
+MATRIX = GROUPED | frozenset("mm addmm bmm baddbmm linear matmul mv addmv mkldnn_linear".split())
 CONVOLUTIONS = frozenset("convolution _convolution mkldnn_convolution conv2d conv1d conv3d".split())
 TABLES = frozenset("embedding index index_select gather".split())
 """Rows of their first argument."""
@@ -47,6 +49,8 @@ SCALINGS = frozenset("mul div mul_ div_".split())
 EMPTY = frozenset("empty empty_like new_empty empty_strided".split())
 """Memory that nothing was written to."""
 SUMS = frozenset("add sub add_ sub_ rsub".split())
+ADDS_ROWS = frozenset("index_add index_add_ scatter_add scatter_add_".split())
+"""Sums of their first and their last argument, row by row."""
 WEIGHT_NORM = "_weight_norm_interface"
 ATTENTION = frozenset(
     "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention "
@@ -58,7 +62,6 @@ RANDOM = frozenset(
     "rand randn randint randperm rand_like randn_like bernoulli bernoulli_ uniform_ normal_ normal "
     "exponential_ native_dropout dropout multinomial empty empty_like new_empty empty_strided".split()
 )
-# Their values do not depend on what they are shaped like.
 _SHAPE_ONLY = RANDOM - {"native_dropout", "dropout", "multinomial"} | frozenset(
     "zeros_like ones_like full_like new_zeros new_ones new_full zero_ fill_".split()
 )
@@ -93,6 +96,8 @@ class Node:
     """Innermost module that was running."""
     parameter: str | None = None
     kwargs: dict[str, Any] = field(default_factory=dict)
+    discrete: frozenset[int] = frozenset()
+    """Those of its inputs that are whole numbers or truth values: choices, which have no size."""
 
 
 @dataclass
@@ -112,6 +117,8 @@ class Graph:
         """Bit set of the nodes that depend on the model's inputs."""
         self.touched = 0
         """Those of them that depend on parameters too."""
+        self.selects = 0
+        """Bit set of the nodes that choose some of several weight matrices, whatever they choose by."""
         self.random = 0
         """Bit set of the nodes that are drawn, and depend on no input."""
         held = 0
@@ -123,12 +130,21 @@ class Graph:
             self.ancestors[node.index] = seen
             if node.op in RANDOM or seen & self.random:
                 self.random |= 1 << node.index
-            if node.index in self.inputs or seen & self.acts:
+            if self._selects(node):
+                self.selects |= 1 << node.index
+            elif node.index in self.inputs or seen & self.acts:
                 self.acts |= 1 << node.index
             if node.parameter is not None or seen & held:
                 held |= 1 << node.index
         self.touched = held & self.acts
         self.random &= ~self.acts
+
+    def _selects(self, node: Node) -> bool:
+        """Does it choose some of several weight matrices, such as those of experts?"""
+        if node.op not in TABLES or self.is_act(node.inputs[0]) or not self.leaves(node.inputs[0]):
+            return False
+        table = self.nodes[node.inputs[0]].shape
+        return len(table) == 3 and node.shape[-2:] == table[-2:]
 
     def is_act(self, i: int) -> bool:
         """Does it depend on the model's inputs?"""
@@ -139,6 +155,11 @@ class Graph:
         node = self.nodes[i]
         x = node.numbers[0] if node.numbers else 1.0
         return 1 / x if node.op.startswith("div") and x else x
+
+    def operands(self, i: int) -> list[int]:
+        """The two factors of a matrix product."""
+        node = self.nodes[i]
+        return node.inputs[:2] if node.op in GROUPED else node.inputs[-2:]
 
     def weights(self, i: int) -> set[str]:
         """Parameters that an operation on data combines with it, whatever they are made into first."""
@@ -155,7 +176,9 @@ class Graph:
             name = self.nodes[j].parameter
             if name is not None:
                 names.add(name)
-            queue.extend(self.nodes[j].inputs)
+            # Which of several matrices are chosen is no part of them.
+            whole = self.selects >> j & 1
+            queue.extend(self.nodes[j].inputs[:1] if whole else self.nodes[j].inputs)
         return names
 
 
@@ -198,12 +221,24 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         flat, _ = tree_flatten((args, kwargs))
-        inputs = [self._node(t) for t in flat if isinstance(t, Tensor)]
+        tensors = [t for t in flat if isinstance(t, Tensor)]
+        inputs = [self._node(t) for t in tensors]
+        sized = {
+            i
+            for i, t in zip(inputs, tensors, strict=True)
+            if t.is_floating_point() or t.is_complex()
+        }
         out = func(*args, **kwargs)
         results = [t for t in tree_flatten(out)[0] if isinstance(t, Tensor)]
         if not results:
             return out
         name = str(func.overloadpacket).split(".")[-1]
+        if name == "clone" and inputs:
+            # Whether a reshape copies depends on the sizes; what it holds does not.
+            self.kept.append(results[0])
+            self.of[id(results[0])] = inputs[0]
+            return out
+        name = "view" if name == "_unsafe_view" else name
         if name in _WEIGHTED:
             for place, key in enumerate(("beta", "alpha")):
                 if kwargs.get(key, 1) != 1 and place < len(inputs):
@@ -228,6 +263,7 @@ class _Recorder(TorchDispatchMode):
             _value(results[0]) if constant else None,
             self.module[-1],
             kwargs=known,
+            discrete=frozenset(inputs) - sized,
         )
         index = self._add(node, results)
         mutated = [
@@ -278,11 +314,7 @@ def _watched(model: nn.Module, recorder: _Recorder) -> Generator[None]:
 
 
 def record(model: nn.Module, inputs: Any) -> Graph:
-    """Run the model once, in training mode and without gradients, and write down what it did.
-
-    Args:
-        inputs: a tensor, a tuple of positional arguments or a dict of keywords.
-    """
+    """Run the model once, in training mode and without gradients, and write down what it did."""
     return recorded(model, inputs)[0]
 
 

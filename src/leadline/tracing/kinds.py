@@ -7,7 +7,7 @@ and places): one entry of the plan serves them all, at any depth.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,15 +84,25 @@ class Kind:
     """Root mean square of the builder's draw at the base."""
     gain_of: str | None = None
     """Role of the matrix whose norm it stands for (weight norm)."""
+    offset: float = 0.0
+    """The number that the forward pass adds to it, and to it alone: what scales is 1 + w."""
+    beside: bool = False
+    """It repeats with depth and is in no residual branch: a norm behind the sum."""
+    constant: tuple[int, ...] = ()
+    """The parts of its dimensions that stay as width grows (fused projections); empty for none."""
 
     @property
     def place(self) -> Place:
         """What the rules need to know."""
-        return Place(self.role, self.position, self.layers, self.last)
+        return Place(self.role, self.position, self.layers, self.last, self.beside)
 
     def shape_at(self, m: float) -> tuple[float, ...]:
         """Its shape when the width is m times the base's."""
-        return tuple(d * m if g else d for d, g in zip(self.shape, self.grows, strict=True))
+        stays = self.constant or (0,) * len(self.shape)
+        return tuple(
+            (d - c) * m + c if g else d
+            for d, g, c in zip(self.shape, self.grows, stays, strict=True)
+        )
 
     def dims(self, at: Size, base: Size) -> Dims:
         """What its initialization rule can depend on."""
@@ -163,34 +173,55 @@ def same(a: Kind, b: Kind) -> bool:
 
 
 def _essence(k: Kind) -> tuple[Any, ...]:
-    return (k.grows, k.place, k.takes, k.present, k.rule, k.gain_of)
+    return (k.grows, k.constant, k.place, k.takes, k.present, k.rule, k.gain_of, k.offset)
 
 
 def _list(shapes: list[tuple[float, ...]]) -> str:
     return " or ".join(str(tuple(int(d) if d == int(d) else d for d in s)) for s in shapes)
 
 
-def growth(
-    here: dict[str, tuple[int, ...]], there: dict[str, tuple[int, ...]], at: Size, wide: Size
+def growing(
+    here: Mapping[str, tuple[int, ...]], there: Mapping[str, tuple[int, ...]]
 ) -> dict[str, tuple[bool, ...]]:
-    """Which dimensions of every parameter are proportional to width.
+    """Which dimensions of every parameter change from one width to another."""
+    return {n: tuple(x != y for x, y in zip(a, there[n], strict=True)) for n, a in here.items()}
+
+
+def constant_parts(
+    here: Mapping[str, tuple[int, ...]],
+    there: Mapping[str, tuple[int, ...]],
+    at: Size,
+    wide: Size,
+    wider: Callable[[Size], Mapping[str, tuple[int, ...]]],
+) -> dict[str, tuple[int, ...]]:
+    """The constant c of every dimension a·width + c, by parameter; only those that have one.
+
+    Args:
+        here, there: shapes at a width and at twice that.
+        wider: shapes at another size; called where a dimension is not proportional to width.
 
     Raises:
-        ValueError: names differ, a dimension is neither constant nor proportional, or none grows.
+        ValueError: names differ, a dimension is no such sum, or none grows.
     """
     if set(here) != set(there):
         names = sorted(set(here) ^ set(there))[:3]
         raise ValueError(f"{', '.join(names)} exist at one width only ({at}; {wide})")
-    k = wide.width // at.width
-    out = {}
-    for name, a in here.items():
-        b = there[name]
-        if len(a) != len(b) or any(y not in (x, k * x) for x, y in zip(a, b, strict=True)):
-            raise ValueError(
-                f"parameter {name!r} has shape {a} at {at} and {b} at {wide}: every dimension must be "
-                "constant or proportional to width"
-            )
-        out[name] = tuple(y == k * x for x, y in zip(a, b, strict=True))
-    if not any(any(g) for g in out.values()):
+    if not any(True in g for g in growing(here, there).values()):
         raise ValueError(f"no parameter grows from {at} to {wide}: build ignores width")
-    return out
+    rest = {
+        n: tuple(0 if y in (x, 2 * x) else 2 * x - y for x, y in zip(a, there[n], strict=True))
+        for n, a in here.items()
+    }
+    rest = {n: c for n, c in rest.items() if any(c)}
+    if rest:
+        third = Size(4 * at.width, at.depth)
+        shapes = wider(third)
+        for name, c in rest.items():
+            line = tuple(3 * y - 2 * x for x, y in zip(here[name], there[name], strict=True))
+            if shapes.get(name) != line or min(c) < 0:
+                raise ValueError(
+                    f"parameter {name!r} has shape {here[name]} at {at}, {there[name]} at {wide} and "
+                    f"{shapes.get(name)} at {third}: every dimension must be constant, proportional to "
+                    "width, or such a part and a constant one"
+                )
+    return rest

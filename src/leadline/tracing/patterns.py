@@ -51,7 +51,7 @@ def attention_logits(graph: Graph) -> list[Logits]:
             q, k = node.inputs[:2]
             after: set[int] | None = set()
         elif _data(graph, node.index):
-            q, k = node.inputs[-2:]
+            q, k = graph.operands(node.index)
             after = _to_softmax(graph, node.index)
         else:
             continue
@@ -87,7 +87,7 @@ def contractions(graph: Graph, wide: Graph) -> list[str]:
         if not graph.is_act(i):
             continue
         if node.op in MATRIX and i not in known and _without_parameters(graph, i):
-            left = node.inputs[-2]
+            left = graph.operands(i)[0]
             if graph.nodes[left].shape[-1] != wide.nodes[left].shape[-1]:
                 out.append(
                     f"module {node.module!r} multiplies two tensors that hold no parameter, over a "
@@ -99,13 +99,13 @@ def contractions(graph: Graph, wide: Graph) -> list[str]:
 
 
 def _without_parameters(graph: Graph, i: int) -> bool:
-    pair = graph.nodes[i].inputs[-2:]
+    pair = graph.operands(i)
     return len(pair) == 2 and all(graph.is_act(j) or not graph.leaves(j) for j in pair)
 
 
 def _data(graph: Graph, i: int) -> bool:
     node = graph.nodes[i]
-    pair = node.inputs[-2:]
+    pair = graph.operands(i)
     return node.op in MATRIX and len(pair) == 2 and all(graph.is_act(j) for j in pair)
 
 

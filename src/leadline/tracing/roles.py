@@ -160,7 +160,7 @@ def _product(graph: Graph, growing: Any, i: int, j: int) -> Use:
     node = graph.nodes[i]
     if node.op in ("linear", "mkldnn_linear"):
         return Use("matrix", growing(node.inputs[0], -1), growing(i, -1), i)
-    left, right = node.inputs[-2:]
+    left, right = graph.operands(i)
     if j == right:
         return Use("matrix", growing(left, -1), growing(i, -1), i)
     return Use("matrix", growing(right, -2 if len(graph.nodes[right].shape) > 1 else -1),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from leadline.parametrization.rules import ONE, Power
@@ -23,15 +24,15 @@ from leadline.tracing.builder import (
     Size,
     aliases,
     construct,
-    example,
     outline,
-    seeded,
     shapes,
 )
-from leadline.tracing.draws import draws
-from leadline.tracing.graph import Graph, record, template
-from leadline.tracing.kinds import Ambiguous, Kind, Naming, assign, growth
+from leadline.tracing.draws import another_draw, draws
+from leadline.tracing.fold import offsets
+from leadline.tracing.graph import Graph, template
+from leadline.tracing.kinds import Ambiguous, Kind, Naming, assign, constant_parts, growing
 from leadline.tracing.multipliers import Folds, folds_of
+from leadline.tracing.passes import passes
 from leadline.tracing.patterns import check_reductions, gains
 from leadline.tracing.roles import (
     DerivedWeight,
@@ -74,21 +75,23 @@ def survey(
     models = {s: construct(build, s) for s in (base, wide, deep)}
     model = models[base]
     overrides.check_used(n for m in models.values() for n in shapes(m))
-    grows = growth(shapes(model), shapes(models[wide]), base, wide)
+    constant = constant_parts(
+        shapes(model), shapes(models[wide]), base, wide, lambda at: shapes(outline(build, at))
+    )
+    grows = growing(shapes(model), shapes(models[wide]))
     naming = _naming(shapes(model), shapes(models[deep]), base, deep)
-    graphs = {s: _run(m, example(m, inputs, s), s) for s, m in models.items()}
+    graphs = passes(build, models, inputs, base, wide)
     graph = graphs[base]
-    if [n.op for n in graph.nodes] != [n.op for n in graphs[wide].nodes]:
-        raise ValueError(
-            f"the model at {base} and at {wide} runs different operations: what changes with width "
-            "beside sizes cannot be parametrized"
-        )
     check_reductions(graph, graphs[wide], graphs[deep])
     outside = overrides.outside(shapes(model))
     branches = _branches(graph, graphs[deep], overrides, naming)
     places, conflicts = find_places(graph, branches, naming)
     used = uses(graph, graphs[wide], grows)
     names_of = aliases(model)
+    shifted = offsets(graph)
+
+    still = _still(build, base, model)
+    unused: dict[str, str] = {}
 
     rows: dict[str, Kind] = {}
     tied: dict[str, int] = {}
@@ -97,7 +100,7 @@ def survey(
         pattern = naming.template(name)
         try:
             kind_role, reason, readout = _decide(
-                name, p, pattern, grows[name], used.get(name, []), overrides.match(name)
+                name, p, pattern, grows[name], used.get(name, []), overrides.match(name), still
             )
         except ValueError as e:
             problems[name] = str(e)
@@ -106,18 +109,31 @@ def survey(
             problems[name] = conflicts[name]
         if readout:
             tied[name] = next(u.node for u in used[name] if u.how == "matrix")
+        place = {} if name in outside else places.get(name, {})
+        beside = _beside(kind_role, pattern, grows[name], place, name in used, name in outside)
         rows[name] = Kind(
             pattern,
             tuple(p.shape),
             grows[name],
             kind_role,
-            reason,
-            **({} if name in outside else places.get(name, {})),
+            reason + ("; behind sums over depth" if beside else ""),
+            **place,
+            beside=beside,
             tied=tuple(dict.fromkeys(template(n) for n in names_of.get(name, ()))),
+            constant=constant.get(name, ()),
+            offset=shifted.get(name, 0.0),
         )
+    for name in [n for n in rows if n not in used]:
+        like = _sibling(name, rows, used)
+        if like is not None:
+            unused[name] = like
+            rows[name] = replace(rows[like], template=rows[name].template, tied=())
+            problems.pop(name, None)
     if problems:
         raise ValueError("cannot decide:\n  " + "\n  ".join(_for_all(problems, naming)))
     folds = folds_of(graph, graphs[wide], graphs[deep], branches, tied, naming)
+    for name, like in unused.items():
+        folds.takes[name] = folds.takes.get(like, {})
     for name, (direction, terms) in gains(graph, graphs[wide]).items():
         # |v| of what its role makes of v; where that is constant there is nothing to take.
         made_of = rows[direction].role
@@ -207,7 +223,7 @@ def _deep(
             return assign(kinds, naming, sizes, 1.0)
         except Ambiguous:
             wide = Size(2 * deep.width, deep.depth)
-            grows = growth(sizes, shapes(outline(build, wide)), deep, wide)
+            grows = growing(sizes, shapes(outline(build, wide)))
             return assign(kinds, naming, sizes, 1.0, grows=grows)
     except Ambiguous:
         raise
@@ -243,21 +259,52 @@ def _naming(
     return naming
 
 
-def _run(model: nn.Module, inputs: Any, at: Size) -> Graph:
-    try:
-        with seeded(0):
-            return record(model, inputs)
-    except Exception as e:
-        raise ValueError(
-            f"the forward pass at {at} failed with {type(e).__name__}: {e}; give inputs= (a tensor, a "
-            "tuple of arguments, a dict of keywords, or a callable of width and depth)"
-        ) from e
+def _sibling(name: str, rows: Mapping[str, Kind], used: Iterable[str]) -> str | None:
+    """A parameter that differs in nothing but numbers of its name, and takes part (an expert that rows
+    are sent to); None where there is none, or several that stand at different places."""
+    k = rows[name]
+    alike = [
+        n for n in used if n in rows and template(n) == template(name) and rows[n].shape == k.shape
+    ]
+    places = {(rows[n].role, rows[n].place, rows[n].offset) for n in alike}
+    return alike[0] if len(places) == 1 else None
+
+
+def _beside(
+    role: str,
+    pattern: str,
+    grows: tuple[bool, ...],
+    place: Mapping[str, Any],
+    used: bool,
+    outside: bool,
+) -> bool:
+    """Is it a vector that repeats with depth behind the sums of branches (post-norm)?"""
+    repeats_there = "*" in pattern and used and not place and not outside
+    return repeats_there and role in ("vector", "finite") and len(grows) < 2
+
+
+def _still(build: Builder, base: Size, model: nn.Module) -> frozenset[str]:
+    """Parameters that do not train and are the same in every build: tables, statistics."""
+    names = [n for n, p in model.named_parameters() if not p.requires_grad]
+    if not names:
+        return frozenset()
+    other = dict(another_draw(build, base, 1, fresh=True).named_parameters())
+    here = dict(model.named_parameters())
+    return frozenset(n for n in names if torch.equal(here[n], other[n]))
 
 
 def _decide(
-    name: str, p: Any, pattern: str, grows: tuple[bool, ...], used: list[Use], override: Override
+    name: str,
+    p: Any,
+    pattern: str,
+    grows: tuple[bool, ...],
+    used: list[Use],
+    override: Override,
+    still: frozenset[str],
 ) -> tuple[str, str, bool]:
-    """As ``role``; the user's word counts first."""
+    """As ``role``; the user's word counts first, and what is ``still`` is left alone."""
+    if name in still and override.role in (None, "frozen"):
+        return "frozen", "does not train; equal in every build", False
     if not p.requires_grad and override.role != "frozen":
         raise ValueError(
             f"parameter {name!r} is frozen (requires_grad=False): give roles={{{pattern!r}: 'frozen'}} to "
