@@ -43,7 +43,13 @@ def _train(a: AxisResult) -> str:
     costs = [_at_most(last.regret.high)]
     between = max(a.sizes[1:-1], key=lambda s: s.regret.high, default=last)
     if _bound(between.regret.high) > _bound(last.regret.high):
-        costs.append(f"at {a.axis} {between.size} {_at_most(between.regret.high)}")
+        there = f"at {a.axis} {between.size}"
+        if math.isinf(between.regret.value):
+            costs.append(f"but {there} it diverges")
+        elif math.isinf(between.regret.high):
+            costs.append(f"but {there} nothing bounds it")
+        else:
+            costs.append(f"{there} {_at_most(between.regret.high)}")
     out = (
         f"Train every {a.axis} up to {last.size} with {_rate(base.lr.value)}; expected extra loss at "
         f"{a.axis} {last.size} {', '.join(costs)}"
@@ -61,7 +67,8 @@ def _differ(a: AxisResult) -> str:
     if math.isinf(last.regret.value):
         first += "diverges there"
     elif low > REGRET:
-        first += f"costs {_percent(low)} to {_percent(high)} there"
+        costs = f"{_percent(low)} to {_percent(high)}"
+        first += f"costs {f'at least {_percent(low)}' if math.isinf(high) else costs} there"
     else:
         first = (
             f"The best rate moves with {a.axis}: the base's {rate} costs {_percent(max(low, 0.0))} to "
@@ -136,6 +143,4 @@ def _at_most(cost: float) -> str:
 
 
 def _percent(value: float) -> str:
-    if not math.isfinite(value):
-        return "without bound"
     return f"{100 * value:.2g} %" if value < 1 else f"{100 * value:.0f} %"
