@@ -273,7 +273,9 @@ def test_a_sample_draws_nothing_below_tol():
     op, *_ = trained(n=200, tol=0.01)
     u, fresh = normal(3, 200, seed=1), normal(3, 200, seed=5)
     small = u + 0.004 * fresh
+    drawn = op.scratch.state().copy()
     assert torch.equal(op.sample(small), op.sample(small))
+    assert (op.scratch.state() == drawn).all()
     mixed = torch.stack([small[0], fresh[1], small[2]])
     first, second = op.sample(mixed), op.sample(mixed)
     assert torch.equal(first[[0, 2]], second[[0, 2]])
@@ -402,6 +404,14 @@ def test_an_update_without_decay_leaves_the_scale():
     assert op.learned.scale == pytest.approx(0.9 * scale)
 
 
+def test_the_first_answers_are_the_noise():
+    """With nothing known before, W̄ of an orthonormal basis is what was drawn, over √n."""
+    n = 30
+    answers, _ = operator(n).query(3 * torch.eye(2, n, dtype=F64))
+    drawn = Noise(0, (0,), n).draw(2, F64, torch.device("cpu")) / n**0.5
+    assert torch.allclose(answers, 3 * drawn, rtol=1e-12)
+
+
 # --- state ---
 
 
@@ -424,6 +434,11 @@ def test_an_operator_continues_from_its_state(scratch, momentum):
     assert ("scratch" in state) == scratch
     other = operator(n, F32, seed=9, scratch=scratch)
     other.restore(state)
+    kept = {name: t.clone() for name, t in state.items()}
+    third = operator(n, F32, seed=8, scratch=scratch)
+    third.restore(state)
+    work(third, 7)
+    assert all(torch.equal(t, state[name]) for name, t in kept.items())
     assert other.ranks == op.ranks
     assert (other.learned.scale, other.learned.scale_buffer) == (
         op.learned.scale,
