@@ -29,5 +29,5 @@ def test_reports_of_commands_open_well(browser, command, tmp_path):
     arguments = [str(a) for a in (*command(tmp_path), "--html", file)]
     with pytest.raises(SystemExit) as done:
         main(arguments)
-    assert done.value.code in (0, 1)
+    assert done.value.code in (0, 1, 3)  # 3: undecided, as a grid of two rates is
     opens_well(browser, file.as_uri(), SIZES[0], "light")
