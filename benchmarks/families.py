@@ -1,7 +1,7 @@
 """A panel of model families: small Hugging Face configs, built offline, planned unedited.
 
-    python benchmarks/families.py                 # the table: planned, refused (with the message)
-    python benchmarks/families.py mixtral gemma2  # some of them
+    ./dev bench families                 # the table: planned, refused (with the message)
+    ./dev bench families mixtral gemma2  # some of them
 
 Each row is one ``model_type``. Nothing is loaded: models are drawn from their configs.
 """

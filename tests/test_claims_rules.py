@@ -8,7 +8,7 @@ from leadline.claims import gia, initialization, scaling, stronger
 from leadline.claims.cells import RATE_METRICS
 from leadline.claims.claim import CORRECTED, COUPLINGS, SCHEMES, SETS, claim
 from leadline.claims.collapse import RATES
-from leadline.claims.verdict import above, below, every, inside, verdict
+from leadline.claims.verdict import above, below, every, inside, outside, verdict
 from leadline.intervals import Interval, exponent, jackknife, mean
 
 QUIET, LOUD = 0.01, 1.5
@@ -344,3 +344,8 @@ def test_nothing_is_decided_against_a_limit_that_has_not_converged(coupling):
     assert words["2b"] == "undecided"
     assert words["2a" if coupling == "independent" else "2c"] == "undecided"
     assert found.headline.verdict == "undecided"
+
+
+def test_outside_is_the_opposite_of_inside():
+    for low, high, word in ((0.2, 0.3, "holds"), (-0.05, 0.05, "fails"), (0.0, 0.3, "undecided")):
+        assert outside(Interval((low + high) / 2, low, high), -0.1, 0.1) == word

@@ -248,7 +248,15 @@ def test_the_table_of_schemes():
         n: (s.branch, s.rate_internal, s.rate_last, s.readout, s.rate_width)
         for n, s in SCHEMES.items()
     } == TABLE
-    assert all(s.name == n and s.source for n, s in SCHEMES.items())
+    assert all(s.name == n for n, s in SCHEMES.items())
+    # Which papers explain() names.
+    assert {n: s.source for n, s in SCHEMES.items()} == {
+        "ntk": "1806.07572, depth as 2310.02244",
+        "mup": "2011.14522",
+        "depth-mup": "2310.02244, 2309.16620",
+        "depth-mup-corrected": "2512.21075",
+        "completep": "2505.01618, 2603.00541",
+    }
     assert (*SCHEMES, "auto") == NAMES
     assert ll.Scheme("mine", 0.0, 0.0, 0.0, -1.0, 1.0, "why").source == "the user's own"
 

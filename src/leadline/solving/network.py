@@ -50,7 +50,7 @@ class PassObserver(Protocol):
         """Input a (B, n) of a weight; in a backward pass the gradient at its output."""
 
 
-class _Nobody:
+class _Unobserved:
     """An observer that keeps nothing."""
 
     def stream(self, layer: int, h: Tensor) -> None:
@@ -60,7 +60,7 @@ class _Nobody:
         pass
 
 
-_NOBODY = _Nobody()
+_UNOBSERVED = _Unobserved()
 Mark = list[list[tuple[Any, ...]]]
 
 
@@ -101,7 +101,7 @@ class RevealedNetwork:
             for l in range(depth)
         ]
 
-    def forward(self, x: Tensor, observer: PassObserver = _NOBODY) -> Pass:
+    def forward(self, x: Tensor, observer: PassObserver = _UNOBSERVED) -> Pass:
         """Query the network about inputs x (B, d), for a step of training."""
         return self._remembered(x, observer)
 
@@ -161,7 +161,7 @@ class RevealedNetwork:
         x: Tensor,
         h: Tensor,
         answer: Callable[[Operator, Tensor, Tensor | None, Tensor | None], Tensor],
-        observer: PassObserver = _NOBODY,
+        observer: PassObserver = _UNOBSERVED,
     ) -> Pass:
         """From h_0 to the outputs.
 
@@ -237,7 +237,7 @@ class RevealedNetwork:
         done: Pass,
         g: Tensor,
         answer: Callable[[int, int, float, Tensor, Tensor | None], Tensor],
-        observer: PassObserver = _NOBODY,
+        observer: PassObserver = _UNOBSERVED,
     ) -> Tensor:
         """From g at h_L to g at h_0.
 
