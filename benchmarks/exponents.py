@@ -77,7 +77,7 @@ def trained(plan: Plan, width: int, depth: int, seed: int, lr: float) -> tuple[n
         torch.manual_seed(seed)
         models.append(plan.apply(Net(width, depth)).double())
     start, model = models
-    optimizer = OPTIMIZERS[plan.optimizer.name](plan.param_groups(model, lr=lr))
+    optimizer = OPTIMIZERS[plan.optimizer_rule.name](plan.param_groups(model, lr=lr))
     x, y = (t.double() for t in data())
     for _ in range(STEPS):
         optimizer.zero_grad()

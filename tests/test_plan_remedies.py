@@ -18,7 +18,7 @@ X = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0))
 
 def check_groups(plan, model):
     """Every parameter that trains is in exactly one group."""
-    parts = ("muon", "adamw") if plan.optimizer.update.startswith("orthogonal") else (None,)
+    parts = ("muon", "adamw") if plan.optimizer_rule.update.startswith("orthogonal") else (None,)
     trained = [
         id(p)
         for part in parts

@@ -26,11 +26,11 @@ def loop(plan, data, run):
     """The plain way: one model, torch's own optimizer."""
     model = plan.apply(construct(Model, run.size, run.seed))
     how = dict(weight_decay=run.weight_decay)
-    if plan.optimizer.name == "sgd":
+    if plan.optimizer_rule.name == "sgd":
         groups = plan.param_groups(model, run.lr, **how)
         optimizers = [torch.optim.SGD(groups, lr=run.lr, momentum=run.momentum)]
-    elif plan.optimizer.name in ("adam", "adamw"):
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[plan.optimizer.name]
+    elif plan.optimizer_rule.name in ("adam", "adamw"):
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[plan.optimizer_rule.name]
         optimizers = [kind(plan.param_groups(model, run.lr, **how))]
     else:
         optimizers = torch_optimizers(model, plan, run.lr)

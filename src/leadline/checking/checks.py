@@ -143,9 +143,9 @@ def check(
             "begin small (last gain or weight 0)"
         )
     losses, warnings = _losses(sizes, measured)
-    notes += warnings + _base(rows, sizes, plan.optimizer)
+    notes += warnings + _base(rows, sizes, plan.optimizer_rule)
     scheme = plan.scheme if isinstance(plan.scheme, str) else plan.scheme.name
-    title = f"check of {scheme}, {plan.optimizer.name}"
+    title = f"check of {scheme}, {plan.optimizer_rule.name}"
     return CheckReport(tuple(rows), tuple(lost.values()), losses, tuple(notes), setup.lr, title)
 
 

@@ -52,10 +52,10 @@ def torch_optimizers(model: nn.Module, plan: Plan, lr: float) -> list[Optimizer]
     Raises:
         ValueError: torch has no such optimizer.
     """
-    if not plan.optimizer.orthogonal:
-        return plan.optimizer.make(plan.param_groups(model, lr))
+    if not plan.optimizer_rule.orthogonal:
+        return plan.optimizer_rule.make(plan.param_groups(model, lr))
     matrices, rest = (plan.param_groups(model, lr, part=part) for part in ("muon", "adamw"))
-    return plan.optimizer.make(rest, matrices)
+    return plan.optimizer_rule.make(rest, matrices)
 
 
 def run(
@@ -162,7 +162,7 @@ def linear_rate(setup: Setup, size: Size) -> float:
     Raises:
         ValueError: there is none above 1e-7.
     """
-    lr = 0.25 if setup.plan.optimizer.update == "gradient" else 1 / 64
+    lr = 0.25 if setup.plan.optimizer_rule.update == "gradient" else 1 / 64
     while lr > 1e-7:
         moved = []
         for rate in (lr, lr / 2):

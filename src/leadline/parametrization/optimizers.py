@@ -95,3 +95,8 @@ def optimizer(name: str | Optimizer) -> Optimizer:
     if isinstance(name, Optimizer):
         return name
     return OPTIMIZERS[check_choice("optimizer", name, OPTIMIZERS)]
+
+
+def default_eps(rule: Optimizer) -> float:
+    """Torch's own ε: what is added to √v; of Adafactor the least RMS(weight)."""
+    return 1e-3 if rule.name == "adafactor" else EPS

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from leadline.errors import LARGEST_RATE, check_choice, check_real
 from leadline.parametrization.optimizers import BETAS
+from leadline.planning.classes import GroupParameters
 from leadline.planning.factors import Factors, Scaling, rescale_
 from leadline.planning.formats import to_json
 from leadline.tracing.held import entangled
@@ -131,7 +132,7 @@ def param_groups(
     """See ``Plan.param_groups``."""
     check_real("lr", base.lr, 0.0, LARGEST_RATE, open_minimum=True)
     check_real("weight_decay", base.weight_decay, 0.0, LARGEST_RATE)
-    if plan.optimizer.orthogonal:
+    if plan.optimizer_rule.orthogonal:
         if part is None:
             raise ValueError(
                 "part=None with Muon: give part='muon' for the hidden matrices (torch.optim.Muon) and "
@@ -139,7 +140,7 @@ def param_groups(
             )
         check_choice("part", part, ("muon", "adamw"))
     elif part is not None:
-        raise ValueError(f"part={part!r} is for Muon: this plan is for {plan.optimizer.name}")
+        raise ValueError(f"part={part!r} is for Muon: this plan is for {plan.optimizer_rule.name}")
     kinds = plan.kind_of(model)
     for x in no_decay:
         if not any(k.role == x or fnmatchcase(name, x) for name, k in kinds.items()):
@@ -163,7 +164,9 @@ def param_groups(
         decays = not any(k.role == x or fnmatchcase(name, x) for x in no_decay)
         group = base.group(plan, k, factors[id(k)], decays)
         key = tuple(sorted((n, str(v)) for n, v in group.items()))
-        groups.setdefault(key, {"params": [], **group})["params"].append(p)
+        rule, decays = plan.uses(k), group["weight_decay"] != 0
+        empty = {"params": GroupParameters((), rule, decays), **group}
+        groups.setdefault((rule.name, *key), empty)["params"].append(p)
     return list(groups.values())
 
 

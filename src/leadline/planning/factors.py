@@ -61,7 +61,7 @@ class Scaling:
     """The numbers of a ``Plan``, which lists the attributes; it adds what is done with them."""
 
     scheme: str | Scheme
-    optimizer: Optimizer
+    optimizer_rule: Optimizer
     base: Size
     target: Size
     kinds: tuple[Kind, ...]
@@ -124,9 +124,9 @@ class Scaling:
 
     def uses(self, kind: Kind) -> Optimizer:
         """The optimizer of a kind: Muon leaves all but hidden matrices to AdamW."""
-        if self.optimizer.orthogonal and not (kind.role == "hidden" and len(kind.shape) == 2):
+        if self.optimizer_rule.orthogonal and not (kind.role == "hidden" and len(kind.shape) == 2):
             return OPTIMIZERS["adamw"]
-        return self.optimizer
+        return self.optimizer_rule
 
     def exponents(self, kind: Kind) -> Exponents:
         """The table's entry, without batch and duration."""
@@ -200,10 +200,11 @@ class Scaling:
                 known = all(self.naming.template(n) in templates for n in candidates)
                 if known and len(set(candidates)) == len(names):
                     return dict(zip(names, candidates, strict=True))
-                if not all(n.startswith("module.") for n in candidates):
+                # DDP and AveragedModel ("module."), a LightningModule that holds the model ("model.").
+                parts = [n.partition(".") for n in candidates]
+                if len({first for first, _, _ in parts}) != 1 or not all(r for _, _, r in parts):
                     break
-                # DDP and AveragedModel.
-                candidates = [n.removeprefix("module.") for n in candidates]
+                candidates = [rest for _, _, rest in parts]
         return {n: n for n in names}
 
     def factors(self, model: nn.Module | None = None) -> dict[str, Factors]:

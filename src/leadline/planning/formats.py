@@ -87,7 +87,7 @@ def table(plan: Scaling) -> str:
                 *(" ".join(what for what, _ in k.takes), str(k.rule), k.reason),
             ]
         )
-    title = f"plan: {plan.scheme_name}, {plan.optimizer.name}, ({plan.base}) → ({plan.target})"
+    title = f"plan: {plan.scheme_name}, {plan.optimizer_rule.name}, ({plan.base}) → ({plan.target})"
     return "\n".join(
         [title, text_table(header, rows, left=99), "* last weight layer of its branch"]
     )
@@ -96,8 +96,9 @@ def table(plan: Scaling) -> str:
 def to_json(plan: Scaling) -> str:
     """All but the builder."""
     data: dict[str, Any] = {"leadline_plan": _VERSION}
-    for name in ("base", "target", "optimizer"):
+    for name in ("base", "target"):
         data[name] = asdict(getattr(plan, name))
+    data["optimizer"] = asdict(plan.optimizer_rule)
     data["scheme"] = asdict(plan.scheme) if isinstance(plan.scheme, Scheme) else plan.scheme
     data["kinds"] = [asdict(k) for k in plan.kinds]
     data["names"] = dict(plan.names)
@@ -125,7 +126,7 @@ def from_json(text: str | bytes) -> dict[str, Any]:
             scheme = Scheme(**scheme)
         return {
             "scheme": scheme,
-            "optimizer": replace(optimizer(data["optimizer"]["name"]), **data["optimizer"]),
+            "optimizer_rule": replace(optimizer(data["optimizer"]["name"]), **data["optimizer"]),
             "base": Size(**data["base"]),
             "target": Size(**data["target"]),
             "kinds": tuple(_kind(k) for k in data["kinds"]),
@@ -180,7 +181,7 @@ def to_code(plan: Scaling) -> str:
         ValueError: the plan has no names (it was read from a file and taken to another size).
     """
     factors = plan.factors()
-    muon = plan.optimizer.orthogonal
+    muon = plan.optimizer_rule.orthogonal
     rows = []
     for name, f in factors.items():
         kind = plan.kinds[plan.names[name]]
@@ -190,15 +191,15 @@ def to_code(plan: Scaling) -> str:
         if muon:
             values.append(repr(plan.uses(kind).name != "adamw"))
         rows.append(f"    {name!r}: ({', '.join(values)}),")
-    title = f"{plan.scheme_name}, {plan.optimizer.name}, ({plan.base}) to ({plan.target})."
+    title = f"{plan.scheme_name}, {plan.optimizer_rule.name}, ({plan.base}) to ({plan.target})."
     head = _HEAD.format(title=title, rows="\n".join(rows), muon=", by Muon" if muon else "")
-    name = plan.optimizer.name
+    name = plan.optimizer_rule.name
     betas = ""
-    if plan.optimizer.update == "normalised" and plan.batch_ratio != plan.token_ratio:
+    if plan.optimizer_rule.update == "normalised" and plan.batch_ratio != plan.token_ratio:
         betas = f', "betas": {plan.betas(BETAS)!r}'
     if name == "adafactor":
         eps, setting = ", eps=1e-3", ', "eps": (None, eps * small)'
-    elif plan.optimizer.has_eps:
+    elif plan.optimizer_rule.has_eps:
         eps, setting = ", eps=1e-8", ', "eps": eps * small'
     elif muon:
         eps, setting = ", eps=1e-8", ', **({} if muon else {"eps": eps * small})'

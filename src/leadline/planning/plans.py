@@ -10,11 +10,11 @@ from torch import nn
 
 from leadline.disk.write import write_atomic
 from leadline.errors import check_choice, check_real
-from leadline.parametrization.optimizers import Optimizer
+from leadline.parametrization.optimizers import Optimizer, default_eps
 from leadline.parametrization.optimizers import optimizer as named_optimizer
 from leadline.parametrization.rules import DECAYS
 from leadline.parametrization.schemes import Scheme
-from leadline.planning import application, formats
+from leadline.planning import application, formats, joint
 from leadline.planning.factors import Scaling, check_scheme, kinds_by_name, resolve
 from leadline.planning.guard import check_derived
 from leadline.tracing.builder import Builder, Size, size
@@ -33,6 +33,7 @@ class Plan(Scaling):
 
     Attributes:
         scheme: a name, or a ``Scheme`` of the user's.
+        optimizer_rule: how the updates of its optimizer scale.
         base, target: sizes in the builder's units.
         kinds: parameters that repeat with depth share one.
         names: kind of every parameter at the target; empty where the builder is not at hand.
@@ -82,6 +83,44 @@ class Plan(Scaling):
         base = application.BaseSettings(lr, weight_decay, eps, betas, settings)
         without = (no_decay,) if isinstance(no_decay, str) else tuple(no_decay)
         return application.param_groups(self, model, base, without, part)
+
+    def optimizer(
+        self,
+        model: nn.Module,
+        lr: float,
+        weight_decay: float = 0.0,
+        eps: float | None = None,
+        betas: tuple[float, float] | None = None,
+        *,
+        no_decay: str | Iterable[str] = (),
+        adamw: Mapping[str, Any] | None = None,
+        factory: joint.Factory | None = None,
+        **settings: Any,
+    ) -> TorchOptimizer:
+        """The optimizer of a model: torch's own class on ``param_groups``; for Muon, AdamW is in it.
+
+        >>> from leadline.models import residual_mlp
+        >>> build = residual_mlp(8, 2)
+        >>> p = plan(build, dict(width=16, depth=2), dict(width=64, depth=2))
+        >>> type(p.optimizer(p.apply(build(64, 2)), lr=3e-3, weight_decay=0.1))
+        <class 'torch.optim.adamw.AdamW'>
+
+        Args:
+            lr, weight_decay, eps, betas: the base's; eps and betas are torch's own if None.
+            no_decay: roles ("vector", "finite") or name patterns without weight decay.
+            adamw: for Muon: settings of AdamW, which trains what is no hidden matrix, where they differ
+                (lr, weight_decay, fused, …).
+            factory: another library's class, or a callable (groups, lr=..., **settings).
+            settings: of the class (momentum, nesterov, fused, …).
+
+        Raises:
+            ValueError, TypeError: torch has no such class, or the factory's makes other updates than
+                the plan's, or does not take the settings.
+        """
+        eps = default_eps(self.optimizer_rule) if eps is None else eps
+        base = application.BaseSettings(lr, weight_decay, eps, betas, {})
+        without = (no_decay,) if isinstance(no_decay, str) else tuple(no_decay)
+        return joint.optimizer(self, model, base, without, adamw, factory, settings)
 
     def scheduler(
         self, factory: Any, optimizer: TorchOptimizer, lr: float, **settings: Any
@@ -186,7 +225,7 @@ def plan(
         )
     result = Plan(
         scheme=scheme,
-        optimizer=o,
+        optimizer_rule=o,
         base=at,
         target=to,
         kinds=surveyed.kinds,

@@ -25,7 +25,7 @@ class Planned:
     @property
     def optimizer(self) -> Optimizer:
         """The optimizer that the rates are for."""
-        return self.plan.optimizer
+        return self.plan.optimizer_rule
 
     @property
     def entries(self) -> float:
