@@ -119,7 +119,7 @@ def prepare(folder: str) -> None:
         verb(p, ll.ResNet(), sgd, width=8, depth=1)
     ll.lazy(p, ll.ResNet(), sgd)
     ll.sweep(
-        ll.residual_mlp(4, 1), p, widths=[32], depths=[1], lrs=[0.1], steps=1, executor="inline"
+        p, ll.residual_mlp(4, 1), widths=[32], depths=[1], lrs=[0.1], steps=1, executor="inline"
     )
     ll.forecast(str(here / "runs.csv"), draws=50)
 

@@ -217,7 +217,7 @@ def sweep(b: Bench) -> None:
     how |= dict(widths=[width], depths=[8], seeds=seeds, steps=steps)
     took = []
     for _ in range(2):  # the second is timed
-        done = ll.sweep(build, problem, lrs=lrs, device=str(b.device), executor="inline", **how)
+        done = ll.sweep(problem, build, lrs=lrs, device=str(b.device), executor="inline", **how)
         took.append(done.seconds)
     plan = ll.plan(build, how["base"], dict(width=width, depth=8), optimizer="adamw")
     x, y = (torch.tensor(a, dtype=torch.float32, device=b.device) for a in (problem.x, problem.y))

@@ -127,12 +127,12 @@ def sweeps() -> None:
     grid = dict(widths=[16], depths=[2], lrs=[1e-3 * 1.1**k for k in range(size(50, 2))])
     how = grid | dict(seeds=size(20, 2), steps=20, executor="inline")
     build = ll.residual_mlp(data.dimension, data.outputs)
-    ll.sweep(build, data, **how)
+    ll.sweep(data, build, **how)
     taken: dict[bool, list[float]] = {False: [], True: []}
     for kept in [False, True] * TIMES:
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
-            ll.sweep(build, data, store=folder if kept else None, **how)
+            ll.sweep(data, build, store=folder if kept else None, **how)
             taken[kept].append(time.perf_counter() - started)
     pairs = [b / a for a, b in zip(taken[False], taken[True], strict=True)]
     print(f"without {spread(taken[False])}, with {spread(taken[True])}, ratio {spread(pairs)}")

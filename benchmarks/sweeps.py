@@ -18,10 +18,10 @@ import torch
 from history import keep, size
 
 import leadline as ll
-from leadline.sweeps.data import Samples
 from leadline.sweeps.groups import train
 from leadline.sweeps.rates import Planned
 from leadline.sweeps.runs import RunGroup, TrainingRun
+from leadline.tasks.builtin import Samples
 from leadline.tracing.builder import Size, construct
 
 STEPS = size({32: 2000, 64: 600, 128: 300, 256: 100}, {32: 10})
@@ -76,8 +76,8 @@ def measure(width: int, optimizer: str) -> dict:
     plain = {t: in_process(f"{width} {optimizer}", t) * len(runs) / TIMED for t in (1, 2)}
     started = time.perf_counter()
     done = ll.sweep(
-        build,
         problem,
+        build,
         widths=[width],
         depths=[8],
         lrs=RATES,

@@ -70,7 +70,7 @@ def gpt(store: Path) -> list[ll.Transfer]:
 def run(build: Any, data: Any, **how: Any) -> ll.Transfer:
     with Progress() as bar:
         executor = size("processes", "inline")
-        found = ll.transfer(build, data, progress=bar, executor=executor, **how)
+        found = ll.transfer(data, build, progress=bar, executor=executor, **how)
     assert isinstance(found, ll.Transfer)
     return found
 

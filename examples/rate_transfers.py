@@ -4,8 +4,8 @@ import leadline as ll
 
 problem = ll.digits(classes=(0, 1), samples=32, test_samples=0)
 found = ll.transfer(
-    ll.residual_mlp(problem.dimension, problem.outputs),
     problem,
+    ll.residual_mlp(problem.dimension, problem.outputs),
     widths=[16, 32, 64],
     depths=[2],
     lrs=[2.0**k for k in range(-12, -2)],

@@ -56,5 +56,7 @@ if __name__ == "__main__":
         optimizer.step()
     print(f"loss of the target after 20 steps at the base's learning rate: {value.item():.4f}")
 
-    report = ll.check(plan, batch, loss, widths=(32, 64, 128), depths=(2, 4, 8), seeds=2)
+    report = ll.check(
+        ll.Task(loss, batch=batch), plan, widths=(32, 64, 128), depths=(2, 4, 8), seeds=2
+    )
     print(report)

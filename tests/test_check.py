@@ -21,7 +21,7 @@ def plan(build=Model, **how):
 
 @pytest.fixture(scope="module")
 def right():
-    return ll.check(plan(), BATCH, mse, **SIZES)
+    return ll.check(ll.Task(mse, batch=BATCH), plan(), **SIZES)
 
 
 def test_a_right_model_passes(right):
@@ -35,17 +35,17 @@ def test_a_right_model_passes(right):
 
 @pytest.mark.parametrize("how", [dict(optimizer="sgd"), dict(optimizer="sgd", scheme="completep")])
 def test_right_models_pass_with_sgd(how):
-    report = ll.check(plan(**how), BATCH, mse, **SIZES)
+    report = ll.check(ll.Task(mse, batch=BATCH), plan(**how), **SIZES)
     assert report.ok, report.failures
 
 
 def test_a_right_convolutional_model_passes():
-    report = ll.check(plan(Convolutional), IMAGES, mse, **SIZES)
+    report = ll.check(ll.Task(mse, batch=IMAGES), plan(Convolutional), **SIZES)
     assert report.ok, report.failures
 
 
 def test_gpt2_passes():
-    report = ll.check(plan(gpt2), TOKENS, next_token, **SIZES)
+    report = ll.check(ll.Task(next_token, batch=TOKENS), plan(gpt2), **SIZES)
     assert report.ok, report.failures
 
 
@@ -101,13 +101,13 @@ def test_broken_models_fail_and_the_layer_is_named(name):
     batch, loss = {Model: (BATCH, mse), Convolutional: (IMAGES, mse), gpt2: (TOKENS, next_token)}[
         build
     ]
-    report = ll.check(plan(build), batch, loss, **SIZES, lr=1e-3, **how)
+    report = ll.check(ll.Task(loss, batch=batch), plan(build), **SIZES, lr=1e-3, **how)
     assert not report.ok
     assert any(layer in f for f in report.failures), report.failures
 
 
 def test_standard_parametrization_fails():
-    report = ll.check(plan(scheme="sp"), BATCH, mse, **SIZES)
+    report = ll.check(ll.Task(mse, batch=BATCH), plan(scheme="sp"), **SIZES)
     assert not report.ok
     assert any("exploding" in f for f in report.failures)
 
@@ -119,7 +119,7 @@ def test_a_scheduler_of_the_plan_passes():
         )
 
     holder = [plan()]
-    report = ll.check(holder[0], BATCH, mse, **SIZES, lr=1e-3, scheduler=scheduler)
+    report = ll.check(ll.Task(mse, batch=BATCH), holder[0], **SIZES, lr=1e-3, scheduler=scheduler)
     assert report.lost == ()
 
 
@@ -168,16 +168,22 @@ def test_exponents_of_planted_powers():
 def test_bad_arguments(how, message):
     loss = how.pop("loss", mse)
     with pytest.raises(ValueError, match=message):
-        ll.check(plan(), BATCH, loss, **(SIZES | how))
+        ll.check(ll.Task(loss, batch=BATCH), plan(), **(SIZES | how))
 
 
 def test_a_plan_from_a_file_needs_its_builder(tmp_path):
     plan().save(tmp_path / "plan.json")
     loaded = ll.Plan.load(tmp_path / "plan.json")
     with pytest.raises(ValueError, match="no builder"):
-        ll.check(loaded, BATCH, mse, **SIZES)
+        ll.check(ll.Task(mse, batch=BATCH), loaded, **SIZES)
     report = ll.check(
-        loaded, BATCH, mse, widths=(32, 64), depths=(2,), seeds=1, build=Model, progress=False
+        ll.Task(mse, batch=BATCH),
+        loaded,
+        widths=(32, 64),
+        depths=(2,),
+        seeds=1,
+        builder=Model,
+        progress=False,
     )
     assert report.rows
 
@@ -189,14 +195,16 @@ def test_widths_below_the_number_of_samples_are_too_small_for_adam():
     sizes = SIZES | dict(widths=(8, 16, 32), depths=(2,), lr=1e-3)
     for name, said in (("adamw", True), ("sgd", False)):
         here = ll.plan(Model, dict(width=8, depth=2), optimizer=name)
-        notes = " ".join(ll.check(here, many, mse, **sizes).notes)
+        notes = " ".join(ll.check(ll.Task(mse, batch=many), here, **sizes).notes)
         assert ("number of samples (or tokens)" in notes) == said
 
 
 def test_branches_that_outweigh_the_stream_want_a_deeper_base():
     """conv-bn-relu-conv-bn: each branch begins with size 1, and completep takes 1/r of it."""
     here = plan(images(ConvBlock))
-    report = ll.check(here, (IMAGES[0], IMAGES[1]), mse, **(SIZES | dict(widths=(32,), seeds=2)))
+    report = ll.check(
+        ll.Task(mse, batch=(IMAGES[0], IMAGES[1])), here, **(SIZES | dict(widths=(32,), seeds=2))
+    )
     assert report.ok, report.failures
     assert any("take a deeper base" in n for n in report.notes)
     (stream,) = [r for r in report.rows if r.quantity == "stream"]
@@ -206,4 +214,4 @@ def test_branches_that_outweigh_the_stream_want_a_deeper_base():
 
 def test_lion_needs_an_optimizer():
     with pytest.raises(ValueError, match="torch has no lion: give optimizer="):
-        ll.check(plan(optimizer="lion"), BATCH, mse, **SIZES)
+        ll.check(ll.Task(mse, batch=BATCH), plan(optimizer="lion"), **SIZES)

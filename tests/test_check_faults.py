@@ -8,6 +8,7 @@ import leadline as ll
 from check_models import BATCH, TOKENS, Model, gpt2, mse, next_token
 from leadline.checking.members import Members
 from leadline.checking.quantities import Inspection
+from leadline.tasks.task import data_of
 
 SIZES = dict(widths=(16, 32, 64), depths=(2, 4, 8), seeds=2, progress=False, lr=1e-3)
 OUTPUTS = BATCH[1].shape[1]
@@ -55,7 +56,7 @@ class Lists(nn.Module):
 
 @pytest.mark.parametrize(("build", "name"), [(Outside, "blocks.*"), (Lists, "up.*")])
 def test_the_stream_is_found_however_branches_are_added(build, name):
-    report = ll.check(plan(build), BATCH, mse, **SIZES)
+    report = ll.check(ll.Task(mse, batch=BATCH), plan(build), **SIZES)
     assert report.ok, report.failures
     rows = [r for r in report.rows if r.quantity == "stream"]
     assert {r.parameter for r in rows} == {name}
@@ -64,7 +65,7 @@ def test_the_stream_is_found_however_branches_are_added(build, name):
 
 def test_divergence_is_a_failure():
     how = dict(widths=(16, 64), depths=(2,), steps=60, lr=1e3, seeds=1, progress=False)
-    report = ll.check(plan(scheme="sp", optimizer="sgd"), BATCH, mse, **how)
+    report = ll.check(ll.Task(mse, batch=BATCH), plan(scheme="sp", optimizer="sgd"), **how)
     assert not report.ok
     assert any("exploding" in f for f in report.failures)
     assert '"exponent"' in report.to_json()
@@ -81,7 +82,9 @@ def test_functional_dropout_is_off():
         return model
 
     here = plan(build)
-    inspection = Inspection(here, Members([here.apply(build(16, 2))], TOKENS, next_token, (0,)))
+    inspection = Inspection(
+        here, Members([here.apply(build(16, 2))], data_of(ll.Task(next_token, batch=TOKENS)), (0,))
+    )
     assert float(inspection.moved().abs().max()) == 0
 
 
@@ -92,7 +95,9 @@ def test_a_cache_does_not_change_what_is_measured():
         return model
 
     how = SIZES | dict(depths=(2,), seeds=1)
-    a, b = (ll.check(plan(x), TOKENS, next_token, **how).rows for x in (gpt2, without))
+    a, b = (
+        ll.check(ll.Task(next_token, batch=TOKENS), plan(x), **how).rows for x in (gpt2, without)
+    )
     pick = [[r.values for r in rows if r.quantity == "nonlinear"] for rows in (a, b)]
     assert pick[0]
     assert pick[0][0] == pytest.approx(pick[1][0], rel=1e-3)
@@ -117,7 +122,7 @@ def muon(model, here, lr):
 
 @pytest.mark.parametrize(("name", "make"), [("adamw", adamw), ("muon", muon)])
 def test_rates_of_ones_own_keep_their_ratios(name, make):
-    report = ll.check(plan(optimizer=name), BATCH, mse, **SIZES, optimizer=make)
+    report = ll.check(ll.Task(mse, batch=BATCH), plan(optimizer=name), **SIZES, optimizer=make)
     assert report.lost == ()
 
 
@@ -138,7 +143,7 @@ def test_a_wrong_rate_is_laid_at_its_own_door(layer, wrong):
             [wrong(g, here) if names[id(g["params"][0])] == layer else g for g in groups]
         )
 
-    report = ll.check(plan(), BATCH, mse, **SIZES, optimizer=make)
+    report = ll.check(ll.Task(mse, batch=BATCH), plan(), **SIZES, optimizer=make)
     assert len(report.lost) == 1
     assert report.lost[0].startswith(f"{layer}: its learning rate")
 
@@ -147,7 +152,7 @@ def test_a_single_rate_for_all_spares_what_needs_no_other():
     def make(model, here, lr):
         return torch.optim.AdamW(model.parameters(), lr=lr, eps=0.0)
 
-    report = ll.check(plan(), BATCH, mse, **SIZES, optimizer=make)
+    report = ll.check(ll.Task(mse, batch=BATCH), plan(), **SIZES, optimizer=make)
     blamed = {line.partition(":")[0] for line in report.lost}
     assert blamed == {"blocks.*.up.weight", "blocks.*.down.weight", "blocks.*.down.bias"} | {
         "readout.weight"
@@ -158,7 +163,9 @@ def test_the_scheduler_is_named():
     def scheduler(o):
         return torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=4, eta_min=1e-3)
 
-    report = ll.check(plan(), BATCH, mse, **(SIZES | dict(lr=1e-2)), scheduler=scheduler)
+    report = ll.check(
+        ll.Task(mse, batch=BATCH), plan(), **(SIZES | dict(lr=1e-2)), scheduler=scheduler
+    )
     assert any("CosineAnnealingLR set absolute" in line for line in report.lost)
     assert any("plan.scheduler" in line for line in report.lost)
 
@@ -173,4 +180,4 @@ def test_the_scheduler_is_named():
 )
 def test_a_loss_that_cannot_be_used(loss, message):
     with pytest.raises(ValueError, match=message):
-        ll.check(plan(), BATCH, loss, **SIZES)
+        ll.check(ll.Task(loss, batch=BATCH), plan(), **SIZES)

@@ -13,6 +13,7 @@ from leadline.checking import members as checking_members
 from leadline.checking.members import Members
 from leadline.checking.quantities import Inspection
 from leadline.checking.training import Setup, run, start, train
+from leadline.tasks.task import data_of
 from leadline.tracing.builder import Size
 
 SEEDS = (0, 1, 2)
@@ -58,11 +59,13 @@ def test_models_train_on_the_device_that_is_given():
     _, members = start(replace(setup, device=torch.device("meta")), Size(32, 4), SEEDS)
     assert {p.device.type for m in members.models for p in m.parameters()} == {"meta"}
     how = dict(widths=(16, 32), depths=(2, 4), lr=1e-2, seeds=2, progress=False)
-    here, moved = (ll.check(setup.plan, BATCH, mse, device=d, **how) for d in (None, "cpu"))
+    here, moved = (
+        ll.check(ll.Task(mse, batch=BATCH), setup.plan, device=d, **how) for d in (None, "cpu")
+    )
     assert here.to_json() == moved.to_json()
     for wrong in ("cuda:77", "meta", "gpu"):
         with pytest.raises(ValueError, match=f"device='{wrong}' cannot be used"):
-            ll.check(setup.plan, BATCH, mse, device=wrong, **how)
+            ll.check(ll.Task(mse, batch=BATCH), setup.plan, device=wrong, **how)
 
 
 def test_models_are_really_mapped():
@@ -169,7 +172,7 @@ def test_unused_parameters_get_no_gradient():
         def forward(self, x):
             return self.used(x)
 
-    members = Members([Idle() for _ in SEEDS], BATCH, mse, SEEDS)
+    members = Members([Idle() for _ in SEEDS], data_of(ll.Task(mse, batch=BATCH)), SEEDS)
     losses = members.backward()
     assert members.together
     assert len(set(losses)) == 3

@@ -222,36 +222,36 @@ HOW = dict(widths=[16], depths=[2], lrs=[1e-3], steps=2, executor="inline")
 
 def test_a_store_does_not_answer_for_another_builder(digits, tmp_path):
     how = HOW | dict(store=tmp_path / "s")
-    first = sweep(builder(torch.tanh), digits, **how)
-    assert sweep(builder(torch.tanh), digits, **how).fresh == 0
-    other = sweep(builder(nn.LeakyReLU(0.1)), digits, **how)
-    assert other.fresh == sweep(builder(nn.LeakyReLU(0.9)), digits, **how).fresh == 1
+    first = sweep(digits, builder(torch.tanh), **how)
+    assert sweep(digits, builder(torch.tanh), **how).fresh == 0
+    other = sweep(digits, builder(nn.LeakyReLU(0.1)), **how)
+    assert other.fresh == sweep(digits, builder(nn.LeakyReLU(0.9)), **how).fresh == 1
     assert other.rows[0]["loss"] != first.rows[0]["loss"]
     # The roles that a plan is told are a part of it.
-    assert sweep(builder(torch.tanh), digits, roles={"readout*": "readout"}, **how).fresh == 1
+    assert sweep(digits, builder(torch.tanh), roles={"readout*": "readout"}, **how).fresh == 1
     named = ll.named("tanh", builder(torch.tanh))
-    assert [sweep(named, digits, **how).fresh for _ in range(2)] == [1, 0]
+    assert [sweep(digits, named, **how).fresh for _ in range(2)] == [1, 0]
 
 
 def test_arguments_of_a_builder_may_be_functions(digits, tmp_path):
     how = HOW | dict(store=tmp_path / "s")
-    done = sweep(Scaled, digits, arguments={"phi": [torch.tanh, nn.LeakyReLU(0.1)]}, **how)
+    done = sweep(digits, Scaled, arguments={"phi": [torch.tanh, nn.LeakyReLU(0.1)]}, **how)
     assert [r["arguments"]["phi"].partition("#")[0] for r in done.rows] == ["tanh", "LeakyReLU"]
     assert done.rows[0]["loss"] != done.rows[1]["loss"]
-    assert sweep(Scaled, digits, arguments={"phi": [nn.LeakyReLU(0.1)]}, **how).fresh == 0
-    assert sweep(Scaled, digits, arguments={"phi": [nn.LeakyReLU(0.2)]}, **how).fresh == 1
+    assert sweep(digits, Scaled, arguments={"phi": [nn.LeakyReLU(0.1)]}, **how).fresh == 0
+    assert sweep(digits, Scaled, arguments={"phi": [nn.LeakyReLU(0.2)]}, **how).fresh == 1
 
 
 def test_models_that_share_a_parameter_are_refused(digits):
     """A run would begin where another ended."""
     shared = nn.PReLU()
     with pytest.raises(ValueError, match=r"share 'phi\.weight'"):
-        sweep(builder(shared), digits, **HOW)
+        sweep(digits, builder(shared), **HOW)
     # As an argument it is copied for every model.
     how = HOW | dict(lrs=[1e-2, 1e-1], steps=5)
-    done = sweep(Scaled, digits, arguments={"phi": [shared]}, **how)
+    done = sweep(digits, Scaled, arguments={"phi": [shared]}, **how)
     assert shared.weight.item() == 0.25
-    (alone,) = sweep(Scaled, digits, arguments={"phi": [shared]}, **(how | dict(lrs=[1e-1]))).rows
+    (alone,) = sweep(digits, Scaled, arguments={"phi": [shared]}, **(how | dict(lrs=[1e-1]))).rows
     assert done.rows[1]["loss"] == alone["loss"]
 
 
@@ -263,15 +263,15 @@ def test_a_builder_that_cannot_be_told_needs_a_name_for_a_store(digits, tmp_path
         return Model(width, depth)
 
     with pytest.raises(TypeError, match=r"build=build cannot be told.*leadline\.named"):
-        sweep(build, digits, store=tmp_path / "s", **HOW)
-    assert sweep(build, digits, **HOW).fresh == 1
-    assert sweep(ll.named("mine", build), digits, store=tmp_path / "s", **HOW).fresh == 1
+        sweep(digits, build, store=tmp_path / "s", **HOW)
+    assert sweep(digits, build, **HOW).fresh == 1
+    assert sweep(digits, ll.named("mine", build), store=tmp_path / "s", **HOW).fresh == 1
 
 
 def test_runs_that_were_given_up_are_no_results_where_none_may_be(digits, tmp_path):
     how = HOW | dict(store=tmp_path / "s", lrs=[1e-7, 1e-2], steps=60)
-    assert [r["stopped"] for r in sweep(Model, digits, hopeless=3.0, **how).rows] == [True, False]
-    assert sweep(Model, digits, hopeless=3.0, **how).fresh == 0
-    whole = sweep(Model, digits, **how)
+    assert [r["stopped"] for r in sweep(digits, Model, hopeless=3.0, **how).rows] == [True, False]
+    assert sweep(digits, Model, hopeless=3.0, **how).fresh == 0
+    whole = sweep(digits, Model, **how)
     assert whole.fresh == 1
     assert [r["stopped"] for r in whole.rows] == [False, False]

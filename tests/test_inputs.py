@@ -317,8 +317,8 @@ def test_rates_that_no_precision_holds_are_refused():
     for refused in (
         lambda: plan.param_groups(build(32, 2), lr=1e300),
         lambda: plan.param_groups(build(32, 2), lr=0.1, weight_decay=1e300),
-        lambda: ll.check(plan, batch, lambda m, b: m(b[0]).mean(), lr=1e300),
-        lambda: ll.sweep(build, ll.teacher(4, 4), widths=[32], depths=[1], lrs=[1e300], steps=1),
+        lambda: ll.check(ll.Task(lambda m, b: m(b[0]).mean(), batch=batch), plan, lr=1e300),
+        lambda: ll.sweep(ll.teacher(4, 4), build, widths=[32], depths=[1], lrs=[1e300], steps=1),
     ):
         with pytest.raises(ValueError, match=r"=1e\+300 .*is out of range: give .* <= 1e\+30"):
             refused()

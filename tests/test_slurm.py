@@ -32,7 +32,7 @@ def test_without_sbatch_nothing_begins(no_slurm, tmp_path):
     data = ll.digits(classes=(0, 1), samples=16, test_samples=16)
     how = dict(widths=[16], depths=[2], lrs=[1e-3], store=tmp_path / "s", executor="slurm")
     with pytest.raises(ValueError, match=r"executor='slurm' needs sbatch.*login node"):
-        sweep(Model, data, **how)
+        sweep(data, Model, **how)
     assert not (tmp_path / "s").exists()
 
 
@@ -62,8 +62,8 @@ def test_a_sweep_is_that_of_this_process_and_only_logs_are_left(tmp_path):
     how = dict(widths=[16], depths=[2], lrs=[1e-3, 1e-2], steps=5)
     store = tmp_path / "s"
     jobs = Slurm(store / "slurm", workers=2, cluster="local")
-    found = sweep(Model, data, store=store, executor=jobs, **how)
-    inline = sweep(Model, data, executor="inline", **how)
+    found = sweep(data, Model, store=store, executor=jobs, **how)
+    inline = sweep(data, Model, executor="inline", **how)
     assert not found.failed
     assert [r["loss"] for r in found.rows] == [r["loss"] for r in inline.rows]
     with Store(store) as kept:

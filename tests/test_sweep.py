@@ -18,13 +18,13 @@ def test_a_sweep_resumes_and_runs_only_what_is_missing(digits, tmp_path):
     how = dict(
         widths=[16, 32], depths=[2], seeds=2, steps=5, executor="inline", store=tmp_path / "s"
     )
-    first = sweep(Model, digits, lrs=[1e-3], **how)
+    first = sweep(digits, Model, lrs=[1e-3], **how)
     assert first.fresh == 4
-    again = sweep(Model, digits, lrs=[1e-3, 2e-3], **how)
+    again = sweep(digits, Model, lrs=[1e-3, 2e-3], **how)
     assert again.fresh == 4
     assert len(again.rows) == 8
     assert table(again.rows[:2]) == table(r for r in first.rows if r["width"] == 16)
-    assert sweep(Model, digits, lrs=[1e-3, 2e-3], **how).fresh == 0
+    assert sweep(digits, Model, lrs=[1e-3, 2e-3], **how).fresh == 0
     with Store(tmp_path / "s") as store:
         record = store.get(again.rows[0]["id"])
         assert record.curves["loss"].shape == (5,)
@@ -32,8 +32,8 @@ def test_a_sweep_resumes_and_runs_only_what_is_missing(digits, tmp_path):
 
 def test_processes_give_the_same_numbers(digits):
     how = dict(widths=[16, 32], depths=[2], lrs=[1e-3, 2e-3], seeds=2, steps=5)
-    inline = sweep(Model, digits, executor="inline", **how)
-    spread = sweep(Model, digits, executor="processes", workers=2, **how)
+    inline = sweep(digits, Model, executor="inline", **how)
+    spread = sweep(digits, Model, executor="processes", workers=2, **how)
     for a, b in zip(table(inline.rows), table(spread.rows), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
         assert a["id"] == b["id"]
@@ -42,8 +42,8 @@ def test_processes_give_the_same_numbers(digits):
 def test_ray_gives_the_same_numbers(digits):
     pytest.importorskip("ray", reason="the extra ray is not installed")
     how = dict(widths=[16], depths=[2], lrs=[1e-3, 2e-3], seeds=1, steps=5)
-    inline = sweep(Model, digits, executor="inline", **how)
-    spread = sweep(Model, digits, executor="ray", workers=2, **how)
+    inline = sweep(digits, Model, executor="inline", **how)
+    spread = sweep(digits, Model, executor="ray", workers=2, **how)
     for a, b in zip(inline.rows, spread.rows, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
 
@@ -53,8 +53,8 @@ def test_the_projects_network_trains_as_train_does(digits, scheme):
     network = ll.ResNet("relu", block_layers=2)
     how = dict(lr=0.2, steps=5, momentum=0.5, weight_decay=0.1)
     done = sweep(
-        network,
         digits,
+        network,
         widths=[16, 24],
         depths=[2, 3],
         lrs=[how["lr"], 0.1],
@@ -76,30 +76,30 @@ def test_the_projects_network_trains_as_train_does(digits, scheme):
 def test_a_network_asks_for_its_optimizer(digits):
     how = dict(widths=[16], depths=[2], lrs=[0.1], executor="inline")
     with pytest.raises(ValueError, match="optimizer='adamw' has no rates for a ResNet"):
-        sweep(ll.ResNet(), digits, **how)
+        sweep(digits, ll.ResNet(), **how)
     with pytest.raises(TypeError, match="trains on a Problem"):
-        sweep(ll.ResNet(), ll.text(context=8, limit_bytes=50_000), optimizer="sgd", **how)
+        sweep(ll.text(context=8, limit_bytes=50_000), ll.ResNet(), optimizer="sgd", **how)
 
 
 def test_sizes_along_the_axes_only(digits):
     how = dict(widths=[16, 24, 32], depths=[2, 3], lrs=[1e-3], steps=1, executor="inline")
-    axes = sweep(Model, digits, sizes="axes", **how)
+    axes = sweep(digits, Model, sizes="axes", **how)
     assert [(r["width"], r["depth"]) for r in axes.rows] == [(16, 2), (16, 3), (24, 2), (32, 2)]
-    whole = {r["id"]: r["loss"] for r in sweep(Model, digits, **how).rows}
+    whole = {r["id"]: r["loss"] for r in sweep(digits, Model, **how).rows}
     assert len(whole) == 6
     assert {r["id"]: r["loss"] for r in axes.rows}.items() <= whole.items()
 
 
 def test_arguments_of_the_builder_are_an_axis(digits):
     how = dict(widths=[16], depths=[2], lrs=[1e-3], steps=3, executor="inline")
-    done = sweep(Model, digits, arguments={"gain": [0.5, 1.0]}, **how)
+    done = sweep(digits, Model, arguments={"gain": [0.5, 1.0]}, **how)
     assert [r["arguments"] for r in done.rows] == [{"gain": 0.5}, {"gain": 1.0}]
     assert done.rows[0]["loss"] != done.rows[1]["loss"]
 
 
 def test_a_dry_run_counts_and_trains_nothing(digits, tmp_path):
     how = dict(widths=[16], depths=[2], lrs=[1e-3, 2e-3], seeds=3, steps=50, executor="inline")
-    estimate = sweep(Model, digits, store=tmp_path / "s", dry_run=True, **how)
+    estimate = sweep(digits, Model, store=tmp_path / "s", dry_run=True, **how)
     assert (estimate.runs, estimate.stored) == (6, 0)
     assert 0 < estimate.seconds < 60
     assert "6 runs to train" in str(estimate)
@@ -118,14 +118,14 @@ def test_a_dry_run_counts_and_trains_nothing(digits, tmp_path):
         (dict(sizes="axis"), ValueError, "sizes='axis' is unknown: did you mean 'axes'"),
         (dict(optimizer="lion"), ValueError, "optimizer='lion' is unknown"),
         (dict(arguments={"gain": []}), ValueError, r"arguments\['gain'\]=\[\] is empty"),
-        (dict(data=3), TypeError, "data=int cannot be trained on"),
+        (dict(task=3), TypeError, "task=3 cannot be trained on"),
         (dict(build=lambda w, d: Model(w, d), executor="processes"), TypeError, "cannot be sent"),
     ],
 )
 def test_bad_arguments(digits, how, error, message):
-    given = dict(build=Model, data=digits, widths=[16], depths=[2], lrs=[1e-3], steps=2) | how
+    given = dict(build=Model, task=digits, widths=[16], depths=[2], lrs=[1e-3], steps=2) | how
     with pytest.raises(error, match=message):
-        sweep(given.pop("build"), given.pop("data"), **({"executor": "inline"} | given))
+        sweep(given.pop("data"), given.pop("build"), **({"executor": "inline"} | given))
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def run_whole(store, executor, done):
     # Not the digits: importing what reads them takes longer than the sweep.
     data = ll.teacher(samples=32, dimension=64, test_samples=10)
     workers = 2 if executor == "processes" else None
-    found = sweep(Model, data, store=store, executor=executor, workers=workers, base=BASE, **WHOLE)
+    found = sweep(data, Model, store=store, executor=executor, workers=workers, base=BASE, **WHOLE)
     done.put(found.fresh)
 
 

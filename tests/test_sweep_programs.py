@@ -8,7 +8,6 @@ import torch
 
 import leadline as ll
 from leadline.checking.training import torch_optimizers
-from leadline.sweeps.data import Samples
 from leadline.sweeps.driver import sweep
 from leadline.sweeps.groups import _Stack, train
 from leadline.sweeps.modules import first_steps
@@ -16,6 +15,7 @@ from leadline.sweeps.rates import Planned
 from leadline.sweeps.runs import RunGroup, TrainingRun
 from leadline.sweeps.schedule import groups
 from leadline.sweeps.stacks import NotStacked
+from leadline.tasks.builtin import Samples
 from leadline.tracing.builder import Size, construct
 from sweep_models import Model, plain_loop
 
@@ -73,8 +73,8 @@ def test_a_batch_of_runs_trains_as_separate_ones(digits, optimizer, settings):
 
 def test_diverged_runs_are_dropped_and_the_others_go_on(digits):
     done = sweep(
-        Model,
         digits,
+        Model,
         widths=[16],
         depths=[2],
         lrs=[1e-2, 1e4],
@@ -90,7 +90,7 @@ def test_diverged_runs_are_dropped_and_the_others_go_on(digits):
 
 def test_hopeless_runs_are_stopped(digits):
     how = dict(widths=[16], depths=[2], seeds=1, steps=60, executor="inline")
-    done = sweep(Model, digits, lrs=[1e-7, 1e-2], hopeless=3.0, **how)
+    done = sweep(digits, Model, lrs=[1e-7, 1e-2], hopeless=3.0, **how)
     slow, quick = done.rows
     assert (slow["stopped"], slow["loss"]) == (True, None)
     assert slow["steps_done"] < 60
@@ -246,6 +246,6 @@ def test_a_gpu_trains_all_runs_of_a_shape_at_once(digits):
 
 def test_a_device_that_is_not_there_is_refused(digits):
     with pytest.raises(ValueError, match="device='cuda:77' cannot be used"):
-        sweep(Model, digits, widths=[16], depths=[2], lrs=[0.1], device="cuda:77")
+        sweep(digits, Model, widths=[16], depths=[2], lrs=[0.1], device="cuda:77")
     with pytest.raises(ValueError, match="device='meta' cannot be used"):
-        sweep(Model, digits, widths=[16], depths=[2], lrs=[0.1], device="meta")
+        sweep(digits, Model, widths=[16], depths=[2], lrs=[0.1], device="meta")

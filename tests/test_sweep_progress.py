@@ -12,7 +12,7 @@ def watched(digits, executor, **how):
     """A sweep's reports, and what it did."""
     seen = []
     settings = dict(widths=[16], depths=[2], lrs=[1e-3, 2e-3], workers=1, executor=executor)
-    done = sweep(Model, digits, progress=lambda **kw: seen.append(kw), **settings | how)
+    done = sweep(digits, Model, progress=lambda **kw: seen.append(kw), **settings | how)
     return seen, done
 
 
@@ -54,7 +54,7 @@ def test_what_progress_raises_is_no_failed_run(digits):
 
     how = dict(widths=[16], depths=[2], lrs=[1e-3], steps=3, executor="inline")
     with pytest.raises(ValueError, match="seen enough"):
-        sweep(Model, digits, progress=progress, **how)
+        sweep(digits, Model, progress=progress, **how)
 
 
 class Failing(Model):
@@ -69,7 +69,7 @@ class Failing(Model):
 def test_runs_that_fail_are_counted_as_such(digits):
     seen = []
     how = dict(widths=[16, 32], depths=[2], lrs=[1e-3, 2e-3], steps=3, executor="inline")
-    done = sweep(Failing, digits, progress=lambda **kw: seen.append(kw), **how)
+    done = sweep(digits, Failing, progress=lambda **kw: seen.append(kw), **how)
     assert (done.fresh, len(done.rows), len(done.failed)) == (2, 2, 1)
     assert "too wide" in done.failed[0]
     assert seen[-1]["runs"] == (4, 4)

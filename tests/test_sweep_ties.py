@@ -10,12 +10,12 @@ import leadline as ll
 import tied_models
 from leadline.store.store import Store
 from leadline.sweeps import groups as groups_module
-from leadline.sweeps.data import Samples, Tokens
 from leadline.sweeps.driver import sweep
 from leadline.sweeps.groups import together, train
 from leadline.sweeps.rates import Planned
 from leadline.sweeps.runs import ENGINE, RunGroup, TrainingRun
 from leadline.sweeps.stacks import NotStacked
+from leadline.tasks.builtin import Samples, Tokens
 from leadline.tracing.builder import Size, construct
 from sweep_models import plain_loop
 from tied_models import ALONE, STACKED, Residual, Tied
@@ -116,7 +116,7 @@ def bytes_():
 def test_tied_weights_stay_tied(bytes_, build, executor):
     """A tied two-block model reaches the loss of a plain loop."""
     how = dict(widths=[16, 32], depths=[2], lrs=[1e-3, 1e-2], seeds=2, steps=20, batch_size=8)
-    done = sweep(build, bytes_, executor=executor, workers=2, **how)
+    done = sweep(bytes_, build, executor=executor, workers=2, **how)
     data = Tokens(bytes_)
     assert len(done.rows) == 8
     for row in done.rows[::3]:
@@ -128,15 +128,15 @@ def test_tied_weights_stay_tied(bytes_, build, executor):
 
 def test_runs_of_an_engine_that_was_wrong_are_trained_again(digits, tmp_path):
     how = dict(widths=[16], depths=[2], lrs=[1e-3], steps=3, executor="inline")
-    (right,) = sweep(Residual, digits, **how).rows
+    (right,) = sweep(digits, Residual, **how).rows
     with Store(tmp_path / "s") as store:
-        first = sweep(Residual, digits, store=store, **how)
+        first = sweep(digits, Residual, store=store, **how)
         (spec,) = [r.spec for r in store.records()]
         assert spec["engine"] == ENGINE > 1
     false = {"loss": None, "test_loss": None, "diverged": True, "stopped": False, "steps_done": 1}
     with Store(tmp_path / "old") as store:
         store.put(spec | {"engine": 1}, false, {"loss": np.array([np.nan])})
-        again = sweep(Residual, digits, store=store, **how)
+        again = sweep(digits, Residual, store=store, **how)
     assert (first.fresh, again.fresh) == (1, 1)
     assert again.rows[0]["loss"] == right["loss"]
 

@@ -30,18 +30,18 @@ AXES = dict(widths=[16, 32], depths=[2, 4], lrs=[1e-3, 2e-3, 4e-3], seeds=2, ste
 
 def test_a_dry_transfer_counts_what_a_transfer_trains(digits, tmp_path):
     how = dict(executor="inline", store=tmp_path / "s", schemes=("sp", "auto"))
-    estimate = ll.transfer(Model, digits, dry_run=True, extend=2, **AXES, **how)
+    estimate = ll.transfer(digits, Model, dry_run=True, extend=2, **AXES, **how)
     assert isinstance(estimate, SweepEstimate)
     # Three sizes (the base's runs are on both axes), three rates, two seeds, two schemes.
     assert (estimate.runs, estimate.stored, estimate.programs) == (36, 0, 6)
     assert 0 < estimate.seconds < 60
     with Store(tmp_path / "s") as store:
         assert store.ids() == []
-    sweep(Model, digits, executor="inline", store=tmp_path / "s", scheme="sp", **AXES)
-    again = ll.transfer(Model, digits, dry_run=True, **AXES, **how)
+    sweep(digits, Model, executor="inline", store=tmp_path / "s", scheme="sp", **AXES)
+    again = ll.transfer(digits, Model, dry_run=True, **AXES, **how)
     assert (again.runs, again.stored, again.programs) == (18, 18, 3)
     seen = []
-    found = ll.transfer(Model, digits, progress=lambda **kw: seen.append(kw), **AXES, **how)
+    found = ll.transfer(digits, Model, progress=lambda **kw: seen.append(kw), **AXES, **how)
     assert seen[-1]["runs"] == (36, 36)
     assert seen[-1]["steps"] == 18 * 5
     assert len(found.rows) == 36
@@ -53,7 +53,7 @@ def test_a_dry_transfer_counts_what_a_transfer_trains(digits, tmp_path):
 def test_a_transfer_without_a_store_trains_no_run_twice(digits):
     seen = []
     how = dict(executor="inline", progress=lambda **kw: seen.append(kw))
-    found = ll.transfer(Model, digits, **AXES, **how)
+    found = ll.transfer(digits, Model, **AXES, **how)
     assert len(found.rows) == 18
     assert seen[-1]["runs"] == (18, 18)
 
@@ -71,7 +71,7 @@ def test_a_transfer_without_a_store_trains_no_run_twice(digits):
 def test_a_dry_transfer_refuses_what_a_transfer_would(digits, how, message):
     for dry in (True, False):
         with pytest.raises(ValueError, match=message):
-            ll.transfer(Model, digits, executor="inline", dry_run=dry, **AXES | how)
+            ll.transfer(digits, Model, executor="inline", dry_run=dry, **AXES | how)
 
 
 def test_a_dry_transfer_on_the_command_line(tmp_path):
@@ -91,6 +91,6 @@ def test_a_dry_transfer_on_the_command_line(tmp_path):
 
 def test_a_grid_extends_where_asked(digits):
     how = dict(widths=[16, 32], depths=[2], seeds=1, steps=5, optimizer="sgd", executor="inline")
-    found = ll.transfer(Model, digits, lrs=[1e-7, 2e-7, 4e-7], extend=1, **how)
+    found = ll.transfer(digits, Model, lrs=[1e-7, 2e-7, 4e-7], extend=1, **how)
     rates = sorted({r["lr"] for r in found.rows})
     assert rates == pytest.approx([1e-7, 2e-7, 4e-7, 8e-7, 16e-7])

@@ -193,7 +193,13 @@ def coordinates() -> dict:
         plan = ll.plan(Net, dict(width=BASE, depth=DEPTH), scheme=scheme, optimizer="sgd")
         started = time.perf_counter()
         report = ll.check(
-            plan, (x, y), loss, widths=WIDTHS, depths=(DEPTH,), steps=4, seeds=SEEDS, progress=False
+            ll.Task(loss, batch=(x, y)),
+            plan,
+            widths=WIDTHS,
+            depths=(DEPTH,),
+            steps=4,
+            seeds=SEEDS,
+            progress=False,
         )
         ours = time.perf_counter() - started
         out |= {

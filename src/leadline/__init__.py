@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from leadline.store.store import Store as Store
     from leadline.sweeps.driver import Sweep as Sweep
     from leadline.sweeps.driver import sweep as sweep
+    from leadline.tasks.task import Task as Task
     from leadline.training.trainer import train as train
     from leadline.trajectory import Trajectory as Trajectory
     from leadline.transferring.result import Transfer as Transfer
@@ -102,6 +103,7 @@ _WHERE = {
     "power_law": "problems",
     "teacher": "problems",
     "SGD": "recipe",
+    "Task": "tasks.task",
     "Store": "store.store",
     "Sweep": "sweeps.driver",
     "sweep": "sweeps.driver",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count, pairwise
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch import nn
 
 from leadline import available
+from leadline.checking.arguments import plan_of, sizes_of
 from leadline.checking.exponents import (
     BAND,
     QUANTITIES,
@@ -25,28 +25,33 @@ from leadline.checking.exponents import (
 from leadline.checking.quantities import Measurement
 from leadline.checking.report import FAILED, CheckReport, Row
 from leadline.checking.training import Setup, linear_rate, reference, run
-from leadline.errors import LARGEST_RATE, check_int, check_list, check_real, check_type, shown
+from leadline.errors import LARGEST_RATE, check_int, check_real
 from leadline.parametrization.optimizers import Optimizer
+from leadline.parametrization.schemes import Scheme
 from leadline.planning.plans import Plan
 from leadline.reporting.progress import Progress
+from leadline.tasks.task import data_of
 from leadline.tracing.builder import Builder, Size
 from leadline.tracing.kinds import Kind
 
 
 def check(
-    plan: Plan,
-    batch: Any,
-    loss_fn: Callable[[nn.Module, Any], Tensor],
-    widths: Sequence[int] = (64, 128, 256),
-    depths: Sequence[int] = (2, 4, 8, 16),
+    task: Any,
+    build: Builder | Plan,
+    widths: Sequence[int] | None = None,
+    depths: Sequence[int] | None = None,
     steps: int = 4,
     seeds: int = 3,
     lr: float | None = None,
     *,
-    build: Builder | None = None,
-    optimizer: Callable[[nn.Module, Plan, float], Any] | None = None,
+    base: Mapping[str, int] | Size | None = None,
+    scheme: str | Scheme = "auto",
+    optimizer: str | Callable[[nn.Module, Plan, float], Any] | None = None,
     scheduler: Callable[[Any], Any] | None = None,
     apply: Callable[[nn.Module, Plan], nn.Module] | None = None,
+    builder: Builder | None = None,
+    roles: Mapping[str, Any] | None = None,
+    inputs: Any = None,
     device: str | None = None,
     progress: bool = True,
 ) -> CheckReport:
@@ -64,45 +69,53 @@ def check(
     in as many new seeds too.
 
     Args:
-        batch: given to loss_fn as it is; the same at every step.
-        loss_fn: (model, batch) -> scalar.
-        widths, depths: multiples of the base's; three or more sizes an axis, one leaves the axis out.
+        task: a ``Task`` (your own loss and batches), a ``Problem`` or a ``Text``. Every step trains on
+            the batch of step 0, so that what it changes is seen on it.
+        build: a builder (width, depth) -> model, or a plan.
+        widths, depths: multiples of the base's; three or more sizes an axis, one leaves the axis out. By
+            default 1, 2 and 4 times the base's width, and 1, 2, 4 and 8 times its depth.
         lr: the base's learning rate; by default the largest one with a linear response, so that the
             verdicts are about scaling alone. Loss curves say something about transfer only at a rate
             like the one you train with.
-        build: the builder, for plans read from files.
-        optimizer: (model, plan, lr) -> torch optimizer, if it is not the one of plan.param_groups.
+        base: for a builder, the size that the parametrization refers to; by default the smallest of
+            widths and depths, or width 64 and depth 4.
+        scheme: for a builder; see ``leadline.plan``.
+        optimizer: for a builder the optimizer's name, by default "adamw"; or a function
+            (model, plan, lr) -> torch optimizer, if it is not the one of plan.param_groups.
         scheduler: (optimizer) -> scheduler, stepped after every step.
         apply: (model, plan) -> model, if it is not plan.apply.
-        device: a torch device, to which models and the batch's tensors (in lists, tuples and dicts) are
-            moved; models are drawn where the builder draws them. None leaves both where they are.
+        builder: the builder of a plan that was read from a file.
+        roles, inputs: for a builder; see ``leadline.plan``. inputs are by default what the loss calls
+            the model with.
+        device: a torch device, to which models and the batch are moved; models are drawn where the
+            builder draws them. None leaves both where they are.
         progress: show it on stderr.
 
     Raises:
-        ValueError: a bad argument, a loss that is no scalar, or an optimizer that torch does not have.
+        ValueError, TypeError: a bad argument, a loss that fails or is no scalar, or an optimizer that
+            torch does not have; before any training.
     """
-    check_type("plan", plan, Plan, "give what leadline.plan returns")
-    if not callable(loss_fn):
-        raise TypeError(
-            f"loss_fn={shown(loss_fn)} cannot be called: give a function (model, batch)"
-        )
-    builder = plan.build if build is None else build
-    if builder is None:
-        raise ValueError("this plan has no builder (files do not keep it): give build=")
-    sizes = _sizes(plan, widths, depths)
+    data = data_of(task)
+    how = dict(scheme=scheme, optimizer=optimizer, roles=roles, inputs=inputs)
+    plan = plan_of(data, build, base, widths, depths, how)
+    if not callable(optimizer):
+        optimizer = None
+    source = plan.build if builder is None else builder
+    if source is None:
+        raise ValueError("this plan has no builder (files do not keep it): give builder=")
+    sizes = sizes_of(plan, widths, depths)
     steps, seeds = check_int("steps", steps, 1), check_int("seeds", seeds, 1)
     if lr is not None:
         lr = check_real("lr", lr, 0.0, LARGEST_RATE, open_minimum=True)
     if plan.build is None:
-        plan = replace(plan, build=builder)
+        plan = replace(plan, build=source)
     place = None if device is None else available.device(device)
     if place is not None:
-        batch = tree_map(lambda x: x.to(place) if isinstance(x, Tensor) else x, batch)
+        data = data.on(place)
     setup = Setup(
         plan,
-        builder,
-        batch,
-        loss_fn,
+        source,
+        data,
         lr or 1.0,
         steps,
         optimizer=optimizer,
@@ -172,39 +185,6 @@ def _all_rows(
     plan: Plan, sizes: dict[str, list[Size]], measured: dict[Size, list[Measurement]]
 ) -> list[Row]:
     return [row for axis in sizes for row in _rows(plan, axis, sizes[axis], measured)]
-
-
-def _sizes(plan: Plan, widths: Sequence[int], depths: Sequence[int]) -> dict[str, list[Size]]:
-    """Sizes of every axis that has two or more.
-
-    Raises:
-        ValueError: a size is no multiple of the base's, or there is nothing to compare.
-    """
-    out = {}
-    values: dict[str, list[int]] = {}
-    for axis, sizes in (("width", widths), ("depth", depths)):
-        base = getattr(plan.base, axis)
-        name, what = f"{axis}s", f"multiples of the base's {axis}, {base}"
-        values[axis] = [check_int(name, v, 1) for v in check_list(name, sizes, 1000, what=what)]
-    for axis, several in values.items():
-        base = getattr(plan.base, axis)
-        for v in several:
-            if v % base:
-                near = max(round(v / base), 1) * base
-                raise ValueError(
-                    f"{axis}s={several!r}: {v} is no multiple of the base's {axis}, {base}: give {near}"
-                )
-        values[axis] = sorted(set(several))
-    width, depth = values["width"][0], values["depth"][0]
-    if len(values["width"]) > 1:
-        out["width"] = [Size(w, depth) for w in values["width"]]
-    if len(values["depth"]) > 1:
-        out["depth"] = [Size(width, d) for d in values["depth"]]
-    if not out:
-        raise ValueError(
-            f"widths={shown(widths)} and depths={shown(depths)} hold one size: give two or more of one"
-        )
-    return out
 
 
 def _rows(

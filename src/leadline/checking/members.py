@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from leadline.sweeps import stacks
 from leadline.sweeps.stacks import NotStacked, State, same_gradients, stacked
+from leadline.tasks.data import Data, LossModule
 from leadline.tracing.held import call, filled, places
 
 T = TypeVar("T")
@@ -36,52 +37,22 @@ class Passage:
     output: Tensor | None
 
 
-def scalar_loss(loss_fn: Callable[..., Any], model: nn.Module, batch: Any) -> Tensor:
-    """The loss of a model on a batch.
-
-    Raises:
-        ValueError: loss_fn failed, or returned no scalar.
-    """
-    try:
-        loss = loss_fn(model, batch)
-    except Exception as e:
-        raise ValueError(
-            f"loss_fn(model, batch) failed with {type(e).__name__}: {e}; it is called with models of the "
-            "builder and with batch as given"
-        ) from e
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        shown = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        raise ValueError(f"loss_fn returned {shown}: return a scalar tensor of (model, batch)")
-    return loss
-
-
-class _Loss(nn.Module):
-    """A loss as a module, whose parameters can then be replaced."""
-
-    def __init__(self, model: nn.Module, loss_fn: Callable[..., Any]) -> None:
-        super().__init__()
-        self.model, self.loss_fn = model, loss_fn
-
-    def forward(self, batch: Any) -> Tensor:
-        return scalar_loss(self.loss_fn, self.model, batch).reshape(())
-
-
 class Members:
     """Models of one size, one a seed.
 
     Args:
         models: alike in everything but the values of parameters and buffers.
+        data: the loss, and the batch of step 0, the same at every step.
         seeds: of the random numbers that training draws.
     """
 
     def __init__(
         self,
         models: Sequence[nn.Module],
-        batch: Any,
-        loss_fn: Callable[..., Any],
+        data: Data,
         seeds: Sequence[int],
     ) -> None:
-        self.models, self.batch, self.loss_fn = list(models), batch, loss_fn
+        self.models, self.data, self.batch = list(models), data, data.batch(0, None, 0)
         self.together = len(self.models) > 1
         """Do they still run as one program?"""
         self._places = [places(m) for m in self.models]
@@ -113,7 +84,7 @@ class Members:
             What passed through the watched modules, the model's outputs, and the losses, all stacked.
 
         Raises:
-            ValueError: loss_fn failed, returned no scalar, or hides the model's output.
+            ValueError: the loss failed, is no scalar, or hides the model's output.
         """
         names, kept = tuple(watched), []
 
@@ -123,8 +94,8 @@ class Members:
                 loss = self._loss(model, p | b)
             if not outputs:
                 raise ValueError(
-                    "loss_fn called the model in no way that shows its output: call model(...), which must "
-                    "return a floating-point tensor, or something that holds one"
+                    "the loss called the model in no way that shows its output: call model(...), which "
+                    "must return a floating-point tensor, or something that holds one"
                 )
             parts = {n: (s.args, s.kwargs, s.output) for n, s in seen.items()}
             leaves, spec = tree_flatten(parts)
@@ -192,7 +163,7 @@ class Members:
                 torch.set_rng_state(cpu)
                 for gpu, state in zip(self.gpus, others, strict=True):
                     torch.cuda.set_rng_state(state, gpu)
-                loss = scalar_loss(self.loss_fn, model, self.batch)
+                loss = self.data.loss(model, self.batch)
                 self._random[i] = self._random_state()
             loss.backward()
             out.append(float(loss.detach()))
@@ -224,7 +195,7 @@ class Members:
         """Are the last member's gradients those of the model itself?"""
         model = self.models[-1]
         with filled(model, before), torch.random.fork_rng(devices=self.gpus), torch.enable_grad():
-            loss = scalar_loss(self.loss_fn, model, self.batch)
+            loss = self.data.loss(model, self.batch)
             parameters = [model.get_parameter(n) for n in names]
             expected = torch.autograd.grad(loss, parameters, allow_unused=True)
         return same_gradients([None if g is None else g[-1] for g in gradients], expected)
@@ -233,10 +204,10 @@ class Members:
         """The loss of the model with these parameters and buffers (one member's)."""
         if not self.together:
             with filled(model, state):
-                return scalar_loss(self.loss_fn, model, self.batch).reshape(())
+                return self.data.loss(model, self.batch)
         at = {f"model.{place}": f"model.{n}" for place, n in self._places[0].items()}
         whole = {f"model.{n}": t for n, t in state.items()}
-        return call(_Loss(model, self.loss_fn), at, whole, (self.batch,))
+        return call(LossModule(model, self.data), at, whole, (self.batch,))
 
     def losses(self) -> list[float]:
         """The losses at the present parameters."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from leadline.checking.members import Members, Passage, first_tensor, scalar_loss, watching
+from leadline.checking.members import Members, Passage, first_tensor, watching
 from leadline.planning.plans import Plan
 from leadline.sweeps.stacks import State
 from leadline.tracing.held import filled
@@ -86,7 +86,7 @@ class Inspection:
         # Inspecting moves no buffers.
         with filled(model, {}), watching(model) as (_, outputs), random:
             torch.manual_seed(0)
-            loss = scalar_loss(self.members.loss_fn, model, self.members.batch).reshape(())
+            loss = self.members.data.loss(model, self.members.batch)
         f = outputs[-1]
         if not f.requires_grad:
             return None, loss.detach()

@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from leadline.checking.members import Members
 from leadline.checking.quantities import Inspection, Measurement
 from leadline.planning.plans import Plan
+from leadline.tasks.data import Data
 from leadline.tracing.builder import Builder, Size, construct
 
 _WORDS = {"lr": "learning rate", "weight_decay": "weight decay", "eps": "eps"}
@@ -33,8 +34,7 @@ class Setup:
 
     plan: Plan
     build: Builder
-    batch: Any
-    loss_fn: Callable[[nn.Module, Any], Tensor]
+    data: Data
     lr: float
     steps: int
     optimizer: Callable[[nn.Module, Plan, float], Any] | None = None
@@ -85,7 +85,7 @@ def start(setup: Setup, size: Size, seeds: Sequence[int]) -> tuple[Plan, Members
         model = construct(setup.build, size, seed)
         model = plan.apply(model) if setup.apply is None else setup.apply(model, plan)
         models.append(model if setup.device is None else model.to(setup.device))
-    return plan, Members(models, setup.batch, setup.loss_fn, seeds)
+    return plan, Members(models, setup.data, seeds)
 
 
 def train(

@@ -133,8 +133,8 @@ def _losses_of_rates(
     """One size's losses on the grid: loss and test_loss (lrs, seeds), inf where diverged."""
     runs = range(seeds * seed, seeds * (seed + 1))
     done = sweep(
-        residual_mlp(problem.dimension, problem.outputs),
         problem,
+        residual_mlp(problem.dimension, problem.outputs),
         widths=[width],
         depths=[depth],
         lrs=list(lrs),

@@ -12,8 +12,8 @@ import click
 from leadline.cli import lifecycle, runs, values
 from leadline.cli.flags import HTML, JSON, QUIET, together
 from leadline.cli.lifecycle import Kept, one_line, show
-from leadline.cli.models import load
 from leadline.cli.outputs import Outputs
+from leadline.cli.user_file import is_file, load, settings, task_of
 
 if TYPE_CHECKING:
     from leadline.reporting.page import Page
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 _BUILTIN = ("mlp", "resnet", "gpt")
 _DIGITS = "digits:0,1?samples=64,test_samples=64"
 _OPTIONS = [
-    click.argument("model", metavar="FILE.py:BUILD|mlp|resnet|gpt"),
+    click.argument("model", metavar="FILE.py[:BUILD]|mlp|resnet|gpt"),
     click.option(
         "--problem",
         default=None,
-        help="Data, unless FILE.py has `data`: see `leadline solve`; for gpt "
-        "text:FILE, default the source of Python's standard library. Default for others: two digits.",
+        help="Data, if FILE.py has no loss and batches: see `leadline solve`, or text:FILE?length=128. "
+        "Default for gpt: the source of Python's standard library; for mlp and resnet: two digits.",
     ),
     click.option(
         "--widths", default="32,64,128", show_default=True, help="The first is the base's."
@@ -83,52 +83,36 @@ _OPTIONS = [
 ]
 
 
-def _model(reference: str, problem: str | None) -> tuple[Any, Any]:
-    """Builder and data.
+def _model(reference: str, problem: str | None) -> tuple[Any, Any, dict[str, Any]]:
+    """What is trained on, the builder, and what the user's file says besides.
 
     mlp is ``ll.residual_mlp`` for any optimizer; resnet is ``ll.ResNet`` with two-layer blocks, for
-    sgd.
+    sgd. They and gpt are the project's own, and so are their default data; a user's file has its own.
     """
-    from leadline.problems import parse
-
-    problem = problem or ("text" if reference == "gpt" else _DIGITS)
-    if ":" in reference:
+    if is_file(reference):
         module, build = load(reference)
-        data = getattr(module, "data", None)
-        if data is None:
-            kind, _, path = problem.partition(":")
-            data = _text(path) if kind == "text" else parse(problem, None)
-        return build, data
+        return task_of(module, problem), build, settings(module, "inputs", "roles")
     if reference not in _BUILTIN:
         raise ValueError(
             f"model={reference!r} is unknown: give FILE.py:NAME, or one of {', '.join(_BUILTIN)}"
         )
     import leadline as ll
+    from leadline.problems.parsing import parse_data
 
-    if reference == "gpt":
-        kind, _, path = problem.partition(":")
-        if kind != "text":
-            raise ValueError(
-                f"problem={problem!r} is no text: give text:FILE, text:FOLDER, or text for the source "
-                "of Python's standard library"
-            )
-        data = _text(path)
-        return ll.gpt(context=data.context), data
-    data = parse(problem, None)
+    data = parse_data(problem or ("text" if reference == "gpt" else _DIGITS))
+    if isinstance(data, ll.Text) != (reference == "gpt"):
+        wanted = "text:FILE, text:FOLDER, or text" if reference == "gpt" else "such as digits:0,1"
+        raise ValueError(f"problem={problem!r} is nothing that {reference} learns: give {wanted}")
+    if isinstance(data, ll.Text):
+        return data, ll.gpt(context=data.context, vocabulary=data.vocabulary), {}
     if reference == "mlp":
-        return ll.residual_mlp(data.dimension, data.outputs), data
-    return ll.ResNet("relu", block_layers=2), data
-
-
-def _text(path: str) -> Any:
-    from leadline.problems.texts import text
-
-    return text(path or None)
+        return data, ll.residual_mlp(data.dimension, data.outputs), {}
+    return data, ll.ResNet("relu", block_layers=2), {}
 
 
 def _settings(model: str, options: dict[str, Any]) -> dict[str, Any]:
     """What ``sweep`` and ``transfer`` train, and how."""
-    build, data = _model(model, options["problem"])
+    task, build, told = _model(model, options["problem"])
     optimizer = options["optimizer"]
     if optimizer is None:
         optimizer = "sgd" if model == "resnet" else "adamw"
@@ -136,15 +120,19 @@ def _settings(model: str, options: dict[str, Any]) -> dict[str, Any]:
         *("seeds", "steps", "batch_size", "weight_decay", "momentum"),
         *("store", "executor", "workers", "hopeless", "device", "dry_run"),
     )
-    return {k: options[k] for k in names} | dict(
-        build=build,
-        data=data,
-        optimizer=optimizer,
-        slurm=values.slurm(options["slurm"]),
-        arguments=values.axes(options["arguments"]),
-        widths=values.numbers("widths", options["widths"], int),
-        depths=values.numbers("depths", options["depths"], int),
-        lrs=values.numbers("lrs", options["lrs"], float),
+    return (
+        {k: options[k] for k in names}
+        | told
+        | dict(
+            task=task,
+            build=build,
+            optimizer=optimizer,
+            slurm=values.slurm(options["slurm"]),
+            arguments=values.axes(options["arguments"]),
+            widths=values.numbers("widths", options["widths"], int),
+            depths=values.numbers("depths", options["depths"], int),
+            lrs=values.numbers("lrs", options["lrs"], float),
+        )
     )
 
 
@@ -181,10 +169,10 @@ def sweep_command(model: str, sizes: str, **options: Any) -> None:
         from leadline.sweeps.driver import sweep
         from leadline.sweeps.schedule import SweepEstimate
 
-        settings = _settings(model, options)
+        how = _settings(model, options)
         schemes = options["scheme"].split(",")
         with Progress(quiet=options["quiet"]) as bar:
-            result = sweep(scheme=schemes, sizes=sizes, progress=bar, **settings)
+            result = sweep(scheme=schemes, sizes=sizes, progress=bar, **how)
         if isinstance(result, SweepEstimate):
             show(json.dumps(vars(result)) if options["as_json"] else str(result))
             return
@@ -252,10 +240,10 @@ def _transferred(model: str, metric: str, extend: int, options: dict[str, Any]) 
     from leadline.reporting.progress import Progress
     from leadline.transferring.transfers import transfer
 
-    settings = _settings(model, options)
-    settings |= dict(schemes=options["scheme"].split(","), metric=metric, extend=extend)
+    how = _settings(model, options)
+    how |= dict(schemes=options["scheme"].split(","), metric=metric, extend=extend)
     with Progress(quiet=options["quiet"]) as bar:
-        return transfer(progress=bar, **settings)
+        return transfer(progress=bar, **how)
 
 
 @click.command("study", help="Measure the paper's claims: verdicts, data and a report.")

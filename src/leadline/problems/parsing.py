@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from leadline.errors import check_choice, shown
@@ -12,14 +13,18 @@ from leadline.problems.cifar import cifar10
 from leadline.problems.files import npz
 from leadline.problems.losses import NAMES
 from leadline.problems.problem import Problem
+from leadline.problems.texts import Text
+from leadline.problems.texts import text as builtin_text
 
-_KINDS: dict[str, Callable[..., Problem]] = {
+_KINDS: dict[str, Callable[..., Any]] = {
     "digits": digits,
     "cifar10": cifar10,
     "npz": npz,
     "teacher": teacher,
     "power_law": power_law,
 }
+# Names of a text's parameters in a string that are others in Python.
+_TEXT = {"length": "context"}
 _BOOLS = {"true": True, "false": False}
 
 
@@ -28,12 +33,13 @@ def _integer_or_text(value: str) -> int | str:
     return int(value) if value.removeprefix("-").isdecimal() else value
 
 
-def _value(key: str, value: str, build: Callable[..., Problem], text: str) -> Any:
+def _value(key: str, value: str, build: Callable[..., Any], text: str) -> Any:
     """The typed value of a parameter, or raise naming it and what is expected."""
+    key = _TEXT.get(key, key)
     default = inspect.signature(build).parameters[key].default
     expected = "an integer"
     try:
-        if key == "loss":
+        if key in ("loss", "dtype"):
             return value
         if key == "classes":
             expected = "digits, such as 0;1"
@@ -74,6 +80,32 @@ def parse(text: str, loss: str | None = None) -> Problem:
     >>> parse("teacher?samples=4,dimension=2")
     Problem('teacher?samples=4,dimension=2', samples=4, test_samples=0, dimension=2, outputs=1, loss='mse')
     """
+    made = _parsed(text, _KINDS, loss)
+    assert isinstance(made, Problem)
+    return made
+
+
+def parse_data(text: str, tokenizer: Any = None) -> Problem | Text:
+    """The problem or the text that a string names: as ``parse``, and ``text``.
+
+    "text:FILE?length=128,vocabulary=50257" is ``leadline.text`` of that file, with ``length`` for its
+    context; "text" alone is the source of Python's standard library.
+
+    Args:
+        text: the name.
+        tokenizer: for texts, as for ``leadline.text``.
+
+    >>> parse_data("text?length=8,limit_bytes=100000").context
+    8
+    """
+    if isinstance(text, str) and text.partition(":")[0].partition("?")[0].strip() == "text":
+        build = functools.partial(builtin_text, tokenizer=tokenizer)
+        return _parsed(text, _KINDS | {"text": build})
+    return _parsed(text, _KINDS | {"text": builtin_text})
+
+
+def _parsed(text: str, kinds: Mapping[str, Callable[..., Any]], loss: str | None = None) -> Any:
+    """What the string names among builders by kind."""
     if not isinstance(text, str):
         raise TypeError(f"problem={shown(text)} is not a string: give one, such as 'digits:0,1'")
     if loss is not None:
@@ -82,14 +114,14 @@ def parse(text: str, loss: str | None = None) -> Problem:
     if not mark:
         head, tail = text, ""
     kind, colon, argument = head.partition(":")
-    kind = check_choice("problem", kind.strip(), _KINDS)
-    build = _KINDS[kind]
+    kind = check_choice("problem", kind.strip(), kinds)
+    build = kinds[kind]
     defaults = {k: p.default for k, p in inspect.signature(build).parameters.items()}
     values: dict[str, Any] = {}
     if "path" in defaults:
-        if not argument:
+        if not argument and defaults["path"] is inspect.Parameter.empty:
             raise ValueError(f"problem={text!r} names no path: give {kind}:PATH")
-        values["path"] = argument
+        values["path"] = argument or None
     elif build is digits and argument:
         values["classes"] = _value("classes", argument.replace(",", ";"), build, text)
     elif colon:
@@ -103,7 +135,9 @@ def parse(text: str, loss: str | None = None) -> Problem:
         if not equals:
             hint = '; if the path holds a "?", end the string with one more' if argument else ""
             raise ValueError(f"{item!r} in {text!r} is not parameter=value: write it so{hint}")
-        check_choice(f"parameter of {kind}", key, [k for k in defaults if k != "path"])
+        names = [k for k in defaults if k not in ("path", "tokenizer")]
+        check_choice(f"parameter of {kind}", key, [*names, *(_TEXT if kind == "text" else ())])
+        key = _TEXT.get(key, key)
         if key in values:
             raise ValueError(f"{key}={value!r} in {text!r} is given twice: give it once")
         values[key] = _value(key, value, build, text)

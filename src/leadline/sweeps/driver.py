@@ -18,13 +18,16 @@ from leadline.executors import Executor
 from leadline.executors import executor as named_executor
 from leadline.identity.names import check_told, told_or_not
 from leadline.store.store import Store, run_id
-from leadline.sweeps.data import Samples, Tokens, data_of
 from leadline.sweeps.grid import SweepGrid, grid_of
 from leadline.sweeps.groups import train
 from leadline.sweeps.rates import Network
-from leadline.sweeps.runs import RunGroup
+from leadline.sweeps.runs import RunGroup, TrainingRun, builder_of
 from leadline.sweeps.schedule import SweepEstimate, Tally, estimate, groups, rates_of
-from leadline.tracing.builder import Size
+from leadline.tasks.builtin import Samples
+from leadline.tasks.data import Data
+from leadline.tasks.first_call import first_call
+from leadline.tasks.task import Task, TaskData, data_of
+from leadline.tracing.builder import Size, construct
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,8 @@ _COLUMNS = (
 
 
 def sweep(
+    task: Any,
     build: Callable[..., Any],
-    data: Any,
     *,
     widths: Sequence[int],
     depths: Sequence[int],
@@ -104,11 +107,11 @@ def sweep(
     the next one is asked for: the same call again trains only what is missing.
 
     Args:
+        task: a ``Task`` (your own loss and batches), a ``Problem`` or a ``Text``.
         build: callable (width, depth, **arguments) -> nn.Module, parametrized by its plan; for
             executor="processes" it has to pickle (defined in a module, not a lambda). Or a
             ``ResNet``, with optimizer="sgd": lr is its η, the same number at every size, whatever the
             base, and a run is run 0 of ``train(..., seed=seed)`` (on a full batch: to rounding).
-        data: a ``Problem`` or a ``Text``.
         widths, depths, lrs, ...: values; the sweep is their product, of at most a million runs.
         sizes: "product", or "axes": widths at the smallest depth and depths at the smallest width only.
         base: size that lrs refer to; by default the smallest width and depth.
@@ -131,9 +134,9 @@ def sweep(
         ValueError, TypeError: an empty grid or a bad value, before any work.
     """
     started = time.perf_counter()
-    samples = data_of(data)
+    data = data_of(task)
     if isinstance(build, ResNet):
-        build = _network(build, samples, optimizer, arguments)
+        build = _network(build, data, optimizer, arguments)
     grid = SweepGrid(
         width=widths,
         depth=depths,
@@ -158,7 +161,7 @@ def sweep(
             _told(f"arguments[{name!r}]", v, store)
     runs = grid.runs(
         model=_told("build", build, store),
-        data=samples.name,
+        data=_name(data, store),
         roles=_told("roles", dict(roles), store) if roles else "",
     )
     place = str(available.device(device))
@@ -167,7 +170,9 @@ def sweep(
     folder = store.path if isinstance(store, Store) else store
     here = named_executor(executor, workers, folder, slurm)
     if here.pickles:
-        _check_pickles(build)
+        _check_pickles("build", build)
+        if isinstance(task, Task):
+            _check_pickles("task", task)
     with _open(store) as kept:
         # Made once: training may change what an argument holds.
         specs = {run: run.spec() for run in runs}
@@ -181,8 +186,10 @@ def sweep(
             if kept is not None:
                 check_folder("store", kept.path)
             here.prepare()
+        if missing:
+            inputs = _checked(data, build, missing[0], inputs)
         rates = rates_of(build, missing, grid.base, roles, inputs)
-        work = groups(build, samples, missing, rates, here.workers, hopeless, place)
+        work = groups(build, data, missing, rates, here.workers, hopeless, place)
         if dry_run:
             return estimate(work, len(runs) - len(missing), here.workers)
         failed: list[str] = []
@@ -228,20 +235,34 @@ def _label(group: RunGroup) -> str:
     return f"{len(group.runs)} runs of {r.scheme}, {r.optimizer}, width={r.width}, depth={r.depth}"
 
 
-def _check_pickles(build: Any) -> None:
+def _check_pickles(argument: str, value: Any) -> None:
     try:
-        pickle.dumps(build)
+        pickle.dumps(value)
     except Exception as e:
         raise TypeError(
-            f"build={build!r} cannot be sent to other processes ({e}): define it in a module of its "
-            "own, or give executor='inline'"
+            f"{argument}={shown(value)} cannot be sent to other processes ({e}): define what it holds in a "
+            "module of its own, or give executor='inline'"
         ) from None
 
 
-def _network(build: ResNet, data: Samples | Tokens, optimizer: Any, arguments: Any) -> Network:
+def _name(data: Data, store: Any) -> str:
+    """What the data are, as text; with a store it has to be unambiguous."""
+    if store is not None and isinstance(data, TaskData):
+        return data.task.identity(store=True)
+    return data.name
+
+
+def _checked(data: Data, build: Any, run: TrainingRun, inputs: Any) -> Any:
+    """Take the loss once, and return what the model takes, unless ``inputs`` says it."""
+    model = construct(builder_of(build, run), run.size)
+    taken = first_call(data, model, run.batch_size)
+    return taken if inputs is None and isinstance(data, TaskData) else inputs
+
+
+def _network(build: ResNet, data: Data, optimizer: Any, arguments: Any) -> Network:
     """A builder of the project's own network, for the data."""
     if not isinstance(data, Samples):
-        raise TypeError("a ResNet trains on a Problem: give one as data, or another builder")
+        raise TypeError("a ResNet trains on a Problem: give one first, or another builder")
     if grid_of(optimizer=optimizer)["optimizer"] != ["sgd"]:
         raise ValueError(
             f"optimizer={optimizer!r} has no rates for a ResNet: give optimizer='sgd', or "

@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from leadline.sweeps import stacks
-from leadline.sweeps.modules import EVERY, FirstSteps, first_steps, output, train_alone
+from leadline.sweeps.modules import EVERY, FirstSteps, first_steps, train_alone
 from leadline.sweeps.optimizers import Stacked
 from leadline.sweeps.runs import Result, RunGroup, diverged
 from leadline.sweeps.stacks import NotStacked, State, mapped
+from leadline.tasks.data import LossModule, mean_loss
 from leadline.tracing.held import call, places, registered
 
 # Ended runs stay in the stack, unread, until only this share of it goes on.
@@ -90,7 +92,9 @@ class _Stack:
         # are not the run's own show in the first step.
         self.first = first or first_steps(replace(group, data=self.data))
         self.model, states = self.first.model, self.first.states
-        self.places = places(self.model)
+        # Of the loss as a module of its own, in which the model is one part.
+        self.whole = LossModule(self.model, self.data)
+        self.places = {f"model.{at}": f"model.{n}" for at, n in places(self.model).items()}
         factors = group.rates.factors(self.model)
         seeds = [run.seed for run in self.runs]
         values = stacks.stacked([states[s] for s in seeds])
@@ -104,16 +108,16 @@ class _Stack:
         self.members = np.arange(len(self.runs))
         self.alive = np.ones(len(self.runs), dtype=bool)
 
-    def _losses(self, p: State, b: State, x: Tensor, y: Tensor) -> Tensor:
+    def _losses(self, p: State, b: State, batch: Any) -> Tensor:
         """(K,) losses of one batch for all, or of a batch for each member."""
         if self.shared:
-            return mapped(self._loss, p, b, shared=(x, y))
-        return mapped(self._loss, p, b, x, y)
+            return mapped(self._loss, p, b, shared=(batch,))
+        return mapped(self._loss, p, b, batch)
 
-    def _loss(self, p: State, b: State, x: Tensor, y: Tensor) -> Tensor:
+    def _loss(self, p: State, b: State, batch: Any) -> Tensor:
         """One member's."""
-        out = output(call(self.model, self.places, p | b, (x,)))
-        return self.data.loss(out, y)
+        state = {f"model.{n}": t for n, t in (p | b).items()}
+        return call(self.whole, self.places, state, (batch,))
 
     def train(self, report: Callable[[int], None] | None = None) -> list[Result]:
         """The training loop; ``report`` is called with the number of steps after each."""
@@ -160,11 +164,13 @@ class _Stack:
     def _gradients(self, step: int) -> tuple[list[Tensor], Tensor]:
         seeds = [self.runs[i].seed for i in self.members]
         if self.shared:
-            x, y = self.data.batch(step, self.size, seeds[0])
+            batch = self.data.batch(step, self.size, seeds[0])
         else:
-            x, y = self.data.stacked(step, self.size, seeds)
+            batch = self.data.stacked(step, self.size, seeds)
+            if batch is None:
+                raise NotStacked("the runs' batches differ in more than their numbers")
         with stacks.stacking():
-            return self.gradients(self.parameters, self.fixed, x, y, self.steps - step)
+            return self.gradients(self.parameters, self.fixed, batch, self.steps - step)
 
     def _end(self, curves: np.ndarray, step: int, ended: dict[int, str]) -> None:
         """Mark ended runs, and take them out once they are many enough for new stacks."""
@@ -204,11 +210,12 @@ class _Stack:
         row = int(np.argmax(self.alive))
         # Before evaluation, which may change buffers.
         learned = {n: t[row].clone() for n, t in (p | self.fixed).items()}
-        for values, batch in zip(out, (self.data.train(), self.data.test()), strict=True):
-            if batch is None:
+        for values, batches in zip(out, (self.data.train(), self.data.test()), strict=True):
+            if batches is None:
                 continue
             with stacks.stacking():
-                losses = mapped(self._loss, p, self.fixed, shared=batch)
+                each = [mapped(self._loss, p, self.fixed, shared=(b,)) for b in batches]
+            losses = torch.stack(each).mean(0)
             for i, value in zip(self.members.tolist(), losses.tolist(), strict=True):
                 if i not in ended and np.isfinite(value):
                     values[i] = value
@@ -225,8 +232,7 @@ class _Stack:
             return
         for name, t in registered(self.model).items():
             t.copy_(learned[name])
-        x, y = self.data.train()
-        expected = float(self.data.loss(output(self.model(x.clone())), y))
+        expected = float(mean_loss(self.data, self.model, self.data.train()))
         scale = max(abs(float(v)) for v in self.first.losses.values())
         if not abs(loss - expected) <= 1e-2 * abs(expected) + 1e-5 * scale:
             raise NotStacked("the stack's last loss differs from the model's own")

@@ -19,22 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_leaves
 
 from leadline.parametrization.optimizers import BETAS, EPS
-from leadline.sweeps.data import Samples, Tokens
 from leadline.sweeps.rates import Rates
 from leadline.sweeps.runs import Result, RunGroup, TrainingRun, diverged
 from leadline.sweeps.stacks import NotStacked, State, same_gradients, unregistered
+from leadline.tasks.data import Data, copied, mean_loss
 from leadline.tracing.builder import seeded
 from leadline.tracing.held import alike, registered
 
 # Steps between two readings of the losses.
 EVERY = 10
-
-
-def output(result: Any) -> Tensor:
-    """The tensor of what a model returns."""
-    return result if isinstance(result, Tensor) else result.logits
 
 
 @dataclass
@@ -107,14 +103,15 @@ def _step(
     before = dict((*model.named_parameters(), *model.named_buffers()))
     with seeded(seed), torch.enable_grad():
         numbers = _generators()
-        x, y = group.data.batch(0, group.runs[0].batch_size, seed)
-        inputs = x.clone()
-        loss = group.data.loss(output(model(inputs)), y)
+        batch = group.data.batch(0, group.runs[0].batch_size, seed)
+        inputs = copied(batch)
+        loss = group.data.loss(model, inputs)
         p = [before[n] for n in trained]
         gradients = torch.autograd.grad(loss, p, materialize_grads=True)
         if _generators() != numbers:
             raise NotStacked("the model draws random numbers")
-    if not torch.equal(inputs, x):
+    pairs = zip(tree_leaves(inputs), tree_leaves(batch), strict=True)
+    if not all(torch.equal(a, b) for a, b in pairs if isinstance(a, Tensor)):
         raise NotStacked("the model changes its inputs in place")
     after = dict((*model.named_parameters(), *model.named_buffers()))
     replaced = [n for n in before.keys() | after.keys() if before.get(n) is not after.get(n)]
@@ -144,9 +141,8 @@ def train_alone(
         model = group.model(run.seed)
         optimizers = _optimizers(model, group.rates, run)
         for step in range(run.steps):
-            x, y = data.batch(step, run.batch_size, run.seed)
             # The data stay as they are, whatever the model does to its inputs.
-            loss = data.loss(output(model(x.clone())), y)
+            loss = data.loss(model, copied(data.batch(step, run.batch_size, run.seed)))
             for o in optimizers:
                 o.zero_grad()
             loss.backward()
@@ -171,14 +167,13 @@ def train_alone(
     )
 
 
-def _evaluated(model: nn.Module, data: Samples | Tokens) -> tuple[float | None, float | None]:
+def _evaluated(model: nn.Module, data: Data) -> tuple[float | None, float | None]:
     """Losses at the end on training and test data."""
     model.eval()
     losses: list[float | None] = []
     with torch.no_grad():
-        for batch in (data.train(), data.test()):
-            value = np.nan if batch is None else float(
-                data.loss(output(model(batch[0].clone())), batch[1]))  # fmt: skip
+        for batches in (data.train(), data.test()):
+            value = np.nan if batches is None else float(mean_loss(data, model, batches))
             losses.append(value if np.isfinite(value) else None)
     return losses[0], losses[1]
 

@@ -13,8 +13,8 @@ from torch import nn
 
 from leadline.describe import plain
 from leadline.identity.names import told_or_not
-from leadline.sweeps.data import Samples, Tokens
 from leadline.sweeps.rates import Network, Rates
+from leadline.tasks.data import Data
 from leadline.tracing.builder import Size, construct
 
 # Raised when the same specification would give other numbers. 2: tied weights stay tied; before, one of
@@ -85,7 +85,7 @@ class RunGroup:
 
     build: Any
     rates: Rates
-    data: Samples | Tokens
+    data: Data
     runs: tuple[TrainingRun, ...]
     batched: bool = True
     hopeless: float | None = None

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from leadline.planning.plans import Plan, plan
-from leadline.sweeps.data import Samples, Tokens
 from leadline.sweeps.groups import train
 from leadline.sweeps.rates import Network, NetworkRates, Planned, Rates
 from leadline.sweeps.runs import Result, RunGroup, TrainingRun, builder_of
+from leadline.tasks.data import Data
 from leadline.tracing.builder import Size, construct
 
 # Multiply-adds of one run's step up to which runs are batched: beyond, a program of one is as quick.
@@ -85,7 +85,7 @@ def _check_builds(build: Any, base: Size) -> None:
 
 def groups(
     build: Any,
-    data: Samples | Tokens,
+    data: Data,
     runs: Sequence[TrainingRun],
     rates: Mapping[TrainingRun, Rates],
     workers: int,
@@ -100,8 +100,7 @@ def groups(
     out = []
     for common, members in alike.items():
         entries = rates[common].entries
-        x, _ = data.batch(0, common.batch_size, 0)
-        rows = x.shape[0] * (x.shape[1] if isinstance(data, Tokens) else 1)
+        rows = data.rows(common.batch_size)
         batched = gpu or (entries * rows <= _BATCHED and 2 * entries <= _ENTRIES)
         # A GPU takes all that fits into its memory, which is seen when it does not.
         most = len(members) if gpu else max(int(_ENTRIES / entries), 1) if batched else 1

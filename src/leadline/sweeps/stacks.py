@@ -25,12 +25,13 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from leadline.tasks.data import plain
 from leadline.tracing.held import Entangled, alike, entangled, rest
 
 T = TypeVar("T")
 State = dict[str, Tensor]
 """Parameters or buffers by name, stacked over models or of one."""
-Losses = Callable[[State, State, Tensor, Tensor], Tensor]
+Losses = Callable[[State, State, Any], Tensor]
 
 # Recording takes as long as some tens of steps.
 _WORTH = 60
@@ -132,57 +133,81 @@ class Gradients:
     """``gradients`` of every run's own loss at every step, recorded once.
 
     Args:
-        losses: (parameters, buffers, x, y) to (K,) losses.
+        losses: (parameters, buffers, batch) to (K,) losses.
         names: of the parameters that train, in the order of their stacks.
     """
 
     def __init__(self, losses: Losses, names: Sequence[str]) -> None:
         self.losses, self.names, self.record = losses, tuple(names), True
         self._replay: Any = None
+        self._form: tuple[Any, ...] | None = None
         self._compared = 0
 
     def __call__(
-        self, parameters: Sequence[Tensor], buffers: State, x: Tensor, y: Tensor, left: int
+        self, parameters: Sequence[Tensor], buffers: State, batch: Any, left: int
     ) -> tuple[list[Tensor], Tensor]:
         """Gradients and (K,) losses; ``left`` is the number of steps to come."""
-        if not self.record:
-            return self._real(parameters, buffers, x, y)
+        form, tensors = _form(batch)
+        if not self.record or form is None:
+            return self._real(parameters, buffers, batch)
         if self._replay is None:
             if left < _WORTH:
-                return self._real(parameters, buffers, x, y)
+                return self._real(parameters, buffers, batch)
             before = {n: b.clone() for n, b in buffers.items()}
-            result = self._real(parameters, buffers, x, y)
+            result = self._real(parameters, buffers, batch)
             changed = any(not torch.equal(before[n], b) for n, b in buffers.items())
-            self._replay = None if changed else self._recorded(parameters, buffers, x, y)
-            self.record = self._replay is not None
+            self._replay = None if changed else self._recorded(parameters, buffers, batch)
+            self.record, self._form = self._replay is not None, form
             return result
+        if form != self._form:
+            # A smaller last batch of an epoch: a recording holds for one form of batches.
+            return self._real(parameters, buffers, batch)
         if self._compared < _COMPARED:
             self._compared += 1
-            result = self._real(parameters, buffers, x, y)
-            again = self._replay(list(parameters), buffers, x, y)
+            result = self._real(parameters, buffers, batch)
+            again = self._replay(list(parameters), buffers, tensors)
             pairs = zip([*result[0], result[1]], [*again[0], again[1]], strict=True)
             self.record = all(_alike(a, b) for a, b in pairs)
             return result
-        return self._replay(list(parameters), buffers, x, y)
+        return self._replay(list(parameters), buffers, tensors)
 
     def forget(self) -> None:
         """Record anew: the stacks have another size."""
         self._replay = None
 
-    def _real(self, parameters: Sequence[Tensor], buffers: State, x: Tensor, y: Tensor) -> Any:
+    def _real(self, parameters: Sequence[Tensor], buffers: State, batch: Any) -> Any:
         p = dict(zip(self.names, parameters, strict=True))
-        return gradients(lambda p: self.losses(p, buffers, x, y), p, self.names, zeros=True)
+        return gradients(lambda p: self.losses(p, buffers, batch), p, self.names, zeros=True)
 
-    def _recorded(self, *arguments: Any) -> Any:
+    def _recorded(self, parameters: Sequence[Tensor], buffers: State, batch: Any) -> Any:
         """The step as a list of operations; None where that cannot be had."""
         from torch.fx.experimental.proxy_tensor import make_fx
 
+        leaves, spec = tree_flatten(batch)
+        where = [i for i, x in enumerate(leaves) if isinstance(x, Tensor)]
+
+        def step(p: Any, b: Any, tensors: Sequence[Tensor]) -> Any:
+            whole = list(leaves)
+            for i, t in zip(where, tensors, strict=True):
+                whole[i] = t
+            return self._real(p, b, tree_unflatten(whole, spec))
+
         try:
-            graph = make_fx(lambda p, b, x, y: self._real(p, b, x, y))(*arguments)
+            graph = make_fx(step)(parameters, buffers, [leaves[i] for i in where])
         except Exception:
             return None
         _shorten(graph)
         return graph.forward
+
+
+def _form(batch: Any) -> tuple[tuple[Any, ...] | None, list[Tensor]]:
+    """All of a batch that a recording takes for granted, and its tensors; None where anything may hide."""
+    leaves, spec = tree_flatten(batch)
+    tensors = [x for x in leaves if isinstance(x, Tensor)]
+    if not plain(leaves):
+        return None, tensors
+    rest = tuple((type(x), x) for x in leaves if not isinstance(x, Tensor))
+    return (spec, rest, *((x.shape, x.dtype) for x in tensors)), tensors
 
 
 def _shorten(module: torch.fx.GraphModule) -> None:

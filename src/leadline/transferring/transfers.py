@@ -25,8 +25,8 @@ _MOST_EXTENSIONS = 100
 
 
 def transfer(
+    task: Any,
     build: Callable[..., Any],
-    data: Any,
     *,
     widths: Sequence[int],
     depths: Sequence[int],
@@ -43,6 +43,8 @@ def transfer(
     How drift, regret, sharpness and verdict are defined: ``leadline.transferring.analysis``.
 
     Args:
+        task: a ``Task`` (your own loss and batches), a ``Problem`` or a ``Text``.
+        build: as for ``sweep``.
         widths, depths: the first of each is the base; one value leaves that axis out.
         lrs: of the base, increasing by equal factors is best; they have to bracket every optimum.
         metric: "loss" (training set, at the end) or "test_loss".
@@ -73,8 +75,8 @@ def transfer(
     # Both axes as one sweep: the base's runs are on both, and programs of both run side by side.
     over = functools.partial(
         sweep,
+        task,
         build,
-        data,
         widths=widths,
         depths=depths,
         sizes="axes",

@@ -1,32 +1,45 @@
-"""What a sweep trains on: batches that any process can make again."""
+"""Problems and texts as data of a training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from leadline.problems import Problem
-    from leadline.problems.texts import Text
+from leadline.problems import Problem
+from leadline.problems.losses import loss_value
+from leadline.problems.texts import Text
+from leadline.tasks.data import Data
 
 # Test and training losses at the end are means over at most this many sequences of a text.
 _EVALUATED = 64
+# Sequences of a text's step, where no batch size says otherwise.
+_SEQUENCES = 16
 
 
-class Samples:
+def output(result: Any) -> Tensor:
+    """The tensor of what a model returns."""
+    return result if isinstance(result, Tensor) else result.logits
+
+
+class Samples(Data):
     """A ``Problem``: inputs (P, d), targets (P, C)."""
 
     def __init__(self, problem: Problem, device: str | torch.device = "cpu") -> None:
-        self.problem, self.device = problem, torch.device(device)
-        self.kind = problem.loss
+        super().__init__(device)
+        self.problem = problem
         self.x, self.y = self._tensor(problem.x), self._tensor(problem.y)
         self._none = torch.empty(0, dtype=torch.int64)
         # The order of the samples in each seed's present epoch.
         self._orders: dict[int, tuple[int, Tensor]] = {}
+        self.words = (
+            f"the loss on {problem.name}",
+            f"models take inputs (samples, {problem.dimension}) and put out "
+            f"(samples, {problem.outputs}); a loss and batches of another form: ll.Task",
+        )
 
     @property
     def name(self) -> str:
@@ -65,33 +78,43 @@ class Samples:
             self._orders[seed] = (epoch, order)
         return order[k * size : (k + 1) * size]
 
-    def train(self) -> tuple[Tensor, Tensor]:
+    def train(self) -> list[Any]:
         """All training samples."""
-        return self.x, self.y
+        return [(self.x, self.y)]
 
-    def test(self) -> tuple[Tensor, Tensor] | None:
+    def test(self) -> list[Any] | None:
         """All test samples."""
         p = self.problem
         if p.x_test is None or p.y_test is None:
             return None
-        return self._tensor(p.x_test), self._tensor(p.y_test)
+        return [(self._tensor(p.x_test), self._tensor(p.y_test))]
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def _loss(self, model: nn.Module, batch: Any) -> Tensor:
         """Mean over samples."""
-        from leadline.problems.losses import loss_value
-
-        return loss_value(self.kind, outputs, targets)
+        x, y = batch
+        f = output(model(x))
+        if f.shape != y.shape:
+            raise ValueError(
+                f"the model puts out {tuple(f.shape)}, the targets are {tuple(y.shape)}"
+            )
+        return loss_value(self.problem.loss, f, y)
 
     def shared(self, size: int | None) -> bool:
-        """Do all runs have the same batch?"""
+        """Is the batch the full one?"""
         return size is None or size >= len(self.x)
 
 
-class Tokens:
-    """A ``Text``: next-byte prediction."""
+class Tokens(Data):
+    """A ``Text``: prediction of the next token."""
 
     def __init__(self, text: Text, device: str | torch.device = "cpu") -> None:
-        self.text, self.device = text, torch.device(device)
+        super().__init__(device)
+        self.text = text
+        self.words = (
+            f"the loss on {text.name}",
+            f"models take token ids (batch, {text.context}) below {text.vocabulary} and put out logits "
+            f"(batch, {text.context}, {text.vocabulary})",
+        )
 
     @property
     def name(self) -> str:
@@ -108,42 +131,27 @@ class Tokens:
 
     def batch(self, step: int, size: int | None, seed: int) -> tuple[Tensor, Tensor]:
         """Random sequences of a step."""
-        return self._tensors(self.text.batch(step, 16 if size is None else size, seed))
+        return self._tensors(self.text.batch(step, _SEQUENCES if size is None else size, seed))
 
-    def stacked(self, step: int, size: int | None, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """The batches of several runs, (K, B, T)."""
-        made = {s: self.batch(step, size, s) for s in set(seeds)}
-        return torch.stack([made[s][0] for s in seeds]), torch.stack([made[s][1] for s in seeds])
-
-    def train(self) -> tuple[Tensor, Tensor]:
+    def train(self) -> list[Any]:
         """Sequences that no seed trains on in this order."""
-        return self._tensors(self.text.batch(0, _EVALUATED, 2**31))
+        return [self._tensors(self.text.batch(0, _EVALUATED, 2**31))]
 
-    def test(self) -> tuple[Tensor, Tensor] | None:
+    def test(self) -> list[Any] | None:
         """Fixed sequences of the test text."""
-        return self._tensors(self.text.test_batch(_EVALUATED))
+        return [self._tensors(self.text.test_batch(_EVALUATED))]
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def _loss(self, model: nn.Module, batch: Any) -> Tensor:
         """Mean cross-entropy in nats."""
-        return torch.nn.functional.cross_entropy(
-            outputs.reshape(-1, outputs.shape[-1]), targets.reshape(-1)
-        )
+        x, y = batch
+        f = output(model(x))
+        if f.shape[:-1] != y.shape or f.shape[-1] < self.text.vocabulary:
+            raise ValueError(
+                f"the model puts out {tuple(f.shape)}, a text with {self.text.vocabulary} tokens needs "
+                f"{(*y.shape, self.text.vocabulary)}"
+            )
+        return nn.functional.cross_entropy(f.reshape(-1, f.shape[-1]), y.reshape(-1))
 
     def shared(self, size: int | None) -> bool:
-        """Do all runs have the same batch?"""
+        """Every seed has its own."""
         return False
-
-
-def data_of(data: Any) -> Samples | Tokens:
-    """The data as batches.
-
-    Raises:
-        TypeError: neither a Problem nor a Text.
-    """
-    from leadline.problems import Problem
-
-    if isinstance(data, Problem):
-        return Samples(data)
-    if hasattr(data, "test_batch") and hasattr(data, "batch"):
-        return Tokens(data)
-    raise TypeError(f"data={type(data).__name__} cannot be trained on: give a Problem or a Text")

@@ -1,0 +1,147 @@
+"""What a training reads: batches, and the loss of a model on one of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from leadline.tasks.places import failed
+
+_PLAIN = (Tensor, type(None), bool, int, float, str, bytes)
+
+
+class Data(ABC):
+    """Batches and a loss; every batch is a function of step, size and seed alone.
+
+    Args:
+        device: where batches lie.
+    """
+
+    def __init__(self, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What it is, as text: equal names have equal batches and losses."""
+
+    @abstractmethod
+    def on(self, device: str | torch.device) -> Data:
+        """The same with batches on this device."""
+
+    @abstractmethod
+    def batch(self, step: int, size: int | None, seed: int) -> Any:
+        """The batch of a step; size None is the data's usual one."""
+
+    @abstractmethod
+    def train(self) -> list[Any]:
+        """Batches on which the loss at the end is the mean."""
+
+    @abstractmethod
+    def test(self) -> list[Any] | None:
+        """The same of data that no run trains on."""
+
+    @abstractmethod
+    def shared(self, size: int | None) -> bool:
+        """Do all seeds have the same batches?"""
+
+    @abstractmethod
+    def _loss(self, model: nn.Module, batch: Any) -> Any:
+        """The loss as its author wrote it."""
+
+    words = "loss(model, batch)", "it is called with models of the builder and batches of the task"
+    """What fails where a loss fails, and what to know about it."""
+
+    def stacked(self, step: int, size: int | None, seeds: Sequence[int]) -> Any:
+        """The batches of several runs, stacked; None where they cannot be."""
+        made = {s: self.batch(step, size, s) for s in dict.fromkeys(seeds)}
+        return stack([made[s] for s in seeds])
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """The scalar loss of a model on a batch.
+
+        Raises:
+            ValueError: it failed, with the place in the user's file; or it is no scalar.
+        """
+        what, remedy = self.words
+        try:
+            value = self._loss(model, batch)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as e:
+            raise failed(what, e, remedy) from e
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            shown = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"{what} returned {shown}: return a scalar tensor of (model, batch)")
+        return value.reshape(())
+
+    def rows(self, size: int | None) -> int:
+        """Rows that pass through every layer in a step: samples, or tokens of sequences."""
+        tensors = [x for x in tree_flatten(self.batch(0, size, 0))[0] if isinstance(x, Tensor)]
+        counts = [
+            x.numel() if not x.is_floating_point() and x.ndim > 1 else x.shape[0]
+            for x in tensors
+            if x.ndim
+        ]
+        return max(counts, default=1)
+
+
+class LossModule(nn.Module):
+    """The loss of a model as a module of a batch, whose parameters can then be replaced."""
+
+    def __init__(self, model: nn.Module, data: Data) -> None:
+        super().__init__()
+        self.model, self.data = model, data
+
+    def forward(self, batch: Any) -> Tensor:
+        """The loss on a batch."""
+        return self.data.loss(self.model, batch)
+
+
+def mean_loss(data: Data, model: nn.Module, batches: Sequence[Any]) -> Tensor:
+    """The mean over batches, each a copy, whatever the model does to its inputs."""
+    return torch.stack([data.loss(model, copied(b)) for b in batches]).mean()
+
+
+def moved(batch: Any, device: torch.device) -> Any:
+    """The batch on a device: its tensors, and whatever else can move itself."""
+
+    def move(x: Any) -> Any:
+        return x.to(device) if callable(getattr(x, "to", None)) else x
+
+    return tree_map(move, batch)
+
+
+def copied(batch: Any) -> Any:
+    """The batch with tensors of its own."""
+    return tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, batch)
+
+
+def stack(batches: Sequence[Any]) -> Any:
+    """Batches with one more axis in front; None where their structures, shapes or other values differ."""
+    flat = [tree_flatten(b) for b in batches]
+    leaves, spec = flat[0]
+    if any(s != spec for _, s in flat) or not plain(leaves):
+        return None
+    out = []
+    for values in zip(*(x for x, _ in flat), strict=True):
+        first = values[0]
+        if isinstance(first, Tensor):
+            if any(x.shape != first.shape or x.dtype != first.dtype for x in values):
+                return None
+            out.append(torch.stack(list(values)))
+        elif any(type(x) is not type(first) or x != first for x in values):
+            return None
+        else:
+            out.append(first)
+    return tree_unflatten(out, spec)
+
+
+def plain(leaves: Sequence[Any]) -> bool:
+    """Are all leaves of a batch tensors or plain values, so that nothing hides in them?"""
+    return all(isinstance(x, _PLAIN) for x in leaves)
