@@ -162,7 +162,7 @@ def test_exponents_of_planted_powers():
         (dict(widths=(32,), depths=(2,)), "hold one size"),
         (dict(seeds=0), "seeds=0 is too small"),
         (dict(lr=-1.0), "lr=-1.0 is out of range"),
-        (dict(loss=lambda m, b: m(b[0])), "loss_fn returned \\(16, 4\\): return a scalar"),
+        (dict(loss=lambda m, b: m(b[0])), "returned \\(16, 4\\): return a scalar"),
     ],
 )
 def test_bad_arguments(how, message):

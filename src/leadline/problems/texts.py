@@ -172,8 +172,8 @@ def _checked(
     for part in parts:
         if len(part) < context + 2:
             raise ValueError(
-                f"path={None if path is None else str(path)!r} holds {sum(map(len, parts))} tokens, too few "
-                f"for context={context}: give a longer text or a shorter context"
+                f"path={None if path is None else str(path)!r} holds {sum(map(len, parts))} tokens, too "
+                f"few for context={context}: give a longer text or a shorter context"
             )
     largest = max(tokens.largest(part) for part in parts)
     if vocabulary is not None and largest >= vocabulary:

@@ -50,15 +50,15 @@ def _mapped(path: Path, dtype: str) -> np.ndarray:
             ) from e
         if array.ndim != 1 or array.dtype.kind not in "iu":
             raise ValueError(
-                f"path={str(path)!r} holds {array.dtype} of shape {array.shape}: give token ids, one row of "
-                "whole numbers"
+                f"path={str(path)!r} holds {array.dtype} of shape {array.shape}: give token ids, one row "
+                "of whole numbers"
             )
     else:
         size, item = os.path.getsize(path), np.dtype(dtype).itemsize
         if size % item or not size:
             raise ValueError(
-                f"path={str(path)!r} has {size} bytes, which are no whole number of {dtype}: give the dtype "
-                f"it was written with, one of {', '.join(DTYPES)}"
+                f"path={str(path)!r} has {size} bytes, which are no whole number of {dtype}: give the "
+                f"dtype it was written with, one of {', '.join(DTYPES)}"
             )
         array = np.memmap(path, dtype=dtype, mode="r")
     return array
@@ -75,8 +75,8 @@ def largest(array: np.ndarray) -> int:
         part = array[i : i + step]
         if part.dtype.kind == "i" and int(part.min()) < 0:
             raise ValueError(
-                f"a token id is {int(part.min())}: ids are 0, 1, …; for .bin files give the dtype they were "
-                "written with"
+                f"a token id is {int(part.min())}: ids are 0, 1, …; for .bin files give the dtype they "
+                "were written with"
             )
         top = max(top, int(part.max()))
     return top
