@@ -24,7 +24,9 @@ def batches_of(batches, seed, steps=5):
 
 
 def same(a, b):
-    return all(torch.equal(u, v) for p, q in zip(a, b, strict=True) for u, v in zip(p, q, strict=True))
+    return all(
+        torch.equal(u, v) for p, q in zip(a, b, strict=True) for u, v in zip(p, q, strict=True)
+    )
 
 
 def loader(**how):
@@ -116,7 +118,9 @@ def test_a_sweep_of_drawn_batches(executor):
             squares(model, data.batch(step, None, row["seed"])).backward()
             optimizer.step()
         with torch.no_grad():
-            assert row["test_loss"] == pytest.approx(float(squares(model, task.eval_batch)), rel=1e-4)
+            assert row["test_loss"] == pytest.approx(
+                float(squares(model, task.eval_batch)), rel=1e-4
+            )
 
 
 def test_a_store_knows_a_task_by_what_it_does(tmp_path):
@@ -134,7 +138,9 @@ def test_a_store_knows_a_task_by_what_it_does(tmp_path):
 
 def test_a_task_that_cannot_be_told_needs_a_name(tmp_path):
     generator = torch.Generator()
-    task = ll.Task(lambda m, b: mse(m, b) + 0 * torch.rand(1, generator=generator).sum(), batch=(X, Y))
+    task = ll.Task(
+        lambda m, b: mse(m, b) + 0 * torch.rand(1, generator=generator).sum(), batch=(X, Y)
+    )
     how = dict(widths=[16], depths=[1], lrs=[1e-2], steps=2, executor="inline", store=tmp_path)
     with pytest.raises(TypeError, match=r"give the task a name, ll.Task\(..., name='my-task'\)"):
         sweep(task, Net, **how)
