@@ -1,6 +1,7 @@
 """One FILE.py with a builder, a loss and batches serves every command."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,7 +64,8 @@ def run(*arguments):
 def test_plan_check_sweep_and_transfer_read_one_file(write, tmp_path):
     file, store = write(LOSS, BATCHES), str(tmp_path / "store")
     done = run("plan", file, "--base", "16x2", "--json")
-    assert done.exit_code == 0 and "readout.weight" in done.output
+    assert done.exit_code == 0
+    assert "readout.weight" in done.output
     done = run(
         "check", file, "--base", "16x2", *SIZES, "--steps", "2", "--lr", "1e-3", "--quiet", "--json"
     )
@@ -71,11 +73,13 @@ def test_plan_check_sweep_and_transfer_read_one_file(write, tmp_path):
     how = (*SIZES, "--steps", "3", "--store", store, "--executor", "inline", "--json", "--quiet")
     done = run("sweep", file, "--lrs", "1e-3,1e-2", "--seeds", "1", *how)
     rows = json.loads(done.stdout)["rows"]
-    assert len(rows) == 4 and all(0 < r["test_loss"] < 5 for r in rows)
+    assert len(rows) == 4
+    assert all(0 < r["test_loss"] < 5 for r in rows)
     assert rows[0]["data"].startswith("task(loss#")
     lrs = ("--lrs", "1e-3,1e-2,1e-1")
     done = run("transfer", file, *lrs, "--seeds", "1", *how)
-    assert done.exit_code in (0, 1, 3) and len(json.loads(done.stdout)["rows"]) == 6
+    assert done.exit_code in (0, 1, 3)
+    assert len(json.loads(done.stdout)["rows"]) == 6
     # The sweep's runs are the transfer's: what they trained on is the same.
     again = run("sweep", file, *lrs, "--seeds", "1", *how)
     assert json.loads(again.stdout)["fresh"] == 0
@@ -84,7 +88,7 @@ def test_plan_check_sweep_and_transfer_read_one_file(write, tmp_path):
 @pytest.mark.parametrize("command", ["sweep", "transfer", "check"])
 def test_nothing_falls_back_to_digits(write, command):
     done = run(command, write(), *SIZES)
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "defines no loss and no batch or batches: define loss(model, batch)" in done.output
     assert "or give --problem" in done.output
     done = run(command, write(LOSS), *SIZES)
@@ -99,15 +103,17 @@ def test_errors_of_the_users_code_are_one_line_with_the_place(write, command):
     file = write(wrong, BATCHES)
     how = () if command == "check" else ("--lrs", "1e-3,1e-2,1e-1", "--executor", "inline")
     done = run(command, file, *SIZES, *how, "--quiet")
-    assert done.exit_code == 1 and done.output.count("\n") == 1
-    line = 1 + open(file).read().splitlines().index(wrong.strip().splitlines()[1])
+    assert done.exit_code == 2
+    assert done.output.count("\n") == 1
+    line = 1 + Path(file).read_text().splitlines().index(wrong.strip().splitlines()[1])
     assert "failed with IndexError: Target" in done.output
     assert f"line {line}, in loss" in done.output
 
 
 def test_an_error_while_importing_names_the_place(write):
     done = run("plan", write("numbers = [1]\nnumbers[3]"))
-    assert done.exit_code == 1 and done.output.count("\n") == 1
+    assert done.exit_code == 2
+    assert done.output.count("\n") == 1
     assert "failed with IndexError: list index out of range (mine_" in done.output
 
 
@@ -115,7 +121,8 @@ def test_text_with_a_length_and_a_vocabulary(tmp_path):
     book = tmp_path / "book.txt"
     book.write_text("to be or not to be, that is the question. " * 2000)
     data = parse_data(f"text:{book}?length=32")
-    assert data.context == 32 and data.vocabulary == 256
+    assert data.context == 32
+    assert data.vocabulary == 256
     done = run(
         *("sweep", "gpt", "--problem", f"text:{book}?length=8", "--widths", "16", "--depths", "1"),
         *(
@@ -153,7 +160,8 @@ def test_tokens_of_a_tokenizer(tmp_path):
     data = ll.text(book, context=4, tokenizer=tokenizer)
     assert data.vocabulary == len(words) == 8
     x, y = data.batch(0, 3, seed=0)
-    assert x.max() < 8 and np.array_equal(x[:, 1:], y[:, :-1])
+    assert x.max() < 8
+    assert np.array_equal(x[:, 1:], y[:, :-1])
     assert data.fingerprint() != ll.text(book, context=4).fingerprint()
     assert ll.text(book, context=4, tokenizer=tokenizer, vocabulary=50).vocabulary == 50
     with pytest.raises(

@@ -55,7 +55,8 @@ def test_a_source_gives_the_same_batches_again(name):
     backwards = [data.batch(i, None, 3) for i in reversed(range(7))][::-1]
     assert same(first, backwards)
     other = data.batch(2, None, 4)
-    assert same([first[2]], [data.batch(2, None, 3)]) and len(other) == 2
+    assert same([first[2]], [data.batch(2, None, 3)])
+    assert len(other) == 2
 
 
 @pytest.mark.parametrize("name", ["shuffled", "generator of its own", "function", "global numbers"])
@@ -107,7 +108,8 @@ def test_a_sweep_of_drawn_batches(executor):
     task = ll.Task(squares, batches=words, eval_batch=words(0, torch.Generator().manual_seed(0)))
     how = dict(widths=[16], depths=[2], lrs=[1e-3, 1e-2], seeds=2, steps=8, optimizer="sgd")
     done = sweep(task, Net, executor=executor, **how)
-    assert done.failed == () and len(done.rows) == 4
+    assert done.failed == ()
+    assert len(done.rows) == 4
     for row in done.rows:
         torch.manual_seed(row["seed"])
         model = Net(16, 2)
@@ -237,7 +239,8 @@ def test_inputs_are_what_the_loss_calls_the_model_with():
 
     task = ll.Task(lambda m, b: m(b[0], b[1], shift=1.0).mean(), batch=(X, Y[:, :1]))
     taken = first_call(data_of(task), Two())
-    assert list(taken) == ["x", "scale", "shift"] and torch.equal(taken["scale"], Y[:, :1])
+    assert list(taken) == ["x", "scale", "shift"]
+    assert torch.equal(taken["scale"], Y[:, :1])
     task = ll.Task(lambda m, b: m.a(b[0]).mean(), batch=(X, Y))
     assert first_call(data_of(task), Two()) is None
 
