@@ -54,8 +54,7 @@ def loop(width: int, optimizer: str, count: int, steps: int) -> tuple[float, lis
         o = make(plan.param_groups(model, run.lr))
         curve = []
         for step in range(steps):
-            x, y = data.batch(step, 64, run.seed)
-            loss = data.loss(model(x), y)
+            loss = data.loss(model, data.batch(step, 64, run.seed))
             curve.append(float(loss.detach()))
             o.zero_grad()
             loss.backward()

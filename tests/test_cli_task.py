@@ -79,7 +79,7 @@ def test_plan_check_sweep_and_transfer_read_one_file(write, tmp_path):
     lrs = ("--lrs", "1e-3,1e-2,1e-1")
     done = run("transfer", file, *lrs, "--seeds", "1", *how)
     assert done.exit_code in (0, 1, 3)
-    assert len(json.loads(done.stdout)["rows"]) == 6
+    assert len(json.loads(done.stdout)["runs"]) == 6
     # The sweep's runs are the transfer's: what they trained on is the same.
     again = run("sweep", file, *lrs, "--seeds", "1", *how)
     assert json.loads(again.stdout)["fresh"] == 0

@@ -125,7 +125,7 @@ def test_a_dry_run_counts_and_trains_nothing(digits, tmp_path):
 def test_bad_arguments(digits, how, error, message):
     given = dict(build=Model, task=digits, widths=[16], depths=[2], lrs=[1e-3], steps=2) | how
     with pytest.raises(error, match=message):
-        sweep(given.pop("data"), given.pop("build"), **({"executor": "inline"} | given))
+        sweep(given.pop("task"), given.pop("build"), **({"executor": "inline"} | given))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from leadline.sweeps.rates import Planned
 from leadline.sweeps.runs import ENGINE, RunGroup, TrainingRun
 from leadline.sweeps.stacks import NotStacked
 from leadline.tasks.builtin import Samples, Tokens
+from leadline.tasks.data import mean_loss
 from leadline.tracing.builder import Size, construct
 from sweep_models import plain_loop
 from tied_models import ALONE, STACKED, Residual, Tied
@@ -32,8 +33,7 @@ def loop(build, plan, data, run):
     random.seed(run.seed)
     losses = plain_loop(model, [optimizer], data, run)
     model.eval()
-    x, y = data.train()
-    return losses, float(data.loss(model(x.clone()), y).detach())
+    return losses, float(mean_loss(data, model, data.train()).detach())
 
 
 def of(build, digits, steps=12, decay=0.1):

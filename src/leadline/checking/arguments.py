@@ -7,7 +7,7 @@ from typing import Any
 
 from leadline.errors import check_int, check_list, shown
 from leadline.planning.plans import Plan, plan
-from leadline.tasks.data import Data
+from leadline.tasks.data import TrainingData
 from leadline.tasks.first_call import first_call
 from leadline.tasks.task import TaskData
 from leadline.tracing.builder import Size, construct, size
@@ -18,7 +18,7 @@ _BASE = Size(64, 4)
 
 
 def plan_of(
-    data: Data, build: Any, base: Any, widths: Any, depths: Any, how: dict[str, Any]
+    data: TrainingData, build: Any, base: Any, widths: Any, depths: Any, how: dict[str, Any]
 ) -> Plan:
     """The plan itself, or that of a builder.
 

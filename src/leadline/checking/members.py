@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from leadline.sweeps import stacks
 from leadline.sweeps.stacks import NotStacked, State, same_gradients, stacked
-from leadline.tasks.data import Data, LossModule
+from leadline.tasks.data import LossModule, TrainingData
 from leadline.tracing.held import call, filled, places
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class Members:
     def __init__(
         self,
         models: Sequence[nn.Module],
-        data: Data,
+        data: TrainingData,
         seeds: Sequence[int],
     ) -> None:
         self.models, self.data, self.batch = list(models), data, data.batch(0, None, 0)

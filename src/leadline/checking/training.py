@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from leadline.checking.members import Members
 from leadline.checking.quantities import Inspection, Measurement
 from leadline.planning.plans import Plan
-from leadline.tasks.data import Data
+from leadline.tasks.data import TrainingData
 from leadline.tracing.builder import Builder, Size, construct
 
 _WORDS = {"lr": "learning rate", "weight_decay": "weight decay", "eps": "eps"}
@@ -34,7 +34,7 @@ class Setup:
 
     plan: Plan
     build: Builder
-    data: Data
+    data: TrainingData
     lr: float
     steps: int
     optimizer: Callable[[nn.Module, Plan, float], Any] | None = None

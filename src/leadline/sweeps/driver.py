@@ -24,7 +24,7 @@ from leadline.sweeps.rates import Network
 from leadline.sweeps.runs import RunGroup, TrainingRun, builder_of
 from leadline.sweeps.schedule import SweepEstimate, Tally, estimate, groups, rates_of
 from leadline.tasks.builtin import Samples
-from leadline.tasks.data import Data
+from leadline.tasks.data import TrainingData
 from leadline.tasks.first_call import first_call
 from leadline.tasks.task import Task, TaskData, data_of
 from leadline.tracing.builder import Size, construct
@@ -245,21 +245,21 @@ def _check_pickles(argument: str, value: Any) -> None:
         ) from None
 
 
-def _name(data: Data, store: Any) -> str:
+def _name(data: TrainingData, store: Any) -> str:
     """What the data are, as text; with a store it has to be unambiguous."""
     if store is not None and isinstance(data, TaskData):
         return data.task.identity(store=True)
     return data.name
 
 
-def _checked(data: Data, build: Any, run: TrainingRun, inputs: Any) -> Any:
+def _checked(data: TrainingData, build: Any, run: TrainingRun, inputs: Any) -> Any:
     """Take the loss once, and return what the model takes, unless ``inputs`` says it."""
     model = construct(builder_of(build, run), run.size)
     taken = first_call(data, model, run.batch_size)
     return taken if inputs is None and isinstance(data, TaskData) else inputs
 
 
-def _network(build: ResNet, data: Data, optimizer: Any, arguments: Any) -> Network:
+def _network(build: ResNet, data: TrainingData, optimizer: Any, arguments: Any) -> Network:
     """A builder of the project's own network, for the data."""
     if not isinstance(data, Samples):
         raise TypeError("a ResNet trains on a Problem: give one first, or another builder")

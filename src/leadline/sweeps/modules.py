@@ -25,7 +25,7 @@ from leadline.parametrization.optimizers import BETAS, EPS
 from leadline.sweeps.rates import Rates
 from leadline.sweeps.runs import Result, RunGroup, TrainingRun, diverged
 from leadline.sweeps.stacks import NotStacked, State, same_gradients, unregistered
-from leadline.tasks.data import Data, copied, mean_loss
+from leadline.tasks.data import TrainingData, copied, mean_loss
 from leadline.tracing.builder import seeded
 from leadline.tracing.held import alike, registered
 
@@ -167,7 +167,7 @@ def train_alone(
     )
 
 
-def _evaluated(model: nn.Module, data: Data) -> tuple[float | None, float | None]:
+def _evaluated(model: nn.Module, data: TrainingData) -> tuple[float | None, float | None]:
     """Losses at the end on training and test data."""
     model.eval()
     losses: list[float | None] = []

@@ -14,7 +14,7 @@ from torch import nn
 from leadline.describe import plain
 from leadline.identity.names import told_or_not
 from leadline.sweeps.rates import Network, Rates
-from leadline.tasks.data import Data
+from leadline.tasks.data import TrainingData
 from leadline.tracing.builder import Size, construct
 
 # Raised when the same specification would give other numbers. 2: tied weights stay tied; before, one of
@@ -85,7 +85,7 @@ class RunGroup:
 
     build: Any
     rates: Rates
-    data: Data
+    data: TrainingData
     runs: tuple[TrainingRun, ...]
     batched: bool = True
     hopeless: float | None = None

@@ -13,7 +13,7 @@ from leadline.planning.plans import Plan, plan
 from leadline.sweeps.groups import train
 from leadline.sweeps.rates import Network, NetworkRates, Planned, Rates
 from leadline.sweeps.runs import Result, RunGroup, TrainingRun, builder_of
-from leadline.tasks.data import Data
+from leadline.tasks.data import TrainingData
 from leadline.tracing.builder import Size, construct
 
 # Multiply-adds of one run's step up to which runs are batched: beyond, a program of one is as quick.
@@ -85,7 +85,7 @@ def _check_builds(build: Any, base: Size) -> None:
 
 def groups(
     build: Any,
-    data: Data,
+    data: TrainingData,
     runs: Sequence[TrainingRun],
     rates: Mapping[TrainingRun, Rates],
     workers: int,

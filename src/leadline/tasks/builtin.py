@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from leadline.problems import Problem
 from leadline.problems.losses import loss_value
 from leadline.problems.texts import Text
-from leadline.tasks.data import Data
+from leadline.tasks.data import TrainingData
 
 # Test and training losses at the end are means over at most this many sequences of a text.
 _EVALUATED = 64
@@ -25,7 +25,7 @@ def output(result: Any) -> Tensor:
     return result if isinstance(result, Tensor) else result.logits
 
 
-class Samples(Data):
+class Samples(TrainingData):
     """A ``Problem``: inputs (P, d), targets (P, C)."""
 
     def __init__(self, problem: Problem, device: str | torch.device = "cpu") -> None:
@@ -104,7 +104,7 @@ class Samples(Data):
         return size is None or size >= len(self.x)
 
 
-class Tokens(Data):
+class Tokens(TrainingData):
     """A ``Text``: prediction of the next token."""
 
     def __init__(self, text: Text, device: str | torch.device = "cpu") -> None:

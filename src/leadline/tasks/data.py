@@ -15,7 +15,7 @@ from leadline.tasks.places import failed
 _PLAIN = (Tensor, type(None), bool, int, float, str, bytes)
 
 
-class Data(ABC):
+class TrainingData(ABC):
     """Batches and a loss; every batch is a function of step, size and seed alone.
 
     Args:
@@ -31,7 +31,7 @@ class Data(ABC):
         """What it is, as text: equal names have equal batches and losses."""
 
     @abstractmethod
-    def on(self, device: str | torch.device) -> Data:
+    def on(self, device: str | torch.device) -> TrainingData:
         """The same with batches on this device."""
 
     @abstractmethod
@@ -94,7 +94,7 @@ class Data(ABC):
 class LossModule(nn.Module):
     """The loss of a model as a module of a batch, whose parameters can then be replaced."""
 
-    def __init__(self, model: nn.Module, data: Data) -> None:
+    def __init__(self, model: nn.Module, data: TrainingData) -> None:
         super().__init__()
         self.model, self.data = model, data
 
@@ -103,7 +103,7 @@ class LossModule(nn.Module):
         return self.data.loss(self.model, batch)
 
 
-def mean_loss(data: Data, model: nn.Module, batches: Sequence[Any]) -> Tensor:
+def mean_loss(data: TrainingData, model: nn.Module, batches: Sequence[Any]) -> Tensor:
     """The mean over batches, each a copy, whatever the model does to its inputs."""
     return torch.stack([data.loss(model, copied(b)) for b in batches]).mean()
 

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from leadline.tasks.data import Data, copied
+from leadline.tasks.data import TrainingData, copied
 from leadline.tracing.builder import seeded
 
 
-def first_call(data: Data, model: nn.Module, size: int | None = None) -> Any:
+def first_call(data: TrainingData, model: nn.Module, size: int | None = None) -> Any:
     """Take the loss of a model on the first batch, so that errors come before any work.
 
     Args:

@@ -15,7 +15,7 @@ from leadline.identity.names import check_told, named, readable, told_or_not
 from leadline.problems import Problem
 from leadline.problems.texts import Text
 from leadline.tasks.builtin import Samples, Tokens
-from leadline.tasks.data import Data, moved
+from leadline.tasks.data import TrainingData, moved
 from leadline.tasks.sources import FixedBatch, Source, source
 
 # Batches of the stream that the loss at the end is a mean of, as a seed has them that no run trains with.
@@ -112,7 +112,7 @@ class Task:
         return f"task({'; '.join(digests)})"
 
 
-class TaskData(Data):
+class TaskData(TrainingData):
     """A ``Task`` as data of a training."""
 
     def __init__(self, task: Task, device: str | torch.device = "cpu") -> None:
@@ -159,13 +159,13 @@ class TaskData(Data):
         return self.task.loss(model, batch)
 
 
-def data_of(task: Any, argument: str = "task") -> Data:
+def data_of(task: Any, argument: str = "task") -> TrainingData:
     """A task, a problem or a text as data of a training.
 
     Raises:
         TypeError: nothing that can be trained on.
     """
-    if isinstance(task, Data):
+    if isinstance(task, TrainingData):
         return task
     if isinstance(task, Task):
         return TaskData(task)
