@@ -89,8 +89,8 @@ def test_a_stack_that_computes_something_else_is_not_trained(digits, what, monke
 
     def wrong(model, at, state, arguments):
         if what == "gradient":
-            state = {n: t.detach() if n == "readout.weight" else t for n, t in state.items()}
-        elif not model.training:
+            state = {n: t.detach() if n == "model.readout.weight" else t for n, t in state.items()}
+        elif not model.model.training:
             state = {n: 1.1 * t for n, t in state.items()}
         return right(model, at, state, arguments)
 
