@@ -173,7 +173,7 @@ def test_the_scheduler_is_named():
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        (lambda m, b: m(b[0], 3), r"loss_fn\(model, batch\) failed with TypeError"),
+        (lambda m, b: m(b[0], 3), r"loss\(model, batch\) failed with TypeError"),
         (lambda m, b: m.embed(b[0]).mean(), "call model"),
         (lambda m, b: m(b[0]), "return a scalar tensor"),
     ],

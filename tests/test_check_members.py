@@ -27,7 +27,7 @@ def setup_of(build, batch, loss_fn):
         dict(width=32, depth=4),
         inputs=batch[0] if isinstance(batch, tuple) else batch[:, :-1],
     )
-    return Setup(plan, build, batch, loss_fn, 1e-2, 3)
+    return Setup(plan, build, data_of(ll.Task(loss_fn, batch=batch)), 1e-2, 3)
 
 
 CASES = {

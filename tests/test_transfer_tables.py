@@ -168,7 +168,7 @@ def test_a_store_is_read(tmp_path):
     store, result = tmp_path / "store", None
     for _ in range(2):
         result = ll.transfer_from(store) if result else ll.transfer(
-            ll.digits(classes=(0, 1), samples=16, test_samples=0), ll.residual_mlp(64, 2),
+            ll.digits(classes=(0, 1), samples=16, test_samples=0), ll.residual_mlp(64, 1),
             widths=[16, 32], depths=[1], lrs=[1e-3, 1e-2, 1e-1], seeds=1, steps=2, store=store,
             executor="inline",
         )  # fmt: skip
