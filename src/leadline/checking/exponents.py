@@ -54,26 +54,34 @@ def expected(plan: Plan, kind: Kind, quantity: str) -> Power:
 
 
 def expected_stream(plan: Plan, quantity: str) -> Power:
-    """The exponents of the stream's size and movement."""
+    """The exponents of the stream's size and movement, and of the output's change."""
     s = resolve(plan.scheme, 2)
-    if s is None or quantity == "stream":
+    if s is None or quantity in ("stream", "change of output"):
         return ONE
     return Power(width=s.rate_width + s.readout)
 
 
-def slack(plan: Plan, kind: Kind | None, quantity: str, axis: str) -> float:
-    """How far below the expected an exponent of depth may lie while the base is too shallow.
+def slack(
+    plan: Plan, kind: Kind | None, quantity: str, axis: str, stream: float
+) -> tuple[float, float]:
+    """How far below and above the expected an exponent of depth may lie while the base is too shallow.
 
     At initialization L branches of size L^a add the variance L^(1 + 2a) to the stream, less and less with
-    depth if 1 + 2a < 0. Where they dominate what the stream begins with (norms that end the branches), its
-    size falls as L^(½ + a) at first, and so does what it enters outside the branches, and every effect on
-    the output. What layers inside branches make of their own inputs does not.
+    depth if 1 + 2a < 0. Where they dominate what the stream begins with (small embeddings, norms that end
+    the branches), its size falls as L^(½ + a) at first, and so does what it enters outside the branches,
+    and every effect on the output. What a norm makes of the stream's change grows by as much. Both end
+    where the stream no longer shrinks: with what training adds to it, or at larger depths.
+
+    Args:
+        stream: the measured exponent of the stream's size at initialization.
     """
     s = resolve(plan.scheme, 2)
+    if s is None or axis != "depth":
+        return 0.0, 0.0
+    shrinks = min(max(0.0, -stream), max(0.0, -s.noise / 2))
     inside = kind is not None and kind.place.inside and quantity != "effect on output"
-    if s is None or axis != "depth" or inside:
-        return 0.0
-    return max(0.0, -s.noise / 2)
+    through_norms = quantity in ("change", "effect on output")
+    return 0.0 if inside and not through_norms else shrinks, shrinks if through_norms else 0.0
 
 
 BAND = 0.15
@@ -87,6 +95,9 @@ class Exponent:
     Attributes:
         low, high: 95 % interval.
         slopes: local ones, size to size, means over seeds.
+        ahead: where the last two local slopes lead: corrections of finite size fall as 1/size, so what is
+            left of them in local slopes halves at every doubling.
+        curved: the sizes do not lie on a line, beyond the seeds' noise: more seeds narrow nothing.
     """
 
     value: float
@@ -94,12 +105,11 @@ class Exponent:
     high: float
     slopes: tuple[float, ...]
     ahead: float
-    """Where the last two local slopes lead: corrections of finite size fall as 1/size, so what is left
-    of them in local slopes halves at every doubling."""
+    curved: bool = False
 
 
 def exponent(sizes: np.ndarray, values: np.ndarray) -> Exponent | None:
-    """Fit over the largest sizes (three, or two where there are only two).
+    """Fit over all sizes where they lie on one line, otherwise over the largest three.
 
     Every seed has its own level; the interval is that of the common slope with the residuals of all
     seeds, so that curvature widens it too.
@@ -116,35 +126,59 @@ def exponent(sizes: np.ndarray, values: np.ndarray) -> Exponent | None:
         return None
     x, y = np.log(sizes), np.log(values)
     slopes = tuple(float(s) for s in (np.diff(y, axis=0) / np.diff(x)[:, None]).mean(1))
-    x, y = x[-3:], y[-3:]
+    curved = len(x) > 2 and _curved(x, y)
+    if curved:
+        x, y = x[-3:], y[-3:]
+        curved = _curved(x, y)
     seeds = y.shape[1]
     xc, yc = x - x.mean(), y - y.mean(0)
     ss = float((xc**2).sum()) * seeds
     value = float((xc[:, None] * yc).sum() / ss)
     residual = yc - value * xc[:, None]
     freedom = y.size - seeds - 1
+    ahead = 2 * slopes[-1] - slopes[-2] if len(slopes) > 1 else value
     if freedom < 1:
-        return Exponent(value, -np.inf, np.inf, slopes, value)
+        return Exponent(value, -np.inf, np.inf, slopes, ahead, curved)
     error = np.sqrt((residual**2).sum() / freedom / ss)
     half = float(stats.t.ppf(0.975, freedom) * error)
-    ahead = 2 * slopes[-1] - slopes[-2] if len(slopes) > 1 else value
-    return Exponent(value, value - half, value + half, slopes, ahead)
+    return Exponent(value, value - half, value + half, slopes, ahead, curved)
 
 
-def verdict(e: Exponent | None, expected: float | None, slack: float = 0.0) -> str:
-    """ok, collapsed, exploding, inconclusive; n/a where there is nothing to judge.
+def _curved(x: np.ndarray, y: np.ndarray) -> bool:
+    """Do the means over seeds leave a line, against how far single seeds leave the means (F, 5 %)?
+
+    With one seed nothing tells noise from curvature: then it counts as curved.
+    """
+    sizes, seeds = y.shape
+    if seeds < 2:
+        return True
+    yc = y - y.mean(0)
+    xc = x - x.mean()
+    mean = yc.mean(1)
+    slope = float((xc * mean).sum() / (xc**2).sum())
+    lack = float(((mean - slope * xc) ** 2).sum()) * seeds / (sizes - 2)
+    noise = float(((yc - mean[:, None]) ** 2).sum()) / ((sizes - 1) * (seeds - 1))
+    return lack > noise * float(stats.f.ppf(0.95, sizes - 2, (sizes - 1) * (seeds - 1)))
+
+
+def verdict(
+    e: Exponent | None, expected: float | None, below: float = 0.0, above: float = 0.0
+) -> str:
+    """ok, transient, collapsed, exploding, inconclusive; n/a where there is nothing to judge.
 
     An exponent whose local slopes lead back into the band has not failed: larger sizes decide.
 
     Args:
-        slack: how far below the expected an exponent may lie at sizes too small for it.
+        below, above: how far outside the band an exponent may lie at sizes too small for it.
     """
     if e is None or expected is None:
         return "n/a"
     if expected - BAND <= e.low and e.high <= expected + BAND:
         return "ok"
-    if max(e.high, e.ahead) < expected - BAND - slack:
+    if expected - BAND - below <= e.low and e.high <= expected + BAND + above:
+        return "transient"
+    if max(e.high, e.ahead) < expected - BAND - below:
         return "collapsed"
-    if min(e.low, e.ahead) > expected + BAND:
+    if min(e.low, e.ahead) > expected + BAND + above:
         return "exploding"
     return "inconclusive"

@@ -146,13 +146,15 @@ class Inspection:
         groups: dict[str, list[str]] = defaultdict(list)
         for name, kind in self.kinds.items():
             groups[kind.template].append(name)
+        groups["model"] = list(self.kinds)
         out = {}
         for t, names in groups.items():
             state = {n: trained[n] if n in names else v for n, v in self.initial.items()}
             _, f, _ = self.members.inspect(state, ())
             moved = f - self.f0
             sizes = rms(moved)
-            out["effect on output", t] = np.array(
+            quantity = "change of output" if t == "model" else "effect on output"
+            out[quantity, t] = np.array(
                 [
                     sizes[i] if chi is None else abs(float((moved[i] * chi).mean()))
                     for i, chi in enumerate(self.chi)

@@ -7,10 +7,11 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from leadline.checking.exponents import BAND, Exponent
+from leadline.checking.exponents import Exponent
 from leadline.disk.plain import plain
 from leadline.reporting.page import Drawing, Page, Section, Table, facts
 from leadline.reporting.panels import BLUE, GREY, ORANGE, PURPLE, Panels
+from leadline.reporting.progress import duration
 from leadline.reporting.tables import table_csv, text_table
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ _SEES = (
 )
 
 FAILED = ("collapsed", "exploding")
+_OPEN = ("transient", "minor", "inconclusive")
 DRAWN = ("change", "own update", "effect on output")
 
 
@@ -34,7 +36,12 @@ class Row:
         place: input, hidden, readout, vector, finite, or inner 1/2, last 2/2 of a branch, stream.
         axis: width or depth.
         expected: the exponent that the scheme promises, relative to the base's parametrization.
-        sizes, values: the axis' sizes, and means over seeds of the quantity.
+        verdict: ok; collapsed or exploding, which fail; inconclusive, which leaves the check undecided;
+            transient, outside the band only as far as a base that is too shallow explains; minor, open but
+            without weight (``part``) at up to 16 times the largest size; lazy, not lazy, n/a.
+        sizes, values: the axis' sizes, and means over seeds of the quantity; effects on the output are
+            relative to the median of the layers'.
+        part: the layer's largest part in the change of the output.
     """
 
     parameter: str
@@ -46,6 +53,7 @@ class Row:
     verdict: str
     sizes: tuple[int, ...]
     values: tuple[float, ...]
+    part: float | None = None
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -77,10 +85,16 @@ class CheckReport:
     """The result of ``check``.
 
     Attributes:
-        ok: nothing collapsed, exploded or lost its ratios.
+        verdict: "failed" if something collapsed, exploded or lost its ratios; "undecided" if an exponent
+            that matters has an interval too wide for its band; otherwise "passed".
+        exit_code: 0 passed, 1 failed, 3 undecided.
+        ok: nothing failed; it may be undecided.
         lost: optimizer settings that are not the plan's, by parameter.
         losses: final loss by (axis, size), means over seeds.
         lr: the base's learning rate that was used.
+        seeds: of every size.
+        seconds: of the check.
+        remedy: options that would decide, where it is undecided. remedy_seconds: that they add, about.
     """
 
     rows: tuple[Row, ...]
@@ -89,11 +103,41 @@ class CheckReport:
     notes: tuple[str, ...]
     lr: float
     title: str
+    seeds: int = 0
+    seconds: float = 0.0
+    remedy: str | None = None
+    remedy_seconds: float = 0.0
 
     @property
     def ok(self) -> bool:
-        """Did everything pass? What is inconclusive does not fail, and is listed."""
+        """Did nothing fail? What is undecided does not fail: ``verdict`` says."""
         return not self.lost and not any(r.verdict in FAILED for r in self.rows)
+
+    @property
+    def verdict(self) -> str:
+        """passed, failed or undecided."""
+        if not self.ok:
+            return "failed"
+        return "undecided" if any(r.verdict == "inconclusive" for r in self.rows) else "passed"
+
+    @property
+    def exit_code(self) -> int:
+        """0, 1 or 3."""
+        return {"passed": 0, "failed": 1, "undecided": 3}[self.verdict]
+
+    @property
+    def answer(self) -> str:
+        """What to do, in a sentence."""
+        if self.verdict == "passed":
+            return "Every layer that matters scales as it should at these sizes."
+        if self.verdict == "failed":
+            return f"Do not carry hyperparameters over with this: {self.failures[0]}"
+        count = sum(r.verdict == "inconclusive" for r in self.rows)
+        how = f"{self.remedy}, about {duration(self.remedy_seconds)} more"
+        return (
+            f"To decide the {count} exponents that are open, run again with {how}; or with "
+            "until_decided=300 (--until-decided 300), which adds what it needs by itself."
+        )
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -104,7 +148,7 @@ class CheckReport:
     def counts(self) -> str:
         """How many exponents have each verdict."""
         verdicts = [r.verdict for r in self.rows]
-        count = {v: verdicts.count(v) for v in ("ok", *FAILED, "inconclusive")}
+        count = {v: verdicts.count(v) for v in ("ok", *FAILED, *_OPEN)}
         return ", ".join(f"{n} {v}" for v, n in count.items() if n)
 
     @property
@@ -113,21 +157,19 @@ class CheckReport:
         return _text(self.rows)
 
     def __str__(self) -> str:
-        head = "passed" if self.ok else "FAILED"
-        lines = [f"{self.title}: {head} ({self.counts}; base learning rate {self.lr:.3g})"]
-        lines += [f"  {f}" for f in self.failures]
-        undecided = [r for r in self.rows if r.verdict == "inconclusive"]
-        if undecided:
-            lines.append(
-                f"  inconclusive: {len(undecided)} exponents with intervals wider than the band of "
-                f"± {BAND}: more seeds=, or larger sizes, decide"
-            )
+        head = "FAILED" if self.verdict == "failed" else self.verdict
+        lines = [
+            f"{self.title}: {head} ({self.counts}; base learning rate {self.lr:.3g}, {self.seeds} seeds, "
+            f"{duration(self.seconds)})",
+            f"  {self.answer}",
+        ]
+        lines += [f"  {f}" for f in self.failures[1:]]
         for axis, by_size in self.losses.items():
             shown = ", ".join(f"{s}: {v:.4g}" for s, v in by_size.items())
             lines.append(f"  loss after the steps, by {axis}: {shown}")
         lines += [f"  {n}" for n in self.notes]
         lines.append(f"  {_SEES}")
-        shown = tuple(r for r in self.rows if r.verdict not in ("ok", "n/a", "not lazy"))
+        shown = tuple(r for r in self.rows if r.verdict in (*FAILED, "inconclusive", "lazy"))
         if shown:
             lines += ["", _text(shown)]
         return "\n".join(
@@ -137,7 +179,10 @@ class CheckReport:
     def to_json(self) -> str:
         """Everything."""
         data = {
+            "verdict": self.verdict,
+            "answer": self.answer,
             "ok": self.ok,
+            "seeds": self.seeds,
             "failures": list(self.failures),
             "rows": [asdict(r) for r in self.rows],
             "losses": self.losses,
@@ -174,6 +219,8 @@ def _failure(r: Row) -> str:
 # Told apart by symbol too.
 _STYLES = {
     "ok": (BLUE, "circle"),
+    "transient": (BLUE, "circle-open"),
+    "minor": (GREY, "circle"),
     "inconclusive": (GREY, "circle-open"),
     "collapsed": (PURPLE, "triangle-down"),
     "exploding": (ORANGE, "triangle-up"),
@@ -208,7 +255,7 @@ def check_figure(report: CheckReport) -> go.Figure:
                 label = f"{r.parameter} ({r.place})"
                 panels.line(r.sizes, r.scaled, r.verdict, color, symbol=symbol, label=label)
     panels.figure.add_hline(y=1, line=dict(dash="dash", color=GREY, width=1))
-    panels.title(f"{report.title}: {'passed' if report.ok else 'FAILED'}")
+    panels.title(f"{report.title}: {report.verdict}")
     return panels.figure
 
 
@@ -226,10 +273,10 @@ def check_page(report: CheckReport, command: str = "") -> Page:
         anchor="check",
         sentence="Each parameter’s change, its own update and its effect on the output go with width and "
         "depth as the scheme says.",
-        verdict="passed" if report.ok else "failed",
+        verdict=report.verdict,
         number=f"exponents: {counted}" if counted else "",
         figures=(drawing,),
-        paragraphs=report.notes,
+        paragraphs=(report.answer, *report.notes),
         tables=(*_failures(report), _exponents(report), *_losses(report)),
         command=command,
         downloads=(("exponents.csv", _csv(report)),),

@@ -85,7 +85,8 @@ def explain_command(scheme: str, optimizer: str, as_json: bool) -> None:
 
 
 @click.command(
-    "check", help="Train small sizes of a model; exit 1 if a layer collapses or explodes."
+    "check",
+    help="Train small sizes of a model; exit 1 if a layer collapses or explodes, 3 if undecided.",
 )
 @together(_OPTIONS)
 @click.option("--widths", default=None, help="Widths, such as 64,128,256; default: 1, 2, 4 × base.")
@@ -94,12 +95,20 @@ def explain_command(scheme: str, optimizer: str, as_json: bool) -> None:
 @click.option("--seeds", default=3, show_default=True, help="Seeds of every size.")
 @click.option("--lr", default=None, type=float, help="Base learning rate; default: small.")
 @click.option("--problem", default=None, help="Data, if FILE.py has no loss and batches.")
+@click.option(
+    "--until-decided",
+    default=None,
+    type=float,
+    metavar="SECONDS",
+    help="Add seeds and sizes until it is decided, within this time.",
+)
 @click.option("--device", default=None, help="A torch device; default: where FILE.py puts things.")
 @click.option("--out", type=click.Path(), default=None, help="Folder: check.json, check.html.")
 @HTML
 @QUIET
 def check_command(reference: str, **options: Any) -> None:
     """FILE.py may define ``loss(model, batch)``, ``batch`` or ``batches``, ``optimizer``, ``scheduler``."""
+    code = 0
     with one_line([]):
         from leadline.checking.checks import check
 
@@ -110,7 +119,7 @@ def check_command(reference: str, **options: Any) -> None:
         widths = _sizes("widths", options["widths"], plan.base.width, (1, 2, 4))
         depths = _sizes("depths", options["depths"], plan.base.depth, (1, 2, 4, 8))
         how: dict[str, Any] = settings(module, "optimizer", "scheduler")
-        how |= {k: options[k] for k in ("steps", "seeds", "lr", "device")}
+        how |= {k: options[k] for k in ("steps", "seeds", "lr", "device", "until_decided")}
         quiet = options["quiet"]
         report = check(task, plan, widths, depths, progress=not quiet, **how)
         show(report.to_json() if options["as_json"] else str(report))
@@ -121,9 +130,8 @@ def check_command(reference: str, **options: Any) -> None:
             return check_page(report, command)
 
         outputs.keep(page, "check.html", {"check.json": report.to_json()})
-        passed = report.ok
-    if not passed:
-        sys.exit(1)
+        code = report.exit_code
+    sys.exit(code)
 
 
 def _sizes(name: str, text: str | None, base: int, ratios: tuple[int, ...]) -> tuple[int, ...]:
