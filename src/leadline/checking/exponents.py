@@ -84,8 +84,8 @@ def slack(
     return 0.0 if inside and not through_norms else shrinks, shrinks if through_norms else 0.0
 
 
-BAND = 0.15
-"""A verdict is about the expected exponent ± this."""
+BAND = 0.25
+"""A verdict is about the expected exponent ± this: the margin of ``transfer`` for the drift of a best rate."""
 
 
 @dataclass(frozen=True)
