@@ -125,11 +125,14 @@ def test_a_scheduler_of_the_plan_passes():
 
 def test_the_report_says_what_it_holds(right):
     text = str(right)
-    assert "passed" in text
+    assert f"{right.verdict} (" in text
+    assert right.answer in text
     assert "cannot see" in text
     assert "loss after the steps, by width: 32:" in text
     data = json.loads(right.to_json())
     assert data["ok"] is True
+    assert data["verdict"] == right.verdict
+    assert data["seeds"] == right.seeds >= 3
     assert {r["axis"] for r in data["rows"]} == {"width", "depth"}
     figure = right.figure()
     panels = {a.text for a in figure.layout.annotations}
@@ -206,10 +209,10 @@ def test_branches_that_outweigh_the_stream_want_a_deeper_base():
         ll.Task(mse, batch=(IMAGES[0], IMAGES[1])), here, **(SIZES | dict(widths=(32,), seeds=2))
     )
     assert report.ok, report.failures
-    assert any("take a deeper base" in n for n in report.notes)
+    assert any("a deeper base" in n for n in report.notes)
     (stream,) = [r for r in report.rows if r.quantity == "stream"]
-    assert stream.exponent.high < -0.15
-    assert stream.verdict == "inconclusive"
+    assert stream.exponent.high < -0.25
+    assert stream.verdict == "transient"
 
 
 def test_lion_needs_an_optimizer():

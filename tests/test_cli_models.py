@@ -123,13 +123,17 @@ def test_check_refuses_a_problem_of_another_shape(tmp_path):
     assert done.exit_code == 2
     assert "the model puts out (8, 1), the targets are (8, 3)" in done.output
     done = run("check", f"{path}:Model", *how, "--problem", "digits:0,1?samples=8")
-    assert done.exit_code in (0, 1), done.output
+    assert done.exit_code in (0, 1, 3), done.output
 
 
 def test_check_passes_and_fails_by_exit_status(model):
     how = ("--base", "16x2", "--widths", "16,32,64", "--depths", "2,4,8", "--seeds", "2", "--quiet")
     good = run("check", model, *how, "--optimizer", "sgd")
+    assert good.exit_code == 3, good.output
+    assert "run again with" in good.output
+    good = run("check", model, *how, "--optimizer", "sgd", "--until-decided", "100")
     assert good.exit_code == 0, good.output
+    assert "added to decide" in good.output
     bad = run("check", model, *how, "--scheme", "sp", "--optimizer", "adamw")
     assert bad.exit_code == 1, bad.output
     assert "exploding" in bad.output

@@ -7,12 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from leadline.checking.exponents import BAND
 from leadline.checking.quantities import Measurement
 from leadline.checking.report import Row
 from leadline.parametrization.optimizers import Optimizer
 from leadline.tracing.builder import Size
 
+# Local slopes of a base that is large enough: narrower than the band, because they add up.
+_LOCAL = 0.15
 TRANSIENT = (
     "the stream shrinks with depth: at initialization its branches outweigh what it begins with, as at "
     "depths that are small for this scheme. What norms make of its changes grows by as much (transient). "
@@ -45,11 +46,11 @@ def final_losses(
 def about_the_base(
     rows: Sequence[Row], sizes: Mapping[str, Sequence[Size]], optimizer: Optimizer
 ) -> list[str]:
-    """The smallest size from which local slopes of what was learned stay within the band."""
+    """The smallest size from which local slopes of what was learned stay small."""
     notes = []
     for axis, members in sizes.items():
         outside = [
-            [abs(slope - r.expected) > BAND for slope in r.exponent.slopes]
+            [abs(slope - r.expected) > _LOCAL for slope in r.exponent.slopes]
             for r in rows
             if r.axis == axis and r.quantity in ("change", "own update")
             if r.exponent is not None and r.expected is not None
@@ -60,7 +61,7 @@ def about_the_base(
         if good < len(members) - 1:
             notes.append(
                 f"a base {axis} of {getattr(members[good], axis)} is large enough: from there local slopes "
-                "of nine in ten changes stay within the band"
+                f"of nine in ten changes stay within ± {_LOCAL}"
             )
             continue
         note = f"no {axis} here is large enough as a base: local slopes still drift"
