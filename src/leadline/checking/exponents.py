@@ -85,7 +85,7 @@ def slack(
 
 
 BAND = 0.25
-"""A verdict is about the expected exponent ± this: the margin of ``transfer`` for the drift of a best rate."""
+"""A verdict is about the expected exponent ± this: ``transfer``'s margin for the drift of a best rate."""
 
 
 @dataclass(frozen=True)
