@@ -335,3 +335,31 @@ def test_a_model_inside_another_is_known(plans):
     outer.readout = nn.Linear(32, 4)
     with pytest.raises(ValueError, match="unknown to the plan"):
         plan.factors(outer)
+
+
+class Step(nn.Module):
+    """No forward: a loss of a batch, as Lightning's modules have."""
+
+    def __init__(self, width, depth):
+        super().__init__()
+        self.model = Model(width, depth)
+
+    def training_step(self, batch, index):
+        assert index == 0
+        return mse(self.model, batch)
+
+
+def test_a_model_with_nothing_but_a_training_step_is_read(plans):
+    plan = ll.plan(Step, BASE, TARGET, inputs=BATCH)
+    expected = {f"model.{n}": f for n, f in plans["adamw"].factors().items()}
+    assert plan.factors() == expected
+    assert plan.factors(plan.apply(Step(32, 4))) == expected
+    with pytest.raises(ValueError, match=r"Step has no forward.*give inputs=, a batch"):
+        ll.plan(Step, BASE, TARGET)
+    forward = type("Forward", (Step,), {"forward": lambda self, x: self.model(x)})
+    assert ll.plan(forward, BASE, TARGET).factors() == expected
+
+
+def test_a_model_with_neither_is_refused():
+    with pytest.raises(ValueError, match="the forward pass at width=16, depth=2 failed"):
+        ll.plan(lambda w, d: nn.ModuleList([Model(w, d)]), BASE, TARGET, inputs=torch.zeros(2, 8))

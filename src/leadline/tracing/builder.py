@@ -86,7 +86,26 @@ def construct(build: Builder, at: Size, seed: int = 0, meta: bool = False) -> nn
     if not isinstance(model, nn.Module):
         raise TypeError(f"build({at}) returned {type(model).__name__}: return a torch.nn.Module")
     check_parameters(model, f"build({at})")
+    if not _has_forward(model) and callable(getattr(model, "training_step", None)):
+        model.forward = TrainingStep(model)
     return model
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """The forward pass of a model that has none but a ``training_step`` (LightningModule)."""
+
+    model: nn.Module
+
+    def __call__(self, batch: Any) -> Any:
+        """What it does with a batch, the first of an epoch."""
+        return self.model.training_step(batch, 0)  # ty: ignore[call-non-callable]
+
+
+def _has_forward(model: nn.Module) -> bool:
+    """nn.Module's and LightningModule's own only raise."""
+    name = getattr(getattr(model.forward, "__func__", model.forward), "__qualname__", "")
+    return name not in ("_forward_unimplemented", "LightningModule.forward")
 
 
 def outline(build: Builder, at: Size) -> nn.Module:
@@ -151,7 +170,14 @@ def example(model: nn.Module, inputs: Any, at: Size) -> Any:
         ValueError: none were given and the model does not say what it takes.
     """
     if callable(inputs):
-        return inputs(at.width, at.depth)
+        inputs = inputs(at.width, at.depth)
+    if isinstance(model.forward, TrainingStep):
+        if inputs is None:
+            raise ValueError(
+                f"{type(model).__name__} has no forward and says not what its training_step takes: give "
+                "inputs=, a batch as the data loader makes it"
+            )
+        return {"batch": inputs}
     if inputs is not None:
         return inputs
     like = next(model.parameters())
