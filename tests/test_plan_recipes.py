@@ -128,6 +128,54 @@ def test_the_trainer_is_a_plain_loop(trainer):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("course", ["cosine", "cosine_with_min_lr", "polynomial"])
+def test_a_trainer_that_makes_the_plans_optimizer(tmp_path, course):
+    """Rate, decay and schedule from its arguments, absolute last rates too; and it resumes."""
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    plan = ll.plan(gpt2, BASE, dict(width=32, depth=4), optimizer="muon")
+    end = {"cosine_with_min_lr": dict(min_lr=1e-3), "polynomial": dict(lr_end=1e-3)}.get(course, {})
+
+    class Trainer(transformers.Trainer):
+        def create_optimizer(self, model=None):
+            if self.optimizer is None:
+                rate, decay = self.args.learning_rate, self.args.weight_decay
+                self.optimizer = plan.optimizer(self.model, lr=rate, weight_decay=decay)
+            return self.optimizer
+
+    def start(**how):
+        arguments = transformers.TrainingArguments(
+            output_dir=str(tmp_path / "out"), max_steps=12, per_device_train_batch_size=8,
+            learning_rate=2e-2, weight_decay=0.1, warmup_steps=3, lr_scheduler_type=course,
+            lr_scheduler_kwargs=end, save_steps=6, report_to=[], disable_tqdm=True, use_cpu=True,
+            seed=0, max_grad_norm=0.0, save_strategy="steps",
+        )  # fmt: skip
+        torch.manual_seed(0)
+        return Trainer(plan.apply(gpt2(32, 4)), arguments, train_dataset=Texts())
+
+    run, seen = start(), []
+
+    class Watch(transformers.TrainerCallback):
+        def on_optimizer_step(self, args, state, control, **kwargs):
+            seen.append(rates(run.optimizer))
+
+    run.add_callback(Watch())
+    run.train()
+    factors = torch.tensor([g["initial_lr"] for g in run.optimizer.param_groups]).double() / 2e-2
+    assert len(set(factors.tolist())) > 1
+    for now in seen:
+        torch.testing.assert_close(now, factors * (now[0] / factors[0]), rtol=1e-6, atol=0)
+    assert float((seen[3] / factors).max()) == pytest.approx(2e-2)
+    last = rates(run.optimizer) / factors
+    assert float(last.max()) == pytest.approx(1e-3 if end else 0.0, abs=1e-9)
+    # The second half again, from what was saved in the middle.
+    again = start()
+    again.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-6"))
+    for a, b in zip(run.model.parameters(), again.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_clipping_in_the_trainer(trainer):
     from transformers import TrainerCallback
 

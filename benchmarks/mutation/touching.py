@@ -99,7 +99,8 @@ class Watch:
         self._coverage.stop()
         data = self._coverage.get_data()
         touched: dict[str, dict[str, set[int]]] = {}
-        for path in filter(os.path.exists, data.measured_files()):  # a template has none
+        # What is compiled from a template has the name of no source.
+        for path in (p for p in data.measured_files() if p.endswith(".py") and os.path.exists(p)):
             name = str(Path(path).relative_to(self._root / "src" / "leadline").with_suffix(""))
             for line, contexts in data.contexts_by_lineno(path).items():
                 for context in contexts:
