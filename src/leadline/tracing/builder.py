@@ -99,7 +99,7 @@ class TrainingStep:
 
     def __call__(self, batch: Any) -> Any:
         """What it does with a batch, the first of an epoch."""
-        return self.model.training_step(batch, 0)  # ty: ignore[call-non-callable]
+        return self.model.training_step(batch, 0)  # ty: ignore[not-callable]
 
 
 def _has_forward(model: nn.Module) -> bool:
