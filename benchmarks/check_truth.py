@@ -1,0 +1,206 @@
+"""What `check` says beside what the learning rate does: ./dev bench check_truth --store DIR [CELL ...]
+
+A cell is a model, a scheme and an axis: widths 64 to 512 at depth 4, or depths 4 to 64 at width 64. For each
+
+- `ll.check(..., until_decided=300)` with the first sizes of the axis (widths 64, 128, 256; depths 4, 8, 16), and
+- `ll.transfer` at all of its sizes, AdamW: does the base's best rate stay the best (drift and regret), and
+  does the larger model train at least as well at the base's rate?
+
+A miss is a check that passes where the rate does not transfer; a false alarm one that fails where it does.
+Every training and every check stays in DIR; the same command goes on. Writes benchmarks/results/check_truth.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from history import keep, size
+from torch import nn
+
+import leadline as ll
+
+WIDTHS = size([64, 128, 256, 512], [16, 32])
+DEPTHS = size([4, 8, 16, 32, 64], [2, 4])
+CHECKED = size({"width": (64, 128, 256), "depth": (4, 8, 16)}, {"width": (16, 32), "depth": (2, 4)})
+STEPS, SEEDS = size(40, 2), size(3, 1)
+CONTEXT = 32
+
+
+class ViTBlock(nn.Module):
+    """Pre-norm, torch's own attention."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.norm_1, self.norm_2 = nn.LayerNorm(n), nn.LayerNorm(n)
+        self.attention = nn.MultiheadAttention(n, n // 16, batch_first=True)
+        self.mlp = nn.Sequential(nn.Linear(n, 4 * n), nn.GELU(), nn.Linear(4 * n, n))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm_1(x)
+        x = x + self.attention(y, y, y, need_weights=False)[0]
+        return x + self.mlp(self.norm_2(x))
+
+
+class ViT(nn.Module):
+    """Patches of 4 × 4 of 16 × 16 images, positions with the usual std of .02."""
+
+    def __init__(self, width: int, depth: int) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(1, width, 4, stride=4)
+        self.position = nn.Parameter(0.02 * torch.randn(1, 16, width))
+        self.blocks = nn.ModuleList(ViTBlock(width) for _ in range(depth))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.patch(images).flatten(2).transpose(1, 2) + self.position
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x).mean(1))
+
+
+def gpt2(width: int, depth: int) -> nn.Module:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    dropouts = dict(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+    sizes = dict(n_embd=width, n_layer=depth, n_head=width // 16, n_positions=CONTEXT)
+    return GPT2LMHeadModel(GPT2Config(vocab_size=256, **sizes, **dropouts))
+
+
+def llama(width: int, depth: int) -> nn.Module:
+    """Two key-value heads at every width."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = dict(hidden_size=width, intermediate_size=2 * width, num_hidden_layers=depth)
+    heads = dict(num_attention_heads=width // 16, num_key_value_heads=2, head_dim=16)
+    return LlamaForCausalLM(
+        LlamaConfig(vocab_size=256, max_position_embeddings=CONTEXT, **sizes, **heads)
+    )
+
+
+def mixtral(width: int, depth: int) -> nn.Module:
+    """Four experts, two of them active."""
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    sizes = dict(hidden_size=width, intermediate_size=2 * width, num_hidden_layers=depth)
+    heads = dict(num_attention_heads=width // 16, num_key_value_heads=width // 32, head_dim=16)
+    experts = dict(num_local_experts=4, num_experts_per_tok=2)
+    positions = dict(max_position_embeddings=CONTEXT)
+    return MixtralForCausalLM(
+        MixtralConfig(vocab_size=256, **sizes, **heads, **experts, **positions)
+    )
+
+
+def image_loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def images() -> tuple[torch.Tensor, torch.Tensor]:
+    data = ll.digits(samples=1024, test_samples=0, loss="cross_entropy")
+    x = torch.tensor(data.x, dtype=torch.float32).reshape(-1, 1, 8, 8)
+    x = nn.functional.interpolate(x / x.std(), size=16)
+    return x, torch.tensor(data.y).argmax(1)
+
+
+def image_batches(step: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    rows = torch.randint(len(IMAGES[0]), (32,), generator=generator)
+    return IMAGES[0][rows], IMAGES[1][rows]
+
+
+IMAGES = images()
+TEXT = ll.text(context=CONTEXT)
+HIDDEN = {"*k_proj*": "hidden", "*v_proj*": "hidden"}
+MODELS: dict[str, tuple[Any, Any, float, Any, int | None]] = {
+    "vit": (ViT, ll.Task(image_loss, batches=image_batches), 5e-4, None, None),
+    "gpt2": (gpt2, TEXT, 1e-3, None, 8),
+    "llama": (llama, TEXT, 1e-3, None, 8),
+    "llama-hidden-kv": (llama, TEXT, 1e-3, HIDDEN, 8),
+    "mixtral": (mixtral, TEXT, 1e-3, None, 8),
+}
+"""Builder, data, lowest rate, roles, sequences of a batch."""
+CELLS = [
+    *(f"{m}/auto/{a}" for a in ("width", "depth") for m in ("vit", "gpt2", "llama", "mixtral")),
+    *("llama-hidden-kv/auto/width", "gpt2/sp/width", "vit/sp/width", "gpt2/sp/depth"),
+]
+
+
+def truth(cell: str, store: Path) -> dict[str, Any]:
+    """Drift, regret and losses of trained models."""
+    name, scheme, axis = cell.split("/")
+    build, task, low, roles, batch = MODELS[name]
+    lrs = [low * 2.0**k for k in range(5)]
+    started = time.perf_counter()
+    result = ll.transfer(
+        *(task, build),
+        widths=WIDTHS if axis == "width" else WIDTHS[:1],
+        depths=DEPTHS if axis == "depth" else DEPTHS[:1],
+        **dict(lrs=lrs, schemes=[scheme], seeds=SEEDS, steps=STEPS, batch_size=batch, extend=1),
+        **dict(roles=roles, store=store / "runs", executor="inline"),
+    )
+    (found,) = result.axes
+    base, last = found.sizes[0], found.sizes[-1]
+    return {
+        "verdict": found.verdict,
+        "reason": found.reason,
+        "drift": [found.drift.value, found.drift.low, found.drift.high],
+        "regret": [last.regret.value, last.regret.low, last.regret.high],
+        "monotone": found.monotone,
+        "loss at the base's rate": {s.size: s.at_base.value for s in found.sizes},
+        "best": {s.size: [s.lr.value, s.loss.value] for s in found.sizes},
+        "base rate": base.lr.value,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def checked(cell: str) -> dict[str, Any]:
+    """The check's verdict, from the first sizes."""
+    name, scheme, axis = cell.split("/")
+    build, task, _, roles, _ = MODELS[name]
+    here = {"width": CHECKED["width"][:1], "depth": CHECKED["depth"][:1]}
+    here[axis] = CHECKED[axis]
+    report = ll.check(
+        *(task, build),
+        **dict(widths=here["width"], depths=here["depth"], scheme=scheme, roles=roles),
+        **dict(until_decided=size(300.0, 0.0), progress=False),
+    )
+    return {
+        "verdict": report.verdict,
+        "counts": report.counts,
+        "failures": list(report.failures[:6]),
+        "open": [f"{r.parameter} {r.quantity}" for r in report.rows if r.verdict == "inconclusive"],
+        "notes": list(report.notes),
+        "seeds": report.seeds,
+        "seconds": report.seconds,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", required=True, type=Path)
+    parser.add_argument("--part", choices=("check", "truth", "both"), default="both")
+    parser.add_argument("cells", nargs="*", metavar="CELL")
+    options = parser.parse_args()
+    options.store.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    table = {}
+    for cell in options.cells or CELLS:
+        file = options.store / f"{cell.replace('/', '_')}.json"
+        row = json.loads(file.read_text()) if file.is_file() else {}
+        for part, made in (("check", checked), ("truth", lambda c: truth(c, options.store))):
+            if part not in row and options.part in (part, "both"):
+                row[part] = made(cell)
+                file.write_text(json.dumps(row, indent=1))
+        table[cell] = row
+        said = {k: v["verdict"] for k, v in row.items()}
+        print(f"{cell:32s} {said}", flush=True)
+    whole = {c: r for c, r in table.items() if set(r) == {"check", "truth"}}
+    if whole:
+        keep("check_truth", whole)
+
+
+if __name__ == "__main__":
+    main()
