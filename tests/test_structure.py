@@ -17,7 +17,7 @@ LAYERS = [
     {"intervals"},
     {"problems", "activations", "parametrization", "recipe"},
     {"dense", "models", "tracing"},
-    {"architecture", "tasks"},
+    {"architecture", "tasks", "schedules"},
     {"describe", "trajectory"},
     {"measure"},
     {"solving", "kernels", "training"},

@@ -17,6 +17,7 @@ from leadline.errors import check_bool, check_path, check_real, check_type, show
 from leadline.executors import Executor
 from leadline.executors import executor as named_executor
 from leadline.identity.names import check_told, told_or_not
+from leadline.schedules import Schedule
 from leadline.store.store import Store, run_id
 from leadline.sweeps.grid import SweepGrid, grid_of
 from leadline.sweeps.groups import train
@@ -64,7 +65,8 @@ class Sweep:
 
 _COLUMNS = (
     *("scheme", "optimizer", "width", "depth", "lr", "seed", "steps", "batch_size"),
-    *("weight_decay", "momentum", "diverged", "stopped"),
+    *("weight_decay", "momentum", "schedule", "warmup", "clip", "accumulation", "precision"),
+    *("diverged", "stopped"),
 )
 
 
@@ -82,6 +84,11 @@ def sweep(
     optimizer: str | Sequence[str] = "adamw",
     weight_decay: float | Sequence[float] = 0.0,
     momentum: float | Sequence[float] = 0.0,
+    schedule: Schedule | Sequence[Schedule] = "constant",
+    warmup: int | Sequence[int] = 0,
+    clip: float | Sequence[float | None] | None = None,
+    accumulation: int | Sequence[int] = 1,
+    precision: str | Sequence[str] = "float32",
     arguments: Mapping[str, Sequence[Any]] | None = None,
     sizes: str = "product",
     base: Mapping[str, int] | Size | None = None,
@@ -113,6 +120,12 @@ def sweep(
             ``ResNet``, with optimizer="sgd": lr is its η, the same number at every size, whatever the
             base, and a run is run 0 of ``train(..., seed=seed)`` (on a full batch: to rounding).
         widths, depths, lrs, ...: values; the sweep is their product, of at most a million runs.
+        schedule: constant, cosine, linear, wsd (constant, then a line to 0 in the last fifth), or a
+            function (step, steps) -> factor on the learning rate.
+        warmup: steps of linear warm-up.
+        clip: largest norm of the gradient, in the base's units, as by ``plan.clip_grad_norm_``.
+        accumulation: batches whose mean gradient makes a step.
+        precision: float32, or bfloat16 by torch.autocast (such runs train one by one on a CPU).
         sizes: "product", or "axes": widths at the smallest depth and depths at the smallest width only.
         base: size that lrs refer to; by default the smallest width and depth.
         store: folder of the results. Builders and arguments count by what they do (see docs/store.md);
@@ -148,6 +161,11 @@ def sweep(
         optimizer=optimizer,
         weight_decay=weight_decay,
         momentum=momentum,
+        schedule=schedule,
+        warmup=warmup,
+        clip=clip,
+        accumulation=accumulation,
+        precision=precision,
         arguments=arguments,
         sizes=sizes,
         base=base,
@@ -159,6 +177,9 @@ def sweep(
     for name, values in grid.arguments.items():
         for v in values:
             _told(f"arguments[{name!r}]", v, store)
+    for s in grid.schedule:
+        if callable(s):
+            _told("schedule", s, store)
     runs = grid.runs(
         model=_told("build", build, store),
         data=_name(data, store),

@@ -18,18 +18,22 @@ from leadline.errors import (
     scalar,
 )
 from leadline.planning.factors import NAMES as SCHEMES
+from leadline.schedules import check_schedule, course
 from leadline.sweeps.optimizers import NAMES as OPTIMIZERS
 from leadline.sweeps.runs import TrainingRun
+from leadline.tasks.data import PRECISIONS
 from leadline.tracing.builder import Size, size
 
 # Runs of one call: each is a record of a store and a row of a table.
 MOST_RUNS = 1_000_000
 SIZES = ("product", "axes")
 _PLURAL = {"width": "widths", "depth": "depths", "lr": "lrs", "seed": "seeds"}
+_CHOICES = {"scheme": SCHEMES, "optimizer": OPTIMIZERS, "precision": PRECISIONS}
 # In the order in which they vary, the last one fastest.
 _AXES = (
     *("width", "depth", "lr", "seed", "steps", "batch_size"),
     *("scheme", "optimizer", "weight_decay", "momentum"),
+    *("schedule", "warmup", "clip", "accumulation", "precision"),
 )
 
 
@@ -55,12 +59,19 @@ class SweepGrid:
     optimizer: Any
     weight_decay: Any
     momentum: Any
+    schedule: Any
+    warmup: Any
+    clip: Any
+    accumulation: Any
+    precision: Any
     arguments: Any
     sizes: str
     base: Any
 
     def __post_init__(self) -> None:
         checked: dict[str, Any] = grid_of(**self._axes())
+        for how in itertools.product(*(checked[k] for k in ("schedule", "warmup", "steps"))):
+            course(*how)
         checked["arguments"] = _arguments(self.arguments)
         _check_count(checked | checked["arguments"])
         check_choice("sizes", self.sizes, SIZES)
@@ -107,7 +118,8 @@ def grid_of(**axes: Any) -> dict[str, list[Any]]:
 
 def _axis(name: str, value: Any) -> list[Any]:
     label = _PLURAL.get(name, name)
-    several = not isinstance(scalar(value), str | bytes | int | float) and value is not None
+    one = isinstance(scalar(value), str | bytes | int | float) or callable(value)
+    several = not one and value is not None
     if name == "seed" and not several:
         return list(range(check_int(label, value, 1, MOST_RUNS)))
     if several or name in _PLURAL:
@@ -128,7 +140,15 @@ def _value(name: str, label: str, v: Any) -> Any:
         return check_real(label, v, 0.0, LARGEST_RATE, open_minimum=True)
     if name in ("weight_decay", "momentum"):
         return check_real(label, v, 0.0, LARGEST_RATE)
-    return check_choice(label, v, SCHEMES if name == "scheme" else OPTIMIZERS)
+    if name == "schedule":
+        return check_schedule(label, v)
+    if name == "warmup":
+        return check_int(label, v, 0)
+    if name == "accumulation":
+        return check_int(label, v, 1, 10_000)
+    if name == "clip":
+        return None if v is None else check_real(label, v, 0.0, open_minimum=True)
+    return check_choice(label, v, _CHOICES[name])
 
 
 def _arguments(arguments: Any) -> dict[str, list[Any]]:

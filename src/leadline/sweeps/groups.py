@@ -13,7 +13,7 @@ from torch import Tensor
 
 from leadline.sweeps import stacks
 from leadline.sweeps.modules import EVERY, FirstSteps, first_steps, train_alone
-from leadline.sweeps.optimizers import Stacked
+from leadline.sweeps.optimizers import Stacked, clipped
 from leadline.sweeps.runs import Result, RunGroup, diverged
 from leadline.sweeps.stacks import NotStacked, State, mapped
 from leadline.tasks.data import LossModule, mean_loss
@@ -103,6 +103,7 @@ class _Stack:
         # What no optimizer moves: buffers, and parameters that do not train.
         self.fixed = {n: t for n, t in values.items() if n not in factors}
         self.optimizer = Stacked(group.rates, self.runs, [factors[n] for n in self.names])
+        self.clip, self.folds = self.runs[0].clip, [factors[n][0].fold for n in self.names]
         self.shared = self.data.shared(self.size)
         self.gradients = stacks.Gradients(self._losses, self.names)
         self.members = np.arange(len(self.runs))
@@ -127,13 +128,16 @@ class _Stack:
         done = np.zeros(k, dtype=int)
         ended: dict[int, str] = {}
         recent: list[Tensor] = []
+        course = self.group.course.tolist()
         with torch.no_grad():
             for step in range(self.steps):
                 gradients, losses = self._gradients(step)
                 if step == 0:
                     self.first.compare([r.seed for r in self.runs], gradients, losses)
                 recent.append(losses)
-                self.optimizer.step(self.parameters, gradients)
+                if self.clip is not None:
+                    gradients = clipped(gradients, self.folds, self.clip)
+                self.optimizer.step(self.parameters, gradients, course[step])
                 if step % EVERY == EVERY - 1 or step == self.steps - 1:
                     # One transfer from the device for all steps since the last.
                     on = self.members[self.alive]

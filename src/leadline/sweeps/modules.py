@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
 from leadline.parametrization.optimizers import BETAS, EPS
+from leadline.sweeps.optimizers import clipped
 from leadline.sweeps.rates import Rates
 from leadline.sweeps.runs import Result, RunGroup, TrainingRun, diverged
 from leadline.sweeps.stacks import NotStacked, State, same_gradients, unregistered
@@ -140,15 +141,18 @@ def train_alone(
     with seeded(run.seed):
         model = group.model(run.seed)
         optimizers = _optimizers(model, group.rates, run)
+        base = [[g["lr"] for g in o.param_groups] for o in optimizers]
+        course = group.course.tolist()
         for step in range(run.steps):
-            # The data stay as they are, whatever the model does to its inputs.
-            loss = data.loss(model, copied(data.batch(step, run.batch_size, run.seed)))
             for o in optimizers:
                 o.zero_grad()
-            loss.backward()
-            for o in optimizers:
+            curve.append(_backward(model, data, data.batch(step, run.batch_size, run.seed)))
+            if run.clip is not None:
+                _clip(model, group.rates, run.clip)
+            for o, rates in zip(optimizers, base, strict=True):
+                for g, lr in zip(o.param_groups, rates, strict=True):
+                    g["lr"] = lr * course[step]
                 o.step()
-            curve.append(loss.detach())
             if step % EVERY == EVERY - 1 or step == run.steps - 1:
                 over = bool(diverged(float(curve[-1]), float(curve[0])))
             if over:
@@ -165,6 +169,30 @@ def train_alone(
         seconds=seconds,
         curve=torch.stack(curve).float().cpu().numpy(),
     )
+
+
+def _backward(model: nn.Module, data: TrainingData, batch: Any) -> Tensor:
+    """Set the gradients of the mean loss; the loss."""
+    # The data stay as they are, whatever the model does to its inputs.
+    parts = data.parts(copied(batch))
+    losses = []
+    for some, part in parts:
+        loss = some.loss(model, part)
+        (loss / len(parts)).backward()
+        losses.append(loss.detach())
+    return torch.stack(losses).mean()
+
+
+def _clip(model: nn.Module, rates: Rates, largest: float) -> None:
+    parameters = dict(model.named_parameters())
+    held = [
+        (parameters[n], f.fold)
+        for n, (f, _) in rates.factors(model).items()
+        if parameters[n].grad is not None
+    ]
+    gradients = [p.grad[None] for p, _ in held if p.grad is not None]
+    for (p, _), g in zip(held, clipped(gradients, [a for _, a in held], largest), strict=True):
+        p.grad = g[0]
 
 
 def _evaluated(model: nn.Module, data: TrainingData) -> tuple[float | None, float | None]:

@@ -51,8 +51,10 @@ class Stacked:
         self.pieces: list[list[int]] = []
         self.steps = 0
 
-    def step(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
-        """Update every stack in place."""
+    def step(
+        self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], factor: float = 1.0
+    ) -> None:
+        """Update every stack in place, with all learning rates times a factor."""
         if self.steps == 0:
             # (K,) values against stacks (K, ...).
             for values in (self.lr, self.weight_decay, self.eps):
@@ -60,6 +62,9 @@ class Stacked:
             self.momentum = self.momentum.to(parameters[0].device)
             self.pieces = self._pieces([p.numel() for p in parameters])
         self.steps += 1
+        base = self.lr
+        if factor != 1.0:
+            self.lr = [x * factor for x in base]
         for piece in self.pieces:
             p, g = ([some[i] for i in piece] for some in (parameters, gradients))
             if self.kind.update == "gradient":
@@ -68,6 +73,7 @@ class Stacked:
                 self._muon(piece[0], p[0], g[0])
             else:
                 self._adam(piece, p, g)
+        self.lr = base
 
     def keep(self, rows: Tensor) -> None:
         """Keep only these runs."""
@@ -138,6 +144,17 @@ class Stacked:
         if self.decays:
             p.mul_(1 - self.lr[i] * self.weight_decay[i])
         p.addcmul_(update, self.lr[i], value=-adjust)
+
+
+def clipped(gradients: Sequence[Tensor], folds: Sequence[float], largest: float) -> list[Tensor]:
+    """Gradients (K, ...) of K runs, each run's scaled to a norm of at most this, as ``Plan.clip_grad_norm_``."""
+    norms = [
+        torch.linalg.vector_norm(g.flatten(1), dim=1) * a
+        for g, a in zip(gradients, folds, strict=True)
+    ]
+    total = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    scale = (largest / (total + 1e-6)).clamp(max=1.0)
+    return [g * _over(scale, g) for g in gradients]
 
 
 def orthogonalised(g: Tensor, iterations: int = 5) -> Tensor:

@@ -13,13 +13,23 @@ from torch import nn
 
 from leadline.describe import plain
 from leadline.identity.names import told_or_not
+from leadline.schedules import Schedule, course
 from leadline.sweeps.rates import Network, Rates
-from leadline.tasks.data import TrainingData
+from leadline.tasks.data import Accumulated, TrainingData
 from leadline.tracing.builder import Size, construct
 
 # Raised when the same specification would give other numbers. 2: tied weights stay tied; before, one of
 # their names trained on memory that nobody had filled.
 ENGINE = 2
+
+
+_LATER = {
+    "schedule": "constant",
+    "warmup": 0,
+    "clip": None,
+    "accumulation": 1,
+    "precision": "float32",
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,9 @@ class TrainingRun:
         model, data: names with fingerprints of the builder and of the data.
         base: size whose settings lr, weight_decay, ... are.
         batch_size: None is the full batch.
+        schedule, warmup: see ``leadline.schedules.course``.
+        clip: largest norm of the gradient, in the base's units; None leaves it.
+        accumulation: batches whose gradients make a step.
         arguments: further keywords of the builder.
         roles: those that the plan was told, as text; "" is none.
     """
@@ -47,6 +60,11 @@ class TrainingRun:
     base: Size = field(default_factory=lambda: Size(1, 1))
     weight_decay: float = 0.0
     momentum: float = 0.0
+    schedule: Schedule = "constant"
+    warmup: int = 0
+    clip: float | None = None
+    accumulation: int = 1
+    precision: str = "float32"
     arguments: tuple[tuple[str, Any], ...] = ()
     roles: str = ""
 
@@ -54,6 +72,10 @@ class TrainingRun:
         """Plain data, from which the run's id is computed."""
         arguments = {k: _argument(v) for k, v in self.arguments}
         out = asdict(replace(self, arguments=())) | {"arguments": arguments, "engine": ENGINE}
+        # What came later counts only where it is used: earlier runs keep their ids.
+        out = {k: v for k, v in out.items() if k not in _LATER or v != _LATER[k]}
+        if callable(self.schedule):
+            out["schedule"] = told_or_not(self.schedule)
         return json.loads(json.dumps(out))
 
     @property
@@ -92,6 +114,20 @@ class RunGroup:
     """Give up runs whose loss after half the steps exceeds this many times the best one's."""
     device: str = "cpu"
     """Where they train."""
+
+    def __post_init__(self) -> None:
+        if self.runs:
+            first = self.runs[0]
+            kept = self.data.precise(first.precision)
+            if first.accumulation > 1 and not isinstance(kept, Accumulated):
+                kept = Accumulated(kept, first.accumulation)
+            object.__setattr__(self, "data", kept)
+
+    @property
+    def course(self) -> np.ndarray:
+        """(steps,) factors on the learning rate."""
+        run = self.runs[0]
+        return course(run.schedule, run.warmup, run.steps)
 
     def model(self, seed: int) -> nn.Module:
         """A new model at initialization, on the device."""

@@ -101,7 +101,8 @@ def groups(
     for common, members in alike.items():
         entries = rates[common].entries
         rows = data.rows(common.batch_size)
-        batched = gpu or (entries * rows <= _BATCHED and 2 * entries <= _ENTRIES)
+        small = entries * rows <= _BATCHED and 2 * entries <= _ENTRIES
+        batched = gpu or (small and common.precision == "float32")
         # A GPU takes all that fits into its memory, which is seen when it does not.
         most = len(members) if gpu else max(int(_ENTRIES / entries), 1) if batched else 1
         # Enough groups for every worker, of equal size.

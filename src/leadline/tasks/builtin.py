@@ -46,10 +46,10 @@ class Samples(TrainingData):
         """Name and fingerprint."""
         return f"{self.problem.name}#{self.problem.fingerprint()[:12]}"
 
-    def on(self, device: str | torch.device) -> Samples:
+    def on(self, device: str | torch.device) -> TrainingData:
         """The same with batches on this device."""
         same = torch.device(device) == self.device
-        return self if same else Samples(self.problem, device)
+        return self if same else Samples(self.problem, device).precise(self.precision)
 
     def _tensor(self, a: np.ndarray) -> Tensor:
         return torch.tensor(a, dtype=torch.float32).to(self.device)
@@ -121,9 +121,9 @@ class Tokens(TrainingData):
         """Name and fingerprint."""
         return f"{self.text.name}#{self.text.fingerprint()[:12]}"
 
-    def on(self, device: str | torch.device) -> Tokens:
+    def on(self, device: str | torch.device) -> TrainingData:
         """The same with batches on this device."""
-        return Tokens(self.text, device)
+        return Tokens(self.text, device).precise(self.precision)
 
     def _tensors(self, pair: tuple[np.ndarray, np.ndarray]) -> tuple[Tensor, Tensor]:
         x, y = (torch.as_tensor(a).to(self.device) for a in pair)

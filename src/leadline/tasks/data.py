@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from leadline.errors import check_choice
 from leadline.tasks.places import failed
 
+PRECISIONS = ("float32", "bfloat16")
 _PLAIN = (Tensor, type(None), bool, int, float, str, bytes)
 
 
@@ -24,6 +28,7 @@ class TrainingData(ABC):
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
+        self.precision = "float32"
 
     @property
     @abstractmethod
@@ -70,7 +75,8 @@ class TrainingData(ABC):
         """
         what, remedy = self.words
         try:
-            value = self._loss(model, batch)
+            with self._autocast():
+                value = self._loss(model, batch)
         except torch.OutOfMemoryError:
             raise
         except Exception as e:
@@ -78,7 +84,24 @@ class TrainingData(ABC):
         if not isinstance(value, Tensor) or value.numel() != 1:
             shown = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"{what} returned {shown}: return a scalar tensor of (model, batch)")
-        return value.reshape(())
+        return value.float().reshape(()) if self.precision != "float32" else value.reshape(())
+
+    def precise(self, precision: str) -> TrainingData:
+        """The same with losses in this precision: "float32", or "bfloat16" by torch.autocast."""
+        if precision == self.precision:
+            return self
+        out = copy.copy(self)
+        out.precision = check_choice("precision", precision, PRECISIONS)
+        return out
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def parts(self, batch: Any) -> list[tuple[TrainingData, Any]]:
+        """Batches whose losses are averaged, each with its data: a step may take one after the other."""
+        return [(self, batch)]
 
     def rows(self, size: int | None) -> int:
         """Rows that pass through every layer in a step: samples, or tokens of sequences."""
@@ -145,3 +168,51 @@ def stack(batches: Sequence[Any]) -> Any:
 def plain(leaves: Sequence[Any]) -> bool:
     """Are all leaves of a batch tensors or plain values, so that nothing hides in them?"""
     return all(isinstance(x, _PLAIN) for x in leaves)
+
+
+class Accumulated(TrainingData):
+    """Several batches of other data as one: the mean of their losses, one batch after the other.
+
+    Args:
+        data: whose batches they are.
+        count: how many make one, >= 1.
+    """
+
+    def __init__(self, data: TrainingData, count: int) -> None:
+        super().__init__(data.device)
+        self.data, self.count, self.precision = data, count, data.precision
+        self.words = data.words
+
+    @property
+    def name(self) -> str:
+        """That of the data."""
+        return self.data.name
+
+    def on(self, device: str | torch.device) -> TrainingData:
+        """The same with batches on this device."""
+        return Accumulated(self.data.on(device), self.count)
+
+    def batch(self, step: int, size: int | None, seed: int) -> Any:
+        """The next so many batches."""
+        first = step * self.count
+        return [self.data.batch(first + i, size, seed) for i in range(self.count)]
+
+    def train(self) -> list[Any]:
+        """All batches of the data's as one."""
+        return [self.data.train()]
+
+    def test(self) -> list[Any] | None:
+        """All batches of the data's as one."""
+        kept = self.data.test()
+        return None if kept is None else [kept]
+
+    def shared(self, size: int | None) -> bool:
+        """As the data's."""
+        return self.data.shared(size)
+
+    def parts(self, batch: Any) -> list[tuple[TrainingData, Any]]:
+        """One by one, so that no more than one batch's activations are kept."""
+        return [(self.data, b) for b in batch]
+
+    def _loss(self, model: nn.Module, batch: Any) -> Any:
+        return torch.stack([self.data.loss(model, b) for b in batch]).mean()

@@ -124,9 +124,10 @@ class TaskData(TrainingData):
         """Loss and batches, each with a digest."""
         return self.task.identity()
 
-    def on(self, device: str | torch.device) -> TaskData:
+    def on(self, device: str | torch.device) -> TrainingData:
         """The same with batches on this device."""
-        return self if torch.device(device) == self.device else TaskData(self.task, device)
+        same = torch.device(device) == self.device
+        return self if same else TaskData(self.task, device).precise(self.precision)
 
     def batch(self, step: int, size: int | None, seed: int) -> Any:
         """The batch of a step.
