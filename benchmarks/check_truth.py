@@ -1,13 +1,15 @@
 """What `check` says beside what the learning rate does: ./dev bench check_truth --store DIR [CELL ...]
 
-A cell is a model, a scheme and an axis: widths 64 to 512 at depth 4, or depths 4 to 64 at width 64. For each
+A cell is a model, a scheme and an axis: widths 64 to 512 at depth 4, or depths 4 to 64 at width 64.
+For each
 
-- `ll.check(..., until_decided=300)` with the first sizes of the axis (widths 64, 128, 256; depths 4, 8, 16), and
-- `ll.transfer` at all of its sizes, AdamW: does the base's best rate stay the best (drift and regret), and
-  does the larger model train at least as well at the base's rate?
+- `ll.check(..., until_decided=300)` with the first sizes (widths 64, 128, 256; depths 4, 8, 16), and
+- `ll.transfer` at all of its sizes, AdamW: does the base's best rate stay the best (drift and regret),
+  and does the larger model train at least as well at the base's rate?
 
-A miss is a check that passes where the rate does not transfer; a false alarm one that fails where it does.
-Every training and every check stays in DIR; the same command goes on. Writes benchmarks/results/check_truth.json.
+A miss is a check that passes where the rate does not transfer; a false alarm one that fails where it
+does. Every training and every check stays in DIR; the same command goes on. Writes
+benchmarks/results/check_truth.json.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ class Stacked:
 
 
 def clipped(gradients: Sequence[Tensor], folds: Sequence[float], largest: float) -> list[Tensor]:
-    """Gradients (K, ...) of K runs, each run's scaled to a norm of at most this, as ``Plan.clip_grad_norm_``."""
+    """Gradients (K, ...), each run's scaled to a norm of at most this, as by ``Plan.clip_grad_norm_``."""
     norms = [
         torch.linalg.vector_norm(g.flatten(1), dim=1) * a
         for g, a in zip(gradients, folds, strict=True)
