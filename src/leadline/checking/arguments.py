@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from leadline.errors import check_int, check_list, shown
+from leadline.errors import check_choice, check_int, check_list, shown
 from leadline.planning.plans import Plan, plan
-from leadline.tasks.data import TrainingData
+from leadline.tasks.data import PRECISIONS, Accumulated, TrainingData
 from leadline.tasks.first_call import first_call
 from leadline.tasks.task import TaskData
 from leadline.tracing.builder import Size, construct, size
@@ -48,6 +48,13 @@ def plan_of(
     if how["optimizer"] is None or callable(how["optimizer"]):
         how["optimizer"] = "adamw"
     return plan(build, at, **how)
+
+
+def recipe_of(data: TrainingData, accumulation: int, precision: str) -> TrainingData:
+    """The data with so many batches a step, in this precision."""
+    kept = data.precise(check_choice("precision", precision, PRECISIONS))
+    count = check_int("accumulation", accumulation, 1)
+    return kept if count == 1 else Accumulated(kept, count)
 
 
 def sizes_of(

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from leadline import available
-from leadline.checking.arguments import plan_of, sizes_of
+from leadline.checking.arguments import plan_of, recipe_of, sizes_of
 from leadline.checking.deciding import remedy
 from leadline.checking.experiment import Experiment
 from leadline.checking.notes import TRANSIENT, about_the_base, final_losses
@@ -19,6 +19,7 @@ from leadline.checking.training import Setup, linear_rate, reference
 from leadline.errors import LARGEST_RATE, check_int, check_real
 from leadline.parametrization.schemes import Scheme
 from leadline.planning.plans import Plan
+from leadline.schedules import Schedule, check_schedule, course
 from leadline.tasks.task import data_of
 from leadline.tracing.builder import Builder, Size
 
@@ -36,6 +37,12 @@ def check(
     scheme: str | Scheme = "auto",
     optimizer: str | Callable[[nn.Module, Plan, float], Any] | None = None,
     scheduler: Callable[[Any], Any] | None = None,
+    weight_decay: float = 0.0,
+    schedule: Schedule = "constant",
+    warmup: int = 0,
+    clip: float | None = None,
+    accumulation: int = 1,
+    precision: str = "float32",
     apply: Callable[[nn.Module, Plan], nn.Module] | None = None,
     builder: Builder | None = None,
     roles: Mapping[str, Any] | None = None,
@@ -72,6 +79,8 @@ def check(
         optimizer: for a builder the optimizer's name, by default "adamw"; or a function
             (model, plan, lr) -> torch optimizer, if it is not the one of plan.param_groups.
         scheduler: (optimizer) -> scheduler, stepped after every step.
+        weight_decay, schedule, warmup, clip, accumulation, precision: as for ``sweep``; the schedule is
+            that of the steps that are taken.
         apply: (model, plan) -> model, if it is not plan.apply.
         builder: the builder of a plan that was read from a file.
         roles, inputs: for a builder; see ``leadline.plan``. inputs are by default what the loss calls
@@ -87,7 +96,7 @@ def check(
             torch does not have; before any training.
     """
     started = time.perf_counter()
-    data = data_of(task)
+    data = recipe_of(data_of(task), accumulation, precision)
     how = dict(scheme=scheme, optimizer=optimizer, roles=roles, inputs=inputs)
     plan = plan_of(data, build, base, widths, depths, how)
     if not callable(optimizer):
@@ -113,8 +122,15 @@ def check(
         optimizer=optimizer,
         scheduler=scheduler,
         apply=apply,
+        weight_decay=check_real("weight_decay", weight_decay, 0.0, LARGEST_RATE),
+        course=tuple(course(check_schedule("schedule", schedule), warmup, steps).tolist()),
+        clip=None if clip is None else check_real("clip", clip, 0.0, open_minimum=True),
         device=place,
     )
+    if weight_decay and setup.optimizer is not None:
+        raise TypeError(
+            f"weight_decay={weight_decay} beside a function optimizer, which sets its own: leave it out"
+        )
     if until_decided is not None:
         until_decided = check_real("until_decided", until_decided, 0.0)
     smallest = sizes["width" if "width" in sizes else "depth"][0]

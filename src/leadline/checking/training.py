@@ -9,7 +9,8 @@ and AdamW's), and schedules any course, as long as each keeps its ratio to the b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,21 +41,30 @@ class Setup:
     optimizer: Callable[[nn.Module, Plan, float], Any] | None = None
     scheduler: Callable[[Any], Any] | None = None
     apply: Callable[[nn.Module, Plan], nn.Module] | None = None
+    weight_decay: float = 0.0
+    course: tuple[float, ...] = ()
+    """Factors on the learning rate, step by step; none is 1 at every step."""
+    clip: float | None = None
+    """Largest norm of the gradient, in the base's units."""
     device: torch.device | None = None
     """Where models train; None leaves them where they are made."""
     reference: tuple[Settings, ...] | None = None
     """Optimizer settings at the base: when made, with the scheduler, and after every step."""
 
 
-def torch_optimizers(model: nn.Module, plan: Plan, lr: float) -> list[Optimizer]:
+def torch_optimizers(
+    model: nn.Module, plan: Plan, lr: float, weight_decay: float = 0.0
+) -> list[Optimizer]:
     """The torch optimizers of a plan.
 
     Raises:
         ValueError: torch has no such optimizer.
     """
     if not plan.optimizer_rule.orthogonal:
-        return plan.optimizer_rule.make(plan.param_groups(model, lr))
-    matrices, rest = (plan.param_groups(model, lr, part=part) for part in ("muon", "adamw"))
+        return plan.optimizer_rule.make(plan.param_groups(model, lr, weight_decay))
+    matrices, rest = (
+        plan.param_groups(model, lr, weight_decay, part=part) for part in ("muon", "adamw")
+    )
     return plan.optimizer_rule.make(rest, matrices)
 
 
@@ -117,14 +127,32 @@ def train(
         for o in every:
             o.zero_grad()
         losses.append(members.backward())
-        for o in every:
-            o.step()
+        if setup.clip is not None:
+            for model in members.models:
+                plan.clip_grad_norm_(model, setup.clip)
+        with _scaled(every, setup.course[step] if setup.course else 1.0):
+            for o in every:
+                o.step()
         for s in schedulers:
             s.step()
         compare(2 + step, by)
         done()
     losses.append(members.losses())
     return [list(of) for of in zip(*losses, strict=True)], lost
+
+
+@contextmanager
+def _scaled(optimizers: Sequence[Optimizer], factor: float) -> Generator[None]:
+    """All learning rates times a factor, for one step."""
+    groups = [g for o in optimizers for g in o.param_groups]
+    before = [g["lr"] for g in groups]
+    try:
+        for g, lr in zip(groups, before, strict=True):
+            g["lr"] = lr * factor
+        yield
+    finally:
+        for g, lr in zip(groups, before, strict=True):
+            g["lr"] = lr
 
 
 def reference(setup: Setup) -> tuple[Settings, ...]:
@@ -145,8 +173,9 @@ def reference(setup: Setup) -> tuple[Settings, ...]:
 
 
 def _optimizers(setup: Setup, plan: Plan, model: nn.Module) -> list[Optimizer]:
-    make: Callable[..., Any] = torch_optimizers if setup.optimizer is None else setup.optimizer
-    made = make(model, plan, setup.lr)
+    if setup.optimizer is None:
+        return torch_optimizers(model, plan, setup.lr, setup.weight_decay)
+    made = setup.optimizer(model, plan, setup.lr)
     optimizers = list(made) if isinstance(made, list | tuple) else [made]
     for o in optimizers:
         if not hasattr(o, "param_groups") or not hasattr(o, "step"):
@@ -172,7 +201,7 @@ def linear_rate(setup: Setup, size: Size) -> float:
         for rate in (lr, lr / 2):
             plan, members = start(setup, size, (0,))
             inspection = Inspection(plan, members)
-            train(replace(setup, lr=rate, scheduler=None), plan, members)
+            train(replace(setup, lr=rate, scheduler=None, course=()), plan, members)
             moved.append(inspection.moved())
         full, half = moved
         norm = float(torch.linalg.vector_norm(full))

@@ -121,6 +121,20 @@ HTML = click.option(
 )
 
 
+RECIPE = (
+    click.option(
+        "--schedule",
+        default="constant",
+        show_default=True,
+        help="Of the learning rate: constant, cosine, linear, wsd; or FILE.py has schedule(step, steps).",
+    ),
+    click.option("--warmup", default="0", show_default=True, help="Steps of linear warm-up."),
+    click.option("--clip", default=None, help="Largest norm of the gradient, in the base's units."),
+    click.option("--accumulation", default=1, show_default=True, help="Batches a step."),
+    click.option("--precision", default="float32", show_default=True, help="float32 or bfloat16."),
+)
+
+
 def together(options: Iterable[Callable[[Any], Any]]) -> Callable[[Any], Any]:
     """Decorator: several options, shown in this order."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from leadline.cli import values
-from leadline.cli.flags import HTML, JSON, QUIET, together
+from leadline.cli.flags import HTML, JSON, QUIET, RECIPE, together
 from leadline.cli.lifecycle import one_line, show
 from leadline.cli.outputs import Outputs, file
 from leadline.cli.user_file import load, settings, task_of
@@ -94,6 +94,8 @@ def explain_command(scheme: str, optimizer: str, as_json: bool) -> None:
 @click.option("--steps", default=4, show_default=True, help="Training steps.")
 @click.option("--seeds", default=3, show_default=True, help="Seeds of every size.")
 @click.option("--lr", default=None, type=float, help="Base learning rate; default: small.")
+@click.option("--weight-decay", default=0.0, show_default=True, help="Weight decay of the base.")
+@together(RECIPE)
 @click.option("--problem", default=None, help="Data, if FILE.py has no loss and batches.")
 @click.option(
     "--until-decided",
@@ -119,6 +121,11 @@ def check_command(reference: str, **options: Any) -> None:
         widths = _sizes("widths", options["widths"], plan.base.width, (1, 2, 4))
         depths = _sizes("depths", options["depths"], plan.base.depth, (1, 2, 4, 8))
         how: dict[str, Any] = settings(module, "optimizer", "scheduler")
+        how |= {k: options[k] for k in ("weight_decay", "accumulation", "precision")}
+        how["schedule"] = getattr(module, "schedule", options["schedule"])
+        (how["warmup"],) = values.numbers("warmup", options["warmup"], int)[:1]
+        if options["clip"] is not None:
+            (how["clip"],) = values.numbers("clip", options["clip"], float)[:1]
         how |= {k: options[k] for k in ("steps", "seeds", "lr", "device", "until_decided")}
         quiet = options["quiet"]
         report = check(task, plan, widths, depths, progress=not quiet, **how)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from leadline.cli import lifecycle, runs, values
-from leadline.cli.flags import HTML, JSON, QUIET, together
+from leadline.cli.flags import HTML, JSON, QUIET, RECIPE, together
 from leadline.cli.lifecycle import Kept, one_line, show
 from leadline.cli.outputs import Outputs
 from leadline.cli.user_file import is_file, load, settings, task_of
@@ -43,8 +43,12 @@ _OPTIONS = [
         "--optimizer", default=None, help="sgd, adam, adamw, muon; default adamw, for resnet sgd."
     ),
     click.option(
-        "--weight-decay", default=0.0, show_default=True, help="Weight decay of the base."
+        "--weight-decay",
+        default="0",
+        show_default=True,
+        help="Weight decay of the base; several by commas.",
     ),
+    *RECIPE,
     click.option(
         "--arg",
         "arguments",
@@ -91,7 +95,7 @@ def _model(reference: str, problem: str | None) -> tuple[Any, Any, dict[str, Any
     """
     if is_file(reference):
         module, build = load(reference)
-        return task_of(module, problem), build, settings(module, "inputs", "roles")
+        return task_of(module, problem), build, settings(module, "inputs", "roles", "schedule")
     if reference not in _BUILTIN:
         raise ValueError(
             f"model={reference!r} is unknown: give FILE.py:NAME, or one of {', '.join(_BUILTIN)}"
@@ -117,7 +121,7 @@ def _settings(model: str, options: dict[str, Any]) -> dict[str, Any]:
     if optimizer is None:
         optimizer = "sgd" if model == "resnet" else "adamw"
     names = (
-        *("seeds", "steps", "batch_size", "weight_decay", "momentum"),
+        *("seeds", "steps", "batch_size", "momentum", "accumulation", "precision"),
         *("store", "executor", "workers", "hopeless", "device", "dry_run"),
     )
     return (
@@ -127,6 +131,12 @@ def _settings(model: str, options: dict[str, Any]) -> dict[str, Any]:
             task=task,
             build=build,
             optimizer=optimizer,
+            weight_decay=values.numbers("weight_decay", options["weight_decay"], float),
+            warmup=values.numbers("warmup", options["warmup"], int),
+            clip=None
+            if options["clip"] is None
+            else values.numbers("clip", options["clip"], float),
+            schedule=told.get("schedule") or options["schedule"].split(","),
             slurm=values.slurm(options["slurm"]),
             arguments=values.axes(options["arguments"]),
             widths=values.numbers("widths", options["widths"], int),
