@@ -76,14 +76,15 @@ def integers(name: str, text: str) -> tuple[int, ...]:
 
 
 def numbers(name: str, text: str, kind: Any) -> list[Any]:
-    """Numbers separated by commas; for learning rates also LOW:HIGH:FACTOR.
+    """Numbers separated by commas, or LOW:HIGH:FACTOR.
 
-    >>> numbers("lrs", "1e-3:8e-3:2", float)
-    [0.001, 0.002, 0.004, 0.008]
+    >>> numbers("lrs", "1e-3:8e-3:2", float), numbers("warmup", "2:16:2", int)
+    ([0.001, 0.002, 0.004, 0.008], [2, 4, 8, 16])
     """
     try:
-        if ":" in text and kind is float:
-            return _ladder(name, text)
+        if ":" in text:
+            rungs = _ladder(name, text)
+            return rungs if kind is float else list(dict.fromkeys(round(x) for x in rungs))
         out = [kind(p) for p in text.split(",") if p.strip()]
     except ValueError as e:
         if str(e).startswith(name):
@@ -92,7 +93,7 @@ def numbers(name: str, text: str, kind: Any) -> list[Any]:
     if not out:
         raise ValueError(
             f"{name}={shown(text)} is not a list of numbers: give such as 1,2,4"
-            + (" or LOW:HIGH:FACTOR such as 1e-4:1e-1:2" if kind is float else "")
+            + (" or LOW:HIGH:FACTOR such as 1e-4:1e-1:2" if kind is float else " or 8:64:2")
         )
     return out
 

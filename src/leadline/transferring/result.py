@@ -6,6 +6,7 @@ import json
 import math
 import re
 import textwrap
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from leadline.reporting.tables import number, table_csv, text_table
 from leadline.transferring.advice import exit_code, sentence
 from leadline.transferring.analysis import AxisResult
 from leadline.transferring.landscapes import landscapes
+from leadline.transferring.wording import NAMES, in_words, judged
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -32,6 +34,8 @@ class Transfer:
         rows: the runs.
         metric: what was minimised: loss (training) or test_loss.
         notes: what was made of the runs' table.
+        hyperparameter: the one that is judged: lr, weight_decay or warmup. In ``axes`` it stands in the place
+            of the rate.
     """
 
     axes: tuple[AxisResult, ...]
@@ -39,16 +43,18 @@ class Transfer:
     metric: str
 
     notes: tuple[str, ...] = ()
+    hyperparameter: str = "lr"
 
     def __str__(self) -> str:
         lines = []
         for a in self.axes:
-            lines += _wrapped(f"{a.scheme} over {a.axis}: {a.verdict} ({a.reason})")
-            lines += _wrapped(
+            reason = in_words(a.reason, self.hyperparameter)
+            lines += _wrapped(f"{a.scheme} over {a.axis}: {a.verdict} ({reason})")
+            said = (
                 f"drift {a.drift} doublings of the rate per doubling; larger is better at the base's "
-                f"rate: {a.monotone}",
-                first="  ",
+                f"rate: {a.monotone}"
             )
+            lines += _wrapped(in_words(said, self.hyperparameter), first="  ")
         blocks = ["\n".join(lines), self._table()]
         if self.notes:
             blocks.append("\n".join(line for note in self.notes for line in _wrapped(note)))
@@ -58,7 +64,8 @@ class Transfer:
     def _table(self) -> str:
         """At most 100 columns wide: what has no room is in the page and in ``to_json``."""
         loss = self.metric if len(self.metric) < 10 else "loss"
-        header = ["scheme", "axis", "size", "best lr", loss, "at base's", "regret", "trains to"]
+        best = in_words("best lr", self.hyperparameter)
+        header = ["scheme", "axis", "size", best, loss, "at base's", "regret", "trains to"]
         body = [
             [
                 *(a.scheme[:12], a.axis, str(s.size), f"{s.lr}"),
@@ -76,7 +83,7 @@ class Transfer:
     def answer(self) -> tuple[str, ...]:
         """What to do, or what to run next to know: a sentence for each scheme and axis."""
         several = len({a.scheme for a in self.axes}) > 1
-        return tuple(sentence(a, several) for a in self.axes)
+        return tuple(in_words(sentence(a, several), self.hyperparameter) for a in self.axes)
 
     @property
     def exit_code(self) -> int:
@@ -87,6 +94,7 @@ class Transfer:
         """Axes and runs."""
         data = {
             "metric": self.metric,
+            "hyperparameter": self.hyperparameter,
             "answer": self.answer,
             "notes": self.notes,
             "axes": [asdict(a) for a in self.axes],
@@ -144,7 +152,8 @@ def curves(result: Transfer) -> list[RateCurve]:
     """Finite points only."""
     out = []
     for a in result.axes:
-        scapes = landscapes(result.rows, a.scheme, a.axis, result.metric)
+        rows = judged(result.rows, result.hyperparameter)
+        scapes = landscapes(rows, a.scheme, a.axis, result.metric)
         for s in a.sizes:
             scape = scapes[s.size]
             y = np.exp(scape.mean())
@@ -163,10 +172,10 @@ def transfer_figure(result: Transfer) -> go.Figure:
     titles = {(a.scheme, a.axis): f"{a.scheme} over {a.axis}: {a.verdict}" for a in result.axes}
     places = [(s, a) for s in schemes for a in axes]
     panels = Panels([titles.get(p, "") for p in places], columns=len(axes), share_y=True)
-    drawn = curves(result)
+    drawn, one = curves(result), NAMES[result.hyperparameter][0]
     for i, (scheme, axis) in enumerate(places):
         metric = result.metric.replace("_", " ") if axis == axes[0] else ""
-        panels.panel(i, "learning rate of the base", metric, log_x=True, log_y=True)
+        panels.panel(i, f"{one} of the base", metric, log_x=True, log_y=True)
         sizes = sorted({c.size for c in drawn if c.axis == axis})
         colors = dict(zip(sizes, shades(len(sizes)), strict=True))
         for c in drawn:
@@ -188,34 +197,40 @@ def transfer_page(result: Transfer, command: str = "") -> Page:
         for a in result.axes
     )
     metric = result.metric.replace("_", " ")
+
+    def worded(text: str) -> str:
+        return in_words(text, result.hyperparameter)
+
     overview = Section(
-        title="Loss against the learning rate",
+        title=worded("Loss against the learning rate"),
         anchor="landscapes",
         figures=(
             Drawing(
                 transfer_figure(result),
-                f"{metric.capitalize()} against the base’s learning rate, a curve for every size, mean "
-                "and range over seeds; dotted: the best rate",
-                f"Log–log panels by scheme and axis. {best}.",
+                worded(
+                    f"{metric.capitalize()} against the base’s learning rate, a curve for every size, "
+                    "mean and range over seeds; dotted: the best rate"
+                ),
+                worded(f"Log–log panels by scheme and axis. {best}."),
             ),
         ),
         command=command,
         downloads=(("runs.csv", table_csv(_same_keys(result.rows))),),
     )
-    axes = tuple(_axis(a, metric, i) for i, a in enumerate(result.axes))
+    axes = tuple(_axis(a, metric, i, worded) for i, a in enumerate(result.axes))
     lead = (
         "Does the best learning rate of a small network serve larger ones, and what is lost by it?"
     )
-    leads = (lead, *result.answer, *result.notes)
-    return Page("Transfer of the learning rate", leads, (overview, *axes), facts(command))
+    leads = (worded(lead), *result.answer, *result.notes)
+    return Page(worded("Transfer of the learning rate"), leads, (overview, *axes), facts(command))
 
 
-def _axis(a: AxisResult, metric: str, i: int) -> Section:
+def _axis(a: AxisResult, metric: str, i: int, worded: Callable[[str], str]) -> Section:
     head = (
         a.axis,
-        "best rate",
+        worded("best rate"),
         f"{metric} there",
-        "at the base’s rate",
+        worded("at the base’s rate"),
         "regret",
         "sharpness",
         "stable to",
@@ -232,13 +247,13 @@ def _axis(a: AxisResult, metric: str, i: int) -> Section:
         title=f"{a.scheme} over {a.axis}",
         anchor=f"axis-{i + 1}-{slug}",
         verdict=a.verdict,
-        number="drift, doublings of the best rate per doubling of the size",
+        number=worded("drift, doublings of the best rate per doubling of the size"),
         value=a.drift.value if a.drift.value == a.drift.value else None,
         low=a.drift.low if known else None,
         high=a.drift.high if known else None,
         paragraphs=(
-            f"{a.reason[:1].upper()}{a.reason[1:]}.",
-            f"Is the larger network better at the base’s rate? {a.monotone}.",
+            worded(f"{a.reason[:1].upper()}{a.reason[1:]}."),
+            worded(f"Is the larger network better at the base’s rate? {a.monotone}."),
         ),
         tables=(Table(head, rows, "Sizes, with 95 % intervals over the grid and the seeds"),),
     )

@@ -17,6 +17,7 @@ from leadline.transferring.landscapes import anchor, landscapes, other_axis
 from leadline.transferring.meaning import SIZES
 from leadline.transferring.result import Transfer
 from leadline.transferring.tables import finished
+from leadline.transferring.wording import judged
 
 METRICS = ("loss", "test_loss")
 
@@ -52,14 +53,17 @@ def transfer(
             optimum; 0 only says in which direction to extend.
         dry_run: return a ``SweepEstimate`` of runs and time instead, as ``sweep`` does, without what
             ``extend`` would add.
-        settings: as for ``sweep``: steps, batch_size, optimizer, store, executor, ...
+        settings: as for ``sweep``: steps, batch_size, optimizer, schedule, clip, store, executor, ... With
+            several values of weight_decay (or of warmup) and one learning rate the transfer of that is
+            judged in the same way: does the base's best weight decay stay the best?
 
     Raises:
         ValueError: a bad argument, or one size only.
     """
     check_choice("metric", metric, METRICS)
     grid = grid_of(width=widths, depth=depths, lr=lrs)
-    widths, depths, lrs = grid["width"], grid["depth"], grid["lr"]
+    widths, depths = grid["width"], grid["depth"]
+    hyperparameter, values = _judged(grid["lr"], settings)
     schemes = grid_of(scheme=schemes)["scheme"]
     extend, dry_run = (
         check_int("extend", extend, 0, _MOST_EXTENSIONS),
@@ -70,8 +74,6 @@ def transfer(
         raise ValueError(
             f"widths={list(widths)!r} and depths={list(depths)!r} hold one size: give two or more of one"
         )
-    if len(set(lrs)) < 3:
-        raise ValueError(f"lrs={list(lrs)!r} are too few to find an optimum: give three or more")
     # Both axes as one sweep: the base's runs are on both, and programs of both run side by side.
     over = functools.partial(
         sweep,
@@ -83,27 +85,59 @@ def transfer(
         base=dict(width=min(widths), depth=min(depths)),
         seeds=seeds,
         scheme=schemes,
-        **settings,
+        **({"lrs": grid["lr"]} | settings),
     )
+    argument = "lrs" if hyperparameter == "lr" else hyperparameter
     if dry_run:
-        estimate = over(lrs=lrs, dry_run=True)
+        estimate = over(**{argument: values}, dry_run=True)
         assert isinstance(estimate, SweepEstimate)
         return estimate
     rows: dict[str, dict[str, Any]] = {}
 
     def result(new: Sequence[float]) -> Transfer:
-        rows.update({r["id"]: r for r in _rows(over(lrs=new))})
-        return from_rows(rows.values(), schemes, metric, axes)
+        rows.update({r["id"]: r for r in _rows(over(**{argument: new}))})
+        return from_rows(rows.values(), schemes, metric, axes, hyperparameter)
 
-    outcome = result(lrs)
-    rates = sorted(set(lrs))
+    outcome = result(values)
+    rates = sorted(set(values))
     for _ in range(extend):
         new = further(outcome, rates)
+        if hyperparameter == "warmup":
+            new = [v for v in dict.fromkeys(round(v) for v in new) if v >= 1 and v not in rates]
         if not new:
             break
         rates = sorted({*rates, *new})
         outcome = result(new)
     return outcome
+
+
+def _judged(lrs: list[Any], settings: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    """The hyperparameter with several values, and its values.
+
+    Raises:
+        ValueError: several have, or none has three.
+    """
+    values = {"lr": lrs}
+    for name in ("weight_decay", "warmup"):
+        if name in settings:
+            values[name] = grid_of(**{name: settings[name]})[name]
+    several = [name for name, v in values.items() if len(set(v)) > 1]
+    if len(several) > 1:
+        raise ValueError(
+            f"{several[0]} and {several[1]} both have several values: one hyperparameter is judged at a "
+            "time, give one value of the others"
+        )
+    (name,) = several or ["lr"]
+    label = "lrs" if name == "lr" else name
+    if len(set(values[name])) < 3:
+        raise ValueError(
+            f"{label}={list(values[name])!r} are too few to find an optimum: give three or more"
+        )
+    if min(values[name]) <= 0:
+        raise ValueError(
+            f"{label}={list(values[name])!r} holds 0, which no factor reaches: give values above 0"
+        )
+    return name, values[name]
 
 
 def further(outcome: Transfer, lrs: Sequence[float]) -> list[float]:
@@ -132,6 +166,7 @@ def from_rows(
     schemes: Sequence[str] | None = None,
     metric: str = "loss",
     axes: Sequence[str] = SIZES,
+    hyperparameter: str = "lr",
 ) -> Transfer:
     """The analysis of rows with width, depth, lr, seed, scheme and the metric.
 
@@ -159,8 +194,9 @@ def from_rows(
         at = {places[p] for p in there if p[1] == axis}
         if len(at) == 1 and len({r.get(other_axis(axis)) for r in kept}) > 1:
             notes.append(f"Over {axis}: the runs of {other_axis(axis)} {at.pop()}.")
-    results = [analyse(s, axis, landscapes(kept, s, axis, metric)) for s, axis in there]
-    return Transfer(tuple(results), kept, metric, tuple(notes))
+    rows = judged(kept, hyperparameter)
+    results = [analyse(s, axis, landscapes(rows, s, axis, metric)) for s, axis in there]
+    return Transfer(tuple(results), kept, metric, tuple(notes), hyperparameter)
 
 
 def transfer_from(
