@@ -218,3 +218,24 @@ def test_branches_that_outweigh_the_stream_want_a_deeper_base():
 def test_lion_needs_an_optimizer():
     with pytest.raises(ValueError, match="torch has no lion: give optimizer="):
         ll.check(ll.Task(mse, batch=BATCH), plan(optimizer="lion"), **SIZES)
+
+
+def test_a_check_takes_a_recipe():
+    """Weight decay moves what shrinks, clipping and warm-up make updates smaller, in the ratio they say."""
+    task = ll.Task(mse, batch=BATCH)
+    how = SIZES | dict(widths=(32, 64), depths=(2,), seeds=1, lr=1e-2, steps=2, optimizer="sgd")
+
+    def moved(**recipe):
+        rows = ll.check(task, Model, **how, **recipe).rows
+        return {r.parameter: r.values[0] for r in rows if r.quantity == "own update"}
+
+    plain, warm = moved(), moved(warmup=2)
+    # Steps of 1/2 and 1 instead of 1 and 1; the second gradient differs a little.
+    assert warm["embed.weight"] / plain["embed.weight"] == pytest.approx(0.75, rel=0.05)
+    assert moved(clip=1e-3)["embed.weight"] < 0.1 * plain["embed.weight"]
+    assert moved(weight_decay=50.0)["embed.weight"] > 2 * plain["embed.weight"]
+    bf16 = moved(precision="bfloat16")
+    assert bf16["embed.weight"] == pytest.approx(plain["embed.weight"], rel=0.05)
+    assert bf16 != plain
+    with pytest.raises(TypeError, match="beside a function optimizer"):
+        ll.check(task, Model, **how | dict(optimizer=lambda m, p, lr: None), weight_decay=0.1)

@@ -213,3 +213,32 @@ def test_wrong_files_of_token_ids(tmp_path, write, message):
     odd.write_bytes(b"123")
     with pytest.raises(ValueError, match="no whole number of uint16"):
         ll.text(odd, context=8)
+
+
+def test_recipes_on_the_command_line(write, tmp_path):
+    file, out = write(LOSS, BATCHES), tmp_path / "store"
+    how = (*SIZES, "--steps", "4", "--seeds", "1", "--executor", "inline", "--quiet", "--json")
+    recipe = ("--warmup", "2", "--schedule", "cosine", "--clip", "0.5", "--accumulation", "2")
+    done = run("sweep", file, "--lrs", "1e-2", *how, *recipe, "--store", str(out))
+    row = json.loads(done.stdout)["rows"][0]
+    assert (row["warmup"], row["schedule"], row["clip"], row["accumulation"]) == (
+        2,
+        "cosine",
+        0.5,
+        2,
+    )
+    decays = ("--weight-decay", "0.01:1:10")
+    done = run("transfer", file, "--lrs", "1e-2", *how, *recipe, *decays)
+    result = json.loads(done.stdout)
+    assert result["hyperparameter"] == "weight_decay"
+    assert {r["weight_decay"] for r in result["runs"]} == {0.01, 0.1, 1.0}
+    done = run(
+        "check", file, "--base", "16x2", *SIZES, "--lr", "1e-3", "--quiet", "--json", *recipe
+    )
+    assert done.exit_code in (0, 3), done.output
+    assert json.loads(done.stdout)["rows"]
+    scheduled = write(
+        LOSS, BATCHES, "def schedule(step, steps):\n    return 0.5 if step else 1.0\n"
+    )
+    done = run("sweep", scheduled, "--lrs", "1e-2", *how)
+    assert json.loads(done.stdout)["rows"][0]["schedule"].startswith("schedule#")

@@ -34,8 +34,8 @@ class Transfer:
         rows: the runs.
         metric: what was minimised: loss (training) or test_loss.
         notes: what was made of the runs' table.
-        hyperparameter: the one that is judged: lr, weight_decay or warmup. In ``axes`` it stands in the place
-            of the rate.
+        hyperparameter: the one that is judged: lr, weight_decay or warmup. In ``axes`` it stands in the
+            place of the rate.
     """
 
     axes: tuple[AxisResult, ...]
