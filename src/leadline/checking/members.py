@@ -42,7 +42,8 @@ class Members:
 
     Args:
         models: alike in everything but the values of parameters and buffers.
-        data: the loss, and the batch of step 0, the same at every step.
+        data: the loss, and the batch of step 0, the same at every step. Models train in its precision and
+            are measured in float32, because what is measured are small differences.
         seeds: of the random numbers that training draws.
     """
 
@@ -52,7 +53,8 @@ class Members:
         data: TrainingData,
         seeds: Sequence[int],
     ) -> None:
-        self.models, self.data, self.batch = list(models), data, data.batch(0, None, 0)
+        self.models, self.batch = list(models), data.batch(0, None, 0)
+        self.data, self.training = data.precise("float32"), data
         self.together = len(self.models) > 1
         """Do they still run as one program?"""
         self._places = [places(m) for m in self.models]
@@ -91,7 +93,7 @@ class Members:
         def one(model: nn.Module, p: State, b: State) -> list[Tensor]:
             torch.manual_seed(0)
             with watching(model, names) as (seen, outputs):
-                loss = self._loss(model, p | b)
+                loss = self._loss(self.data, model, p | b)
             if not outputs:
                 raise ValueError(
                     "the loss called the model in no way that shows its output: call model(...), which "
@@ -163,7 +165,7 @@ class Members:
                 torch.set_rng_state(cpu)
                 for gpu, state in zip(self.gpus, others, strict=True):
                     torch.cuda.set_rng_state(state, gpu)
-                loss = self.data.loss(model, self.batch)
+                loss = self.training.loss(model, self.batch)
                 self._random[i] = self._random_state()
             loss.backward()
             out.append(float(loss.detach()))
@@ -174,7 +176,9 @@ class Members:
         before = {n: b[-1].clone() for n, b in self.buffers.items()}
 
         def losses(p: State) -> Tensor:
-            return self._as_one(lambda m, p, b: self._loss(m, p | b), p, self.buffers)
+            return self._as_one(
+                lambda m, p, b: self._loss(self.training, m, p | b), p, self.buffers
+            )
 
         try:
             gradients, values = stacks.gradients(losses, self.state(), names)
@@ -195,19 +199,19 @@ class Members:
         """Are the last member's gradients those of the model itself?"""
         model = self.models[-1]
         with filled(model, before), torch.random.fork_rng(devices=self.gpus), torch.enable_grad():
-            loss = self.data.loss(model, self.batch)
+            loss = self.training.loss(model, self.batch)
             parameters = [model.get_parameter(n) for n in names]
             expected = torch.autograd.grad(loss, parameters, allow_unused=True)
         return same_gradients([None if g is None else g[-1] for g in gradients], expected)
 
-    def _loss(self, model: nn.Module, state: State) -> Tensor:
+    def _loss(self, data: TrainingData, model: nn.Module, state: State) -> Tensor:
         """The loss of the model with these parameters and buffers (one member's)."""
         if not self.together:
             with filled(model, state):
-                return self.data.loss(model, self.batch)
+                return data.loss(model, self.batch)
         at = {f"model.{place}": f"model.{n}" for place, n in self._places[0].items()}
         whole = {f"model.{n}": t for n, t in state.items()}
-        return call(LossModule(model, self.data), at, whole, (self.batch,))
+        return call(LossModule(model, data), at, whole, (self.batch,))
 
     def losses(self) -> list[float]:
         """The losses at the present parameters."""

@@ -206,6 +206,10 @@ class Accumulated(TrainingData):
         kept = self.data.test()
         return None if kept is None else [kept]
 
+    def precise(self, precision: str) -> TrainingData:
+        """The same with losses in this precision."""
+        return Accumulated(self.data.precise(precision), self.count)
+
     def shared(self, size: int | None) -> bool:
         """As the data's."""
         return self.data.shared(size)
