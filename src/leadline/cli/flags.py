@@ -126,7 +126,7 @@ RECIPE = (
         "--schedule",
         default="constant",
         show_default=True,
-        help="Learning rates over steps: constant, cosine, linear, wsd; or FILE.py has schedule(step, steps).",
+        help="Learning rates over steps: constant, cosine, linear, wsd; or FILE.py has schedule().",
     ),
     click.option("--warmup", default="0", show_default=True, help="Steps of linear warm-up."),
     click.option("--clip", default=None, help="Largest norm of the gradient, in the base's units."),
