@@ -47,6 +47,27 @@ def _plan(module: Any, build: Any, options: dict[str, Any]) -> Plan:
     return plan(build, **sizes, **how)
 
 
+def _afforded(
+    reference: str, module: Any, build: Any, options: dict[str, Any], hours: float, steps: int
+) -> str:
+    """What a budget affords, and the command that trains it."""
+    from leadline.transferring.budget import affordable
+
+    if options["target"] is None:
+        raise ValueError("--budget needs the size that it is for: give --target WIDTHxDEPTH")
+    sizes = {}
+    for name in ("base", "target"):
+        width, depth = values.size(name, options[name], "64x4")
+        sizes[name] = dict(width=width, depth=depth)
+    task = task_of(module, options["problem"])
+    how = {k: options[k] for k in ("scheme", "optimizer")} | settings(module, "inputs", "roles")
+    budget = affordable(task, build, hours=hours, steps=steps, **sizes, **how)
+    command = budget.command(reference)
+    if options["as_json"]:
+        return json.dumps(vars(budget) | {"command": command}, default=lambda x: vars(x))
+    return f"{budget}\n\n    {command}"
+
+
 def _inputs(module: Any, build: Any, base: dict[str, int]) -> Any:
     """What the file's loss calls the model with."""
     from leadline.tasks.first_call import first_call
@@ -60,11 +81,26 @@ def _inputs(module: Any, build: Any, base: dict[str, int]) -> Any:
 @together(_OPTIONS)
 @click.option("--out", type=click.Path(), default=None, help="Write the plan (JSON) to this file.")
 @click.option("--code", is_flag=True, help="Print plain PyTorch that does the same.")
-def plan_command(reference: str, out: str | None, code: bool, **options: Any) -> None:
+@click.option(
+    "--budget",
+    type=float,
+    default=None,
+    metavar="HOURS",
+    help="Time a few steps, and say which proxy sizes, rates and seeds so many hours afford.",
+)
+@click.option("--steps", default=100, show_default=True, help="For --budget: of every training.")
+@click.option("--problem", default=None, help="For --budget: data, if FILE.py has none.")
+def plan_command(
+    reference: str, out: str | None, code: bool, budget: float | None, steps: int, **options: Any
+) -> None:
     """FILE.py may also define ``inputs`` and ``roles``, or a loss and batches that show the inputs."""
     with one_line([]):
         file("out", out)
-        result = _plan(*load(reference), options)
+        module, build = load(reference)
+        result = _plan(module, build, options)
+        if budget is not None:
+            show(_afforded(reference, module, build, options, budget, steps))
+            return
         show(result.to_json() if options["as_json"] else result.to_code() if code else str(result))
         if out is not None and attempt(lambda: result.save(out)):
             click.echo(f"wrote {out}", err=True)
