@@ -64,7 +64,7 @@ def _afforded(
     budget = affordable(task, build, hours=hours, steps=steps, **sizes, **how)
     command = budget.command(reference)
     if options["as_json"]:
-        return json.dumps(vars(budget) | {"command": command}, default=lambda x: vars(x))
+        return json.dumps(budget.to_json() | {"command": command})
     return f"{budget}\n\n    {command}"
 
 

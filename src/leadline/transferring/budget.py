@@ -78,21 +78,30 @@ class Budget:
             f"--seeds {d.seeds} --steps {self.steps} --store runs"
         )
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        timed = [{"width": s.width, "depth": s.depth, "seconds": t} for s, t in self.timed.items()]
+        sizes = {"target": vars(self.target), "timed": timed}
+        return vars(self) | sizes | {
+            "best": None if self.best is None else vars(self.best), "least": vars(self.least),
+        }  # fmt: skip
+
     def __str__(self) -> str:
         from leadline.reporting.progress import duration
 
         d = self.best or self.least
         runs = (len(d.widths) + len(d.depths) - 1) * d.rates * d.seeds
         sizes = f"widths {', '.join(map(str, d.widths))}; depths {', '.join(map(str, d.depths))}"
-        what = f"{sizes}; {d.rates} rates by factors of 2; {d.seeds} seeds: {runs} runs of {self.steps} steps"
+        what = f"{sizes}; {d.rates} rates by factors of 2; {d.seeds} seeds: {runs} runs of "
+        what += f"{self.steps} steps"
         if self.best is None:
             head = f"{self.hours:g} h afford no transfer here; the least is {what}, {duration(d.seconds)}"
         else:
             head = f"{self.hours:g} h afford: {what}, at most {duration(d.seconds)}"
         there = f"one training of {self.target} takes at most {duration(self.target_seconds)} here"
         return (
-            f"{head}.\n{there[:1].upper()}{there[1:]}. Sizes beyond twice the base are not timed: they are taken "
-            "to grow with width² and with depth, an upper bound."
+            f"{head}.\n{there[:1].upper()}{there[1:]}. Sizes beyond twice the base are not timed: they "
+            "are taken to grow with width² and with depth, an upper bound."
         )
 
 
@@ -144,13 +153,13 @@ def affordable(
         return by_width * by_depth * max(depth / (2 * at.depth), 1.0)
 
     designs = []
-    ladders = (_ladder(at.width, to.width), _ladder(at.depth, to.depth))
-    for w, d, r, k in itertools.product(*map(_starts, ladders), RATES, SEEDS):
-        if len(w) + len(d) < 3:
+    ladders = [_starts(_ladder(x, y)) for x, y in ((at.width, to.width), (at.depth, to.depth))]
+    for widths, depths in itertools.product(*ladders):
+        if len(widths) + len(depths) < 3:
             continue
-        sizes = {Size(x, d[0]) for x in w} | {Size(w[0], y) for y in d}
-        total = r * k * sum(seconds(s.width, s.depth) for s in sizes)
-        designs.append(Affordable(w, d, r, k, total))
+        sizes = {Size(w, depths[0]) for w in widths} | {Size(widths[0], d) for d in depths}
+        each = sum(seconds(s.width, s.depth) for s in sizes)
+        designs += [Affordable(widths, depths, r, k, r * k * each) for r in RATES for k in SEEDS]
     if not designs:
         raise ValueError(
             f"target={to} is less than twice the base, {at}: there is nothing to carry over; give a larger "
