@@ -72,7 +72,7 @@ def test_one_axis_alone(seconds):
         affordable(
             TASK, Net, hours=1.0, base=dict(width=64, depth=4), target=dict(width=64, depth=4)
         )
-    with pytest.raises(ValueError, match="hours=0.0 is out of range"):
+    with pytest.raises(ValueError, match=r"hours=0\.0 is out of range"):
         affordable(TASK, Net, hours=0.0, **SIZES)
 
 

@@ -136,9 +136,15 @@ def affordable(
     timed: dict[Size, float] = {}
     for s in (at, Size(2 * at.width, at.depth), Size(at.width, 2 * at.depth)):
         estimate = sweep(
-            *(task, build),
-            **dict(widths=[s.width], depths=[s.depth], lrs=[1e-3 * 2.0**k for k in range(rates)]),
-            **dict(seeds=seeds, steps=steps, base=at, dry_run=True),
+            task,
+            build,
+            widths=[s.width],
+            depths=[s.depth],
+            lrs=[1e-3 * 2.0**k for k in range(rates)],
+            seeds=seeds,
+            steps=steps,
+            base=at,
+            dry_run=True,
             **settings,
         )
         assert isinstance(estimate, SweepEstimate)
