@@ -51,7 +51,7 @@ class Affordable:
 
 
 @dataclass(frozen=True)
-class Budget:
+class TransferBudget:
     """The best design within a budget, and what it was chosen from.
 
     Attributes:
@@ -114,7 +114,7 @@ def affordable(
     hours: float,
     steps: int = 100,
     **settings: Any,
-) -> Budget:
+) -> TransferBudget:
     """The design of a ``transfer`` that a budget affords, sizes by doublings from the base to the target.
 
     The base, twice its width and twice its depth are timed for a few steps, as a dry run does.
@@ -152,7 +152,7 @@ def affordable(
     base_run, wide, deep = timed.values()
 
     def seconds(width: int, depth: int) -> float:
-        """Of one run, at most."""
+        """Seconds of one run, at most."""
         doublings = math.log2(width / at.width)
         by_width = base_run if doublings < 1 else wide * 4 ** (doublings - 1)
         by_depth = max(deep / base_run, 1.0) ** min(math.log2(depth / at.depth), 1)
@@ -174,7 +174,7 @@ def affordable(
     fits = [d for d in designs if d.seconds <= 3600 * hours]
     best = max(fits, key=lambda d: (d.order, -d.seconds), default=None)
     least = min(designs, key=lambda d: d.seconds)
-    return Budget(hours, best, least, to, seconds(to.width, to.depth), steps, timed)
+    return TransferBudget(hours, best, least, to, seconds(to.width, to.depth), steps, timed)
 
 
 def _ladder(base: int, target: int) -> list[int]:
