@@ -7,7 +7,7 @@ import pytest
 from leadline.intervals import Interval
 from leadline.transferring.advice import exit_code, sentence, without_options
 from leadline.transferring.analysis import AxisResult
-from leadline.transferring.verdict import SizeResult
+from leadline.transferring.verdict import NOTHING, Next, RateGrid, SizeResult
 
 INF, NAN = math.inf, math.nan
 ALL = Interval(INF, INF, INF)
@@ -18,8 +18,9 @@ def size(width, lr=(0.01, 0.008, 0.0125), regret=(0.0, 0.0, 0.0), loss=(1.0, 0.9
     return SizeResult(width, Interval(*lr), there, there, Interval(*regret), there, edge, ALL)
 
 
-def axis(verdict, *sizes, reason="", monotone="yes", scheme="auto"):
-    return AxisResult(scheme, "width", sizes, Interval(0.0), verdict, reason, monotone)
+def axis(verdict, *sizes, reason=("", NOTHING), monotone="yes", scheme="auto"):
+    drift = Interval(0.0)
+    return AxisResult(scheme, "width", sizes, drift, verdict, reason[0], monotone, reason[1])
 
 
 LOWER = (0.005, 0.004, 0.00625)
@@ -86,15 +87,20 @@ def test_a_rate_whose_interval_is_not_known_stands_alone():
     assert "Train width 512 with 0.005; larger" in sentence(a)
 
 
-GRID = "the grid does not bracket every optimum: extend lrs downwards, --lrs 0.0001:1:2"
-SEEDS = "intervals need three seeds or more: --seeds 3"
+GRID = (
+    "the grid does not bracket every optimum: extend lrs downwards, --lrs 0.0001:1:2",
+    Next(RateGrid(1e-4, 1.0, 2.0)),
+)
+SEEDS = "intervals need three seeds or more: --seeds 3", Next(seeds=3)
 OPEN = (
     "the intervals reach across the limits; next: a finer grid, --lrs 0.001:0.1:1.2 and more seeds or "
-    "larger sizes"
+    "larger sizes",
+    Next(RateGrid(1e-3, 0.1, 1.2), more=True),
 )
 EDGE = (
     "the base's best rate is at the edge of divergence: trust a smaller one, such as 0.005, at which every "
-    "size trains"
+    "size trains",
+    Next(trusted=0.005),
 )
 KNOW = "To know whether 0.01 serves width 512, run again with "
 
@@ -131,7 +137,7 @@ def test_what_is_not_known():
     assert edge.startswith(
         "Until it is known whether 0.01 serves width 512, train every width with 0.005, at"
     )
-    lost = sentence(axis("undecided", size(64), size(512), reason=EDGE.split(",")[0]))
+    lost = sentence(axis("undecided", size(64), size(512), reason=(EDGE[0].split(",")[0], Next())))
     assert lost == KNOW + "rates nearer to where training diverges, or with lower ones."
 
 

@@ -1,13 +1,22 @@
 """The verdict on an axis and what it proposes next, from hand-made numbers: every limit, exactly."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from leadline.intervals import Interval
 from leadline.transferring import verdict
-from leadline.transferring.verdict import AxisMeasurement, SizeResult, judge, monotone
+from leadline.transferring.verdict import (
+    AxisMeasurement,
+    AxisVerdict,
+    Next,
+    RateGrid,
+    SizeResult,
+    judge,
+    monotone,
+)
 
 INF, NAN = math.inf, math.nan
 RATES = np.arange(-6.0, 1.0)
@@ -73,8 +82,11 @@ def measured(*sizes, drift=STILL, grid=None, regret=CHEAP, costs=None, least=0.0
 )
 def test_limits_of_drift_and_regret(drift, regret, word, reason):
     found = judge(measured(drift=drift, regret=regret), RATES)
-    assert found[0] == word
-    assert reason in found[1]
+    assert found.verdict == word
+    assert reason in found.reason
+    assert found.next.seeds == (3 if math.isnan(drift[1]) else None)
+    if word != "undecided":
+        assert found.next == Next()
 
 
 @pytest.mark.parametrize(
@@ -90,17 +102,18 @@ def test_limits_of_drift_and_regret(drift, regret, word, reason):
 )
 def test_a_regret_counts_wherever_the_best_rate_of_the_base_is(regret, costs, least, word):
     found = judge(measured(regret=regret, costs=costs, least=least), RATES)
-    assert found[0] == word
-    assert found[1].startswith(
+    assert found.verdict == word
+    assert found.reason.startswith(
         "regret above 5%" if word[0] == "d" else "the intervals reach across"
     )
 
 
 def test_a_size_at_which_every_rate_diverged_is_named():
     sizes = (size(32, edge="low"), size(64, edge="all diverged"), size(128, edge="all diverged"))
-    assert judge(measured(*sizes), RATES) == (
+    assert judge(measured(*sizes), RATES) == AxisVerdict(
         "undecided",
         "every rate diverged at size 64: extend lrs downwards, --lrs 0.00390625:1:2",
+        Next(RateGrid(2**-8, 1.0, 2.0)),
     )
 
 
@@ -115,17 +128,20 @@ def test_a_size_at_which_every_rate_diverged_is_named():
 )
 def test_an_edge_of_the_grid_is_extended(edges, where):
     sizes = [size(32 * 2**i, edge=e) for i, e in enumerate(edges)]
-    word, reason = judge(measured(*sizes), RATES)
-    assert word == "undecided"
-    assert reason == f"the grid does not bracket every optimum: extend lrs {where}"
+    found = judge(measured(*sizes), RATES)
+    assert found.verdict == "undecided"
+    assert where.endswith(found.next.rates.option)
+    assert found.next == Next(found.next.rates)
+    assert found.reason == f"the grid does not bracket every optimum: extend lrs {where}"
 
 
 def test_a_rate_that_a_size_did_not_try():
     found = judge(measured(regret=(NAN, -INF, INF)), RATES)
-    assert found == (
+    assert found == AxisVerdict(
         "undecided",
         "the base's best rate was not measured at size 64: give every size the same rates, "
         "--lrs 0.015625:1:2",
+        Next(RateGrid(2**-6, 1.0, 2.0)),
     )
 
 
@@ -147,26 +163,29 @@ def test_a_rate_that_a_size_did_not_try():
 )
 def test_the_base_rate_diverges(low, stable, least, sure):
     sizes = (size(32, lr=(0.5, low, 0.6)), size(64, regret=(INF, least, INF), stable=stable))
-    word, reason = judge(measured(*sizes), RATES)
+    found = judge(measured(*sizes), RATES)
     if sure:
-        assert (word, reason) == (
-            "does not transfer",
-            "the base's rate diverges at the largest size",
+        assert found == AxisVerdict(
+            "does not transfer", "the base's rate diverges at the largest size"
         )
     else:
         such = "" if math.isnan(stable) else ", such as 0.125, at which every size trains"
-        assert word == "undecided"
-        assert reason == (
-            f"the base's best rate is at the edge of divergence: trust a smaller one{such}"
+        trusted = None if math.isnan(stable) else 0.125
+        assert found == AxisVerdict(
+            "undecided",
+            f"the base's best rate is at the edge of divergence: trust a smaller one{such}",
+            Next(trusted=trusted),
         )
 
 
 def test_the_rate_to_trust_trains_at_every_size():
     sizes = [size(32, stable=0.5), size(64, stable=0.125), size(128, stable=INF)]
-    assert ", such as 0.125, at which" in verdict._trust(sizes)
+    assert ", such as 0.125, at which" in verdict._trust(sizes).reason
+    assert verdict._trust(sizes).next.trusted == 0.125
     for none in (0, 1, 2):
         sizes = [size(stable=NAN if i == none else 0.5) for i in range(3)]
-        assert verdict._trust(sizes).endswith("trust a smaller one")
+        assert verdict._trust(sizes).reason.endswith("trust a smaller one")
+        assert verdict._trust(sizes).next.trusted is None
 
 
 # What to do next.
@@ -177,21 +196,25 @@ SEEDS = "more seeds or larger sizes"
 
 def proposed(**how):
     """The words after "next"."""
-    word, reason = judge(measured(**how), RATES)
-    assert word == "undecided"
-    return reason.split("; next: ")[1]
+    found = judge(measured(**how), RATES)
+    assert found.verdict == "undecided"
+    words = found.reason.split("; next: ")[1]
+    # The same as data.
+    assert words.removeprefix("a finer grid, ") == " and ".join(found.next.steps)
+    assert (found.next.seeds, found.next.trusted, found.next.options) == (None, None, True)
+    return words
 
 
 def finer(parts):
     """Around rates of 2^-3 to 2^-2, three steps more on either side."""
-    return FINE.removesuffix("--lrs ") + verdict._finer([size()], RATES, parts)
+    return FINE.removesuffix("--lrs ") + verdict._finer([size()], RATES, parts).option
 
 
 def test_the_reason_says_what_the_grid_alone_leaves():
     found = judge(
         measured(drift=(0.0, -0.4, 0.5), grid=(0.0, -0.31, 0.42), costs=(0.01, 0.004, 0.033)), RATES
     )
-    assert found[1].startswith(
+    assert found.reason.startswith(
         "the intervals reach across the limits; the grid alone leaves drift -0.31 to 0.42 and regret "
         "0.4% to 3.3%; next: "
     )
@@ -298,7 +321,7 @@ def test_parts_of_a_step(open_part, room, parts):
 
 def grid(option):
     """First, last, factor and count, all but the last in log2."""
-    first, last, factor = (math.log2(float(v)) for v in option.removeprefix("--lrs ").split(":"))
+    first, last, factor = (math.log2(v) for v in (option.first, option.last, option.factor))
     return pytest.approx((first, last, factor), abs=2e-4), round((last - first) / factor) + 1
 
 
@@ -326,21 +349,25 @@ def test_a_finer_grid_ends_two_steps_beyond_the_old_one():
 
 
 def test_an_extended_grid_keeps_its_step():
-    assert verdict._extended(RATES, []) == "--lrs 0.015625:1:2"
-    assert verdict._extended(RATES, ["low"]) == "--lrs 0.00390625:1:2"
-    assert verdict._extended(RATES, ["high"]) == "--lrs 0.015625:4:2"
-    assert verdict._extended(np.arange(0.0, 9, 2), ["high", "low"]) == "--lrs 0.0625:4096:4"
-    assert verdict._extended(np.array([0.0, 0.5, 1.0]), ["low"]) == "--lrs 0.5:1.99998:1.41421"
+    assert verdict._extended(RATES, []).option == "--lrs 0.015625:1:2"
+    assert verdict._extended(RATES, ["low"]).option == "--lrs 0.00390625:1:2"
+    assert verdict._extended(RATES, ["high"]).option == "--lrs 0.015625:4:2"
+    assert verdict._extended(np.arange(0.0, 9, 2), ["high", "low"]).option == "--lrs 0.0625:4096:4"
+    assert (
+        verdict._extended(np.array([0.0, 0.5, 1.0]), ["low"]).option == "--lrs 0.5:1.99998:1.41421"
+    )
 
 
 def test_an_option_does_not_lose_its_last_rate():
     """Six digits, the last rate rounded up where it would be below."""
-    assert verdict._lrs(-3.0, 1.0, 6) == "--lrs 0.125:4:2"
-    assert verdict._lrs(0.0, math.log2(1.5), 8) == "--lrs 1:17.0861:1.5"  # 17.0859375
-    assert verdict._lrs(0.0, math.log2(1.5), 10) == "--lrs 1:38.4434:1.5"  # 38.443359
-    assert verdict._lrs(math.log2(1.1), math.log2(6.8), 4) == "--lrs 1.1:345.879:6.8"  # 345.8752
+    assert verdict._lrs(-3.0, 1.0, 6).option == "--lrs 0.125:4:2"
+    assert verdict._lrs(0.0, math.log2(1.5), 8).option == "--lrs 1:17.0861:1.5"  # 17.0859375
+    assert verdict._lrs(0.0, math.log2(1.5), 10).option == "--lrs 1:38.4434:1.5"  # 38.443359
+    assert (
+        verdict._lrs(math.log2(1.1), math.log2(6.8), 4).option == "--lrs 1.1:345.879:6.8"
+    )  # 345.8752
     for low, factor, count in ((0.3, 1.7, 9), (-7.7, 1.09, 40), (2.2, 3.3, 4)):
-        first, top, by = (float(v) for v in verdict._lrs(low, factor, count)[6:].split(":"))
+        first, top, by = (float(v) for v in verdict._lrs(low, factor, count).option[6:].split(":"))
         assert (first, by) == pytest.approx((2**low, 2**factor), rel=1e-5)
         assert 1 - 1e-9 <= top / (first * by ** (count - 1)) < 1 + 2e-5
 
@@ -364,3 +391,26 @@ def test_an_option_does_not_lose_its_last_rate():
 def test_the_largest_size_against_the_base(first, last, word):
     middle = size(48, loss=(5.0, 4.0, 6.0))
     assert monotone([size(32, loss=first), middle, size(64, loss=last)]) == word
+
+
+@pytest.mark.parametrize(
+    ("after", "steps", "elsewhere"),
+    [
+        (Next(), (), ()),
+        (Next(trusted=0.1), (), ()),
+        (Next(seeds=3), ("--seeds 3",), ("three seeds of every size and rate",)),
+        (Next(seeds=5), ("--seeds 5",), ("5 seeds of every size and rate",)),
+        (
+            Next(RateGrid(0.0001, 0.1, 2), 3, True),
+            ("--lrs 0.0001:0.1:2", "--seeds 3", "more seeds or larger sizes"),
+            (
+                "rates from 0.0001 to 0.1 by factors of 2",
+                "three seeds of every size and rate",
+                "more seeds or larger sizes",
+            ),
+        ),
+    ],
+)
+def test_what_to_run_next_as_data_and_in_words(after, steps, elsewhere):
+    assert after.steps == steps
+    assert replace(after, options=False).steps == elsewhere

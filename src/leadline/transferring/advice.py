@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from leadline.transferring.analysis import AxisResult
-from leadline.transferring.verdict import REGRET, SizeResult
+from leadline.transferring.verdict import LEAST_SEEDS, REGRET, SizeResult
 
 BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05)
 """What an extra loss is said to be below of."""
 CODES = {"transfers": 0, "does not transfer": 1, "undecided": 3}
 """Exit codes by verdict."""
-SEEDS = "three seeds of every size and rate"
-_LRS = re.compile(r"--lrs (\S+?):(\S+?):(\S+?)(?=[;,\s]|$)")
 
 
 def exit_code(axes: Sequence[AxisResult]) -> int:
@@ -91,41 +88,29 @@ def _next(a: AxisResult) -> str:
         what = f"which rate serves {a.axis} {base.size}"
     elif base.edge or math.isnan(last.regret.value):
         what = f"which rate serves every {a.axis}"
-    steps = _steps(a.reason)
-    if (
-        steps
-        and math.isfinite(base.loss.value)
-        and math.isnan(base.loss.low)
-        and "seeds" not in a.reason
-    ):
-        steps.append("--seeds 3" if "--lrs" in a.reason else SEEDS)
-    if not steps:
-        steps = ["rates nearer to where training diverges, or with lower ones"]
-        smaller = re.search(r"such as (\S+), at which every size trains", a.reason)
-        if smaller is not None:
-            return (
-                f"Until it is known {what}, train every {a.axis} with {smaller[1]}, at which "
-                f"every size measured trains; to know, run again with {steps[0]}."
-            )
-    return f"To know {what}, run again with {' and '.join(steps)}."
-
-
-def _steps(reason: str) -> list[str]:
-    out = []
-    rates = re.search(r"--lrs \S+|rates from \S+ to \S+ by factors of \S+", reason)
-    if rates is not None:
-        out.append(rates[0].rstrip(";,"))
-    if "three seeds" in reason:
-        out.append("--seeds 3" if "--seeds" in reason else SEEDS)
-    if "more seeds or larger sizes" in reason:
-        out.append("more seeds or larger sizes")
-    return out
+    after = a.next
+    few = math.isfinite(base.loss.value) and math.isnan(base.loss.low)
+    if after.rates is not None and few and not after.more:
+        after = replace(after, seeds=LEAST_SEEDS)
+    if after.steps:
+        return f"To know {what}, run again with {' and '.join(after.steps)}."
+    step = "rates nearer to where training diverges, or with lower ones"
+    if after.trusted is not None:
+        return (
+            f"Until it is known {what}, train every {a.axis} with {_rate(after.trusted)}, at which "
+            f"every size measured trains; to know, run again with {step}."
+        )
+    return f"To know {what}, run again with {step}."
 
 
 def without_options(a: AxisResult) -> AxisResult:
     """The same with what to run in words: of runs that were made elsewhere there is no command line."""
-    reason = _LRS.sub(r"rates from \1 to \2 by factors of \3", a.reason)
-    return replace(a, reason=reason.removesuffix(": --seeds 3"))
+    reason = a.reason
+    if a.next.rates is not None:
+        reason = reason.replace(a.next.rates.option, a.next.rates.words)
+    if a.next.seeds is not None:
+        reason = reason.removesuffix(f": --seeds {a.next.seeds}")
+    return replace(a, reason=reason, next=replace(a.next, options=False))
 
 
 def _rate(value: float) -> str:

@@ -27,13 +27,19 @@ from leadline.transferring.landscapes import Landscape
 from leadline.transferring.optimum import Optimum, optimum, stable
 from leadline.transferring.shift import Shift, moved, shift
 from leadline.transferring.smooth import believed
-from leadline.transferring.verdict import AxisMeasurement, SizeResult, judge, monotone
+from leadline.transferring.verdict import (
+    LEAST_SEEDS,
+    NOTHING,
+    AxisMeasurement,
+    Next,
+    SizeResult,
+    judge,
+    monotone,
+)
 
 REPLICATES = 400
 TRIED = 33
 """Rates that are tried for the base's."""
-SEEDS = 3
-"""Fewest seeds that make an interval."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +55,24 @@ class AxisResult:
     reason: str
     monotone: str
     """Does loss at the base's rate fall with size? yes, no, undecided."""
+    next: Next = NOTHING
+    """What to run to know, where it is undecided."""
 
 
 def analyse(scheme: str, axis: str, landscapes: dict[int, Landscape]) -> AxisResult:
     """Everything about one axis; the first size is the base."""
     measured = measure(landscapes)
     rates = np.unique(np.concatenate([s.x for s in landscapes.values()]))
-    word, reason = judge(measured, rates)
+    judged = judge(measured, rates)
     return AxisResult(
-        scheme, axis, measured.sizes, measured.drift, word, reason, monotone(measured.sizes)
+        scheme,
+        axis,
+        measured.sizes,
+        measured.drift,
+        judged.verdict,
+        judged.reason,
+        monotone(measured.sizes),
+        judged.next,
     )
 
 
@@ -69,7 +84,7 @@ def measure(landscapes: dict[int, Landscape]) -> AxisMeasurement:
     sides = [_sides(s) for s in scapes]
     point = _replicate(scapes, sides, None)
     draws, often = [], np.array([], dtype=int)
-    if count >= SEEDS:
+    if count >= LEAST_SEEDS:
         chosen = np.random.default_rng(0).integers(0, count, (REPLICATES, count))
         # One resample for every size: seeds share their data order and noise. Few seeds make few different.
         different, often = np.unique(np.sort(chosen, axis=1), axis=0, return_counts=True)

@@ -16,8 +16,67 @@ REGRET = 0.05
 """Largest loss that trusting the base's rate may cost, relative."""
 FINEST = 8
 """Largest number of parts that a proposed grid divides a step of the old one into."""
+LEAST_SEEDS = 3
+"""Fewer make no interval."""
 BESIDE = 3
 """Steps of a proposed grid beyond the best rates, on either side."""
+
+
+@dataclass(frozen=True)
+class RateGrid:
+    """A grid of learning rates to run: from the first to the last by equal factors."""
+
+    first: float
+    last: float
+    factor: float
+
+    @property
+    def option(self) -> str:
+        """For the command line."""
+        return f"--lrs {self.first:.6g}:{self.last:.6g}:{self.factor:.6g}"
+
+    @property
+    def words(self) -> str:
+        """For runs made elsewhere."""
+        return f"rates from {self.first:.6g} to {self.last:.6g} by factors of {self.factor:.6g}"
+
+
+@dataclass(frozen=True)
+class Next:
+    """What to run to know.
+
+    Attributes:
+        rates: at these rates; None: those that were.
+        seeds: so many of every size and rate; None: as many as were.
+        more: more seeds or larger sizes, as many as it takes.
+        trusted: a rate at which every size trains, until it is known.
+        options: said in options of the command line, or in words.
+    """
+
+    rates: RateGrid | None = None
+    seeds: int | None = None
+    more: bool = False
+    trusted: float | None = None
+    options: bool = True
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Each in a few words; empty where nothing is left to run, or where nobody knows what."""
+        out = []
+        if self.rates is not None:
+            out.append(self.rates.option if self.options else self.rates.words)
+        if self.seeds is not None:
+            words = {3: "three"}.get(self.seeds, str(self.seeds))
+            elsewhere = f"{words} seeds of every size and rate"
+            out.append(f"--seeds {self.seeds}" if self.options else elsewhere)
+        if self.more:
+            out.append(MORE)
+        return tuple(out)
+
+
+MORE = "more seeds or larger sizes"
+NOTHING = Next()
+"""Nothing is left to run."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +113,17 @@ class AxisMeasurement:
     least: float
 
 
-def judge(measured: AxisMeasurement, rates: np.ndarray) -> tuple[str, str]:
-    """The verdict and its reason.
+@dataclass(frozen=True)
+class AxisVerdict:
+    """The verdict on an axis, its reason, and what to run next."""
+
+    verdict: str
+    reason: str
+    next: Next = NOTHING
+
+
+def judge(measured: AxisMeasurement, rates: np.ndarray) -> AxisVerdict:
+    """The verdict, its reason, and what to run where it is undecided.
 
     Args:
         rates: log2 of those that were measured, increasing.
@@ -64,36 +132,39 @@ def judge(measured: AxisMeasurement, rates: np.ndarray) -> tuple[str, str]:
     drift, regret = measured.drift, last.regret
     lost = [s.size for s in measured.sizes if s.edge == "all diverged"]
     if lost:
-        return "undecided", (
-            f"every rate diverged at size {lost[0]}: extend lrs downwards, {_extended(rates, ['low'])}"
-        )
+        grid = _extended(rates, ["low"])
+        reason = f"every rate diverged at size {lost[0]}: extend lrs downwards, {grid.option}"
+        return AxisVerdict("undecided", reason, Next(grid))
     edges = sorted({s.edge for s in measured.sizes if s.edge}, reverse=True)
     if edges:
         where = " and ".join({"low": "downwards", "high": "upwards"}[e] for e in edges)
-        return "undecided", (
-            f"the grid does not bracket every optimum: extend lrs {where}, {_extended(rates, edges)}"
-        )
+        grid = _extended(rates, edges)
+        reason = f"the grid does not bracket every optimum: extend lrs {where}, {grid.option}"
+        return AxisVerdict("undecided", reason, Next(grid))
     if math.isnan(regret.value):
-        return "undecided", (
+        grid = _extended(rates, [])
+        reason = (
             f"the base's best rate was not measured at size {measured.sizes[-1].size}: give every size the "
-            f"same rates, {_extended(rates, [])}"
+            f"same rates, {grid.option}"
         )
+        return AxisVerdict("undecided", reason, Next(grid))
     if math.isinf(regret.value):
         # Its best rate may be lower than the point that is best by measurement.
         sure = math.isinf(regret.low) and np.log2(base.lr.low) >= _diverged(last, rates) - 1e-9
         if not sure:
-            return "undecided", _trust(measured.sizes)
-        return "does not transfer", "the base's rate diverges at the largest size"
+            return _trust(measured.sizes)
+        return AxisVerdict("does not transfer", "the base's rate diverges at the largest size")
     if math.isnan(drift.low):
-        return "undecided", "intervals need three seeds or more: --seeds 3"
+        reason = f"intervals need three seeds or more: --seeds {LEAST_SEEDS}"
+        return AxisVerdict("undecided", reason, Next(seeds=LEAST_SEEDS))
     if _within(drift) and regret.high <= REGRET:
-        return "transfers", f"drift within ±{DRIFT}, regret at most {REGRET:.0%}"
+        return AxisVerdict("transfers", f"drift within ±{DRIFT}, regret at most {REGRET:.0%}")
     if _beyond(drift):
-        return "does not transfer", f"drift beyond ±{DRIFT} doublings per doubling"
+        return AxisVerdict("does not transfer", f"drift beyond ±{DRIFT} doublings per doubling")
     # Another rate may be the base's best, and cost less: the printed one's cost is not enough.
     if min(regret.low, measured.least - (measured.costs.low - regret.low)) > REGRET:
-        return "does not transfer", f"regret above {REGRET:.0%}"
-    return "undecided", _next(measured, rates)
+        return AxisVerdict("does not transfer", f"regret above {REGRET:.0%}")
+    return _open(measured, rates)
 
 
 def _within(drift: Interval) -> bool:
@@ -110,15 +181,16 @@ def _diverged(size: SizeResult, rates: np.ndarray) -> float:
     return rates[0 if math.isnan(last) else np.searchsorted(rates, np.log2(last) + 1e-9)]
 
 
-def _trust(sizes: Sequence[SizeResult]) -> str:
+def _trust(sizes: Sequence[SizeResult]) -> AxisVerdict:
     rates = [s.stable.value for s in sizes]
     # The lowest rate of the grid may be one that diverged.
-    lost = any(math.isnan(v) for v in rates)
-    such = "" if lost else f", such as {min(rates):.3g}, at which every size trains"
-    return f"the base's best rate is at the edge of divergence: trust a smaller one{such}"
+    trusted = None if any(math.isnan(v) for v in rates) else min(rates)
+    such = "" if trusted is None else f", such as {trusted:.3g}, at which every size trains"
+    reason = f"the base's best rate is at the edge of divergence: trust a smaller one{such}"
+    return AxisVerdict("undecided", reason, Next(trusted=trusted))
 
 
-def _next(measured: AxisMeasurement, rates: np.ndarray) -> str:
+def _open(measured: AxisMeasurement, rates: np.ndarray) -> AxisVerdict:
     """What decides: a finer grid, more seeds, or larger sizes."""
     drift, grid, costs, regret = (
         measured.drift,
@@ -132,19 +204,21 @@ def _next(measured: AxisMeasurement, rates: np.ndarray) -> str:
     seeds = max(grid.low - drift.low, drift.high - grid.high)
     room = abs(DRIFT - abs(grid.value)) - seeds
     spare = REGRET - costs.value - (regret.high - costs.high)
-    words = []
+    fine = None
     if coarse:
         parts = max(
             _parts(max(grid.value - grid.low, grid.high - grid.value), room),
             _parts(costs.high - costs.value, spare),
         )
-        words.append(f"a finer grid, {_finer(measured.sizes, rates, parts)}")
-    if not coarse or room <= 0 or (spare <= 0 and costs.value <= REGRET):
-        words.append("more seeds or larger sizes")
-    return (
+        fine = _finer(measured.sizes, rates, parts)
+    more = not coarse or room <= 0 or (spare <= 0 and costs.value <= REGRET)
+    words = [] if fine is None else [f"a finer grid, {fine.option}"]
+    words += [MORE] if more else []
+    reason = (
         f"the intervals reach across the limits; the grid alone leaves drift {grid.low:.2g} to "
         f"{grid.high:.2g} and regret {costs.low:.1%} to {costs.high:.1%}; next: {' and '.join(words)}"
     )
+    return AxisVerdict("undecided", reason, Next(fine, more=more))
 
 
 def _parts(open_part: float, room: float) -> int:
@@ -154,7 +228,7 @@ def _parts(open_part: float, room: float) -> int:
     return max(2, math.ceil(open_part / room))
 
 
-def _finer(sizes: Sequence[SizeResult], rates: np.ndarray, parts: int) -> str:
+def _finer(sizes: Sequence[SizeResult], rates: np.ndarray, parts: int) -> RateGrid:
     """Around where every best rate can be."""
     old = float(np.median(np.diff(rates)))
     step = old / parts
@@ -165,22 +239,22 @@ def _finer(sizes: Sequence[SizeResult], rates: np.ndarray, parts: int) -> str:
     return _lrs(low, step, math.ceil((high - low) / step - 1e-6) + 1)
 
 
-def _extended(rates: np.ndarray, edges: Sequence[str]) -> str:
+def _extended(rates: np.ndarray, edges: Sequence[str]) -> RateGrid:
     """Two rates more on a side where the grid ends."""
     step = float(rates[-1] - rates[0]) / (len(rates) - 1)
     down, up = 2 * ("low" in edges), 2 * ("high" in edges)
     return _lrs(float(rates[0]) - down * step, step, len(rates) + down + up)
 
 
-def _lrs(low: float, step: float, count: int) -> str:
-    """The option of the command line; ``low`` and ``step`` are in log2."""
+def _lrs(low: float, step: float, count: int) -> RateGrid:
+    """With the digits that are printed; ``low`` and ``step`` are in log2."""
     first, factor = float(f"{2**low:.6g}"), float(f"{2**step:.6g}")
     last = first * factor ** (count - 1)
     # Rounded up: the last rate is not to be lost.
     top = next(
         t for t in (float(f"{last * k:.6g}") for k in (1, 1.00001)) if t >= last * (1 - 1e-9)
     )
-    return f"--lrs {first:.6g}:{top:.6g}:{factor:.6g}"
+    return RateGrid(first, top, factor)
 
 
 def monotone(results: Sequence[SizeResult]) -> str:
