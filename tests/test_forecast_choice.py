@@ -7,7 +7,7 @@ from scipy.stats import f as f_law
 from leadline.forecasting import choice, noise
 from leadline.forecasting.estimate import Data, Fitted, estimate, prepare, residuals, with_scale
 from leadline.forecasting.law import Law, Term
-from leadline.forecasting.runs import runs as read
+from leadline.forecasting.reading import read_runs as read
 
 WIDTH, DEPTH = Term("width"), Term("depth")
 OVER_WIDTH, OVER_DEPTH = Term("width", 1.0), Term("depth", 1.0)

@@ -60,7 +60,7 @@ def test_text(tmp_path):
     assert done.exit_code == 0, done.output
     assert "floor E" in done.stdout
     assert "Loss at 1024x32: 0.2" in done.stdout
-    assert "Best for 1e+07: " in done.stdout
+    assert "Best for 1e+07 (cost width²·depth): " in done.stdout
 
 
 def changed(**change):
@@ -79,7 +79,7 @@ def changed(**change):
         (changed(loss="low"), "column 'loss' is 'low' in line 5: give a number"),
         (changed(loss=-0.5), "column 'loss' is -0.5 in line 5: a law of sizes needs losses > 0"),
         (changed(depth=0), "column 'depth' is 0 in line 5: give a size > 0"),
-        ([{"width": 8, "loss": 1.0}], "has no column 'depth' (it has width, loss)"),
+        ([{"rank": 8, "loss": 1.0}], "has no column of a size (it has rank, loss)"),
         ([{"width": 8, "depth": 2, "error": 1.0}], "has no column 'loss'"),
         ([r | {"loss": "nan"} for r in rows()], "all 32 runs diverged"),
         ([r for r in rows() if r["width"] == 32 and r["depth"] == 2], "has only one size"),
@@ -101,7 +101,7 @@ def test_mistakes_in_the_data(tmp_path, data, message):
         ("width;depth;loss\n8;2;1\n", "is not separated by commas"),
         ("width,width,loss\n8;2;1\n", "names a column twice"),
         ("width,depth,loss\n8,2,1,7\n", "more cells than columns in line 2"),
-        ("width,depth,loss\n8,2,1\n16\n", "column 'depth' has no finite number in line 3"),
+        ("width,depth,loss\n8,2,1\n16\n", "has 1 cells for 3 columns in line 3: complete the line"),
         ("width,depth\n8,2\n", "has no column 'loss' (it has width, depth)"),
     ],
 )
@@ -122,7 +122,7 @@ def test_mistakes_in_the_file(tmp_path, text, message):
         (["--gain", "0"], "gain=0.0 is out of range"),
         (["--confidence", "2"], "confidence=2.0 is out of range"),
         (["--exponents", "fre"], "did you mean 'free'"),
-        (["--loss", "test_loss"], "has no column 'test_loss'"),
+        (["--loss", "test_loss"], "loss='test_loss' is no column of"),
         (["--draws", "3"], "draws=3 is too small"),
         (["--budget", "0.5"], "budget=0.5 is less than"),
     ],

@@ -8,7 +8,7 @@ import pytest
 from leadline.forecasting import choice, fit, noise
 from leadline.forecasting.estimate import Fitted, estimate, prepare, residuals, with_scale
 from leadline.forecasting.law import Law, Term
-from leadline.forecasting.runs import runs as read
+from leadline.forecasting.reading import read_runs as read
 
 WIDTH, DEPTH = Term("width"), Term("depth")
 CONSTANT, FREE = Law(()), Law((WIDTH,))

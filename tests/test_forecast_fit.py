@@ -18,7 +18,7 @@ from leadline.forecasting.estimate import (
     with_scale,
 )
 from leadline.forecasting.law import Law, Term
-from leadline.forecasting.runs import runs as read
+from leadline.forecasting.reading import read_runs as read
 
 CONSTANT = Law(())
 ONE = Law((Term("width", 1.0),))

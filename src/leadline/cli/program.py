@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from leadline._version import __version__
-from leadline.cli import lifecycle, models, processes, results, sweeps
+from leadline.cli import laws, lifecycle, models, processes, results, sweeps
 from leadline.cli.flags import flags
 from leadline.cli.lifecycle import CommandGroup, Kept, one_line, show, while_reading
 from leadline.cli.outputs import Outputs
@@ -72,7 +72,7 @@ def _add_command(name: str) -> None:
 
 for _name in _ABOUT:
     _add_command(_name)
-for _extra in (*models.COMMANDS, *results.COMMANDS, *sweeps.COMMANDS):
+for _extra in (*models.COMMANDS, *results.COMMANDS, *laws.COMMANDS, *sweeps.COMMANDS):
     main.add_command(_extra)
 
 

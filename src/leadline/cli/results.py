@@ -1,4 +1,4 @@
-"""The commands on what is there already: ``leadline runs``, ``report`` and ``forecast``."""
+"""The commands on what is there already: ``leadline runs`` and ``report``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from leadline.cli import values
-from leadline.cli.flags import HTML, JSON, QUIET
+from leadline.cli.flags import HTML, JSON
 from leadline.cli.lifecycle import one_line, show
-from leadline.cli.outputs import Outputs, file
+from leadline.cli.outputs import file
 from leadline.disk.write import attempt, check_file, write_atomic
 
 if TYPE_CHECKING:
@@ -138,69 +138,4 @@ def _stored(folder: str) -> Page:
     return load(folder)
 
 
-@click.command("forecast", help="Fit how the loss falls with width and depth, and where it ends.")
-@click.argument("runs", metavar="RUNS.csv", type=click.Path())
-@click.option("--loss", default="loss", show_default=True, help="Column of the loss.")
-@click.option(
-    "--target", multiple=True, metavar="WIDTHxDEPTH", help="Predict the loss there (repeatable)."
-)
-@click.option("--budget", type=float, default=None, metavar="FLOPS",
-              help="Best size for width²·depth·samples·steps = FLOPS.")  # fmt: skip
-@click.option("--gain", type=float, default=1.0, show_default=True, metavar="PERCENT",
-              help="What a doubling has to gain to be worth it.")  # fmt: skip
-@click.option(
-    "--exponents", default="auto", show_default=True, help="auto, free or theory (all 1)."
-)
-@click.option(
-    "--limit", default=None, metavar="VALUE,ERROR", help="Compare the floor with a limit."
-)
-@click.option(
-    "--confidence",
-    type=float,
-    default=0.95,
-    show_default=True,
-    help="Confidence level of the intervals.",
-)
-@click.option("--draws", type=int, default=1000, show_default=True, help="Bootstrap draws.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
-@click.option(
-    "--out", type=click.Path(), default=None, help="Folder: forecast.json, forecast.html."
-)
-@HTML
-@JSON
-@QUIET
-def forecast_command(runs: str, **options: Any) -> None:
-    """RUNS.csv has columns width, depth, loss, and steps, samples, seed where they vary."""
-    with one_line([]):
-        from leadline.forecasting.forecasts import forecast
-        from leadline.reporting.progress import Progress
-
-        sizes = {text: values.size("target", text, "1024x32", 1) for text in options["target"]}
-        limit = None if options["limit"] is None else values.limit(options["limit"])
-        outputs, budget = Outputs.take(options), options["budget"]
-        names = ("loss", "exponents", "gain", "confidence", "draws", "seed")
-        settings = {name: options[name] for name in names}
-        with Progress(quiet=options["quiet"]) as progress:
-            result = forecast(runs, limit=limit, progress=progress, **settings)
-        predictions = {text: result.predict(*map(float, size)) for text, size in sizes.items()}
-        best = None if budget is None else result.best(budget)
-        data = result.to_json()
-        data["target"] = {text: i.to_json() for text, i in predictions.items()}
-        data["best"] = None if best is None else {"budget": budget, **best.to_json()}
-        lines = [str(result)]
-        if predictions or best is not None:
-            lines.append("")
-        lines += [f"Loss at {text}: {i:.4g}" for text, i in predictions.items()]
-        lines += [f"Best for {budget:g}: {best}"] if best is not None else []
-        text = json.dumps(data, ensure_ascii=False)
-        show(text if options["as_json"] else "\n".join(lines))
-
-        def page(command: str) -> Page:
-            from leadline.forecasting.page import forecast_page
-
-            return forecast_page(result, command, predictions, best)
-
-        outputs.keep(page, "forecast.html", {"forecast.json": text})
-
-
-COMMANDS = (forecast_command, report_command, runs_command)
+COMMANDS = (report_command, runs_command)

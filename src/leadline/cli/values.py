@@ -194,3 +194,59 @@ def condition(text: str) -> tuple[str, Any]:
         return key, AnyOf((raw, loads(raw)))
     except ValueError:
         return key, AnyOf((raw, *([float(raw)] if raw.lower() in ("nan", "inf", "-inf") else [])))
+
+
+def assignments(name: str, texts: Iterable[str]) -> dict[str, str]:
+    """WHAT=NAME, by commas or repeated."""
+    out = {}
+    for part in (p for text in texts for p in text.split(",")):
+        key, equals, value = (x.strip() for x in part.partition("="))
+        if not equals or not key or not value:
+            raise ValueError(f"{name}={shown(part)} is not WHAT=NAME: give such as loss=nll")
+        out[key] = value
+    return out
+
+
+def selections(name: str, texts: Iterable[str]) -> dict[str, list[str]]:
+    """COLUMN=V1,V2."""
+    out = {}
+    for text in texts:
+        key, equals, value = (x.strip() for x in text.partition("="))
+        if not equals or not key or not value:
+            raise ValueError(f"{name}={shown(text)} is not COLUMN=VALUE: give such as dataset=c4")
+        out[key] = [v.strip() for v in value.split(",")]
+    return out
+
+
+def names(name: str, text: str) -> list[str]:
+    """Names separated by commas."""
+    out = [p.strip() for p in text.split(",") if p.strip()]
+    if not out:
+        raise ValueError(f"{name}={shown(text)} names nothing: give such as N,D")
+    return out
+
+
+def places(name: str, text: str) -> dict[str, float]:
+    """AXIS=SIZE,AXIS=SIZE; sizes with units.
+
+    >>> places("at", "N=7B,D=1.4e11")
+    {'N': 7000000000.0, 'D': 140000000000.0}
+    """
+    from leadline.errors import check_real
+    from leadline.tabular.quantities import quantity
+
+    out = {}
+    for key, value in assignments(name, [text]).items():
+        try:
+            size_ = quantity(value)
+        except (ValueError, OverflowError):
+            raise ValueError(
+                f"{name}={shown(text)}: {value!r} is no number: give such as N=7e9,D=1.4e11"
+            ) from None
+        out[key] = check_real(key, size_, 0.0, open_minimum=True)
+    return out
+
+
+def plain_file(text: str) -> str:
+    """A name that every disk takes."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in text)[:60] or "none"

@@ -1,4 +1,4 @@
-"""One law fitted to runs, and its bootstrap draws."""
+"""One law fitted to runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from leadline.forecasting.law import Law
 from leadline.forecasting.runs import Runs
 
 # Residuals beyond so many standard deviations count by their absolute value.
-_ROBUST = 2.0
+ROBUST = 2.0
+# Of more runs so many are enough to tell good starts from bad ones, and so many steps; so many go on.
+_SOME = 200
+_LOOK = 10
+_GOOD = 6
+# These take so many steps, or until a step gains no more than this share; the best one goes to the end.
+_MORE, _CLOSE = 40, 1e-6
 
 
 @dataclass(frozen=True)
@@ -23,20 +29,26 @@ class Data:
     Attributes:
         weight: (N,) of the log losses. scale: standard deviation of a weighted log loss; infinite
             until it is known, and the fit then one of least squares.
-        origin: smallest size by axis.
+        origin: smallest size by axis. unit: the typical loss.
     """
 
     runs: Runs
     weight: np.ndarray
     scale: float = math.inf
     origin: Mapping[str, float] = field(default_factory=dict)
+    unit: float = 1.0
+
+    @property
+    def losses(self) -> np.ndarray:
+        """(N,) over the unit."""
+        return self.runs.loss / self.unit
 
     @property
     def target(self) -> np.ndarray:
-        return np.log(self.runs.loss)
+        return np.log(self.losses)
 
     def logs(self, law: Law) -> np.ndarray:
-        """(N, T) log sizes over the origin."""
+        """(N, A) log sizes over the origin."""
         return self.runs.logs(law.axes, np.array([self.origin[a] for a in law.axes]))
 
     def take(self, keep: np.ndarray) -> Data:
@@ -46,7 +58,8 @@ class Data:
 
 def prepare(runs: Runs, weight: np.ndarray) -> Data:
     """Data whose scale is not yet known."""
-    return Data(runs, weight, origin={a: x.min() for a, x in runs.sizes.items()})
+    origin = {a: float(x.min()) for a, x in runs.sizes.items()}
+    return Data(runs, weight, math.inf, origin, float(np.exp(np.log(runs.loss).mean())))
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,7 @@ class Fitted:
 
     law: Law
     origin: Mapping[str, float]
+    unit: float
     theta: np.ndarray
     cost: float
     draws: np.ndarray
@@ -64,15 +78,42 @@ class Fitted:
         """(1 + K, p): the estimate, then the draws."""
         return np.concatenate([self.theta[None], self.draws])
 
+    @property
+    def floors(self) -> np.ndarray:
+        """(1 + K,) E; 0 for a law without a floor, and for E alone, which is none."""
+        if not self.law.terms:
+            return np.zeros(1 + len(self.draws))
+        return self.law.split(self.all)[0] * self.unit
+
+    @property
+    def exponents(self) -> dict[str, np.ndarray]:
+        """(1 + K,) by axis."""
+        powers = self.law.split(self.all)[2]
+        return {a: powers[:, k] for k, a in enumerate(self.law.axes)}
+
+    @property
+    def coefficients(self) -> dict[str, np.ndarray]:
+        """(1 + K,) A, B, … of the formula, by the first axis of each term."""
+        _, sizes, powers = self.law.split(self.all)
+        out, at = {}, 0
+        for k, term in enumerate(self.law.terms):
+            value = sizes[:, k] * self.unit
+            for j, axis in enumerate(term.axes):
+                value = value * self.origin[axis] ** powers[:, at + j]
+            out[term.axis] = value
+            at += len(term.axes)
+        return out
+
     def logs(self, sizes: Mapping[str, np.ndarray]) -> np.ndarray:
-        """(N, T) of sizes by axis, each (N,)."""
+        """(N, A) of sizes by axis, each (N,); (K, N, A) of sizes (K, N)."""
         columns = [np.log(np.asarray(sizes[a]) / self.origin[a]) for a in self.law.axes]
-        count = len(next(iter(sizes.values())))
-        return np.stack(columns, axis=1) if columns else np.zeros((count, 0))
+        if not columns:
+            return np.zeros((*np.shape(next(iter(sizes.values()))), 0))
+        return np.stack(np.broadcast_arrays(*columns), axis=-1)
 
     def values(self, sizes: Mapping[str, np.ndarray]) -> np.ndarray:
         """(1 + K, N) losses."""
-        return self.law.value(self.all, self.logs(sizes))
+        return self.unit * self.law.value(self.all, self.logs(sizes))
 
 
 def estimate(
@@ -80,13 +121,27 @@ def estimate(
 ) -> Fitted:
     """Fit from a grid of starts and from those given."""
     logs = data.logs(law)
-    grid = fit.starts(law, logs, data.runs.loss, most)
+    grid = fit.starts(law, logs, data.losses, most)
     if starts is not None:
         grid = np.concatenate([np.atleast_2d(starts), grid])
-    bounds = law.bounds(data.runs.loss)
-    fitted = fit.minimise(law, logs, data.target, data.weight, _ROBUST * data.scale, grid, bounds)
+    bounds = law.bounds(data.losses)
+    scale = ROBUST * data.scale
+    if len(grid) > _GOOD:
+        rows = np.arange(len(data.runs))
+        if len(rows) > 1.5 * _SOME:
+            rows = np.random.default_rng(0).choice(len(rows), _SOME, replace=False)
+        near = fit.minimise(
+            law, logs[rows], data.target[rows], data.weight[rows], scale, grid, bounds, _LOOK
+        )
+        grid = near[0][np.argsort(near[1], kind="stable")[:_GOOD]]
+    if len(grid) > 1:
+        near = fit.minimise(
+            law, logs, data.target, data.weight, scale, grid, bounds, _MORE, tolerance=_CLOSE
+        )
+        grid = near[0][np.argsort(near[1], kind="stable")[:1]]
+    fitted = fit.minimise(law, logs, data.target, data.weight, scale, grid, bounds)
     theta, cost = fit.best(*fitted)
-    return Fitted(law, data.origin, theta, cost, np.zeros((0, len(theta))))
+    return Fitted(law, data.origin, data.unit, theta, cost, np.zeros((0, len(theta))))
 
 
 def residuals(law: Law, theta: np.ndarray, data: Data) -> np.ndarray:
@@ -106,35 +161,11 @@ def with_scale(law: Law, data: Data) -> Data:
     return data
 
 
+def slopes(fitted: Fitted, data: Data) -> np.ndarray:
+    """(N, p) weighted derivatives of the log loss at the estimate."""
+    return fitted.law.log_value(fitted.theta, data.logs(fitted.law))[1][0].T * data.weight[:, None]
+
+
 def leverages(slope: np.ndarray) -> np.ndarray:
     """(N,) of a least-squares fit with derivatives (N, p): their sum is how many directions it has."""
     return (slope * np.linalg.pinv(slope, rcond=1e-9).T).sum(1)
-
-
-def bootstrap(fitted: Fitted, data: Data, draws: int, rng: np.random.Generator) -> Fitted:
-    """Refit losses made of the law and resampled residuals.
-
-    Residuals are weighted, corrected for their leverage and pooled over sizes; each draw rescales
-    them by √(ν/χ²_ν), for the standard deviation is itself estimated from ν = N - p residuals.
-    """
-    law, logs = fitted.law, data.logs(fitted.law)
-    value, slope = (x[0] for x in law.log_value(fitted.theta, logs))
-    leverage = leverages(slope * data.weight[:, None])
-    dof = len(data.runs) - law.parameters
-    pool = (data.target - value) * data.weight
-    size = np.sqrt((pool**2).sum() / dof)
-    fair = leverage < 0.95
-    if fair.sum() < 3:
-        fair[:] = True
-    pool = pool[fair] / np.sqrt(np.maximum(1 - leverage[fair], 0.05))
-    pool = pool - pool.mean()
-    rms = np.sqrt((pool**2).mean())
-    pool = pool * (size / rms) if rms > 0 else pool
-    noisy = rng.choice(pool, (draws, len(data.runs))) * np.sqrt(
-        dof / rng.chisquare(dof, (draws, 1))
-    )
-    target = value + noisy / data.weight
-    bounds = law.bounds(data.runs.loss)
-    theta = np.repeat(fitted.theta[None], draws, axis=0)
-    where = fit.minimise(law, logs, target, data.weight, _ROBUST * data.scale, theta, bounds)[0]
-    return replace(fitted, draws=where)

@@ -1,27 +1,47 @@
-"""Loss against width and against depth: the data, and apart from them the drawing."""
+"""Loss against each axis, and what the law leaves: the data, and apart from them the drawing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 import numpy as np
 
 from leadline.forecasting.estimate import Fitted
+from leadline.forecasting.outliers import Outlier
 from leadline.forecasting.runs import Runs
 from leadline.intervals import Interval
-from leadline.reporting.panels import BLUE, GREY, Panels, faded, ramp
+from leadline.reporting.panels import BLUE, GREY, ORANGE, Panels, faded, ramp
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 _MOST = 6
+_PANELS = 3
+
+
+class Drawn(Protocol):
+    """A forecast, as far as its figure needs it."""
+
+    @property
+    def law(self) -> str: ...
+    @property
+    def floor(self) -> Interval: ...
+    @property
+    def runs(self) -> Runs: ...
+    @property
+    def laws(self) -> Sequence[Fitted]: ...
+    @property
+    def outliers(self) -> Sequence[Outlier]: ...
+    @property
+    def confidence(self) -> float: ...
 
 
 class LawCurve(TypedDict):
-    """One curve of a panel: the runs at one value of the other axis, the law and its band.
+    """One curve of a panel: the runs at (or nearest to) one value of another axis, the law and its band.
 
-    shade: 0 (smallest of the other axis) to 1 (largest).
+    shade: 0 (smallest of the other axis) to 1 (largest). runs_y: losses, moved along the law to the
+    curve's sizes of all other axes. runs_index: which runs.
     """
 
     axis: str
@@ -29,6 +49,7 @@ class LawCurve(TypedDict):
     shade: float
     runs_x: list[float]
     runs_y: list[float]
+    runs_index: list[int]
     x: list[float]
     y: list[float]
     low: list[float]
@@ -38,31 +59,40 @@ class LawCurve(TypedDict):
 def curves(
     runs: Runs, laws: Sequence[Fitted], confidence: float, axis: str, points: int = 40
 ) -> list[LawCurve]:
-    """The law along an axis, to four times the largest run, for each value of the other one.
+    """The law along an axis, to four times the largest run, for some values of another one.
 
-    Samples and steps are the runs' largest; of many values of the other axis six are shown.
+    The remaining sizes are the runs' largest; of many values of the other axis six are shown.
     """
-    other = "depth" if axis == "width" else "width"
-    rest = {a: runs.levels(a)[-1] for a in runs.sizes if a not in (axis, other)}
-    values = runs.levels(other)
+    others = [a for a in runs.axes if a != axis]
+    other = others[0] if others else next((a for a in runs.sizes if a != axis), None)
+    values = runs.levels(other) if other is not None else np.array([1.0])
     if len(values) > _MOST:
-        values = values[np.linspace(0, len(values) - 1, _MOST).round().astype(int)]
+        spread = np.quantile(runs.sizes[other], np.linspace(0, 1, _MOST), method="nearest")  # ty: ignore
+        values = np.unique(spread)
+    held = {a: float(x.max()) for a, x in runs.sizes.items() if a not in (axis, other)}
+    near = np.zeros(len(runs), int)
+    if other is not None:
+        near = np.abs(np.log(runs.sizes[other][:, None] / values)).argmin(1)
+    ratio = runs.loss / laws[0].values(runs.sizes)[0]
     levels = runs.levels(axis)
     x = np.geomspace(levels[0], 4 * levels[-1], points)
     out = []
     for k, value in enumerate(values):
-        at = rest | {other: value}
-        here = np.all([runs.sizes[a] == v for a, v in at.items()], axis=0)
+        at = held | ({} if other is None else {other: float(value)})
+        here = np.flatnonzero(near == k)
         y, low, high = _band(
             laws, confidence, {a: np.full(points, v) for a, v in at.items()} | {axis: x}
         )
+        there = {a: np.full(len(here), v) for a, v in at.items()} | {axis: runs.sizes[axis][here]}
+        moved = laws[0].values(there)[0] * ratio[here]
         out.append(
             LawCurve(
                 axis=axis,
-                name=f"{other} {value:g}",
+                name="" if other is None else f"{other} {value:.3g}",
                 shade=k / max(len(values) - 1, 1),
                 runs_x=runs.sizes[axis][here].tolist(),
-                runs_y=runs.loss[here].tolist(),
+                runs_y=moved.tolist(),
+                runs_index=here.tolist(),
                 x=x.tolist(),
                 y=y.tolist(),
                 low=low.tolist(),
@@ -77,42 +107,69 @@ def _band(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     tail = (1 - confidence) / 2
     values = [f.values(sizes) for f in laws]
-    ends = [np.quantile(v, (tail, 1 - tail), axis=0) for v in values]
     y = values[0][0]
+    ends = [np.quantile(v[1:] if len(v) > 1 else v, (tail, 1 - tail), axis=0) for v in values]
     low = np.minimum(np.min([e[0] for e in ends], axis=0), y)
     return y, low, np.maximum(np.max([e[1] for e in ends], axis=0), y)
 
 
 def shown_axes(runs: Runs) -> list[str]:
-    """Width and depth where they vary; width if neither does."""
-    return [a for a in ("width", "depth") if a in runs.axes] or ["width"]
+    """The axes that vary; the first if none does."""
+    return list(runs.axes)[:_PANELS] or [next(iter(runs.sizes))]
 
 
-def forecast_figure(
-    law: str, floor: Interval, runs: Runs, laws: Sequence[Fitted], confidence: float
-) -> go.Figure:
-    """One panel an axis."""
-    axes = shown_axes(runs)
-    panels = Panels([""] * len(axes), columns=len(axes), share_y=True, row_height=450)
+def residuals_along(made: Drawn, axis: str) -> tuple[list[float], list[float], list[int]]:
+    """Sizes along an axis, log(loss/law) there in percent, and which runs."""
+    left = 100 * np.log(made.runs.loss / made.laws[0].values(made.runs.sizes)[0])
+    return made.runs.sizes[axis].tolist(), left.tolist(), list(range(len(left)))
+
+
+def forecast_figure(made: Drawn) -> go.Figure:
+    """A column of two panels an axis: loss with the law above, what it leaves below."""
+    axes = shown_axes(made.runs)
+    panels = Panels([""] * (2 * len(axes)), columns=len(axes), share_y=True, row_height=380)
+    far = {o.index for o in made.outliers if o.left_out}
     for i, axis in enumerate(axes):
-        title = "loss" if axis == axes[0] else ""
-        panels.panel(i, axis, title, sizes=runs.levels(axis).tolist())
-        lines = curves(runs, laws, confidence, axis)
+        levels = made.runs.levels(axis).tolist()
+        sizes = levels if len(levels) <= 12 else None
+        panels.panel(i, axis, "loss" * (i == 0), sizes=sizes, log_x=True, log_y=True)
+        lines = curves(made.runs, made.laws, made.confidence, axis)
         for curve in lines:
-            color, group = ramp(BLUE, curve["shade"]), f"{axis} {curve['name']}"
-            # Bands of every curve would hide each other.
-            if curve is lines[-1]:
-                panels.band(curve["x"], curve["low"], curve["high"], color, group)
-            panels.line(
-                curve["x"], curve["y"], curve["name"], color, mode="lines", width=2, group=group
-            )
-            runs_at = (curve["runs_x"], curve["runs_y"])
-            panels.line(*runs_at, curve["name"], color, mode="markers", group=group, legend=False)
-        line = {"dash": "dot", "color": GREY}
-        panels.figure.add_hline(y=floor.value, line=line, **panels.at)
-        if floor.low < floor.high:
-            color = faded(GREY, 0.15)
-            ends = dict(y0=floor.low, y1=floor.high)
-            panels.figure.add_hrect(**ends, fillcolor=color, line_width=0, **panels.at)
-    panels.title(f"loss = {law}; floor {floor:.4g} ({confidence:.0%})")
+            _draw(panels, curve, curve is lines[-1], far)
+        if made.laws[0].law.terms and made.floor.value > 0:
+            line = {"dash": "dot", "color": GREY}
+            panels.figure.add_hline(y=made.floor.value, line=line, **panels.at)
+            if 0 < made.floor.low < made.floor.high:
+                ends = dict(y0=made.floor.low, y1=made.floor.high)
+                panels.figure.add_hrect(
+                    **ends, fillcolor=faded(GREY, 0.15), line_width=0, **panels.at
+                )
+        below = "off the law, %" * (i == 0)
+        panels.panel(len(axes) + i, axis, below, sizes=sizes, log_x=True)
+        panels.figure.add_hline(y=0, line={"color": GREY, "width": 1}, **panels.at)
+        x, y, rows = residuals_along(made, axis)
+        for name, color, symbol, kept in (
+            ("residuals", BLUE, "circle", True), ("left out", ORANGE, "x", False)
+        ):  # fmt: skip
+            some = [k for k in rows if (k not in far) == kept]
+            if some:
+                panels.line([x[k] for k in some], [y[k] for k in some], name, color,
+                            mode="markers", symbol=symbol, group=name)  # fmt: skip
+    panels.title(f"loss = {made.law}; floor {made.floor:.4g} ({made.confidence:.0%})")
     return panels.figure
+
+
+def _draw(panels: Panels, curve: LawCurve, banded: bool, far: set[int]) -> None:
+    color, group = ramp(BLUE, curve["shade"]), f"{curve['axis']} {curve['name']}"
+    name = curve["name"] or "law"
+    # Bands of every curve would hide each other.
+    if banded:
+        panels.band(curve["x"], curve["low"], curve["high"], color, group)
+    panels.line(curve["x"], curve["y"], name, color, mode="lines", width=2, group=group)
+    for symbol, out in (("circle", False), ("x", True)):
+        some = [k for k, i in enumerate(curve["runs_index"]) if (i in far) == out]
+        if some or not out:
+            panels.line(
+                [curve["runs_x"][k] for k in some], [curve["runs_y"][k] for k in some], name,
+                ORANGE if out else color, mode="markers", symbol=symbol, group=group, legend=False,
+            )  # fmt: skip

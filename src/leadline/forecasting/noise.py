@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import digamma, polygamma
 from scipy.stats import f as f_law
+from scipy.stats import spearmanr
 
 from leadline.forecasting.runs import Runs
 
@@ -56,6 +57,42 @@ def scale(residuals: np.ndarray, parameters: int) -> float:
         bulk = 1.4826 * np.median(np.abs(residuals)) * np.sqrt(len(residuals) / dof)
         rms = max(bulk, rms / 4)
     return max(float(rms), _LEAST)
+
+
+def local_scale(
+    runs: Runs, residuals: np.ndarray, scale: float, keep: np.ndarray | None = None
+) -> np.ndarray:
+    """(N,) standard deviations of residuals among the runs near along the axis on which they change most,
+    where there are enough to tell; else the one scale everywhere. Never below half of it.
+
+    Args:
+        keep: rows that say how large residuals are.
+    """
+    keep = np.ones(len(runs), bool) if keep is None else keep
+    if keep.sum() < 40 or not unequal(runs, residuals, keep):
+        return np.full(len(runs), scale)
+    size = np.abs(residuals)
+    ranks = {a: abs(spearmanr(size[keep], runs.sizes[a][keep]).statistic) for a in runs.axes}
+    x = runs.sizes[max(ranks, key=lambda a: ranks[a])]
+    order = np.argsort(x[keep], kind="stable")
+    at, ordered = x[keep][order], size[keep][order]
+    half = max(8, int(keep.sum()) // 16)
+    out = np.empty(len(runs))
+    for i, place in enumerate(np.searchsorted(at, x)):
+        low = int(np.clip(place - half, 0, len(at) - 2 * half))
+        out[i] = 1.4826 * np.median(ordered[low : low + 2 * half])
+    return np.maximum(out, 0.5 * scale)
+
+
+def unequal(runs: Runs, residuals: np.ndarray, keep: np.ndarray | None = None) -> bool:
+    """Whether the residuals' size changes along an axis, by ranks (1 %, for all axes together)."""
+    keep = np.ones(len(runs), bool) if keep is None else keep
+    size = np.abs(residuals[keep])
+    axes = runs.axes
+    if keep.sum() < 12 or np.ptp(size) == 0:
+        return False
+    least = min(spearmanr(size, runs.sizes[a][keep]).pvalue for a in axes)
+    return bool(least < 0.01 / len(axes))
 
 
 def misfit(runs: Runs, residuals: np.ndarray, parameters: int) -> float:

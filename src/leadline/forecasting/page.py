@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from leadline.forecasting.answers import Best
+from leadline.forecasting.answers import PredictedLoss
 from leadline.forecasting.figure import curves, shown_axes
-from leadline.forecasting.result import Forecast, candidate_cells
-from leadline.intervals import Interval
+from leadline.forecasting.figure_frontier import frontier_figure, isoflop_figure
+from leadline.forecasting.frontier import Best, Frontier
+from leadline.forecasting.profiles import Profiles
+from leadline.forecasting.result import Forecast
+from leadline.forecasting.words import WAYS, candidate_cells, number_rows, outlier_lines
 from leadline.reporting.page import Drawing, Page, Section, Table, facts
 from leadline.reporting.tables import table_csv
 
@@ -15,19 +18,53 @@ from leadline.reporting.tables import table_csv
 def forecast_page(
     made: Forecast,
     command: str = "",
-    predictions: Mapping[str, Interval] | None = None,
-    best: Best | None = None,
+    predictions: Mapping[str, PredictedLoss] | None = None,
+    best: Sequence[Best] = (),
+    frontier: Frontier | None = None,
+    profiles: Profiles | None = None,
 ) -> Page:
     """The law with its floor, what follows from it, and the candidates."""
+    candidates = Section(
+        title="Candidates",
+        anchor="candidates",
+        sentence="The law is the one that predicts the largest sizes best from the smaller ones.",
+        tables=(Table(*candidate_cells(made), "Laws that were tried"),),
+    )
+    answers = [(f"loss at {k}", *i.cells(), i.beyond) for k, i in (predictions or {}).items()]
+    for b in best:
+        for axis, x in b.sizes.items():
+            answers.append((f"best {axis} for {b.budget:g}", *x.cells(), ""))
+        answers.append((f"loss there, {b.budget:g}", *b.loss.cells(), b.loss.beyond))
+    sections = [law_section(made, command)]
+    if answers:
+        head = ("", "value", "low", "high", "")
+        sections.append(
+            Section(
+                title="What was asked",
+                anchor="answers",
+                tables=(Table(head, answers, "Predictions"),),
+            )
+        )
+    if frontier is not None:
+        sections.append(_frontier(frontier))
+    if profiles is not None:
+        sections.append(_profiles(profiles))
+    return Page("Forecast of the loss", (), (*sections, candidates), facts(command))
+
+
+def law_section(made: Forecast, command: str) -> Section:
+    """The law, its figure, numbers, outliers and notes."""
     runs = made.runs
     floor = f"floor {made.floor:.4g}"
     drawing = Drawing(
         made.figure(),
-        f"Loss of the runs and the law, over {' and '.join(shown_axes(runs))}; dotted: the floor; "
-        f"bands {100 * made.confidence:g} %",
-        f"Log–log panels: points are runs, lines the law loss = {made.law}, which falls to its {floor}.",
+        f"Loss of the runs and the law, over {' and '.join(shown_axes(runs))}, runs moved along the law to "
+        f"the sizes of their curve, crosses are left out; dotted: the floor; bands "
+        f"{100 * made.confidence:g} %; below, what the law leaves",
+        f"Log–log panels: points are runs, lines the law loss = {made.law}, which falls to its {floor}; "
+        "under them the residuals in percent.",
     )
-    law = Section(
+    return Section(
         title="The law",
         anchor="law",
         sentence=f"loss = {made.law}",
@@ -39,41 +76,58 @@ def forecast_page(
         figures=(drawing,),
         paragraphs=(
             *([f"The floor {made.limit}."] if made.limit is not None else []),
-            f"Fitted to {len(runs)} runs of {runs.cells} sizes; intervals are {100 * made.confidence:g} %, "
-            f"by bootstrap over residuals of {made.resampled}.",
+            f"Read: {runs.read}. Fitted to {len(runs)} runs of {runs.cells} sizes; intervals are "
+            f"{100 * made.confidence:g} %, by {WAYS[made.resampled]}.",
+            *outlier_lines(made.outliers),
             *made.notes,
         ),
-        tables=(_numbers(made),),
+        tables=(Table(("", "value", "low", "high"), number_rows(made), "The law’s numbers"),),
         command=command,
         downloads=(("curves.csv", _csv(made)), ("runs.csv", _runs(made))),
     )
-    candidates = Section(
-        title="Candidates",
-        anchor="candidates",
-        sentence="The law is the one that predicts the largest sizes best from the smaller ones.",
-        tables=(Table(*candidate_cells(made), "Laws that were tried"),),
-    )
-    answers = [(f"loss at {k}", *i.cells()) for k, i in (predictions or {}).items()]
-    if best is not None:
-        answers += [(f"best {k}", *getattr(best, k).cells()) for k in ("width", "depth", "loss")]
-    predicted = Section(
-        title="What was asked",
-        anchor="answers",
-        tables=(Table(("", "value", "low", "high"), answers, "Predictions"),),
-    )
-    sections = (law, predicted, candidates) if answers else (law, candidates)
-    return Page("Forecast of the loss", (), sections, facts(command))
 
 
-def _numbers(made: Forecast) -> Table:
-    rows = [("floor E", *made.floor.cells())]
-    for axis in made.terms:
-        rows.append((f"coefficient of {axis}", *made.coefficients[axis].cells()))
-        rows.append((f"exponent of {axis}", *made.exponents[axis].cells()))
-    for axis in made.runs.axes:
-        name = f"{axis} where a doubling gains < {made.gain:g} %"
-        rows.append((name, *made.diminishing(axis).cells()))
-    return Table(("", "value", "low", "high"), rows, "The law’s numbers")
+def _frontier(frontier: Frontier) -> Section:
+    axes = list(frontier.points[0].sizes)
+    rows = [
+        (f"{p.budget:.4g}", *(f"{p.sizes[a]:.4g}" for a in axes), f"{p.loss:.4g}", p.loss.beyond)
+        for p in frontier.points
+    ]
+    table = Table(("cost", *axes, "loss", ""), rows, "Best sizes")
+    drawing = Drawing(
+        frontier_figure(frontier),
+        f"Best sizes over the cost {frontier.formula}; dotted: the cheapest and the dearest run",
+        f"Log–log panels over the cost: {frontier}.",
+    )
+    held = ", ".join(f"{a} {x:.4g}" for a, x in frontier.held.items())
+    return Section(
+        title="Best sizes for a budget",
+        anchor="frontier",
+        sentence=str(frontier),
+        figures=(drawing,),
+        paragraphs=(f"Held: {held}.",) if held else (),
+        tables=(table,),
+    )
+
+
+def _profiles(profiles: Profiles) -> Section:
+    rows = [
+        (f"{p.cost:.4g}", len(p.x), "–" if p.best is None else f"{p.best:.4g}",
+         "–" if p.least is None else f"{p.least:.4g}")
+        for p in profiles.profiles
+    ]  # fmt: skip
+    drawing = Drawing(
+        isoflop_figure(profiles),
+        "Runs of one cost with the parabola near their minimum, and the minima over the cost",
+        f"Two log–log panels: {profiles}.",
+    )
+    return Section(
+        title="IsoFLOP profiles",
+        anchor="isoflop",
+        sentence=str(profiles),
+        figures=(drawing,),
+        tables=(Table(("cost", "runs", f"best {profiles.axis}", "loss"), rows, "Minima"),),
+    )
 
 
 def _csv(made: Forecast) -> str:
@@ -89,9 +143,11 @@ def _csv(made: Forecast) -> str:
 
 def _runs(made: Forecast) -> str:
     sizes = {k: v.tolist() for k, v in made.runs.sizes.items()}
+    far = {o.index for o in made.outliers if o.left_out}
+    law = made.laws[0].values(made.runs.sizes)[0].tolist()
     return table_csv(
         [
-            dict(zip([*sizes, "loss"], row, strict=True))
-            for row in zip(*sizes.values(), made.runs.loss.tolist(), strict=True)
+            dict(zip([*sizes, "loss", "law", "left_out"], [*row, i in far], strict=True))
+            for i, row in enumerate(zip(*sizes.values(), made.runs.loss.tolist(), law, strict=True))
         ]
     )

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leadline.errors import check_choice, check_real
+from leadline.errors import check_list, check_real
 from leadline.forecasting.answers import (
-    Best,
-    Cost,
-    Frontier,
     LimitComparison,
-    default_cost,
+    PredictedLoss,
     diminishing,
-    whole_size,
+    nearest,
+    outside,
 )
+from leadline.forecasting.by_axis import ByAxis
 from leadline.forecasting.choice import HeldOut
+from leadline.forecasting.costs import RunCost, axis_named, make_cost
 from leadline.forecasting.estimate import Fitted
 from leadline.forecasting.figure import forecast_figure
-from leadline.forecasting.runs import Runs
+from leadline.forecasting.frontier import Best, Frontier, growth, held_sizes, optima, prices
+from leadline.forecasting.misfit import Misfit
+from leadline.forecasting.optimum import Surface, whole
+from leadline.forecasting.outliers import Outlier
+from leadline.forecasting.profiles import Profiles, isoflop_profiles
+from leadline.forecasting.runs import DATA, MODEL, Runs
+from leadline.forecasting.words import forecast_text
 from leadline.intervals import Interval, percentiles
-from leadline.reporting.tables import number, text_table
 
 if TYPE_CHECKING:
     import plotly.graph_objects
 
-# Candidates that are printed.
-_SHOWN = 6
+# A loss whose interval is wider than this factor is not known.
+_WIDE = 1.5
+# Beyond the runs by more, a law that misses something is not relied on.
+_OUT = 2.0
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,12 +48,13 @@ class Forecast:
         law: the chosen formula.
         held_out: every candidate with its error at the held-out largest sizes.
         held_out_sizes: how many predictions of a size that error is over.
-        resampled: "runs", or "sizes" where the law misses more than seeds explain.
+        resampled: "runs", "sizes", "signs", "pairs" or "groups": what the intervals are made from.
         noise: standard deviation of a run's log loss about the law.
         limit: the floor beside the limit it was compared with, or None.
+        misfit: what the law misses. outliers: runs far off it, and which of them were left out.
         notes: what the data do not determine.
-        runs, laws: what was fitted, and the fits: the chosen law, then (where its exponents are fixed)
-            the same terms with free ones; every interval encloses both.
+        runs, laws: what was read, and the fits: the chosen law, then the others that every interval
+            encloses.
         gain, confidence: of the answers below.
         seconds: of the computation.
     """
@@ -58,6 +66,8 @@ class Forecast:
     resampled: str
     noise: float
     limit: LimitComparison | None
+    misfit: Misfit
+    outliers: tuple[Outlier, ...]
     notes: tuple[str, ...]
     runs: Runs = field(compare=False)
     laws: tuple[Fitted, ...] = field(compare=False)
@@ -71,48 +81,56 @@ class Forecast:
         return self.laws[0].law.axes
 
     @property
-    def exponents(self) -> dict[str, Interval]:
+    def exponents(self) -> ByAxis:
         """By axis."""
-        return {a: self._interval([f.law.split(f.all)[2][:, k] for f in self.laws])
-                for k, a in enumerate(self.terms)}  # fmt: skip
+        answers = [f.exponents for f in self.laws]
+        return ByAxis(self._each(self.terms, answers), self.runs)
 
     @property
-    def coefficients(self) -> dict[str, Interval]:
-        """A, B, … of the formula, by axis."""
-        out = {}
-        for k, axis in enumerate(self.terms):
-            answers = []
-            for f in self.laws:
-                _, sizes, powers = f.law.split(f.all)
-                answers.append(sizes[:, k] * f.origin[axis] ** powers[:, k])
-            out[axis] = self._interval(answers)
-        return out
+    def coefficients(self) -> ByAxis:
+        """A, B, … of the formula, by the axis of each term."""
+        answers = [f.coefficients for f in self.laws]
+        return ByAxis(self._each(answers[0], answers), self.runs)
 
     def predict(
         self,
         width: float | None = None,
         depth: float | None = None,
         *,
-        samples: float | None = None,
-        steps: float | None = None,
         run: bool = False,
-    ) -> Interval:
-        """The loss at a size; what is not given is the largest of the runs.
+        **sizes: float | None,
+    ) -> PredictedLoss:
+        """The loss at a size; what is not named is the largest of the runs.
 
         Args:
+            sizes: by axis: its name, what it is (``parameters``, ``tokens``) or ``N`` and ``D``.
             run: the interval of one run there, its noise included, instead of the typical run's.
 
         Raises:
-            ValueError, TypeError: a size that is not > 0.
+            ValueError, TypeError: an axis that the runs lack, or a size that is not > 0.
         """
-        at = self._at(dict(width=width, depth=depth, samples=samples, steps=steps))
+        return self.predict_at(dict(width=width, depth=depth) | sizes, run=run)
+
+    def predict_at(self, sizes: Mapping[str, float | None], run: bool = False) -> PredictedLoss:
+        """``predict`` of a dict of sizes."""
+        at = self._at(sizes)
         answers = [f.values({a: np.array([x]) for a, x in at.items()})[:, 0] for f in self.laws]
         if run:
             rng = np.random.default_rng(0)
             spread = self.noise * rng.standard_normal(max(len(a) for a in answers))
             spread[0] = 0.0
             answers = [a * np.exp(spread[: len(a)]) for a in answers]
-        return self._interval(answers)
+        value = self._interval(answers)
+        far = outside(self.runs, at)
+        return PredictedLoss(
+            value.value,
+            value.low,
+            value.high,
+            at,
+            far,
+            nearest(self.runs, at, self.terms),
+            self._undecided(value, far),
+        )
 
     def diminishing(
         self,
@@ -121,66 +139,124 @@ class Forecast:
         *,
         width: float | None = None,
         depth: float | None = None,
-        samples: float | None = None,
-        steps: float | None = None,
+        **sizes: float | None,
     ) -> Interval:
         """The size beyond which doubling ``axis`` lowers the loss by less than ``gain`` percent.
 
-        The other sizes are the runs' largest where not given. 0: no doubling gains as much;
+        The other sizes are the runs' largest where not named. 0: no doubling gains as much;
         infinite: every one does.
 
         Raises:
             ValueError, TypeError: an axis that the runs do not have, or a bad number.
         """
-        check_choice("axis", axis, self.runs.sizes)
+        axis = self._axis("axis", axis)
         percent = self.gain if gain is None else check_real("gain", gain, 0, 100, open_minimum=True)
-        at = self._at(dict(width=width, depth=depth, samples=samples, steps=steps))
+        at = self._at(dict(width=width, depth=depth) | sizes)
         return self._interval([diminishing(f, axis, percent / 100, at) for f in self.laws])
 
-    def best(
-        self,
-        budget: float,
-        cost: Cost = default_cost,
-        *,
-        samples: float | None = None,
-        steps: float | None = None,
-    ) -> Best:
-        """The width and depth of the lowest loss that cost no more than ``budget``.
+    def best(self, budget: float, cost: Any = None, **held: float | None) -> Best:
+        """The sizes of the lowest loss that cost no more than ``budget``.
 
         Args:
-            cost: function (width, depth, samples, steps); by default width²·depth·samples·steps.
-            samples, steps: by default the runs' largest, 1 where they have no such column.
+            cost: an expression such as "6*N*D", a column of costs by its name, or a function whose
+                arguments are named like axes. By default 6·N·D, or width²·depth·samples·steps, of what the
+                runs have.
+            held: sizes by axis that the budget is not spent on; ``samples`` and ``steps`` are held at the
+                runs' largest where width or depth are chosen.
 
         An axis without a term stays at the runs' smallest.
 
         Raises:
             ValueError, TypeError: the budget buys nothing, or the cost does not grow with size.
         """
-        check_real("budget", budget, 0.0, open_minimum=True)
-        at = self._at(dict(samples=samples, steps=steps))
-        least = {a: float(self.runs.sizes[a].min()) for a in ("width", "depth")}
-        held = {a: None if a in self.terms else least[a] for a in least}
-        data = {k: at.get(k, size or 1.0) for k, size in dict(samples=samples, steps=steps).items()}
-        frontier = Frontier(budget, cost, **data, **held)
-        sizes = [frontier.best(f, at) for f in self.laws]
-        width, depth = (self._interval([s[k] for s in sizes]) for k in (0, 1))
-        whole = whole_size(width.value, depth.value, frontier, budget)
-        beyond = max(
-            x / float(self.runs.sizes[a].max())
-            for a, x in zip(("width", "depth"), whole, strict=True)
+        surface, sizes, losses = self._optima(budget, make_cost(cost, self.runs), held)
+        by_axis = {a: self._interval([s[a] for s in sizes]) for a in surface.free}
+        size = whole(surface, {a: x.value for a, x in by_axis.items()})
+        # An axis that costs and lowers nothing is as small as the runs have it.
+        told = self._sizes(held)
+        useless = [
+            a
+            for a in surface.cost.axes
+            if a not in (*self.terms, *told) and self.runs.role(a) not in DATA
+        ]
+        for axis in useless:
+            x = surface.held[axis]
+            by_axis[axis], size[axis] = Interval(x, x, x), round(x)
+        order = [a for a in self.runs.sizes if a in by_axis]
+        by_axis, size = {a: by_axis[a] for a in order}, {a: size[a] for a in order}
+        every = {**surface.held, **{a: float(x) for a, x in size.items()}}
+        loss = self.predict_at(every)
+        beyond = [max(x, 1 / x) for a, x in loss.outside.items() if a in size]
+        return Best(
+            surface.budget,
+            float(surface.cost(every)),
+            surface.cost.text,
+            by_axis,
+            loss,
+            tuple(size.values()),
+            {a: x for a, x in surface.held.items() if a not in useless},
+            max(beyond, default=1.0),
+            prices(surface, self.laws, sizes, losses, self.confidence),
         )
-        loss = self.predict(*whole, samples=samples, steps=steps)
-        return Best(width, depth, loss, whole, frontier.spent(*whole), max(beyond, 1.0))
+
+    def frontier(
+        self,
+        budgets: Sequence[float] | None = None,
+        cost: Any = None,
+        **held: float | None,
+    ) -> Frontier:
+        """The best sizes over budgets, and the exponents with which they grow with the cost.
+
+        Args:
+            budgets: by default the cheapest and the dearest run's cost, and 10 and 100 times that.
+            cost, held: as of ``best``. The exponents are those between the smallest and the largest budget.
+
+        Raises:
+            ValueError, TypeError: as ``best``.
+        """
+        price = make_cost(cost, self.runs)
+        spent = price(self.runs.sizes) * np.ones(len(self.runs))
+        span = float(spent.min()), float(spent.max())
+        if budgets is None:
+            middle = float(np.sqrt(span[0] * span[1]))
+            budgets = [span[0], middle, span[1], 10 * span[1], 100 * span[1]]
+        some = sorted(
+            check_real("budgets", b, 0.0, open_minimum=True)
+            for b in check_list("budgets", budgets, 1000)
+        )
+        points = tuple(self.best(b, price, **held) for b in some)
+        low, high = some[0], some[-1] if some[-1] > some[0] else 10 * some[0]
+        ends = [self._optima(b, price, held)[1] for b in (low, high)]
+        exponents = growth(ends[0], ends[1], high / low, self.confidence)
+        return Frontier(
+            price.text, points, ByAxis(exponents, self.runs), dict(points[0].held), span
+        )
+
+    def isoflop(self, cost: Any = None, axis: str | None = None) -> Profiles:
+        """The minima of runs of one cost, without any law, and how they grow with it.
+
+        Args:
+            axis: that the minima are along; by default the parameters, or the first.
+
+        Raises:
+            ValueError: the runs are no isoFLOP profiles.
+        """
+        if axis is None:
+            model = [a for a in self.runs.axes if self.runs.role(a) in MODEL]
+            axis = (model or list(self.runs.axes))[0]
+        axis = self._axis("axis", axis)
+        return isoflop_profiles(self.runs, make_cost(cost, self.runs), axis, self.confidence)
 
     def figure(self) -> plotly.graph_objects.Figure:
-        """Loss against width and against depth: runs, law, band, floor."""
-        return forecast_figure(self.law, self.floor, self.runs, self.laws, self.confidence)
+        """Loss against each axis: runs, law, band, floor, and the residuals under them."""
+        return forecast_figure(self)
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and numbers; what is infinite is None."""
         return {
             "floor": self.floor.to_json(),
             "law": self.law,
+            "read": self.runs.read,
             "terms": list(self.terms),
             "exponents": {a: i.to_json() for a, i in self.exponents.items()},
             "coefficients": {a: i.to_json() for a, i in self.coefficients.items()},
@@ -193,6 +269,8 @@ class Forecast:
             "held_out_sizes": self.held_out_sizes,
             "resampled": self.resampled,
             "noise": self.noise,
+            "misfit": asdict(self.misfit) | {"seen": self.misfit.seen, "grave": self.misfit.grave},
+            "outliers": [asdict(o) for o in self.outliers],
             "runs": len(self.runs),
             "sizes": self.runs.cells,
             "diverged": self.runs.diverged,
@@ -202,63 +280,65 @@ class Forecast:
         }
 
     def __repr__(self) -> str:
-        return _text(self)
+        return forecast_text(self)
 
-    def _interval(self, answers: list[np.ndarray]) -> Interval:
+    def _interval(self, answers: Sequence[np.ndarray]) -> Interval:
         return percentiles(answers, self.confidence)
+
+    def _each(
+        self, axes: Sequence[str] | Mapping[str, Any], answers: Sequence[Mapping[str, np.ndarray]]
+    ) -> dict[str, Interval]:
+        """Intervals by axis over the laws of the chosen law's form, for another's exponents mean other
+        things; what a law without a floor says lies within what it says with one."""
+        first = self.laws[0].law
+        same = [k for k, f in enumerate(self.laws) if f.law.kind == first.kind]
+        floors = [k for k in same if self.laws[k].law.floor]
+        used = same if first.floor or not floors else floors
+        out = {}
+        for axis in axes:
+            drawn = [answers[k][axis] for k in used if axis in answers[k]]
+            out[axis] = self._interval([answers[0][axis][: None if 0 in used else 1], *drawn])
+        return out
+
+    def _axis(self, argument: str, name: str) -> str:
+        axis = axis_named(str(name), self.runs)
+        if axis is None:
+            raise ValueError(
+                f"{argument}={name!r} is unknown: choose from {', '.join(self.runs.sizes)}"
+            )
+        return axis
+
+    def _sizes(self, sizes: Mapping[str, float | None]) -> dict[str, float]:
+        out = {}
+        for name, x in sizes.items():
+            if x is None:
+                continue
+            check_real(name, x, 0.0, open_minimum=True)
+            axis = axis_named(name, self.runs)
+            if axis is None:
+                raise ValueError(
+                    f"{name}={x!r}: the runs have no axis {name!r}, they have {', '.join(self.runs.sizes)}"
+                )
+            out[axis] = float(x)
+        return out
 
     def _at(self, sizes: Mapping[str, float | None]) -> dict[str, float]:
         """A size for every axis of the runs."""
-        for axis, x in sizes.items():
-            if x is not None:
-                check_real(axis, x, 0.0, open_minimum=True)
-        out = {}
-        for axis, column in self.runs.sizes.items():
-            x = sizes.get(axis)
-            out[axis] = float(column.max()) if x is None else float(x)
-        return out
+        told = self._sizes(sizes)
+        return {a: told.get(a, float(x.max())) for a, x in self.runs.sizes.items()}
 
+    def _optima(
+        self, budget: float, cost: RunCost, held: Mapping[str, float | None]
+    ) -> tuple[Surface, list[dict[str, np.ndarray]], list[np.ndarray]]:
+        budget = check_real("budget", budget, 0.0, open_minimum=True)
+        free, rest = held_sizes(self.runs, self.laws, cost, self._sizes(held))
+        surface = Surface(budget, cost, free, rest)
+        return surface, *optima(surface, self.laws)
 
-def _text(forecast: Forecast) -> str:
-    """What ``print(forecast)`` shows."""
-    runs = forecast.runs
-    unit = {"runs": "residuals of runs", "sizes": "residuals of sizes"}[forecast.resampled]
-    head = (
-        f"loss = {forecast.law}   ({len(runs)} runs, {runs.cells} sizes; intervals "
-        f"{forecast.confidence:.0%}, bootstrap over {unit})"
-    )
-    rows = [["floor E", *forecast.floor.cells()]]
-    for axis in forecast.terms:
-        rows.append([f"coefficient of {axis}", *forecast.coefficients[axis].cells()])
-        rows.append([f"exponent of {axis}", *forecast.exponents[axis].cells()])
-    for axis in runs.axes:
-        point = forecast.diminishing(axis)
-        rows.append([f"{axis} where a doubling gains < {forecast.gain:g} %", *point.cells()])
-    lines = [head, "", text_table(["", "value", "low", "high"], rows)]
-    if forecast.limit is not None:
-        lines += ["", f"The floor {forecast.limit}."]
-    lines += ["", *_candidates(forecast)]
-    lines += ["", *(f"Note: {n}" for n in forecast.notes)] if forecast.notes else []
-    return "\n".join(lines)
-
-
-def candidate_cells(forecast: Forecast) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: the chosen law, then the best candidates."""
-    order = sorted(forecast.held_out, key=lambda r: (not r.chosen, r.error is None, r.error or 0.0))
-    rows = [
-        [
-            ("→ " if r.chosen else "  ") + r.law,
-            str(r.parameters),
-            "–" if r.error is None else f"{100 * r.error:.3g} %",
-            f"{r.rejected:.2g}",
-            number(r.floor, 4),
-        ]
-        for r in order
-    ]
-    return ["  law", "parameters", "held-out error", "p of its fit", "floor"], rows
-
-
-def _candidates(forecast: Forecast) -> list[str]:
-    header, rows = candidate_cells(forecast)
-    more = len(rows) - _SHOWN
-    return [text_table(header, rows[:_SHOWN])] + ([f"  and {more} more"] if more > 0 else [])
+    def _undecided(self, value: Interval, far: Mapping[str, float]) -> str:
+        out = max((max(x, 1 / x) for x in far.values()), default=1.0)
+        if self.misfit.grave and out > _OUT:
+            return "the law misses a pattern in the runs, and this is far outside them"
+        if value.high > _WIDE * value.low:
+            return "the runs leave the loss there open: add runs nearer to it"
+        return ""

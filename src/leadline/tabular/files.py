@@ -122,7 +122,12 @@ def _csv(text: str, source: str) -> Columns:
                     f"{source} has more cells than columns in line {reader.line_num}: "
                     f"give {len(names)}"
                 )
-            rows.append([*cells, *[None] * (len(names) - len(cells))])
+            if len(cells) < len(names):
+                raise ValueError(
+                    f"{source} has {len(cells)} cells for {len(names)} columns in line "
+                    f"{reader.line_num}: complete the line, or leave it out"
+                )
+            rows.append(list(cells))
             lines.append(reader.line_num)
     except csv.Error as e:
         raise ValueError(f"{source} is no CSV text file: {e}") from None

@@ -31,6 +31,37 @@ ROLES: Mapping[str, tuple[str, ...]] = {
 }
 """Names of columns by what they are, the first ones before the later ones."""
 
+AXES: Mapping[str, tuple[str, ...]] = {
+    "width": ROLES["width"],
+    "depth": ROLES["depth"],
+    **{
+        role: tuple(names.split())
+        for role, names in {
+            "parameters": "parameters params n_params num_params nparams num_parameters n_parameters "
+            "total_params total_parameters non_embedding_params non_embedding_parameters model_size "
+            "model_params param_count parameter_count params_count trainable_params",
+            "tokens": "tokens n_tokens num_tokens ntokens train_tokens training_tokens total_tokens "
+            "tokens_seen token_count dataset_tokens n_train_tokens num_train_tokens",
+            "samples": "samples n_samples num_samples train_samples training_samples samples_seen "
+            "examples num_examples train_examples dataset_size data_size images",
+            "steps": "steps max_steps num_steps total_steps train_steps num_train_steps max_iters "
+            "num_iterations iterations n_steps training_steps",
+            "flops": "flops flop compute total_flops train_flops training_flops num_flops flops_total "
+            "training_compute train_compute flos total_flos",
+            "batch": "batch_size batch bs global_batch_size train_batch_size total_batch_size",
+        }.items()
+    },
+}
+"""What losses are fitted against, by the names that columns have."""
+
+LETTERS = {"N": "parameters", "D": "tokens", "C": "flops", "L": "loss"}
+"""The field's letters; capital ones alone."""
+
+UNITS = {"k": 1e3, "thousand": 1e3, "m": 1e6, "mn": 1e6, "million": 1e6, "millions": 1e6, "b": 1e9,
+         "bn": 1e9, "billion": 1e9, "billions": 1e9, "g": 1e9, "t": 1e12, "tn": 1e12, "trillion": 1e12,
+         "trillions": 1e12}  # fmt: skip
+"""What a word at the end of a column's name multiplies its numbers by."""
+
 SETTINGS = frozenset(
     "batch_size bs global_batch_size train_batch_size per_device_train_batch_size total_batch_size "
     "steps max_steps num_steps total_steps train_steps num_train_steps max_iters num_iterations "
@@ -97,3 +128,22 @@ def role_of(name: str) -> str | None:
 def is_setting(name: str) -> bool:
     """Whether a column of this name is a setting of the training."""
     return any(m in SETTINGS for m in meanings(name))
+
+
+def axis_of(name: str) -> tuple[str, float] | None:
+    """Which axis a column of this name is, and what its numbers are multiplied by.
+
+    >>> axis_of("config.n_embd"), axis_of("N"), axis_of("params (B)"), axis_of("loss")
+    (('width', 1.0), ('parameters', 1.0), ('parameters', 1000000000.0), None)
+    """
+    if name.strip() in LETTERS:
+        role = LETTERS[name.strip()]
+        return (role, 1.0) if role in AXES else None
+    for meaning in meanings(name):
+        words, _, unit = meaning.rpartition("_")
+        for role, names in AXES.items():
+            if meaning in names:
+                return role, 1.0
+            if words in names and unit in UNITS and role not in ("width", "depth", "batch"):
+                return role, UNITS[unit]
+    return None

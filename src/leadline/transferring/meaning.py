@@ -5,79 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from leadline.errors import check_choice, check_type, shown
-from leadline.store.store import Store
-from leadline.tabular.columns import Columns, empty, from_dicts
-from leadline.tabular.exports import chart, from_folder
-from leadline.tabular.files import read_columns
+from leadline.errors import check_choice, check_type
+from leadline.tabular.columns import Columns, empty
 from leadline.tabular.names import LARGER_IS_BETTER, ROLES, meanings, plain_name, role_of
+from leadline.tabular.selection import column_named, cut_list
 
 SIZES = ("width", "depth")
 LOSSES = ("loss", "test_loss")
 MAPPED = ("width", "depth", "lr", "loss", "test_loss", "seed", "scheme", "step")
 """What ``columns`` may name."""
 _RATES = {"lr": None, "log2_lr": 2.0, "log10_lr": 10.0}
-
-
-def table(data: Any, where: Mapping[str, Any] | None) -> Columns:
-    """The runs of a table, a file or a folder that are meant, one row a run or a step."""
-    return _selected(chart(_read(data)), where or {})
-
-
-def _read(data: Any) -> Columns:
-    """As columns: also folders, of a store or of one run each."""
-    if isinstance(data, str | Path) and Path(data).is_dir():
-        if (Path(data) / "runs.sqlite").is_file():
-            with Store(data, create=False) as store:
-                return from_dicts(store.table(), f"rows={str(data)!r}")
-        return from_folder(Path(data), "rows")
-    return read_columns(data, "rows")
-
-
-def _selected(t: Columns, where: Mapping[str, Any]) -> Columns:
-    keep = list(range(len(t)))
-    for name, wanted in where.items():
-        column = _named(t, "where", name)
-        options = wanted if isinstance(wanted, list | tuple | set) else [wanted]
-        keep = [i for i in keep if any(equal(t.columns[column][i], o) for o in options)]
-        if not keep:
-            have = ", ".join(dict.fromkeys(shown(v, 20) for v in t.columns[column][:999]))
-            raise ValueError(
-                f"where: no run has {name}={shown(wanted)}: {column!r} is {have[:200]} in {t.source}"
-            )
-    return t.take(keep) if where else t
-
-
-def equal(cell: Any, wanted: Any) -> bool:
-    if empty(cell):
-        return empty(wanted)
-    if str(cell).strip().lower() == str(wanted).strip().lower():
-        return True
-    try:
-        return float(cell) == float(wanted)
-    except (TypeError, ValueError):
-        return False
-
-
-def _named(t: Columns, argument: str, name: str) -> str:
-    """A column by its name, or by what it is where one alone is that."""
-    if name in t.columns:
-        return name
-    same = [c for c in t.columns if name in meanings(c)] or [
-        c for c in t.columns if role_of(c) == name
-    ]
-    if len(same) == 1:
-        return same[0]
-    have = ", ".join(t.columns)
-    raise ValueError(f"{argument}={name!r} is no column of {t.source}: it has {cut_list(have)}")
-
-
-def cut_list(text: str) -> str:
-    """A list of names for an error."""
-    return text if len(text) <= 400 else f"{text[:400]}…"
 
 
 @dataclass(frozen=True)
@@ -128,7 +66,7 @@ def _told(t: Columns, told: Mapping[str, str] | None) -> dict[str, str]:
     out = {}
     for role, name in told.items():
         check_choice("columns", role, MAPPED)
-        out[role] = _named(t, f"columns[{role!r}]", name)
+        out[role] = column_named(t, f"columns[{role!r}]", name)
     return out
 
 
@@ -151,7 +89,7 @@ def _loss(t: Columns, metric: str, told: Mapping[str, str]) -> tuple[str, str, l
         if name is None:
             raise ValueError(_missing(t, metric, "of the loss"))
     else:
-        name = _named(t, "metric", metric)
+        name = column_named(t, "metric", metric)
     words = set(plain_name(name).split("_"))
     if better := sorted(words & LARGER_IS_BETTER):
         raise ValueError(

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from leadline.errors import shown
+from leadline.store.tables import table
 from leadline.tabular.columns import Columns, empty
 from leadline.tabular.names import UNFINISHED, is_setting, role_of
-from leadline.transferring.meaning import SIZES, Meaning, equal, table
+from leadline.tabular.selection import equal
+from leadline.transferring.meaning import SIZES, Meaning
 
 ALIKE = 1e-4
 """Rates that differ by less, relatively, are one rate."""

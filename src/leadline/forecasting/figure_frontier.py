@@ -1,0 +1,76 @@
+"""Best sizes against cost with their bands, and isoFLOP curves with their minima."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from leadline.forecasting.frontier import Frontier
+from leadline.forecasting.profiles import Profiles
+from leadline.reporting.panels import BLUE, GREEN, ORANGE, Panels, ramp
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+def frontier_figure(frontier: Frontier) -> go.Figure:
+    """One panel a free axis, and the loss, over the cost; bands are the intervals."""
+    axes = list(frontier.points[0].sizes)
+    panels = Panels([""] * (len(axes) + 1), columns=len(axes) + 1, row_height=400)
+    x = [p.budget for p in frontier.points]
+    for i, axis in enumerate(axes):
+        panels.panel(i, f"cost {frontier.formula}", f"best {axis}", log_x=True, log_y=True)
+        values = [p.sizes[axis] for p in frontier.points]
+        _band(panels, x, values, BLUE, f"best {axis}")
+    panels.panel(len(axes), f"cost {frontier.formula}", "loss there", log_x=True, log_y=True)
+    _band(panels, x, [p.loss for p in frontier.points], GREEN, "loss at the best size")
+    for i in range(len(axes) + 1):
+        panels.panel(i, f"cost {frontier.formula}", "", log_x=True, log_y=True)
+        panels.figure.update_yaxes(
+            title_text=f"best {axes[i]}" if i < len(axes) else "loss there", **panels.at
+        )
+        for end in frontier.span:
+            panels.figure.add_vline(x=end, line={"dash": "dot", "color": ORANGE}, **panels.at)
+    panels.title(str(frontier))
+    return panels.figure
+
+
+def _band(panels: Panels, x: list[float], values: list, color: str, name: str) -> None:
+    panels.band(x, [v.low for v in values], [v.high for v in values], color, name)
+    panels.line(x, [v.value for v in values], name, color, group=name)
+
+
+def isoflop_figure(profiles: Profiles) -> go.Figure:
+    """Loss over size for every cost with the parabola near its minimum, and the minima over cost."""
+    panels = Panels(["", ""], columns=2, row_height=460)
+    panels.panel(0, profiles.axis, "loss", log_x=True, log_y=True)
+    count = max(len(profiles.profiles) - 1, 1)
+    for k, p in enumerate(profiles.profiles):
+        color, name = ramp(BLUE, k / count), f"cost {p.cost:.3g}"
+        panels.line(p.x, p.loss, name, color, mode="lines+markers", width=1, group=name)
+        if p.best is not None and p.least is not None:
+            x, y = parabola(p.x, p.loss, p.curve)
+            panels.line(x, y, name, ORANGE, mode="lines", width=2, group=name, legend=False)
+            panels.line([p.best], [p.least], "minima", ORANGE, mode="markers", symbol="diamond")
+    some = [p for p in profiles.profiles if p.best is not None]
+    panels.panel(1, f"cost {profiles.cost}", f"best {profiles.axis}", log_x=True, log_y=True)
+    x = [p.cost for p in some]
+    y = [float(p.best) for p in some if p.best is not None]
+    panels.line(x, y, "minima", ORANGE, mode="markers", symbol="diamond")
+    u, v = np.log(x), np.log(y)
+    line = np.exp(v.mean() + profiles.exponent.value * (u - u.mean()))
+    panels.line(x, line, f"cost^{profiles.exponent.value:.3g}", BLUE, mode="lines")
+    panels.title(str(profiles))
+    return panels.figure
+
+
+def parabola(
+    x: tuple[float, ...], loss: tuple[float, ...], curve: tuple[float, ...], points: int = 30
+) -> tuple[list[float], list[float]]:
+    """The fitted parabola a little around the lowest run."""
+    u, lowest = np.log(x), int(np.argmin(loss))
+    low, high = max(lowest - 2, 0), min(lowest + 2, len(x) - 1)
+    at = np.linspace(u[low], u[high], points)
+    y = np.polynomial.polynomial.polyval(at - u[lowest], curve)
+    return np.exp(at).tolist(), np.exp(y).tolist()
