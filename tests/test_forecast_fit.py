@@ -10,7 +10,6 @@ from leadline.forecasting import fit, noise
 from leadline.forecasting.estimate import (
     Data,
     Fitted,
-    bootstrap,
     estimate,
     leverages,
     prepare,
@@ -19,11 +18,18 @@ from leadline.forecasting.estimate import (
 )
 from leadline.forecasting.law import Law, Term
 from leadline.forecasting.reading import read_runs as read
+from leadline.forecasting.resampling import bootstrap
 
-CONSTANT = Law(())
+# Of sizes that do not vary: its one parameter is the mean of log losses.
+CONSTANT = Law((Term("width", 1.0),), floor=False)
 ONE = Law((Term("width", 1.0),))
 FREE = Law((Term("width"),))
 TWO = Law((Term("width"), Term("depth", 1.0)))
+
+
+def theta_of(e, *rest):
+    """Parameters: E, and the logarithms of the others."""
+    return np.array([e, *np.log(rest)])
 
 
 def sizes(widths=(32, 64, 128, 256), depths=(2, 4, 8)):
@@ -72,7 +78,7 @@ def slope(function, theta, step=1e-5):
 def test_every_start_ends_where_nothing_falls_any_more():
     """The cost is the formula's, a target of its own for each start, and its slope is 0 there, or
     pushes against a bound."""
-    data, logs = problem(TWO, np.log([0.2, 0.5, 0.7, 0.4]), noise_=0.05)
+    data, logs = problem(TWO, theta_of(0.2, 0.5, 0.7, 0.4), noise_=0.05)
     starts = fit.starts(TWO, logs, data.runs.loss)
     r = np.random.default_rng(1)
     target = data.target + 0.1 * r.standard_normal((len(starts), len(logs)))
@@ -94,10 +100,10 @@ def test_every_start_ends_where_nothing_falls_any_more():
 def test_a_minimum_beyond_a_bound_is_on_it(end):
     """Losses of an exponent outside the bounds: it stays on its bound, out of the Newton system, so that
     the others converge as soon as they would alone, to the best there."""
-    data, logs = problem(FREE, np.log([0.2, 0.5, 0.7]))
+    data, logs = problem(FREE, theta_of(0.2, 0.5, 0.7))
     bounds = FREE.bounds(data.runs.loss)
     at = bounds[end][2] = np.log([0.9, 0.5][end])
-    start = np.array([[-1.0, -0.5, np.log(0.7)]])
+    start = np.array([[0.37, -0.5, np.log(0.7)]])
     start[0, 2] += [0.5, -0.5][end]
     how = (FREE, logs, data.target, data.weight, 1.0, start, bounds)
     theta, cost = fit.minimise(*how)
@@ -108,12 +114,12 @@ def test_a_minimum_beyond_a_bound_is_on_it(end):
         return soft(FREE, np.array([*x, at]), logs, data.target, data.weight, 1.0)
 
     assert cost[0] == pytest.approx(formula(theta[0, :2]), rel=1e-9)
-    assert slope(formula, theta[0, :2]) == pytest.approx(np.zeros(2), abs=1e-8)
+    assert slope(formula, theta[0, :2]) == pytest.approx(np.zeros(2), abs=1e-7)
 
 
 def test_a_start_on_a_bound_leaves_it():
     """Where the cost falls inwards, however little: bounds a twentieth from the truth, from all corners."""
-    truth = np.log([0.2, 0.5, 0.7])
+    truth = theta_of(0.2, 0.5, 0.7)
     data, logs = problem(FREE, truth)
     corners = np.array(list(itertools.product(*zip(truth - 0.05, truth + 0.05, strict=True))))
     bounds = (truth - 0.05, truth + 0.05)
@@ -122,7 +128,7 @@ def test_a_start_on_a_bound_leaves_it():
 
 
 def test_starts_outside_the_bounds_are_brought_inside():
-    data, logs = problem(FREE, np.log([0.2, 0.5, 0.7]))
+    data, logs = problem(FREE, theta_of(0.2, 0.5, 0.7))
     low, high = bounds = FREE.bounds(data.runs.loss)
     start = np.array([low - 5, high + 5])
     for iterations in (0, 1, 30):
@@ -135,7 +141,7 @@ def test_starts_outside_the_bounds_are_brought_inside():
 
 def test_more_iterations_never_cost_more_and_few_are_enough():
     """Without noise the minimum is 0 and Newton steps converge: 30 reach it, and the cost only falls."""
-    truth = np.log([0.2, 0.5, 0.7])
+    truth = theta_of(0.2, 0.5, 0.7)
     data, logs = problem(FREE, truth)
     bounds = FREE.bounds(data.runs.loss)
     starts = truth + np.array([[0.3, -0.4, 0.2], [-1.0, 0.5, 0.5], [0.0, 0.0, -1.0]])
@@ -155,7 +161,7 @@ def test_more_iterations_never_cost_more_and_few_are_enough():
 
 def flat(distance, iterations, count=10):
     """What is left of a distance to the mean, of one constant under squares, after some steps."""
-    logs, target = np.zeros((count, 0)), np.full(count, -distance)
+    logs, target = np.zeros((count, 1)), np.full(count, -distance)
     bounds = np.array([-90.0]), np.array([90.0])
     how = (CONSTANT, logs, target, np.ones(count), 1e9, np.zeros((1, 1)), bounds)
     return fit.minimise(*how, iterations)[0][0, 0] + distance
@@ -181,7 +187,7 @@ def test_damping_rises_sixfold():
     """Of a law whose bounds hold all but the exponent: steps that cost more are not taken, and the
     first that is taken is the Newton step over 1 + d at d = 0.01 · 6^k."""
     x = np.log(np.array([1.0, 2.0, 4.0, 8.0, 64.0]))[:, None]
-    truth = np.log([1e-3, 1.0, 1.0])
+    truth = theta_of(1e-3, 1.0, 1.0)
     target, weight = np.log(FREE.value(truth, x)[0]), np.ones(5)
     start = np.array([*truth[:2], np.log(0.3)])
     low, high = start.copy(), start.copy()
@@ -191,7 +197,7 @@ def test_damping_rises_sixfold():
         return float(((target - np.log(FREE.value(np.array([*truth[:2], p]), x)[0])) ** 2).sum())
 
     value, j = FREE.log_value(start, x)
-    j, r = j[0][:, 2], target - value[0]
+    j, r = j[0][2], target - value[0]
     newton, p = (j @ r) / (j @ j), start[2]
     tried = [p + np.clip(newton / (1 + 0.01 * 6.0**k), -2, 2) for k in range(12)]
     first = next(k for k, t in enumerate(tried) if cost(t) <= cost(p))
@@ -220,7 +226,7 @@ def test_the_end_is_where_nothing_is_gained(widths, most):
     """Two widths do not determine three parameters: however far steps go along the flat valley, they gain
     nothing, and that is the end; as it is where all are determined. Until steps are nothing too it takes
     half as long again and more (29, 45)."""
-    data, logs = problem(FREE, np.log([0.2, 0.5, 0.7]), noise_=1.0, widths=widths)
+    data, logs = problem(FREE, theta_of(0.2, 0.5, 0.7), noise_=1.0, widths=widths)
     starts, bounds = fit.starts(FREE, logs, data.runs.loss), FREE.bounds(data.runs.loss)
     Counted.calls = 0
     how = (Counted(FREE.terms), logs, data.target, data.weight, 1.0, starts, bounds)
@@ -233,7 +239,7 @@ def test_an_outlier_counts_by_its_absolute_value():
     """One constant, targets 0 but for one of size d ≫ c: the minimum θ solves the weighted balance
     (N−1)·θ = (d−θ)/√(1 + ((d−θ)/c)²) → about c."""
     n, c, d = 40, 0.01, 5.0
-    logs, weight = np.zeros((n, 0)), np.ones(n)
+    logs, weight = np.zeros((n, 1)), np.ones(n)
     target = np.zeros(n)
     target[3] = d
     bounds = np.array([-9.0]), np.array([9.0])
@@ -275,7 +281,7 @@ def test_the_best_is_the_lowest():
 def test_starts_are_linear_least_squares_at_a_grid_of_exponents():
     """At each exponent: E and coefficients ≥ 0 with the least relative residuals, as lsq_linear has
     them, and at least a hundredth of the lowest loss."""
-    data, logs = problem(TWO, np.log([0.2, 0.5, 0.5, 0.4]), noise_=0.2)
+    data, logs = problem(TWO, theta_of(0.2, 0.5, 0.5, 0.4), noise_=0.2)
     losses = data.runs.loss
     starts = fit.starts(TWO, logs, losses)
     assert np.exp(starts[:, 2]) == pytest.approx([0.25, 0.5, 1.0, 2.0])
@@ -290,7 +296,7 @@ def test_starts_are_linear_least_squares_at_a_grid_of_exponents():
 
 
 def test_a_law_of_the_grid_is_a_start():
-    truth = np.log([0.2, 0.5, 0.5, 0.4])
+    truth = theta_of(0.2, 0.5, 0.5, 0.4)
     data, logs = problem(TWO, truth)
     starts = fit.starts(TWO, logs, data.runs.loss)
     assert starts[1] == pytest.approx(truth, abs=1e-9)
@@ -310,16 +316,17 @@ def test_the_number_of_starts():
     assert np.array_equal(few, fit.starts(law, logs, losses, most=9))
     # A part of the grid, spread over it: not its first nine.
     assert len(np.unique(np.round(few[:, 2], 9))) > 1
-    assert len(fit.starts(CONSTANT, np.zeros((20, 0)), losses)) == 1
+    assert len(fit.starts(CONSTANT, np.zeros((20, 1)), losses)) == 1
 
 
 # --- one law's fit ---
 
 
 def test_runs_as_the_fit_sees_them():
-    data = prepare(rows(TWO, np.log([0.2, 0.5, 0.7, 0.4])), np.arange(12.0))
+    data = prepare(rows(TWO, theta_of(0.2, 0.5, 0.7, 0.4)), np.arange(12.0))
     assert data.origin == {"width": 32.0, "depth": 2.0}
-    assert np.array_equal(data.target, np.log(data.runs.loss))
+    assert data.target == pytest.approx(np.log(data.runs.loss / data.unit))
+    assert data.target.mean() == pytest.approx(0.0, abs=1e-12)
     logs = data.logs(Law((Term("depth"), Term("width"))))
     assert logs[:, 0] == pytest.approx(np.log(sizes()["depth"] / 2))
     assert logs[:, 1] == pytest.approx(np.log(sizes()["width"] / 32))
@@ -331,19 +338,19 @@ def test_runs_as_the_fit_sees_them():
 
 
 def test_values_of_a_fit_and_its_draws():
-    draws = np.log([[0.1, 0.5, 1.0], [0.3, 0.25, 2.0]])
-    f = Fitted(FREE, {"width": 32.0}, np.log([0.2, 0.5, 0.7]), 0.0, draws)
+    draws = np.array([theta_of(0.1, 0.5, 1.0), theta_of(0.3, 0.25, 2.0)])
+    f = Fitted(FREE, {"width": 32.0}, 1.0, theta_of(0.2, 0.5, 0.7), 0.0, draws)
     at = {"width": [32, 128], "depth": [2, 2]}
     e, a, p = np.array([[0.2, 0.5, 0.7], [0.1, 0.5, 1.0], [0.3, 0.25, 2.0]]).T
     assert f.all.shape == (3, 3)
     assert f.values(at) == pytest.approx(np.stack([e + a, e + a * 4.0**-p], axis=1))
-    flat = Fitted(CONSTANT, {}, np.log([0.2]), 0.0, np.log([[0.3]]))
+    flat = Fitted(Law(()), {}, 2.0, np.array([0.1]), 0.0, np.array([[0.15]]))
     assert flat.values(at) == pytest.approx(np.array([[0.2, 0.2], [0.3, 0.3]]))
 
 
 def test_an_estimate_takes_the_starts_it_is_given():
     """From a grid of one start far off and the truth as a start; the lowest cost wins, none is drawn."""
-    truth = np.log([0.2, 0.5, 0.7])
+    truth = theta_of(0.2, 0.5, 0.7)
     data, _ = problem(FREE, truth)
     for starts in (truth, truth[None], np.stack([truth, truth + 1])):
         found = estimate(FREE, data, starts, most=1)
@@ -356,7 +363,7 @@ def test_an_estimate_takes_the_starts_it_is_given():
 
 def test_a_given_start_may_be_the_best():
     """Losses with outliers, whose cost has two minima: the grid's one start ends in the higher one."""
-    r = np.random.default_rng(255)
+    r = np.random.default_rng(129)
     e, a, p = np.exp(r.normal(-1, 1)), np.exp(r.normal(0, 1)), np.exp(r.uniform(-2.8, 1.36))
     n = 2.0 ** np.arange(6)
     losses = (e + a * n**-p) * np.exp(r.choice([0, 0.1, 1.0]) * r.standard_t(1.5, 6))
@@ -370,7 +377,7 @@ def test_a_given_start_may_be_the_best():
 
 def test_the_robust_bound_is_two_standard_deviations():
     """Data's scale is σ: the minimum is that of the soft cost at 2σ."""
-    data, logs = problem(FREE, np.log([0.2, 0.5, 0.7]), noise_=0.3)
+    data, logs = problem(FREE, theta_of(0.2, 0.5, 0.7), noise_=0.3)
     data = Data(data.runs, data.weight, 0.05, data.origin)
     found = estimate(FREE, data)
 
@@ -384,15 +391,15 @@ def test_the_robust_bound_is_two_standard_deviations():
 
 
 def test_residuals_are_weighted_logarithms():
-    data, _ = problem(FREE, np.log([0.2, 0.5, 0.7]))
-    off = np.log([0.4, 1.0, 0.7])  # twice the loss
+    data, _ = problem(FREE, theta_of(0.2, 0.5, 0.7))
+    off = theta_of(0.4, 1.0, 0.7)  # twice the loss
     assert residuals(FREE, off, data) == pytest.approx(-np.log(2) * data.weight)
 
 
 def test_the_scale_is_that_of_its_own_residuals():
     """Least squares first, then robustly: the scale's last fit is at the scale before it, which
     differs little; and it is the standard deviation that was planted, to 1/√(2·92) four times."""
-    data = prepare(rows(FREE, np.log([0.2, 0.5, 0.7]), noise_=0.05, seeds=8), np.ones(96))
+    data = prepare(rows(FREE, theta_of(0.2, 0.5, 0.7), noise_=0.05, seeds=8), np.ones(96))
     found = with_scale(FREE, data)
     assert found.scale == pytest.approx(0.05, rel=0.3)
     again = estimate(FREE, found)
@@ -422,7 +429,7 @@ def constant(count=30, weight=None, seed=0):
     weight = np.ones(count) if weight is None else weight
     data = read(
         [
-            dict(width=32 * (1 + i % 3), depth=2, loss=float(np.exp(x)))
+            dict(width=32, depth=2 * (1 + i % 3), loss=float(np.exp(x)))
             for i, x in enumerate(0.1 * r.standard_normal(count) / weight)
         ]
     )
@@ -485,7 +492,7 @@ def test_draws_by_their_definition(weight):
     data = constant(len(weight), weight)
     found = estimate(CONSTANT, data)
     drawn = bootstrap(found, data, 40, np.random.default_rng(3)).draws[:, 0]
-    assert drawn == pytest.approx(mean_draws(data, found.theta[0], 40, 3), abs=1e-8)
+    assert drawn == pytest.approx(mean_draws(data, found.theta[0], 40, 3), abs=1e-6)
 
 
 def test_few_runs_draw_wider():
@@ -505,11 +512,11 @@ def test_draws_of_a_law():
     log loss = log(E + A x) linearised: cov θ = s² (JᵀJ)⁻¹ ν/(ν−2), J the derivatives at the estimate.
     Noise is small (1 %), so that curvature does not matter; 8000 draws, tolerances four errors.
     """
-    runs = rows(ONE, np.log([0.2, 0.5]), noise_=0.01, seeds=3)
+    runs = rows(ONE, theta_of(0.2, 0.5), noise_=0.01, seeds=3)
     data = prepare(runs, np.ones(len(runs)))
     found = estimate(ONE, data)
     drawn = bootstrap(found, data, 8000, np.random.default_rng(0)).draws
-    j = ONE.log_value(found.theta, data.logs(ONE))[1][0]
+    j = ONE.log_value(found.theta, data.logs(ONE))[1][0].T
     dof = len(runs) - 2
     s2 = (residuals(ONE, found.theta, data) ** 2).sum() / dof
     expected = s2 * np.linalg.inv(j.T @ j) * dof / (dof - 2)
@@ -518,7 +525,7 @@ def test_draws_of_a_law():
 
 
 def test_draws_without_noise_are_the_estimate():
-    truth = np.log([0.2, 0.5, 0.7])
+    truth = theta_of(0.2, 0.5, 0.7)
     data, _ = problem(FREE, truth)
     found = estimate(FREE, data)
     drawn = bootstrap(found, data, 5, np.random.default_rng(0))

@@ -26,6 +26,9 @@ _HOPELESS = 1e-4
 _THEORY = ("width", "depth")
 # Held-out errors beyond so many medians count as that many: one bad run decides nothing.
 _CUT = 5.0
+_EXACT = 1e-3
+# Mean squares that differ by such a share are the same.
+_SAME = 1e-3
 # Of more rows the choice looks at so many.
 _SOME = 1500
 # Axes of more values are held out by their largest tenth and quarter.
@@ -235,7 +238,7 @@ def reject(fits: dict[Law, Fitted], fullest: list[Law], data: Data) -> dict[Law,
     top = min(costs, key=lambda kind: costs[kind].sum())
     out = {}
     for law, fitted in fits.items():
-        full = best[law.kind if law.terms else top]
+        full = best[law.kind]
         p = _against(fitted, fits[full], count)
         if full.kind != top:
             p = min(p, _vuong(costs[full.kind], costs[top], count))
@@ -310,7 +313,7 @@ def _near(laws: list[Law], errors: dict[Law, np.ndarray], rejected: dict[Law, fl
     if not good:
         return []
     cut = _CUT * min(float(np.median(np.abs(errors[law]))) for law in good)
-    squares = {law: np.minimum(np.abs(errors[law]), max(cut, 1e-9)) ** 2 for law in good}
+    squares = {law: np.minimum(np.abs(errors[law]), max(cut, _EXACT)) ** 2 for law in good}
     best = min(good, key=lambda law: squares[law].mean())
     k = len(squares[best])
 
@@ -320,7 +323,7 @@ def _near(laws: list[Law], errors: dict[Law, np.ndarray], rejected: dict[Law, fl
             error = change.std(ddof=1) / np.sqrt(k)
         else:
             error = squares[best].mean() * np.sqrt(2 / k)
-        return bool(change.mean() <= error + 1e-18)
+        return bool(change.mean() <= error + _SAME * squares[best].mean() + 1e-18)
 
     near = [law for law in good if within(law)]
     return sorted(near, key=lambda law: (law.parameters, squares[law].mean()))

@@ -12,6 +12,11 @@ import numpy as np
 # Exponents are sought between these.
 EXPONENTS = (0.01, 4.0)
 _LETTERS = "ABCDFGH"
+_USUAL = {
+    **dict(width="A", depth="B", samples="C", steps="D"),
+    **dict.fromkeys(("N", "parameters", "params"), "A"),
+    **dict.fromkeys(("D", "tokens"), "B"),
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,12 @@ class Law:
     @property
     def letters(self) -> dict[str, str]:
         """The letter of each axis's exponent."""
-        return {a: _LETTERS[k].lower() for k, a in enumerate(self.axes)}
+        out: dict[str, str] = {}
+        for axis in self.axes:
+            usual = _USUAL.get(axis, "").lower()
+            rest = [x.lower() for x in _LETTERS if x.lower() not in out.values()]
+            out[axis] = usual if usual and usual in rest else rest[0]
+        return out
 
     def __str__(self) -> str:
         letters, parts = self.letters, []
