@@ -1,0 +1,122 @@
+"""Published answers beside ours on public tables: ./dev bench forecast_public DIR
+
+DIR holds the tables (chinchilla.csv, porian_tuned.csv, open_lm.csv, gemstones_late.csv,
+gemstones_checkpoints.csv); none is part of the repository. One line a number: published, ours with its interval,
+whether it covers. Keeps them in benchmarks/results/forecast_public.json.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from history import keep, size
+
+import leadline as ll
+
+DRAWS = size(1000, 50)
+ND = dict(parameters="width", tokens="samples")
+Row = dict[str, Any]
+
+
+def row(what: str, published: float, ours: Any) -> Row:
+    covers = bool(ours.low <= published <= ours.high)
+    print(
+        f"  {what}: published {published:.4g}, ours {ours:.4g}{'' if covers else '  NOT COVERED'}",
+        flush=True,
+    )
+    return dict(what=what, published=published, **ours.to_json(), covers=covers)
+
+
+def chinchilla(folder: Path) -> list[Row]:
+    """Besiroglu et al. 2024: without the five highest losses, and with them."""
+    table = list(csv.DictReader((folder / "chinchilla.csv").open()))
+    worst = sorted(float(r["loss"]) for r in table)[-5]
+    out = []
+    for name, rows in (
+        ("240 rows", [r for r in table if float(r["loss"]) < worst]), ("245 rows", table)
+    ):  # fmt: skip
+        f = ll.forecast(rows, columns=ND, axes=["width", "samples"], draws=DRAWS)
+        numbers = (
+            ("E", 1.817, f.floor), ("A", 482.0, f.coefficients["N"]), ("B", 2085.4, f.coefficients["D"]),
+            ("alpha", 0.347, f.exponents["N"]), ("beta", 0.367, f.exponents["D"]),
+        )  # fmt: skip
+        out += [row(f"Chinchilla, {name}: {k}", value, ours) for k, value, ours in numbers]
+        print(f"  {f.resampled}; outliers {[(o.row, o.left_out) for o in f.outliers]}")
+    return out
+
+
+def porian(folder: Path) -> list[Row]:
+    """Porian et al. 2024: N* grows as C^.497; sums of powers miss."""
+    path = folder / "porian_tuned.csv"
+    f = ll.forecast(path, columns=ND, axes=["width", "samples"], draws=DRAWS)
+    print(f"  misfit said: {f.misfit.grave}")
+    return [row("Porian: exponent of N*, isoFLOP minima", 0.497, f.isoflop().exponent)]
+
+
+def open_lm(folder: Path) -> list[Row]:
+    """412M predicted from the three smaller sizes, each data set by itself."""
+    table = list(csv.DictReader((folder / "open_lm.csv").open()))
+    out = []
+    for name in sorted({r["dataset"] for r in table}):
+        rows = [r for r in table if r["dataset"] == name]
+        small = [r for r in rows if float(r["N"]) < 4e8]
+        f = ll.forecast(small, draws=DRAWS)
+        for r in (r for r in rows if float(r["N"]) >= 4e8):
+            loss = f.predict(N=float(r["N"]), samples=float(r["samples"]), run=True)
+            out.append(row(f"open_lm {name}, 412M, {float(r['mult']):g}", float(r["loss"]), loss))
+    half = [np.log(r["high"] / r["low"]) / 2 for r in out]
+    print(
+        f"  covered {np.mean([r['covers'] for r in out]):.0%} of {len(out)}, half-width at most {max(half):.1%}"
+    )
+    return out
+
+
+def gemstones(folder: Path) -> list[Row]:
+    """Gemstones: exponents over width, depth and tokens; trainings found by themselves."""
+    f = ll.forecast(folder / "gemstones_late.csv", draws=DRAWS)
+    print(f"  {f.resampled}")
+    numbers = (("width", 0.261), ("depth", 0.142), ("samples", 0.542))
+    out = [row(f"Gemstones late: exponent of {a}", x, f.exponents[a]) for a, x in numbers]
+    return [*out, row("Gemstones late: E", 0.0, f.floor)]
+
+
+def checkpoints(folder: Path) -> list[Row]:
+    """Leave one training of Gemstones out and predict its ten checkpoints."""
+    table = list(csv.DictReader((folder / "gemstones_checkpoints.csv").open()))
+    sizes = sorted({(r["width"], r["depth"]) for r in table})
+    hits = []
+    for left in sizes[: size(len(sizes), 1)]:
+        rest = [r for r in table if (r["width"], r["depth"]) != left]
+        f = ll.forecast(rest, draws=size(200, 50))
+        for r in (r for r in table if (r["width"], r["depth"]) == left):
+            at = {a: float(r[a]) for a in ("width", "depth", "samples")}
+            loss = f.predict_at(at, run=True)
+            hits.append(loss.low <= float(r["loss"]) <= loss.high)
+    print(f"  leave one training out: {np.mean(hits):.1%} of {len(hits)} covered", flush=True)
+    return [
+        dict(
+            what="Gemstones checkpoints: one training left out, covered", value=float(np.mean(hits))
+        )
+    ]
+
+
+PARTS = (chinchilla, porian, open_lm, gemstones, checkpoints)
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        print("give the folder of the public tables")
+        sys.exit()
+    for part in PARTS:
+        if len(sys.argv) > 2 and part.__name__ not in sys.argv[2:]:
+            continue
+        print(part.__name__, flush=True)
+        started = time.perf_counter()
+        rows = part(Path(sys.argv[1]))
+        seconds = time.perf_counter() - started
+        print(f"  {seconds:.0f} s")
+        keep("forecast_public", {part.__name__: {"rows": rows, "seconds": round(seconds, 1)}})
