@@ -1,7 +1,7 @@
 """The floor fitted to finite ResNets beside leadline.limit, on digits 0/1: ./dev bench forecast resnet
 
-Keeps its numbers in benchmarks/results/forecast.json. How often intervals hold: forecast_coverage.py; public
-tables: forecast_public.py.
+Keeps its numbers in benchmarks/results/forecast.json. How often intervals hold: forecast_coverage.py;
+public tables: forecast_public.py.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Published answers beside ours on public tables: ./dev bench forecast_public DIR
 
 DIR holds the tables (chinchilla.csv, porian_tuned.csv, open_lm.csv, gemstones_late.csv,
-gemstones_checkpoints.csv); none is part of the repository. One line a number: published, ours with its interval,
-whether it covers. Keeps them in benchmarks/results/forecast_public.json.
+gemstones_checkpoints.csv); none is part of the repository. One line a number: published, ours with its
+interval, whether it covers. Keeps them in benchmarks/results/forecast_public.json.
 """
 
 from __future__ import annotations
@@ -70,9 +70,8 @@ def open_lm(folder: Path) -> list[Row]:
             loss = f.predict(N=float(r["N"]), samples=float(r["samples"]), run=True)
             out.append(row(f"open_lm {name}, 412M, {float(r['mult']):g}", float(r["loss"]), loss))
     half = [np.log(r["high"] / r["low"]) / 2 for r in out]
-    print(
-        f"  covered {np.mean([r['covers'] for r in out]):.0%} of {len(out)}, half-width at most {max(half):.1%}"
-    )
+    covered = np.mean([r["covers"] for r in out])
+    print(f"  covered {covered:.0%} of {len(out)}, half-width at most {max(half):.1%}")
     return out
 
 
