@@ -35,8 +35,9 @@ def test_the_same_values_and_groups(build, optimizer):
         assert [tuple(p.shape) for p in g["params"]] == [tuple(p.shape) for p in h["params"]]
 
 
-def test_muon_in_two_parts():
-    plan, space, mine, theirs = both(Model, "muon")
+@pytest.mark.parametrize("batch", [1.0, 4.0])
+def test_muon_in_two_parts(batch):
+    plan, space, mine, theirs = both(Model, "muon", batch_ratio=batch)
     for part, flag in (("muon", True), ("adamw", False)):
         ours = plan.param_groups(mine, lr=0.01, part=part)
         printed = space["param_groups"](theirs, lr=0.01, muon=flag)

@@ -161,8 +161,61 @@ def test_batch_and_duration():
     assert group["betas"] == pytest.approx((0.8, 0.98))
     with pytest.raises(ValueError, match="the batch is too large for this rule"):
         ll.plan(Model, dict(width=16, depth=2), batch_ratio=32).param_groups(Model(16, 2), lr=1.0)
-    with pytest.raises(ValueError, match="batch_ratio=2 with optimizer='lion'"):
-        ll.plan(Model, dict(width=16, depth=2), optimizer="lion", batch_ratio=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "lr", "decay", "eps"),
+    [
+        ("sgd", 4.0, 1.0, None),
+        ("adam", 2.0, 1.0, 0.5),
+        ("adamw", 2.0, 2.0, 0.5),
+        ("adafactor", 2.0, 2.0, 1.0),
+        ("muon", 2.0, 2.0, None),
+        ("muon-match-rms", 2.0, 2.0, None),
+    ],
+)
+def test_batch_and_duration_of_every_optimizer(name, lr, decay, eps):
+    """By hand for a batch 4 times the base's: a step stands for four with a quarter of the variance."""
+    part = "muon" if name.startswith("muon") else None
+    plan = ll.plan(Model, dict(width=16, depth=2), optimizer=name, batch_ratio=4)
+    how = dict(lr=1.0, weight_decay=1.0, eps=1.0)
+    (group,) = plan.param_groups(Model(16, 2), **how, part=part)
+    assert (group["lr"], group["weight_decay"]) == (lr, decay)
+    kept = group["eps"][1] if name == "adafactor" else group.get("eps")
+    assert kept == eps
+    if name.startswith("adam"):
+        assert group["betas"] == pytest.approx((0.6, 0.996))
+    else:
+        assert "betas" not in group
+    if part:
+        (rest,) = plan.param_groups(Model(16, 2), **how, part="adamw")
+        assert (rest["lr"], rest["weight_decay"], rest["eps"]) == (2.0, 2.0, 0.5)
+        assert rest["betas"] == pytest.approx((0.6, 0.996))
+
+
+def test_lion_has_no_rule_for_the_batch():
+    for ratios in (dict(batch_ratio=2), dict(token_ratio=2)):
+        with pytest.raises(ValueError, match="batch and duration have no rule for lion"):
+            ll.plan(Model, dict(width=16, depth=2), optimizer="lion", **ratios)
+    both = ll.plan(Model, dict(width=16, depth=2), optimizer="lion", batch_ratio=2, token_ratio=2)
+    (group,) = both.param_groups(Model(16, 2), lr=1.0, betas=(0.9, 0.99))
+    assert (group["lr"], group["betas"]) == (1.0, (0.9, 0.99))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("gqa-mup", "2605.15290"),
+        ("MSSP", "2605.14200.*constant number of experts"),
+        ("hyperp", "2603.28743.*optimizer='muon' with scheme='depth-mup'"),
+        ("complete-dp", "scheme='completep' with batch_ratio="),
+    ],
+)
+def test_a_published_rule_that_is_not_here_is_refused_by_name(name, words):
+    with pytest.raises(ValueError, match=f"scheme='{name}' is not implemented .*{words}"):
+        ll.plan(Model, dict(width=16, depth=2), scheme=name)
+    with pytest.raises(ValueError, match=words):
+        ll.explain(name)
 
 
 def test_exclusions_from_decay_must_mean_something():

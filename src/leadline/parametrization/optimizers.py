@@ -40,6 +40,11 @@ class Optimizer:
         """For hidden matrices only: other parameters are AdamW's."""
         return self.update.startswith("orthogonal")
 
+    @property
+    def averages_gradients(self) -> bool:
+        """Adam's: averages of the gradient and of its square, each with a β."""
+        return self.update == "normalised" and self.has_eps
+
     def make(
         self,
         groups: Sequence[dict[str, Any]],

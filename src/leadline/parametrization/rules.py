@@ -154,3 +154,42 @@ def exponents(
     else:
         eps, eps_folded = (grad, fold * -1.0) if optimizer.has_eps else (ONE, ONE)
     return Exponents(init + fold, lr + folded, shrink, eps + eps_folded)
+
+
+@dataclass(frozen=True)
+class BatchFactors:
+    """What batch and duration multiply an optimizer's settings by."""
+
+    lr: float
+    weight_decay: float
+    eps: float
+    averages: float
+    """Of 1 - β."""
+
+
+def batch_factors(optimizer: Optimizer, k: float) -> BatchFactors:
+    """The rule of batch over duration, k = (batch/base's) / (tokens/base's), for noisy gradients.
+
+    A step of a k times larger batch stands for k steps of the base. Noise has size 1/√k then, so a
+    step of normalised size (Adam's, an orthogonalised one) points √k better: with rate·√k both drift
+    and diffusion of k steps are kept (2512.22382 for AdamW). A decoupled λ·√k keeps k·lr·λ; a
+    coupled λ is added to the gradient and stays, as the drift does. Adam's averages run over as many
+    samples, 1 - β times k, and its ε goes as the noise. Muon's momentum, which is orthogonalised as a
+    whole, stays: 1 - β times k would undo the smaller noise. Gradient steps take rate·k.
+
+    Raises:
+        ValueError: no rule kept the best rate of this optimizer.
+    """
+    if optimizer.name == "lion" and k != 1.0:
+        raise ValueError(
+            f"batch and duration have no rule for lion (batch_ratio/token_ratio={k:g}): it takes the sign "
+            "of a long average, whose noise is small, and its best rate went as a power of the batch "
+            "between ½ and 1; keep both ratios equal, or sweep the rate at the target's batch"
+        )
+    if optimizer.update == "gradient" or k == 1.0:
+        return BatchFactors(k, 1.0, 1.0, 1.0)
+    root = k**0.5
+    decay = root if optimizer.decay == "decoupled" else 1.0
+    if optimizer.averages_gradients:
+        return BatchFactors(root, decay, 1 / root, k)
+    return BatchFactors(root, decay, 1.0, 1.0)

@@ -121,8 +121,10 @@ class BaseSettings:
         elif o.has_eps:
             group["eps"] = self.eps * f.eps
         changed = plan.batch_ratio != plan.token_ratio
-        if o.update == "normalised" and (self.betas is not None or changed):
+        if o.averages_gradients and (self.betas is not None or changed):
             group["betas"] = plan.betas(BETAS if self.betas is None else self.betas)
+        elif o.update == "normalised" and self.betas is not None:
+            group["betas"] = self.betas
         return group | dict(self.others)
 
 

@@ -10,7 +10,14 @@ from torch import Tensor, nn
 
 from leadline.errors import check_choice, check_int
 from leadline.parametrization.optimizers import OPTIMIZERS, Optimizer
-from leadline.parametrization.rules import ONE, Exponents, Power, deviation, exponents
+from leadline.parametrization.rules import (
+    ONE,
+    Exponents,
+    Power,
+    batch_factors,
+    deviation,
+    exponents,
+)
 from leadline.parametrization.schemes import SCHEMES, Scheme
 from leadline.parametrization.schemes import scheme as by_layers
 from leadline.tracing.builder import Builder, Size, outline, shapes
@@ -21,8 +28,22 @@ NAMES = ("sp", *SCHEMES, "spectral", "auto")
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
+# Published rules that are not here: what they need, and what there is.
+_NOT_HERE = {
+    "gqa-mup": "2605.15290: rates for key and value heads that are repeated. Only its abstract could be "
+    "read, so its exponents are not here; scheme='auto' goes by which of their dimensions grow",
+    "mssp": "2605.14200: rates where the number, width or sparsity of experts grows. Its tables could not "
+    "be read and are not here; scheme='auto' is for a constant number of experts and of active ones",
+    "hyperp": "2603.28743: Muon on weights of fixed norm, and rates by tokens. The norm is kept by an "
+    "optimizer that torch does not have; optimizer='muon' with scheme='depth-mup' has its depth rule",
+    "complete-dp": "2512.22382: scheme='completep' with batch_ratio= and token_ratio=",
+}
+
+
 def check_scheme(scheme: str | Scheme) -> str | Scheme:
-    """Refuse an unknown name; a user's own ``Scheme`` passes."""
+    """Refuse an unknown name, and a known rule that is not here; a user's own ``Scheme`` passes."""
+    if isinstance(scheme, str) and scheme.lower() in _NOT_HERE:
+        raise ValueError(f"scheme={scheme!r} is not implemented ({_NOT_HERE[scheme.lower()]})")
     return scheme if isinstance(scheme, Scheme) else check_choice("scheme", scheme, NAMES)
 
 
@@ -139,12 +160,8 @@ class Scaling:
         """The factors of a kind at the target."""
         e, m, r = self.exponents(kind), self.m, self.r
         lr, weight_decay, eps = (p.at(m, r) for p in (e.lr, e.weight_decay, e.eps))
-        b, d = self.batch_ratio, self.token_ratio
-        if self.uses(kind).update == "gradient":
-            lr *= b / d
-        elif (b, d) != (1.0, 1.0):
-            lr, weight_decay = lr * (b / d) ** 0.5, weight_decay * (b / d) ** 0.5
-            eps *= (d / b) ** 0.5
+        batch = batch_factors(self.uses(kind), self.batch_ratio / self.token_ratio)
+        lr, weight_decay, eps = lr * batch.lr, weight_decay * batch.weight_decay, eps * batch.eps
         init = 1.0
         if kind.role != "frozen" and resolve(self.scheme, kind.layers) is not None:
             # Values of the builder's own choice have the right size; what is folded comes on top.

@@ -194,15 +194,17 @@ def to_code(plan: Scaling) -> str:
     title = f"{plan.scheme_name}, {plan.optimizer_rule.name}, ({plan.base}) to ({plan.target})."
     head = _HEAD.format(title=title, rows="\n".join(rows), muon=", by Muon" if muon else "")
     name = plan.optimizer_rule.name
-    betas = ""
-    if plan.optimizer_rule.update == "normalised" and plan.batch_ratio != plan.token_ratio:
-        betas = f', "betas": {plan.betas(BETAS)!r}'
+    changed = plan.batch_ratio != plan.token_ratio and (
+        muon or plan.optimizer_rule.averages_gradients
+    )
+    betas = f', "betas": {plan.betas(BETAS)!r}' if changed else ""
     if name == "adafactor":
         eps, setting = ", eps=1e-3", ', "eps": (None, eps * small)'
     elif plan.optimizer_rule.has_eps:
         eps, setting = ", eps=1e-8", ', "eps": eps * small'
     elif muon:
-        eps, setting = ", eps=1e-8", ', **({} if muon else {"eps": eps * small})'
+        rest = f'"eps": eps * small{betas}'
+        eps, setting, betas = ", eps=1e-8", f", **({{}} if muon else {{{rest}}})", ""
     else:
         eps, setting = "", ""
     groups = _GROUPS.format(

@@ -12,7 +12,7 @@ from leadline.disk.write import write_atomic
 from leadline.errors import check_choice, check_real
 from leadline.parametrization.optimizers import Optimizer, default_eps
 from leadline.parametrization.optimizers import optimizer as named_optimizer
-from leadline.parametrization.rules import DECAYS
+from leadline.parametrization.rules import DECAYS, batch_factors
 from leadline.parametrization.schemes import Scheme
 from leadline.planning import application, formats, joint
 from leadline.planning.factors import Scaling, check_scheme, kinds_by_name, resolve
@@ -208,11 +208,7 @@ def plan(
     check_choice("decay", decay, DECAYS)
     for name, value in (("batch_ratio", batch_ratio), ("token_ratio", token_ratio)):
         check_real(name, value, 0.0, open_minimum=True)
-        if value != 1 and o.name not in ("sgd", "adamw"):
-            raise ValueError(
-                f"{name}={value:g} with optimizer={o.name!r}: batch and duration have a rule for sgd and "
-                "adamw only; keep both ratios 1"
-            )
+    batch_factors(o, batch_ratio / token_ratio)
     surveyed = survey(build, at, inputs, roles)
     _refuse_obstacles(scheme, surveyed.obstacles, surveyed.branches)
     names = kinds_by_name(build, surveyed.kinds, surveyed.naming, at, to)
