@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from leadline.architecture import ResNet as ResNet
     from leadline.checking.checks import check as check
     from leadline.checking.report import CheckReport as CheckReport
+    from leadline.checking.updates import BandWarning as BandWarning
+    from leadline.checking.updates import monitor as monitor
     from leadline.claims.measurement import study as study
     from leadline.claims.studies import Study as Study
     from leadline.comparison import compare as compare
@@ -68,6 +70,8 @@ if TYPE_CHECKING:
 _WHERE = {
     "CheckReport": "checking.report",
     "check": "checking.checks",
+    "BandWarning": "checking.updates",
+    "monitor": "checking.updates",
     "Study": "claims.studies",
     "study": "claims.measurement",
     "Comparison": "reporting.comparisons",

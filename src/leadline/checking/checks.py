@@ -166,6 +166,7 @@ def check(
         time.perf_counter() - started,
         None if step is None else step.words,
         0.0 if step is None else step.seconds,
+        sum(setup.course) if optimizer is None else float(steps),
     )
 
 

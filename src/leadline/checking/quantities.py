@@ -31,7 +31,7 @@ class Measurement:
     lost: dict[str, str] = field(default_factory=dict)
 
 
-def _one_map(module: nn.Module) -> bool:
+def one_map(module: nn.Module) -> bool:
     """Does its output belong to one weight alone? A whole model that owns a parameter is seen otherwise."""
     direct = list(module.parameters(recurse=False))
     return len(direct) == len(list(module.parameters())) and sum(p.ndim > 1 for p in direct) < 2
@@ -62,7 +62,7 @@ class Inspection:
             owner, _, local = name.rpartition(".")
             self.owners[owner] = modules[owner]
             self.owned[owner].append((local, name))
-        for owner in [o for o, m in self.owners.items() if not _one_map(m)]:
+        for owner in [o for o, m in self.owners.items() if not one_map(m)]:
             del self.owners[owner]
         self.blocks = blocks(plan, self.kinds)
         self.watched = (*self.owners, *self.blocks)

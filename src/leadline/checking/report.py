@@ -94,6 +94,7 @@ class CheckReport:
         lr: the base's learning rate that was used.
         seeds: of every size.
         seconds: of the check.
+        steps: that were trained, each counted by its part of the learning rate.
         remedy: options that would decide, where it is undecided. remedy_seconds: that they add, about.
     """
 
@@ -107,6 +108,7 @@ class CheckReport:
     seconds: float = 0.0
     remedy: str | None = None
     remedy_seconds: float = 0.0
+    steps: float = 0.0
 
     @property
     def ok(self) -> bool:
@@ -183,6 +185,8 @@ class CheckReport:
             "answer": self.answer,
             "ok": self.ok,
             "seeds": self.seeds,
+            "steps": self.steps,
+            "title": self.title,
             "failures": list(self.failures),
             "rows": [asdict(r) for r in self.rows],
             "losses": self.losses,
