@@ -13,7 +13,7 @@ from leadline import available
 from leadline.checking.arguments import plan_of, recipe_of, sizes_of
 from leadline.checking.deciding import remedy
 from leadline.checking.experiment import Experiment
-from leadline.checking.notes import TRANSIENT, about_the_base, final_losses
+from leadline.checking.notes import FAINT, TRANSIENT, about_the_base, final_losses
 from leadline.checking.report import FAILED, CheckReport, Row
 from leadline.checking.training import Setup, linear_rate, reference
 from leadline.errors import LARGEST_RATE, check_int, check_real
@@ -148,8 +148,9 @@ def check(
     notes += said
     sizes, measured = experiment.sizes, experiment.measured
     lost = {t: m for results in measured.values() for r in results for t, m in r.lost.items()}
-    if any(r.verdict == "transient" for r in rows):
-        notes.append(TRANSIENT)
+    for axis, note in (("depth", TRANSIENT), ("width", FAINT)):
+        if any(r.verdict == "transient" and r.axis == axis for r in rows):
+            notes.append(note)
     losses, warnings = final_losses(sizes, measured)
     notes += warnings + about_the_base(rows, sizes, plan.optimizer_rule)
     scheme = plan.scheme if isinstance(plan.scheme, str) else plan.scheme.name

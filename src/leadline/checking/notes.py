@@ -20,6 +20,11 @@ TRANSIENT = (
     "Both end with training, which adds what does not shrink; a deeper base, or branches that begin small "
     "(last gain or weight 0), avoid them"
 )
+FAINT = (
+    "layers whose outputs stay few as width grows (such as a fixed number of key and value heads) begin as "
+    "small as a readout does, ∝ width^-½, and so does all that passes through them (transient): training "
+    "adds what does not shrink"
+)
 
 
 def final_losses(

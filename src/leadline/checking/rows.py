@@ -46,6 +46,7 @@ def _rows(
     values = _values(sizes, measured)
     parts, relative = _effects(values)
     shrinks = _stream(x, values)
+    faint = _faint(plan, axis, x, values)
     out = []
     for quantity, template in sorted(values, key=lambda k: (k[1], _ORDER.index(k[0]))):
         kind = kinds.get(template) or modules.get(template)
@@ -60,7 +61,9 @@ def _rows(
         else:
             power = expected(plan, kind, quantity) if kind else expected_stream(plan, quantity)
             target = getattr(power, axis)
-            around = slack(plan, kind, quantity, axis, shrinks)
+            below, above = slack(plan, kind, quantity, axis, shrinks)
+            fades = faint.get(kind.branch if kind else None, faint.get(None, 0.0))
+            around = max(below, fades), above
             word = verdict(e, target, *around)
             if (
                 word == "inconclusive"
@@ -115,6 +118,35 @@ def _stream(x: np.ndarray, values: Mapping[Key, np.ndarray]) -> float:
     """The exponent of the stream's size at initialization, the most negative of several streams."""
     streams = [exponent(x, v) for (q, _), v in values.items() if q == "stream"]
     return min((e.value for e in streams if e is not None), default=0.0)
+
+
+def _faint(
+    plan: Plan, axis: str, x: np.ndarray, values: Mapping[Key, np.ndarray]
+) -> dict[str | None, float]:
+    """How far below the expected exponent of width all that passes through readouts inside a branch begins.
+
+    Outputs that stay few as width grows (key and value heads of a fixed number) are parametrized as a
+    readout's, and begin as small, ∝ n^-½. So does what a branch makes of them, until training adds what
+    does not shrink. By block: the shortfall that its last layers show at initialization, and a half for every
+    further such layer, whose smallness multiplies; by None what the rest of the model may see of it.
+    """
+    out: dict[str | None, float] = {}
+    if axis != "width":
+        return out
+    few: dict[str, int] = {}
+    for k in plan.kinds:
+        if k.role == "readout" and k.branch is not None and k.position is not None:
+            few[k.branch] = few.get(k.branch, 0) + 1
+    for k in plan.kinds:
+        y = values.get(("preactivation", k.template.rpartition(".")[0]))
+        e = None if y is None or not k.last or k.branch not in few else exponent(x, y)
+        if e is None or k.branch is None:
+            continue
+        missing = expected(plan, k, "preactivation").width - e.value
+        if missing > BAND:
+            out[k.branch] = max(out.get(k.branch, 0.0), missing + 0.5 * (few[k.branch] - 1))
+            out[None] = max(out.get(None, 0.0), missing)
+    return out
 
 
 def _matters(

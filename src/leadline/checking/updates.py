@@ -197,7 +197,7 @@ class Monitor:
             self._done.add("all")
             self._warn(
                 f"step {self.step}: the updates of all layers are {middle:.2g} times what is expected, "
-                f"outside 1/{self.band**2:g} to {self.band**2:g}: another learning rate, optimizer or batch than "
+                f"outside 1/{self.band**2:g} to {self.band**2:g}: another rate, optimizer or batch than "
                 "the check's?"
             )
 
