@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import leadline as ll
 from check_models import BATCH, Model, mse
@@ -119,6 +121,55 @@ def test_bands():
     assert at(0.4, above=0.3) == "transient"
     assert at(-0.4, above=0.3) == "collapsed"
     assert at(0.6, above=0.3) == "exploding"
+
+
+class FewBlock(nn.Module):
+    """As attention with two key-value heads of size 4: few outputs, used by all heads."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.norm = nn.LayerNorm(n)
+        self.value, self.out = nn.Linear(n, 8, bias=False), nn.Linear(n, n, bias=False)
+
+    def forward(self, h):
+        few = self.value(self.norm(h))
+        return h + self.out(few.repeat(1, h.shape[1] // 8))
+
+
+class Few(nn.Module):
+    def __init__(self, width, depth):
+        super().__init__()
+        self.embed = nn.Linear(8, width, bias=False)
+        self.blocks = nn.ModuleList(FewBlock(width) for _ in range(depth))
+        self.readout = nn.Linear(width, 4, bias=False)
+
+    def forward(self, x):
+        h = self.embed(x)
+        for block in self.blocks:
+            h = block(h)
+        return self.readout(h)
+
+
+def test_what_passes_through_few_outputs_begins_small_and_does_not_fail():
+    how = dict(widths=(32, 64, 128, 256), depths=(2,), seeds=3, progress=False)
+    plan = ll.plan(Few, dict(width=32, depth=2))
+    assert {k.template: k.role for k in plan.kinds}["blocks.*.value.weight"] == "readout"
+    report = ll.check(ll.Task(mse, batch=BATCH), plan, **how)
+    seen = {(r.parameter, r.quantity): r for r in report.rows}
+    begins = seen["blocks.*.out", "preactivation"]
+    assert begins.exponent.high < -BAND
+    assert begins.verdict == "transient"
+    assert report.ok, report.failures
+    assert any("outputs stay few" in n for n in report.notes)
+
+    def scaled(model, here):
+        here.apply(model)
+        with torch.no_grad():
+            for block in model.blocks:
+                block.out.weight.mul_(here.m)
+        return model
+
+    assert not ll.check(ll.Task(mse, batch=BATCH), plan, **how, apply=scaled).ok
 
 
 def report(**how):
