@@ -137,3 +137,61 @@ def test_check_passes_and_fails_by_exit_status(model):
     bad = run("check", model, *how, "--scheme", "sp", "--optimizer", "adamw")
     assert bad.exit_code == 1, bad.output
     assert "exploding" in bad.output
+
+
+FEW = """
+import torch
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        self.value, self.out = nn.Linear(n, 8, bias=False), nn.Linear(n, n, bias=False)
+
+    def forward(self, h):
+        return h + self.out(self.value(h).repeat(1, 1, h.shape[2] // 8))
+
+class Model(nn.Module):
+    def __init__(self, width, depth):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(6))
+        self.embed = nn.Embedding(50, width)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
+        self.readout = nn.Linear(width, 1, bias=False)
+
+    def forward(self, tokens, mask):
+        h = self.embed(tokens) * mask[..., None]
+        for block in self.blocks:
+            h = block(h)
+        return self.readout(h)
+
+def build(width, depth):
+    return Model(width, depth)
+"""
+
+
+def test_roles_and_inputs_on_the_command_line(tmp_path):
+    path = tmp_path / "few.py"
+    path.write_text(FEW)
+    how = ("plan", str(path), "--base", "16x2", "--target", "64x2", "--json")
+    inputs = ("--input", "ids:2x5:50", "--input", "2x5")
+    done = run(*how, *inputs)
+    assert done.exit_code == 0, done.output
+    roles = {k["template"]: k["role"] for k in json.loads(done.output)["kinds"]}
+    assert roles["blocks.*.value.weight"] == "readout"
+    done = run(*how, *inputs, "--role", "*.value.weight=hidden")
+    roles = {k["template"]: k["role"] for k in json.loads(done.output)["kinds"]}
+    assert roles["blocks.*.value.weight"] == "hidden"
+    for wrong, message in (
+        (("--role", "value"), "is not PATTERN=ROLE"),
+        (("--role", "*.value.weight=hiden"), "did you mean 'hidden'"),
+        (("--role", "nothing=hidden"), "matches no parameter"),
+        (("--role", "*.value.weight=hidden,x=1"), "is no setting: give branch=false"),
+        (("--input", "2,5"), "is no shape: give such as 2x3x32x32"),
+        (("--input", "2x5:50"), "is no shape"),
+    ):
+        done = run(*how, *(inputs if wrong[0] == "--role" else ()), *wrong)
+        assert done.exit_code == 2, done.output
+        assert message in done.output
+    refused = run(*how, "--role", "nothing=hidden", *inputs)
+    assert "(--role PATTERN=ROLE)" in refused.output

@@ -151,13 +151,20 @@ def flags(command: str) -> Callable[[Any], Any]:
     return together(f.option(command) for f in FLAGS if command in f.commands.split())
 
 
+_READING = {r"\broles(=|\[)": "--role PATTERN=ROLE", r"\binputs=": "--input SHAPE"}
+"""What of Python's arguments has an option of another form."""
+
+
 def named(message: str) -> str:
     """The message, followed by the flags whose names differ from the arguments it names.
 
     >>> named("batch_size=0 is too small: give an integer >= 1")
     'batch_size=0 is too small: give an integer >= 1 (--batch-size)'
+    >>> named("say roles={'head': 'readout'}")
+    "say roles={'head': 'readout'} (--role PATTERN=ROLE)"
     """
-    differing = [
+    differing = [option for sign, option in _READING.items() if re.search(sign, message)]
+    differing += [
         f.name
         for f in FLAGS
         if f.name[2:] != f.argument and re.search(rf"\b{f.argument}\b *=", message)

@@ -12,7 +12,7 @@ from leadline.cli import values
 from leadline.cli.flags import HTML, JSON, QUIET, RECIPE, together
 from leadline.cli.lifecycle import one_line, show
 from leadline.cli.outputs import Outputs, file
-from leadline.cli.user_file import load, settings, task_of
+from leadline.cli.user_file import READING, load, reading, settings, task_of
 from leadline.disk.write import attempt
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _OPTIONS = [
     click.option("--optimizer", default="adamw", show_default=True, help="sgd, adam, adamw, ..."),
     click.option("--batch-ratio", default=1.0, show_default=True, help="Batch over the base's."),
     click.option("--token-ratio", default=1.0, show_default=True, help="Tokens over the base's."),
+    *READING,
     JSON,
 ]
 
@@ -41,7 +42,7 @@ def _plan(module: Any, build: Any, options: dict[str, Any]) -> Plan:
             width, depth = values.size(name, options[name], "64x4")
             sizes[name] = dict(width=width, depth=depth)
     how = {k: options[k] for k in ("scheme", "optimizer", "batch_ratio", "token_ratio")}
-    how |= settings(module, "inputs", "roles")
+    how |= reading(module, options["role"], options["inputs"])
     if "inputs" not in how and hasattr(module, "loss") and not options.get("problem"):
         how["inputs"] = _inputs(module, build, sizes["base"])
     return plan(build, **sizes, **how)
@@ -60,7 +61,8 @@ def _afforded(
         width, depth = values.size(name, options[name], "64x4")
         sizes[name] = dict(width=width, depth=depth)
     task = task_of(module, options["problem"])
-    how = {k: options[k] for k in ("scheme", "optimizer")} | settings(module, "inputs", "roles")
+    how = {k: options[k] for k in ("scheme", "optimizer")}
+    how |= reading(module, options["role"], options["inputs"])
     budget = affordable(task, build, hours=hours, steps=steps, **sizes, **how)
     command = budget.command(reference)
     if options["as_json"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from leadline.cli import lifecycle, runs, values
 from leadline.cli.flags import HTML, JSON, QUIET, RECIPE, together
 from leadline.cli.lifecycle import Kept, one_line, show
 from leadline.cli.outputs import Outputs
-from leadline.cli.user_file import is_file, load, settings, task_of
+from leadline.cli.user_file import READING, is_file, load, reading, settings, task_of
 
 if TYPE_CHECKING:
     from leadline.reporting.page import Page
@@ -49,6 +50,7 @@ _OPTIONS = [
         help="Weight decay of the base; several by commas.",
     ),
     *RECIPE,
+    *READING,
     click.option(
         "--arg",
         "arguments",
@@ -87,7 +89,9 @@ _OPTIONS = [
 ]
 
 
-def _model(reference: str, problem: str | None) -> tuple[Any, Any, dict[str, Any]]:
+def _model(
+    reference: str, problem: str | None, role: Sequence[str], inputs: Sequence[str]
+) -> tuple[Any, Any, dict[str, Any]]:
     """What is trained on, the builder, and what the user's file says besides.
 
     mlp is ``ll.residual_mlp`` for any optimizer; resnet is ``ll.ResNet`` with two-layer blocks, for
@@ -95,7 +99,10 @@ def _model(reference: str, problem: str | None) -> tuple[Any, Any, dict[str, Any
     """
     if is_file(reference):
         module, build = load(reference)
-        return task_of(module, problem), build, settings(module, "inputs", "roles", "schedule")
+        told = reading(module, role, inputs) | settings(module, "schedule")
+        return task_of(module, problem), build, told
+    if role or inputs:
+        raise ValueError(f"--role and --input are for FILE.py, and {reference} is built in: leave them out")
     if reference not in _BUILTIN:
         raise ValueError(
             f"model={reference!r} is unknown: give FILE.py:NAME, or one of {', '.join(_BUILTIN)}"
@@ -116,7 +123,7 @@ def _model(reference: str, problem: str | None) -> tuple[Any, Any, dict[str, Any
 
 def _settings(model: str, options: dict[str, Any]) -> dict[str, Any]:
     """What ``sweep`` and ``transfer`` train, and how."""
-    task, build, told = _model(model, options["problem"])
+    task, build, told = _model(model, options["problem"], options["role"], options["inputs"])
     optimizer = options["optimizer"]
     if optimizer is None:
         optimizer = "sgd" if model == "resnet" else "adamw"

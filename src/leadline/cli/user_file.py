@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
+import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import click
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -105,6 +110,79 @@ def task_of(module: Any, problem: str | None) -> Any:
 
 def _file(module: Any) -> str:
     return Path(getattr(module, "__file__", None) or module.__name__).name
+
+
+READING = (
+    click.option(
+        "--role",
+        multiple=True,
+        metavar="PATTERN=ROLE",
+        help="What a parameter is, such as '*.k_proj*=hidden', '*Norm*=vector,branch=false' or "
+        "'*.A_log=init=false'; may be repeated, before FILE.py's roles.",
+    ),
+    click.option(
+        "--input",
+        "inputs",
+        multiple=True,
+        metavar="SHAPE",
+        help="What the model takes, such as 2x3x32x32, or ids:2x64 for token ids (below 16; ids:2x64:50257 "
+        "below that); once for each argument. Default: what FILE.py says, or its loss shows.",
+    ),
+)
+"""Options that say how a model is read."""
+
+
+def reading(module: Any, role: Iterable[str], inputs: Iterable[str]) -> dict[str, Any]:
+    """Roles and inputs of the options and of the file."""
+    out = settings(module, "inputs", "roles")
+    roles = dict(_role(text) for text in role)
+    if roles:
+        out["roles"] = roles | {k: v for k, v in out.get("roles", {}).items() if k not in roles}
+    made = tuple(_tensor(text) for text in inputs)
+    if made:
+        out["inputs"] = made if len(made) > 1 else made[0]
+    return out
+
+
+def _role(text: str) -> tuple[str, Any]:
+    """PATTERN=ROLE with branch=false or init=false behind it.
+
+    >>> _role("*Norm*=vector,branch=false"), _role("*.k*=hidden"), _role("*.A_log=init=false")
+    (('*Norm*', {'role': 'vector', 'branch': False}), ('*.k*', 'hidden'), ('*.A_log', {'init': False}))
+    """
+    pattern, equals, rest = text.partition("=")
+    if not pattern or not equals or not rest:
+        raise ValueError(
+            f"role={text!r} is not PATTERN=ROLE: give such as '*.k_proj*=hidden', in quotes"
+        )
+    out: dict[str, Any] = {}
+    for part in rest.split(","):
+        key, mark, value = part.partition("=")
+        if not mark:
+            out["role"] = key
+        elif key in ("branch", "init") and value.lower() in ("true", "false"):
+            out[key] = value.lower() == "true"
+        else:
+            raise ValueError(f"role={text!r}: {part!r} is no setting: give branch=false or init=false")
+    return pattern, out["role"] if set(out) == {"role"} else out
+
+
+def _tensor(text: str) -> Any:
+    """A tensor of this shape: normal numbers, or token ids."""
+    import torch
+
+    match = re.fullmatch(r"(ids:)?([0-9]{1,9}(?:x[0-9]{1,9})*)(?::([0-9]{1,9}))?", text.strip().lower())
+    if match is None or (match[3] and not match[1]):
+        raise ValueError(
+            f"input={text!r} is no shape: give such as 2x3x32x32, ids:2x64 or ids:2x64:50257"
+        )
+    shape = [int(n) for n in match[2].split("x")]
+    if math.prod(shape) > 1e9:
+        raise ValueError(f"input={text!r} is too large for an example: give a small batch")
+    generator = torch.Generator().manual_seed(0)
+    if match[1]:
+        return torch.randint(0, int(match[3] or 16), shape, generator=generator)
+    return torch.randn(shape, generator=generator)
 
 
 def settings(module: Any, *names: str) -> dict[str, Any]:
