@@ -102,7 +102,9 @@ def _model(
         told = reading(module, role, inputs) | settings(module, "schedule")
         return task_of(module, problem), build, told
     if role or inputs:
-        raise ValueError(f"--role and --input are for FILE.py, and {reference} is built in: leave them out")
+        raise ValueError(
+            f"--role and --input are for FILE.py, and {reference} is built in: leave them out"
+        )
     if reference not in _BUILTIN:
         raise ValueError(
             f"model={reference!r} is unknown: give FILE.py:NAME, or one of {', '.join(_BUILTIN)}"

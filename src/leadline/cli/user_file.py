@@ -163,7 +163,9 @@ def _role(text: str) -> tuple[str, Any]:
         elif key in ("branch", "init") and value.lower() in ("true", "false"):
             out[key] = value.lower() == "true"
         else:
-            raise ValueError(f"role={text!r}: {part!r} is no setting: give branch=false or init=false")
+            raise ValueError(
+                f"role={text!r}: {part!r} is no setting: give branch=false or init=false"
+            )
     return pattern, out["role"] if set(out) == {"role"} else out
 
 
@@ -171,7 +173,9 @@ def _tensor(text: str) -> Any:
     """A tensor of this shape: normal numbers, or token ids."""
     import torch
 
-    match = re.fullmatch(r"(ids:)?([0-9]{1,9}(?:x[0-9]{1,9})*)(?::([0-9]{1,9}))?", text.strip().lower())
+    match = re.fullmatch(
+        r"(ids:)?([0-9]{1,9}(?:x[0-9]{1,9})*)(?::([0-9]{1,9}))?", text.strip().lower()
+    )
     if match is None or (match[3] and not match[1]):
         raise ValueError(
             f"input={text!r} is no shape: give such as 2x3x32x32, ids:2x64 or ids:2x64:50257"
