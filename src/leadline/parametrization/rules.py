@@ -164,7 +164,7 @@ class BatchFactors:
     weight_decay: float
     eps: float
     averages: float
-    """Of 1 - β."""
+    """Multiplies 1 - β."""
 
 
 def batch_factors(optimizer: Optimizer, k: float) -> BatchFactors:
