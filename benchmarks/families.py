@@ -1,20 +1,27 @@
 """A panel of model families: small Hugging Face configs, built offline, planned unedited.
 
-    ./dev bench families                 # the table: planned, refused (with the message)
+    ./dev bench families                 # the table: planned, refused (its remedy tried)
     ./dev bench families mixtral gemma2  # some of them
+    ./dev bench families --coordinates   # every planned type trained at small sizes; resumes
 
 Each row is one ``model_type``. Nothing is loaded: models are drawn from their configs.
 """
 
 from __future__ import annotations
 
+import ast
+import json
+import re
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
+from families_coordinates import check
 from torch import nn
 
 import leadline as ll
@@ -149,6 +156,7 @@ CONV = dict(
     mask_time_prob=0.0,
     layerdrop=0.0,
 )
+GONE = dict(num_hidden_layers=None, hidden_size=None, num_attention_heads=None)
 ENC, PIC, SPEECH = "AutoModelForMaskedLM", "AutoModelForImageClassification", "AutoModelForCTC"
 SUM = "AutoModelForSeq2SeqLM"
 
@@ -275,7 +283,7 @@ PANEL = (
             mamba_n_heads=lambda w, L: w // 8,
             mamba_d_head=16,
             mamba_d_state=8,
-            attn_layer_indices=[1],
+            attn_layer_indices=lambda w, L: list(range(1, L, 2)),
         ),
     ),
     Family(
@@ -309,6 +317,86 @@ PANEL = (
     Family("convbert", ENC, extra=some(embedding_size=lambda w, L: w)),
     Family("fnet", ENC),
     Family("nystromformer", ENC, extra=some(num_landmarks=6, segment_means_seq_len=6)),
+    Family(
+        "openai-gpt",
+        extra=some(**{**GPT, "n_positions": 64}),
+    ),
+    Family("big_bird", ENC, extra=some(attention_type="original_full")),
+    Family(
+        "rembert",
+        ENC,
+        extra=some(input_embedding_size=lambda w, L: w, output_embedding_size=lambda w, L: w),
+    ),
+    Family("ernie", ENC),
+    Family(
+        "xlm",
+        ENC,
+        extra=some(
+            emb_dim=lambda w, L: w,
+            n_layers=lambda w, L: L,
+            n_heads=lambda w, L: w // 16,
+            n_words=97,
+        ),
+    ),
+    Family(
+        "xlnet",
+        extra=some(
+            d_model=lambda w, L: w,
+            n_layer=lambda w, L: L,
+            n_head=lambda w, L: w // 16,
+            d_inner=lambda w, L: 2 * w,
+        ),
+    ),
+    Family("ctrl", extra=some(**GPT, dff=lambda w, L: 2 * w)),
+    Family(
+        "jamba",
+        extra=lambda w, L: {
+            **experts()(w, L),
+            "attn_layer_period": 2,
+            "attn_layer_offset": 1,
+            "expert_layer_period": 2,
+            "expert_layer_offset": 1,
+            "mamba_d_state": 8,
+            "mamba_dt_rank": w // 16,
+            "use_mamba_kernels": False,
+        },
+    ),
+    Family(
+        "dbrx",
+        extra=some(
+            d_model=lambda w, L: w,
+            n_heads=lambda w, L: w // 16,
+            n_layers=lambda w, L: L,
+            max_seq_len=64,
+        ),
+    ),
+    Family(
+        "switch_transformers",
+        SUM,
+        extra=some(
+            **T5,
+            num_sparse_encoder_layers=lambda w, L: L // 2,
+            num_sparse_decoder_layers=lambda w, L: L // 2,
+            num_experts=4,
+        ),
+        inputs=PAIR,
+    ),
+    Family("longt5", SUM, extra=some(**T5), inputs=PAIR),
+    Family("blenderbot-small", SUM, extra=some(**SEQ), inputs=PAIR),
+    Family("blenderbot", SUM, extra=some(**SEQ), inputs=PAIR),
+    Family(
+        "prophetnet",
+        SUM,
+        extra=some(
+            num_encoder_layers=lambda w, L: L,
+            num_decoder_layers=lambda w, L: L,
+            encoder_ffn_dim=lambda w, L: 2 * w,
+            decoder_ffn_dim=lambda w, L: 2 * w,
+            num_encoder_attention_heads=lambda w, L: w // 16,
+            num_decoder_attention_heads=lambda w, L: w // 16,
+        ),
+        inputs=PAIR,
+    ),
     # sequence to sequence
     Family("t5", SUM, extra=some(**T5), inputs=PAIR),
     Family("mt5", SUM, extra=some(**T5), inputs=PAIR),
@@ -320,7 +408,7 @@ PANEL = (
     Family("m2m_100", SUM, extra=some(**SEQ), inputs=PAIR),
     # pictures
     Family("vit", PIC, vision(), inputs=pixels(32)),
-    Family("deit", PIC, vision(num_labels=3), inputs=pixels(32)),
+    Family("deit", PIC, vision(), inputs=pixels(32)),
     Family("dinov2", PIC, vision(mlp_ratio=2), inputs=pixels(32)),
     Family("dinov3_vit", "AutoModel", vision(), inputs=pixels(32)),
     Family("beit", PIC, vision(use_relative_position_bias=True), inputs=pixels(32)),
@@ -361,6 +449,7 @@ PANEL = (
             image_size=32,
             patch_size=4,
             num_heads=lambda w, L: [w // 16, w // 8],
+            **GONE,
         ),
         inputs=pixels(32),
     ),
@@ -377,6 +466,108 @@ PANEL = (
         ),
         inputs=pixels(32),
     ),
+    Family(
+        "swinv2",
+        PIC,
+        some(
+            embed_dim=lambda w, L: w,
+            depths=lambda w, L: [L, L],
+            window_size=4,
+            image_size=32,
+            patch_size=4,
+            num_heads=lambda w, L: [w // 16, w // 8],
+            **GONE,
+        ),
+        inputs=pixels(32),
+    ),
+    Family(
+        "convnextv2",
+        PIC,
+        some(
+            num_stages=2,
+            hidden_sizes=lambda w, L: [w, 2 * w],
+            depths=lambda w, L: [L, L],
+            num_hidden_layers=None,
+            patch_size=4,
+        ),
+        inputs=pixels(32),
+    ),
+    Family(
+        "regnet",
+        PIC,
+        some(
+            embedding_size=lambda w, L: w,
+            hidden_sizes=lambda w, L: [w, 2 * w],
+            depths=lambda w, L: [L, L],
+            groups_width=16,
+        ),
+        inputs=pixels(32),
+    ),
+    Family(
+        "segformer",
+        PIC,
+        some(
+            num_encoder_blocks=2,
+            depths=lambda w, L: [L, L],
+            sr_ratios=[2, 1],
+            hidden_sizes=lambda w, L: [w, 2 * w],
+            patch_sizes=[7, 3],
+            strides=[4, 2],
+            num_attention_heads=lambda w, L: [w // 16, w // 8],
+            mlp_ratios=[2, 2],
+            num_hidden_layers=None,
+            hidden_size=None,
+        ),
+        inputs=pixels(32),
+    ),
+    Family(
+        "pvt",
+        PIC,
+        some(
+            image_size=32,
+            num_encoder_blocks=2,
+            depths=lambda w, L: [L, L],
+            sequence_reduction_ratios=[2, 1],
+            hidden_sizes=lambda w, L: [w, 2 * w],
+            patch_sizes=[4, 2],
+            strides=[4, 2],
+            num_attention_heads=lambda w, L: [w // 16, w // 8],
+            mlp_ratios=[2, 2],
+            num_hidden_layers=None,
+            hidden_size=None,
+        ),
+        inputs=pixels(32),
+    ),
+    Family(
+        "yolos",
+        "AutoModelForObjectDetection",
+        vision(image_size=[32, 32], num_detection_tokens=5),
+        inputs=pixels(32),
+    ),
+    Family(
+        "videomae",
+        "AutoModelForVideoClassification",
+        vision(num_frames=2, tubelet_size=2),
+        inputs={"pixel_values": pixels(32)["pixel_values"][:, None].repeat(1, 2, 1, 1, 1)},
+    ),
+    Family(
+        "hiera",
+        PIC,
+        some(
+            image_size=[32, 32],
+            embed_dim=lambda w, L: w,
+            depths=lambda w, L: [L, L],
+            num_heads=lambda w, L: [w // 16, w // 8],
+            patch_size=[7, 7],
+            patch_stride=[4, 4],
+            patch_padding=[3, 3],
+            query_stride=[2, 2],
+            masked_unit_size=[4, 4],
+            num_query_pool=1,
+            **GONE,
+        ),
+        inputs=pixels(32),
+    ),
     # sound
     Family(
         "whisper",
@@ -385,6 +576,25 @@ PANEL = (
         inputs={**sound(8, 32, name="input_features"), "decoder_input_ids": TOKENS},
     ),
     Family("wav2vec2", SPEECH, some(**CONV), inputs=sound(400)),
+    Family("wavlm", SPEECH, some(**CONV), inputs=sound(400)),
+    Family(
+        "data2vec-audio",
+        SPEECH,
+        some(**{**CONV, "conv_pos_kernel_size": 3, "num_conv_pos_embeddings": 2}),
+        inputs=sound(400),
+    ),
+    Family(
+        "speech_to_text",
+        "AutoModelForSpeechSeq2Seq",
+        some(
+            **SEQ,
+            conv_channels=lambda w, L: w,
+            input_feat_per_channel=8,
+            max_source_positions=64,
+            max_target_positions=64,
+        ),
+        inputs={**sound(32, 8, name="input_features"), "decoder_input_ids": TOKENS},
+    ),
     Family("hubert", SPEECH, some(**CONV), inputs=sound(400)),
     Family(
         "audio-spectrogram-transformer",
@@ -395,41 +605,101 @@ PANEL = (
 )
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What ``plan`` says of a family."""
-
-    type: str
-    verdict: str
-    seconds: float
-    text: str = ""
+RESULTS = Path(__file__).parent / "results" / "families.json"
+_ROLES = re.compile(r"roles=\{('[^']+'): ('[a-z]+'|dict\([^)]*\))\}")
 
 
-def answer(f: Family, optimizer: str = "adamw", roles: Any = None) -> Answer:
-    """Plan it."""
+def planned(f: Family, optimizer: str = "adamw", **how: Any) -> ll.Plan:
+    """Its plan, from the builder alone."""
+    return ll.plan(f.build, BASE, TARGET, optimizer=optimizer, inputs=f.inputs, **how)
+
+
+def remedy(message: str) -> dict[str, Any]:
+    """The arguments that a refusal names."""
+    roles = {
+        ast.literal_eval(name): eval(value, {"dict": dict})
+        for name, value in _ROLES.findall(message)
+    }
+    if roles:
+        return {"roles": roles}
+    return {"scheme": "mup"} if "scheme='mup'" in message else {}
+
+
+def answer(f: Family) -> dict[str, Any]:
+    """What ``plan`` says of a family: unedited, or with the remedy of its refusal, applied once."""
     started = time.perf_counter()
     try:
-        try:
-            f.build(**BASE)(**f.inputs)
-        except Exception as e:
-            return Answer(f.type, "not built", 0.0, f"{type(e).__name__}: {e}")
-        plan = ll.plan(f.build, BASE, TARGET, optimizer=optimizer, inputs=f.inputs, roles=roles)
-        text, verdict = f"{len(plan.kinds)} kinds, {len(plan.branches)} branches", "planned"
+        f.build(**BASE)(**f.inputs)
+    except Exception as e:
+        return {"verdict": "not built", "text": f"{type(e).__name__}: {e}"}
+    try:
+        plan = planned(f)
+        row = {
+            "verdict": "planned",
+            "kinds": len(plan.kinds),
+            "branches": dict(plan.branches),
+            "muon": sum(k.role == "hidden" for k in planned(f, "muon").kinds),
+        }
     except (ValueError, TypeError) as e:
-        text, verdict = str(e), "refused"
-    return Answer(f.type, verdict, time.perf_counter() - started, text)
+        row = {
+            "verdict": "refused",
+            "text": str(e),
+            "remedy": repr(remedy(str(e))),
+            "then": "planned",
+        }
+        try:
+            planned(f, **remedy(str(e)))
+        except (ValueError, TypeError) as again:
+            row["then"] = f"refused: {again}"
+    return {**row, "seconds": round(time.perf_counter() - started, 1)}
 
 
-def main(names: Iterable[str]) -> None:
-    """Print the table."""
+def coordinates(f: Family, row: dict[str, Any], optimizer: str) -> None:
+    """The check of a planned family, into its row."""
+    if row["verdict"] != "planned":
+        return
+    try:
+        row[f"coordinates {optimizer}"] = check(planned(f, optimizer), f.build, f.inputs, optimizer)
+    except Exception as e:
+        row[f"coordinates {optimizer}"] = {"verdict": "failed", "text": f"{type(e).__name__}: {e}"}
+
+
+def line(name: str, row: dict[str, Any]) -> str:
+    """One line of the table."""
+    text = row.get("text") or f"{row['kinds']} kinds, {len(row['branches'])} branches"
+    checks = [
+        f"; {k} {v['verdict']} {v.get('off') or ''}"
+        for k, v in row.items()
+        if k.startswith("coord")
+    ]
+    then = f"; remedy {row['remedy']}: {row['then']}" if "then" in row else ""
+    return f"{name:30} {row['verdict']:9} {text[:600]}{then}{''.join(checks)}"
+
+
+def main(arguments: list[str]) -> None:
+    """Print the table and keep it; what has been measured is not measured again unless it is named."""
     torch.set_num_threads(1)
-    chosen = [f for f in PANEL if not names or f.type in names]
-    count: dict[str, int] = {}
-    for f in chosen:
-        a = answer(f)
-        count[a.verdict] = count.get(a.verdict, 0) + 1
-        print(f"{a.type:30} {a.verdict:9} {a.seconds:5.1f} s  {a.text[:600]}", flush=True)
-    print(", ".join(f"{n} {v}" for v, n in count.items()), f"of {len(chosen)}")
+    checks = [a.removeprefix("--coordinates=") for a in arguments if a.startswith("--coordinates=")]
+    if "--coordinates" in arguments:
+        checks = ["adamw", "muon"]
+    names = {a for a in arguments if not a.startswith("--")}
+    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for f in PANEL:
+        if names and f.type not in names:
+            continue
+        row = rows.get(f.type)
+        if row is None or names or not checks:
+            kept = {k: v for k, v in (row or {}).items() if k.startswith("coordinates")}
+            row = answer(f)
+            row |= kept if row["verdict"] == "planned" else {}
+        for optimizer in checks:
+            if names or f"coordinates {optimizer}" not in row:
+                coordinates(f, row, optimizer)
+        rows[f.type] = row
+        RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+        print(line(f.type, row), flush=True)
+    verdicts = Counter(r["verdict"] for r in rows.values())
+    print(", ".join(f"{n} {v}" for v, n in verdicts.items()), f"of {len(rows)}")
 
 
 if __name__ == "__main__":

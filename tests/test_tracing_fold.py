@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from leadline.tracing.fold import Fold, closed, exclusive, fold
-from leadline.tracing.graph import Graph, Node, record
+from leadline.tracing.graph import Graph, Node
+from leadline.tracing.recording import record
 
 N = 4
 

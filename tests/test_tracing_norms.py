@@ -12,8 +12,8 @@ from torch.nn.utils.parametrize import register_parametrization
 
 import leadline as ll
 from coordinates import Net, net, slopes
-from leadline.tracing.graph import record
 from leadline.tracing.patterns import weight_norm as found_norm
+from leadline.tracing.recording import record
 
 pytestmark = pytest.mark.filterwarnings("ignore:`?torch.nn.utils.weight_norm")
 X = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0))

@@ -151,7 +151,7 @@ def reused(n, depth):
 
 def unused(n, depth):
     model = Net(n, depth)
-    model.extra = nn.Linear(n, 7)
+    model.extra = nn.ParameterList([nn.Parameter(torch.randn(n, 7))])
     return model
 
 
@@ -238,7 +238,7 @@ MODELS = {
     # Parameters whose role is unknown.
     "spectral norm": (parametrized(spectral_norm), "is turned into a weight by operations"),
     "orthogonal": (parametrized(orthogonal), "is turned into a weight by operations"),
-    "unused": (unused, r"'extra.weight': unused.*give roles=\{'extra.weight': 'input'\} or"),
+    "unused": (unused, r"'extra.0': unused.*give roles=\{'extra.0': 'input'\} or"),
     "grown by another operation": (
         each(lambda self, h, b, i: h + F.bilinear(h, h, b.a.weight.expand(self.n, -1, -1))),
         "is used by _trilinear"),

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import leadline as ll
 from leadline.parametrization.rules import ONE, Power
 from leadline.tracing.builder import Size
 from leadline.tracing.initialization import Rule
@@ -291,6 +292,16 @@ def test_what_the_user_says_is_the_streams_is_no_obstacle():
     assert read_model(model(post_norm, run_post_norm), overrides)[0].obstacles == ()
 
 
+def test_a_model_without_parameters_for_depth_has_a_rule_for_width():
+    s, _ = read_model(lambda n, depth: Model(n, 2))
+    assert (
+        "has the same parameters at width=16, depth=2 and at width=16, depth=4" in s.obstacles[0][1]
+    )
+    with pytest.raises(ValueError, match="scheme='mup'"):
+        ll.plan(lambda n, depth: Model(n, 2), dict(width=16, depth=2))
+    ll.plan(lambda n, depth: Model(n, 2), dict(width=16, depth=2), scheme="mup")
+
+
 def test_a_norm_shared_by_all_layers_is_an_obstacle():
     def shared(s, h):
         for b in s.blocks:
@@ -344,7 +355,9 @@ def test_problems_are_said_for_all_layers_and_each_parameter():
         read_model(model(change))
     assert str(e.value).count("\n") == 2
     for name in "ab":
-        assert f"roles={{'blocks.*.{name}.parametrizations.weight.original': ...}}" in str(e.value)
+        assert f"roles={{'blocks.*.{name}.parametrizations.weight.original': 'hidden'}}" in str(
+            e.value
+        )
 
 
 def twice(s, h):
@@ -353,10 +366,10 @@ def twice(s, h):
     return s.o(h)
 
 
-def test_conflicts_are_said_for_all_layers():
-    with pytest.raises(ValueError, match=r"roles=\{'blocks.\*.b.weight': dict") as e:
-        read_model(model(run=twice))
-    assert str(e.value).count("\n") == 1
+def test_a_last_layer_that_is_an_inner_one_too_takes_no_multiplier():
+    s, kinds = read_model(model(run=twice))
+    assert kinds["blocks.*.b.weight"].position == 1
+    assert ["acts on it alone" in line for what, line in s.obstacles if what == "branch"] == [True]
 
 
 def test_what_counts_as_the_streams_is_no_conflict():
@@ -372,9 +385,7 @@ def deeper(f):
 REFUSED = {
     "the readout grows with depth": (
         deeper(lambda s, n, depth: setattr(s, "o", linear(n, 32 * depth))),
-        r"'o.weight' has shape \(64, 16\) at width=16, depth=2 and \(128, 16\) at width=16, depth=4"),
-    "no parameter for depth": (
-        lambda n, depth: Model(n, 2), "has the same parameters at width=16, depth=2 and at .* depth=4"),
+        r"'o.weight' has shape .*grows with depth, and is used as a whole.*parameters of its own"),
     "a parameter of one depth": (
         deeper(lambda s, n, depth: setattr(s, f"x{'y' * depth}", linear(n, n))),
         "parameters xyy.weight, xyyyy.weight exist at one depth only"),

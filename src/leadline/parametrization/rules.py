@@ -75,6 +75,8 @@ class Place:
     """No weight layer comes after it in the branch."""
     beside: bool = False
     """It repeats with depth outside every branch: a vector behind the sums (post-norm)."""
+    shared: bool = False
+    """One for all layers, used in the branch of each: a table of relative positions."""
 
     @property
     def inside(self) -> bool:
@@ -128,6 +130,9 @@ def exponents(
     if place.beside and scheme.branch:
         # What r of them learn adds up in the stream itself, with nothing in front.
         c = -1.0
+    if place.shared and scheme.branch:
+        # Its gradient is the sum over r layers; its step is to move each of them as one of its own would.
+        a, c = a + 1.0, c - 1.0
     rate = Power(width=sgd, depth=c)
     grad = Power(width=gradient, depth=a)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -21,7 +21,8 @@ from leadline.parametrization.rules import (
 from leadline.parametrization.schemes import SCHEMES, Scheme
 from leadline.parametrization.schemes import scheme as by_layers
 from leadline.tracing.builder import Builder, Size, outline, shapes
-from leadline.tracing.kinds import Ambiguous, Kind, Naming, assign, growing
+from leadline.tracing.growth import growing
+from leadline.tracing.kinds import Ambiguous, Kind, Naming, assign
 
 NAMES = ("sp", *SCHEMES, "spectral", "auto")
 # What torch.compile, activation checkpointing and FSDP put into names.
@@ -199,10 +200,10 @@ class Scaling:
         known = {
             n: k
             for n, k in self.names.items()
-            if n in sizes and self.kinds[k].shape_at(self.m) == sizes[n]
+            if n in sizes and self.kinds[k].shape_at(self.m, self.r) == sizes[n]
         }
         rest = {n: s for n, s in sizes.items() if n not in known}
-        known |= assign(self.kinds, self.naming, rest, self.m)
+        known |= assign(self.kinds, self.naming, rest, self.m, self.r)
         return {n: self.kinds[known[built[n]]] for n in built}
 
     def _builder_names(self, names: list[str]) -> dict[str, str]:
@@ -211,17 +212,13 @@ class Scaling:
         Decided for all at once: a model that holds both ``weight`` and ``module.weight`` stays one.
         """
         templates = {k.template for k in self.kinds}
+        wrappers = _common([t.split(".")[:-1] for t in templates])
         bare = [".".join(p for p in n.split(".") if p not in _WRAPPERS) for n in names]
         for candidates in (names, bare):
-            while True:
-                known = all(self.naming.template(n) in templates for n in candidates)
-                if known and len(set(candidates)) == len(names):
-                    return dict(zip(names, candidates, strict=True))
-                # DDP and AveragedModel ("module."), a LightningModule that holds the model ("model.").
-                parts = [n.partition(".") for n in candidates]
-                if len({first for first, _, _ in parts}) != 1 or not all(r for _, _, r in parts):
-                    break
-                candidates = [rest for _, _, rest in parts]
+            for renamed in _renamings(candidates, wrappers):
+                known = all(self.naming.template(n) in templates for n in renamed)
+                if known and len(set(renamed)) == len(names):
+                    return dict(zip(names, renamed, strict=True))
         return {n: n for n in names}
 
     def factors(self, model: nn.Module | None = None) -> dict[str, Factors]:
@@ -240,6 +237,23 @@ class Scaling:
         return {n: cached[k] for n, k in self.names.items()}
 
 
+def _common(names: list[list[str]]) -> list[str]:
+    """What all of these begin with."""
+    same = [len(set(parts)) == 1 for parts in zip(*names, strict=False)]
+    return names[0][: [*same, False].index(False)] if names else []
+
+
+def _renamings(names: list[str], wrappers: list[str]) -> Iterator[list[str]]:
+    """Names without what all of them begin with (a training harness that holds the model), and with what
+    all of the plan's begin with (a plan of such a harness, applied to the model in it)."""
+    parts = [n.split(".") for n in names]
+    common = len(_common([p[:-1] for p in parts]))
+    for drop in range(common + 1):
+        for add in range(len(wrappers) + 1):
+            before = wrappers[len(wrappers) - add :]
+            yield [".".join([*before, *p[drop:]]) for p in parts]
+
+
 def rescale_(p: Tensor, kind: Kind, factor: float) -> None:
     """Multiply what the forward pass makes of a parameter: w, or c + w where it adds a number."""
     if kind.offset:
@@ -252,12 +266,12 @@ def kinds_by_name(
     build: Builder, kinds: tuple[Kind, ...], naming: Naming, base: Size, target: Size
 ) -> dict[str, int]:
     """The kind of every parameter at the target, from its names and shapes alone."""
-    m = target.width / base.width
+    m, r = target.width / base.width, target.depth / base.depth
     there = shapes(outline(build, target))
     try:
-        return assign(kinds, naming, there, m)
+        return assign(kinds, naming, there, m, r)
     except Ambiguous:
         # A dimension that happens to equal the width: twice the width tells.
         wide = Size(2 * target.width, target.depth)
         grows = growing(there, shapes(outline(build, wide)))
-        return assign(kinds, naming, there, m, grows=grows)
+        return assign(kinds, naming, there, m, r, grows=grows)

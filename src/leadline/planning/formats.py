@@ -103,6 +103,7 @@ def to_json(plan: Scaling) -> str:
     data["kinds"] = [asdict(k) for k in plan.kinds]
     data["names"] = dict(plan.names)
     data["naming"] = {k: list(v) for k, v in plan.naming.free.items()}
+    data["stacked"] = sorted(plan.naming.stacked)
     data["branches"] = dict(plan.branches)
     for name in _PLAIN:
         data[name] = getattr(plan, name)
@@ -130,7 +131,9 @@ def from_json(text: str | bytes) -> dict[str, Any]:
             "base": Size(**data["base"]),
             "target": Size(**data["target"]),
             "kinds": tuple(_kind(k) for k in data["kinds"]),
-            "naming": Naming({k: tuple(v) for k, v in data["naming"].items()}),
+            "naming": Naming(
+                {k: tuple(v) for k, v in data["naming"].items()}, frozenset(data.get("stacked", ()))
+            ),
             **{name: data[name] for name in ("names", "branches", *_PLAIN)},
         }
     except (KeyError, TypeError, AttributeError, ValueError) as e:
@@ -149,6 +152,7 @@ def _kind(data: dict[str, Any]) -> Kind:
         grows=tuple(data.pop("grows")),
         tied=tuple(data.pop("tied")),
         constant=tuple(data.pop("constant", ())),
+        layered=tuple(data.pop("layered", ())),
         **data,
     )
 

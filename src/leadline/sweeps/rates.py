@@ -33,7 +33,7 @@ class Planned:
         total = 0.0
         for kind in self.plan.names.values():
             size = 1.0
-            for d in self.plan.kinds[kind].shape_at(self.plan.m):
+            for d in self.plan.kinds[kind].shape_at(self.plan.m, self.plan.r):
                 size *= d
             total += size
         return total

@@ -3,21 +3,17 @@
 At a sum x + y let C be what both depend on. If nothing that belongs to x alone holds a weight matrix, x
 is the stream and y the end of a branch; if both hold some, the shorter side is a projection shortcut
 (part of the stream), unless the sum lies inside another branch, whose parallel parts they then are.
-A sum of things with nothing in common (word and position embeddings) is no branch.
-
-A skip inside a block looks like that too. What tells the two apart is how many sums follow each other:
-a stream has more of them in a deeper network, a skip inside a block (or around a fixed number of blocks)
-has as many as before, and what it skips is a part of the branch around it.
+The branch is what lies between the place where x leaves C and y. Where there is no weight layer, as
+between the two halves of a modulation y·(1 + s) + b, there is no branch; a sum of things with nothing in
+common (word and position embeddings) is none either. ``streams`` says which of them repeat with depth.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
-from leadline.tracing.graph import ADDS_ROWS, CONVOLUTIONS, MATRIX, Graph, template
-from leadline.tracing.kinds import Kind, Naming
+from leadline.tracing.graph import ADDS_ROWS, CONVOLUTIONS, MATRIX, Graph
+from leadline.tracing.kinds import Naming
 
 _JOINS = frozenset({"add", "add_", "sub", "sub_"}) | ADDS_ROWS
 
@@ -91,7 +87,9 @@ def find_branches(graph: Graph, outside: frozenset[str], naming: Naming) -> list
         alone = [u & ~(up[0] & up[1]) for u in up]
         if not stream or not (alone[0] | alone[1]) & weighted:
             continue
-        paths = [_path(graph, a, stream, weighted) for a in alone]
+        # What a side is made of where it leaves what both depend on: the stream, if it holds no layers.
+        from_ = [_sources(graph, i, a) & stream for i, a in zip(ends, alone, strict=True)]
+        paths = [_path(graph, a, s, weighted) for a, s in zip(alone, from_[::-1], strict=True)]
         # What earlier branches have added on one side is the stream's already (h + attention + mlp).
         earlier = sum({1 << i for b in branches for i in b.region if _in_any(b.join, alone)})
         for regions in (paths, [p & ~earlier for p in paths]):
@@ -129,53 +127,21 @@ def joined(graph: Graph, i: int) -> tuple[int, int] | None:
     return (a, b) if a != b and graph.is_act(a) and graph.is_act(b) else None
 
 
-def stream_branches(
-    graph: Graph,
-    branches: list[ResidualBranch],
-    deep: Graph,
-    there: list[ResidualBranch],
-    naming: Naming,
-) -> list[ResidualBranch]:
-    """The branches whose sums are more in the deeper network, between the same ends.
-
-    Args:
-        deep, there: the network at twice the depth, and its branches.
-    """
-    counts = (_sums(graph, branches, naming), _sums(deep, there, naming))
-    most = [Counter[frozenset[str]]() for _ in counts]
-    for k, by_owner in enumerate(counts):
-        for (_, key), joins in by_owner.items():
-            most[k][key] = max(most[k][key], len(joins))
-    grow = {key for key in most[0] if most[1][key] > most[0][key]}
-    return [b for b in branches if _owner(graph, b, branches, naming)[1] in grow]
-
-
-def _sums(
-    graph: Graph, branches: list[ResidualBranch], naming: Naming
-) -> dict[tuple[int, frozenset[str]], set[int]]:
-    """The sums that lie directly in each branch (and in the network outside all)."""
-    out: dict[tuple[int, frozenset[str]], set[int]] = {}
-    for b in branches:
-        out.setdefault(_owner(graph, b, branches, naming), set()).add(b.join)
-    return out
-
-
-def _owner(
-    graph: Graph, b: ResidualBranch, branches: list[ResidualBranch], naming: Naming
-) -> tuple[int, frozenset[str]]:
-    """The branch that a branch's sum lies in: its sum, and what it is called at any depth."""
-    around = [c for c in branches if c is not b and b.join in c.region]
-    if not around:
-        return -1, frozenset()
-    owner = min(around, key=lambda c: len(c.region))
-    names = (layer_weights(graph, i) for i in owner.weighted)
-    return owner.join, frozenset(naming.template(n) for n in set().union(*names))
-
-
 def layer_weights(graph: Graph, i: int) -> set[str]:
     """The parameters that a weight layer multiplies data with."""
     held = [j for j in graph.nodes[i].inputs if not graph.is_act(j)]
     return {n for j in held if len(graph.nodes[j].shape) > 1 for n in graph.leaves(j)}
+
+
+def _sources(graph: Graph, end: int, alone: int) -> int:
+    """What a tensor is made of where its way back leaves these nodes: itself if it is none of them."""
+    if not alone >> end & 1:
+        return 1 << end
+    out = 0
+    for i in bits(alone):
+        for j in graph.nodes[i].inputs:
+            out |= 1 << j
+    return out & ~alone
 
 
 def _in_any(i: int, masks: list[int]) -> bool:
@@ -222,98 +188,3 @@ def _describe(graph: Graph, join: int, end: int, region: int, weighted: int) -> 
             later |= 1 << i
     b.name = _module(graph, sorted(b.weighted))
     return b
-
-
-def repeats(
-    graph: Graph, deep: Graph, b: ResidualBranch, others: list[ResidualBranch], naming: Naming
-) -> bool:
-    """Does the branch repeat with depth? The names of the weights directly in it say so.
-
-    A path that holds nothing but other branches has none: there its sum has to repeat.
-    """
-    direct = b.region.difference(*(x.region for x in others if x is not b and x.region < b.region))
-    names = set().union(*(layer_weights(graph, i) for i in direct & b.weighted))
-    if names:
-        return any("*" in naming.template(n) for n in names)
-    module = template(graph.nodes[b.join].module)
-    counts = [
-        sum(n.op == graph.nodes[b.join].op and template(n.module) == module for n in g.nodes)
-        for g in (graph, deep)
-    ]
-    return counts[0] != counts[1]
-
-
-def find_places(
-    graph: Graph, branches: list[ResidualBranch], naming: Naming
-) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Branch and position of every parameter inside one, innermost branch first; and conflicts."""
-    places: dict[str, dict[str, Any]] = {}
-    owner: dict[str, ResidualBranch] = {}
-    conflicts: dict[str, str] = {}
-    for b in sorted(branches, key=lambda b: len(b.region)):
-        held = {i: graph.weights(i) for i in sorted(b.region)}
-        inside = [n for names in held.values() for n in names if n.startswith(b.name)]
-        label = naming.module(b.name, min(inside)) if inside else b.name
-        for i, names in held.items():
-            for name in names:
-                place = {
-                    "branch": label,
-                    "position": max(b.levels[i] - 1, 0),
-                    "layers": b.layers,
-                    "last": i in b.final or b.layers == 1,
-                }
-                first = owner.setdefault(name, b)
-                if first is not b and b.region > first.region:
-                    continue
-                if places.setdefault(name, place) != place or first is not b:
-                    conflicts[name] = (
-                        f"parameter {name!r} is used at several places of residual branches: give "
-                        f"each place its own, or roles={{{name!r}: dict(role=..., branch=False)}}"
-                    )
-    return places, conflicts
-
-
-def outside_branches(
-    rows: dict[str, Kind], names: dict[str, int], deep: dict[str, int], used: set[str]
-) -> list[tuple[str, str]]:
-    """Parameters that repeat with depth beside the residual branches: their effects add up."""
-    here, there = Counter(names.values()), Counter(deep.values())
-    out: dict[int, tuple[str, str]] = {}
-    for name in sorted(used & set(rows)):
-        k, kind = rows[name], names[name]
-        inside = k.position is not None or k.beside
-        if not inside and k.role != "frozen" and there[kind] > here[kind]:
-            remedy = "give its layer a skip connection"
-            message = (
-                f"parameter {name!r} repeats with depth and is in no residual branch, so nothing says "
-                f"how it scales with depth: {remedy}, or count it as the stream's, unscaled over depth, "
-                f"with roles={{{k.template!r}: dict(role={k.role!r}, branch=False)}}"
-            )
-            out.setdefault(kind, ("branch", message))
-    return list(out.values())
-
-
-def shared_over_depth(
-    graph: Graph, deep: Graph, naming: Naming, names: set[str]
-) -> list[tuple[str, str]]:
-    """Single parameters that a deeper model uses more often."""
-    here, there = _times(graph), _times(deep)
-    return [
-        (
-            "branch",
-            f"parameter {name!r} is used {here[name]} times at one depth and {there[name]} times at twice "
-            "that, so its effects add up and nothing says how it scales with depth: give every layer its "
-            f"own, or count it as unscaled with roles={{{name!r}: dict(role=..., branch=False)}}",
-        )
-        for name in sorted(names)
-        if "*" not in naming.template(name) and there[name] > here[name]
-    ]
-
-
-def _times(graph: Graph) -> Counter[str]:
-    """In how many operations on data every parameter takes part."""
-    out: Counter[str] = Counter()
-    for node in graph.nodes:
-        if graph.is_act(node.index):
-            out.update(graph.weights(node.index))
-    return out

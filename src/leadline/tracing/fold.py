@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from leadline.tracing.graph import (
     ADDS_ROWS,
@@ -28,12 +28,16 @@ class Fold:
 
     parameters: set[str]
     visited: set[int]
+    edges: set[tuple[int, int]] = field(default_factory=set, compare=False)
+    """The ways between them: an operation that is gone through from its first factor is not one that
+    is gone through from the second."""
 
     def union(self, *others: Fold) -> Fold:
-        out = Fold(set(self.parameters), set(self.visited))
+        out = Fold(set(self.parameters), set(self.visited), set(self.edges))
         for other in others:
             out.parameters |= other.parameters
             out.visited |= other.visited
+            out.edges |= other.edges
         return out
 
 
@@ -47,8 +51,14 @@ def fold(graph: Graph, index: int) -> Fold | None:
     if node.parameter is not None:
         return Fold({node.parameter}, {index})
 
+    def into(i: int) -> Fold | None:
+        part = fold(graph, i)
+        if part is not None:
+            part.edges.add((i, index))
+        return part
+
     def through(i: int) -> Fold | None:
-        return all_of([fold(graph, i)])
+        return all_of([into(i)])
 
     def all_of(parts: list[Fold | None]) -> Fold | None:
         """These together."""
@@ -57,18 +67,22 @@ def fold(graph: Graph, index: int) -> Fold | None:
 
     def sum_of(operands: list[int]) -> Fold | None:
         """The weights of all of these that are not zero."""
-        return all_of([fold(graph, i) for i in operands if not _blank(graph, i)])
+        return all_of([into(i) for i in operands if not _blank(graph, i)])
 
     def one_of(operands: list[int]) -> Fold | None:
         """The first of these whose weights act on nothing else, or else the first that has any."""
-        parts = {i: p for i in operands if (p := fold(graph, i)) is not None}
+        parts = {i: p for i in operands if (p := into(i)) is not None}
         alone = [p for i, p in parts.items() if exclusive(graph, p, i, {index})]
         best = [*alone, *parts.values()]
         return here.union(best[0]) if best else None
 
     def product_of(factors: list[int]) -> Fold | None:
         """One factor: a weight, or data where there is none."""
-        return one_of([i for i in factors if i in held] or factors)
+        if len(set(factors)) < len(factors):  # A square.
+            return None
+        weights = [i for i in factors if i in held]
+        beside = [i for i in factors if i not in held] if op in SCALINGS or not weights else []
+        return one_of([*weights, *beside])
 
     held = [i for i in node.inputs if not graph.is_act(i) and graph.leaves(i)]
     acts = [i for i in node.inputs if graph.is_act(i)]
@@ -94,7 +108,13 @@ def fold(graph: Graph, index: int) -> Fold | None:
         return sum_of(held) if held else None
     normed = weight_norm(graph, index)
     if normed is not None:
-        return all_of([fold(graph, normed.gain), Fold(set(), set(normed.inner))])
+        ways = {
+            (i, c)
+            for c in (*normed.inner, index)
+            for i in graph.nodes[c].inputs
+            if i == normed.gain or i in normed.inner
+        }
+        return all_of([fold(graph, normed.gain), Fold(set(), set(normed.inner), ways)])
     if op in MATRIX or op in CONVOLUTIONS or op == "embedding":
         if op in GROUPED:
             factors, terms = node.inputs[:2], []
@@ -167,8 +187,10 @@ def exclusive(
         shared: parameters that may be used elsewhere too.
     """
     for i in part.visited:
-        allowed = part.visited | (users if i == target else set())
-        if graph.nodes[i].parameter not in shared and not set(graph.consumers[i]) <= allowed:
+        if graph.nodes[i].parameter in shared:
+            continue
+        allowed = users if i == target else ()
+        if any((i, c) not in part.edges and c not in allowed for c in graph.consumers[i]):
             return False
     return True
 

@@ -7,8 +7,8 @@ and places): one entry of the plan serves them all, at any depth.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from leadline.parametrization.rules import ONE, Place, Power
@@ -27,9 +27,11 @@ class Naming:
 
     Attributes:
         free: for every name with all its numbers replaced, which of them grow with depth.
+        stacked: parameters that hold an entry for every layer.
     """
 
     free: Mapping[str, tuple[bool, ...]]
+    stacked: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, base: Iterable[str], deep: Iterable[str]) -> Naming:
@@ -51,6 +53,10 @@ class Naming:
         """The name that all repetitions over depth share."""
         free = iter(self.free.get(template(name), ()))
         return re.sub(r"\d+", lambda number: "*" if next(free, False) else number.group(), name)
+
+    def repeats(self, name: str) -> bool:
+        """Is there more of it in a deeper network?"""
+        return "*" in self.template(name) or name in self.stacked
 
     def module(self, module: str, parameter: str) -> str:
         """The same for the module that begins a parameter's name."""
@@ -90,24 +96,36 @@ class Kind:
     """It repeats with depth and is in no residual branch: a norm behind the sum."""
     constant: tuple[int, ...] = ()
     """The parts of its dimensions that stay as width grows (fused projections); empty for none."""
+    layered: tuple[int, ...] = ()
+    """What its dimensions grow by when the base's depth is added (an entry for each layer); empty for
+    none."""
+    shared: bool = False
+    """One parameter that every layer uses in its branch."""
+    ends: bool = False
+    """The last layer's alone."""
 
     @property
     def place(self) -> Place:
         """What the rules need to know."""
-        return Place(self.role, self.position, self.layers, self.last, self.beside)
+        return Place(self.role, self.position, self.layers, self.last, self.beside, self.shared)
 
-    def shape_at(self, m: float) -> tuple[float, ...]:
-        """Its shape when the width is m times the base's."""
+    def shape_at(self, m: float, r: float = 1.0) -> tuple[float, ...]:
+        """Its shape when width and depth are m and r times the base's."""
         stays = self.constant or (0,) * len(self.shape)
-        return tuple(
+        layers = self.layered or (0,) * len(self.shape)
+        wide = [
             (d - c) * m + c if g else d
             for d, g, c in zip(self.shape, self.grows, stays, strict=True)
+        ]
+        return tuple(
+            d * r if g and more else d + more * (r - 1)
+            for d, g, more in zip(wide, self.grows, layers, strict=True)
         )
 
     def dims(self, at: Size, base: Size) -> Dims:
         """What its initialization rule can depend on."""
-        m = at.width / base.width
-        into, out = fans(tuple(round(d) for d in self.shape_at(m)))
+        shape = self.shape_at(at.width / base.width, at.depth / base.depth)
+        into, out = fans(tuple(round(d) for d in shape))
         return Dims(into, out, at.width, at.depth)
 
     def init_ratio(self, at: Size, base: Size) -> float:
@@ -120,13 +138,14 @@ def assign(
     naming: Naming,
     sizes: dict[str, tuple[int, ...]],
     m: float,
+    r: float,
     known: Mapping[str, int] | None = None,
     grows: Mapping[str, tuple[bool, ...]] | None = None,
 ) -> dict[str, int]:
     """The kind of every parameter of a model of any size, by name template and shape.
 
     Args:
-        sizes: shapes by name. m: width over the base's.
+        sizes: shapes by name. m, r: width and depth over the base's.
         known: kinds of the parameters of a model whose names mostly agree, to break ties.
         grows: which dimensions grow, to break ties.
 
@@ -137,12 +156,15 @@ def assign(
     by_template: dict[str, list[int]] = {}
     for k, kind in enumerate(kinds):
         by_template.setdefault(kind.template, []).append(k)
+    last = {naming.template(name): name for name in sizes}
     for name, shape in sizes.items():
-        fits = [
-            k for k in by_template.get(naming.template(name), ()) if kinds[k].shape_at(m) == shape
-        ]
+        called = by_template.get(naming.template(name), ())
+        if any(kinds[k].ends for k in called):
+            ends = name == last[naming.template(name)]
+            called = [k for k in called if kinds[k].ends == ends]
+        fits = [k for k in called if kinds[k].shape_at(m, r) == shape]
         if not fits:
-            candidates = [kinds[k].shape_at(m) for k in by_template.get(naming.template(name), ())]
+            candidates = [kinds[k].shape_at(m, r) for k in called]
             what = f"has shape {shape}, the plan expects {_list(candidates)}" if candidates else (
                 "is unknown to the plan")  # fmt: skip
             raise ValueError(
@@ -173,55 +195,21 @@ def same(a: Kind, b: Kind) -> bool:
 
 
 def _essence(k: Kind) -> tuple[Any, ...]:
-    return (k.grows, k.constant, k.place, k.takes, k.present, k.rule, k.gain_of, k.offset)
+    # Which layer of a branch of several it is, and of how many, makes no difference to any rule.
+    layers = k.layers is not None and min(k.layers, 2)
+    return (
+        k.grows,
+        k.constant,
+        k.layered,
+        replace(k.place, position=k.position and 0, layers=layers),
+        k.takes,
+        k.present,
+        k.rule,
+        k.gain_of,
+        k.offset,
+        k.ends,
+    )
 
 
 def _list(shapes: list[tuple[float, ...]]) -> str:
     return " or ".join(str(tuple(int(d) if d == int(d) else d for d in s)) for s in shapes)
-
-
-def growing(
-    here: Mapping[str, tuple[int, ...]], there: Mapping[str, tuple[int, ...]]
-) -> dict[str, tuple[bool, ...]]:
-    """Which dimensions of every parameter change from one width to another."""
-    return {n: tuple(x != y for x, y in zip(a, there[n], strict=True)) for n, a in here.items()}
-
-
-def constant_parts(
-    here: Mapping[str, tuple[int, ...]],
-    there: Mapping[str, tuple[int, ...]],
-    at: Size,
-    wide: Size,
-    wider: Callable[[Size], Mapping[str, tuple[int, ...]]],
-) -> dict[str, tuple[int, ...]]:
-    """The constant c of every dimension a·width + c, by parameter; only those that have one.
-
-    Args:
-        here, there: shapes at a width and at twice that.
-        wider: shapes at another size; called where a dimension is not proportional to width.
-
-    Raises:
-        ValueError: names differ, a dimension is no such sum, or none grows.
-    """
-    if set(here) != set(there):
-        names = sorted(set(here) ^ set(there))[:3]
-        raise ValueError(f"{', '.join(names)} exist at one width only ({at}; {wide})")
-    if not any(True in g for g in growing(here, there).values()):
-        raise ValueError(f"no parameter grows from {at} to {wide}: build ignores width")
-    rest = {
-        n: tuple(0 if y in (x, 2 * x) else 2 * x - y for x, y in zip(a, there[n], strict=True))
-        for n, a in here.items()
-    }
-    rest = {n: c for n, c in rest.items() if any(c)}
-    if rest:
-        third = Size(4 * at.width, at.depth)
-        shapes = wider(third)
-        for name, c in rest.items():
-            line = tuple(3 * y - 2 * x for x, y in zip(here[name], there[name], strict=True))
-            if shapes.get(name) != line or min(c) < 0:
-                raise ValueError(
-                    f"parameter {name!r} has shape {here[name]} at {at}, {there[name]} at {wide} and "
-                    f"{shapes.get(name)} at {third}: every dimension must be constant, proportional to "
-                    "width, or such a part and a constant one"
-                )
-    return rest

@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 from leadline.parametrization.rules import ONE, Power
 from leadline.tracing.branches import ResidualBranch, is_weight_layer, layer_weights
 from leadline.tracing.fold import closed, exclusive, fold
-from leadline.tracing.graph import NORMS, SCALINGS, VIEWS, Graph, template
+from leadline.tracing.graph import (
+    NORMS,
+    SCALINGS,
+    VIEWS,
+    Graph,
+    template,
+)
 from leadline.tracing.kinds import Naming
 from leadline.tracing.patterns import (
     attention_logits,
@@ -20,6 +26,8 @@ from leadline.tracing.patterns import (
     logits_exponent,
 )
 
+# Numbers rounded to bfloat16 are off by up to 2^-9: two of them by .006 in the binary logarithm.
+_ROUNDING = 0.006
 _NEAR = "move the multiplier next to a weight, or make it constant and let the plan scale"
 
 
@@ -198,7 +206,7 @@ def snapped(e: float, what: str = "of attention logits") -> float:
         ValueError: it is no power law with such an exponent.
     """
     nearest = round(4 * e) / 4
-    if not math.isfinite(e) or abs(nearest - e) > 1e-4:
+    if not math.isfinite(e) or abs(nearest - e) > _ROUNDING:
         raise ValueError(
             f"a multiplier {what} changes by a factor {2**e:.4g} when the size doubles, which is no "
             "power law with a known exponent: make it constant and let the plan scale"
@@ -214,6 +222,8 @@ class Folds:
     """branch, attention, readout: each with the multiplier that is present already."""
     present: dict[str, Power] = field(default_factory=dict)
     """Other multipliers that depend on size and are present already."""
+    ends: set[str] = field(default_factory=set)
+    """Parameters of the last layer that take what its other repetitions do not."""
     obstacles: list[tuple[str, str]] = field(default_factory=list)
     """What has no place, with the remedy: only an error for schemes that need it."""
 
@@ -226,7 +236,7 @@ class Folds:
                 f"the residual branch {repr(b.name) if b.name else 'of the model'} ends in {node.op!r} "
                 f"(module {node.module!r}), and no weight that acts on it alone can take the branch's "
                 "multiplier: end the branch with a Linear, a Conv, a norm with affine=True, or a "
-                "LayerScale gain"
+                "LayerScale gain, or give scheme='mup', which scales with width alone"
             )
             self.obstacles.append(("branch", message))
             return
@@ -240,7 +250,8 @@ class Folds:
         """
         data = next(i for i in graph.nodes[node].inputs if graph.is_act(i))
         names = _exclusive_fold(graph, data, node)
-        if names is None or any("*" in naming.template(p) for p in names):
+        last = {naming.template(p): p for p in graph.parameters}
+        if names is None or any(naming.repeats(p) and last[naming.template(p)] != p for p in names):
             message = (
                 f"parameter {name!r} is both embedding and readout, and nothing before the readout can "
                 "take its multiplier: end the model with an affine norm that belongs to no layer, or "
@@ -250,6 +261,8 @@ class Folds:
             return
         for other in names:
             self.takes[other]["readout"] = self.present.get(name, ONE) * -1.0
+            if naming.repeats(other):
+                self.ends.add(other)
 
     def attention(self, graph: Graph, wide: Graph) -> None:
         """Logits of attention whose head size grows: W_q takes what 1/d needs beside what is there."""

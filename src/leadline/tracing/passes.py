@@ -8,7 +8,8 @@ from typing import Any
 from torch import nn
 
 from leadline.tracing.builder import Builder, Size, construct, example, seeded
-from leadline.tracing.graph import Graph, record
+from leadline.tracing.graph import Graph
+from leadline.tracing.recording import record
 
 # Draws that are tried until one runs the same operations at two widths; their seeds are nobody else's.
 _ROUTINGS, _OTHER = 12, 10**6

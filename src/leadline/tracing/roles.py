@@ -23,11 +23,18 @@ from leadline.tracing.graph import (
     TABLES,
     VIEWS,
     Graph,
-    recorded,
 )
 from leadline.tracing.patterns import weight_norm
+from leadline.tracing.recording import recorded
 
 _ROLES = (*ROLES, "frozen")
+SIDES = {
+    (True, True): ("hidden", "fan-in and fan-out grow"),
+    (False, True): ("input", "only its fan-out grows"),
+    (True, False): ("readout", "only its fan-in grows"),
+    (False, False): ("finite", "no dimension grows"),
+}
+"""Role and reason by whether fan-in and fan-out grow."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +142,7 @@ def uses(graph: Graph, wide: Graph, grows: dict[str, tuple[bool, ...]]) -> dict[
                     use = _product(graph, growing, i, j)
                 elif node.op in TABLES and place == 0:
                     use = Use("embedding", False, True in grows[name], i)
-                elif node.op in _ELEMENTWISE:
+                elif node.op in _ELEMENTWISE or node.op in VIEWS:
                     use = Use("elementwise", node=i)
                 if use.how == "matrix":
                     use = replace(use, how=_how(graph, j, name))
@@ -186,8 +193,13 @@ def _how(graph: Graph, i: int, name: str) -> str:
     return "matrix"
 
 
-def role(name: str, grows: tuple[bool, ...], uses: list[Use]) -> tuple[str, str, bool]:
+def role(
+    name: str, grows: tuple[bool, ...], uses: list[Use], model: nn.Module
+) -> tuple[str, str, bool]:
     """The role, the reason, and whether the parameter is a tied readout too.
+
+    Args:
+        model: the module that holds it, which says what an unused one is.
 
     Raises:
         ValueError: it cannot be decided.
@@ -195,13 +207,18 @@ def role(name: str, grows: tuple[bool, ...], uses: list[Use]) -> tuple[str, str,
     matrix = {(u.fan_in, u.fan_out) for u in uses if u.how == "matrix"}
     others = {u.how for u in uses} - {"matrix"}
     if not uses:
-        return (*_by_shape(name, grows, "unused in the forward pass; "), False)
+        return (*_unused(name, grows, model), False)
     if others & {"embedding"} and matrix == {(True, False)}:
         return "input", "embedding: only its fan-out grows; also the readout (tied)", True
+    if others == {"embedding"} and matrix == {(False, False)}:
+        return "finite", "no dimension grows", False
     if "derived" in others:
+        sides = {(u.fan_in, u.fan_out) for u in uses if u.how == "derived"}
+        likely = repr(SIDES[sides.pop()][0]) if len(sides) == 1 else "..."
         raise ValueError(
             f"parameter {name!r} is turned into a weight by operations whose scale cannot be read off: "
-            f"use it as a weight directly, or give roles={{{name!r}: ...}}"
+            f"use it as a weight directly, or give roles={{{name!r}: {likely}}}, with which the weight's "
+            "scale is measured"
         )
     if others == {"gain"}:
         sides = {(u.fan_in, u.fan_out) for u in uses}
@@ -217,14 +234,7 @@ def role(name: str, grows: tuple[bool, ...], uses: list[Use]) -> tuple[str, str,
             f"parameter, or its role with roles={{{name!r}: ...}}"
         )
     if matrix:
-        into, out = matrix.pop()
-        which = {
-            (True, True): ("hidden", "fan-in and fan-out grow"),
-            (False, True): ("input", "only its fan-out grows"),
-            (True, False): ("readout", "only its fan-in grows"),
-            (False, False): ("finite", "no dimension grows"),
-        }
-        return (*which[into, out], False)
+        return (*SIDES[matrix.pop()], False)
     if others == {"embedding"}:
         return ("input", "embedding: only its fan-out grows", False) if any(grows) else (
             "finite", "no dimension grows", False)  # fmt: skip
@@ -237,6 +247,21 @@ def role(name: str, grows: tuple[bool, ...], uses: list[Use]) -> tuple[str, str,
             f"use matmul, linear or a convolution, or give roles={{{name!r}: ...}}"
         )
     return (*_by_shape(name, grows, ""), False)
+
+
+def _unused(name: str, grows: tuple[bool, ...], model: nn.Module) -> tuple[str, str]:
+    """By what its module would do with it."""
+    why = "unused in the forward pass; "
+    holder, _, own = name.rpartition(".")
+    module = model.get_submodule(holder)
+    if own == "weight" and isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        return SIDES[grows[1], grows[0]][0], why + f"the weight of a {type(module).__name__}"
+    if own == "weight" and isinstance(module, nn.Embedding) and any(grows):
+        return "input", why + "an embedding"
+    rest = [d for d, g in zip(module._parameters[own].shape, grows, strict=True) if not g]
+    if sum(grows) == 1 and len(grows) > 1 and set(rest) == {1}:
+        return "input", why + "one entry a neuron"
+    return _by_shape(name, grows, why)
 
 
 def _ways(uses: list[Use]) -> str:
@@ -280,12 +305,8 @@ def derived_weights(
         names = graph.leaves(operand)
         kinds = [u for n in names for u in by_name[n] if u.node == node and u.how != "elementwise"]
         if kinds:
-            role = {
-                (True, True): "hidden",
-                (False, True): "input",
-                (True, False): "readout",
-            }.get((kinds[0].fan_in, kinds[0].fan_out), "finite")
-            out[frozenset(names)] = DerivedWeight(frozenset(names), role)
+            sides = SIDES[kinds[0].fan_in, kinds[0].fan_out]
+            out[frozenset(names)] = DerivedWeight(frozenset(names), sides[0])
     return tuple(out.values())
 
 

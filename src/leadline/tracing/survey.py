@@ -10,15 +10,7 @@ import torch
 from torch import nn
 
 from leadline.parametrization.rules import ONE, Power
-from leadline.tracing.branches import (
-    ResidualBranch,
-    find_branches,
-    find_places,
-    outside_branches,
-    repeats,
-    shared_over_depth,
-    stream_branches,
-)
+from leadline.tracing.branches import ResidualBranch, find_branches
 from leadline.tracing.builder import (
     Builder,
     Size,
@@ -30,10 +22,18 @@ from leadline.tracing.builder import (
 from leadline.tracing.draws import another_draw, draws
 from leadline.tracing.fold import offsets
 from leadline.tracing.graph import Graph, template
-from leadline.tracing.kinds import Ambiguous, Kind, Naming, assign, constant_parts, growing
+from leadline.tracing.growth import check_entries, constant_parts, growing, over_depth
+from leadline.tracing.kinds import Ambiguous, Kind, Naming, assign
 from leadline.tracing.multipliers import Folds, folds_of
 from leadline.tracing.passes import passes
 from leadline.tracing.patterns import check_reductions, gains
+from leadline.tracing.places import (
+    attached,
+    conflict,
+    find_places,
+    outside_branches,
+    shared_over_depth,
+)
 from leadline.tracing.roles import (
     DerivedWeight,
     Override,
@@ -43,6 +43,7 @@ from leadline.tracing.roles import (
     role,
     uses,
 )
+from leadline.tracing.streams import chained, repeats, stream_branches
 
 
 @dataclass(frozen=True)
@@ -79,18 +80,23 @@ def survey(
         shapes(model), shapes(models[wide]), base, wide, lambda at: shapes(outline(build, at))
     )
     grows = growing(shapes(model), shapes(models[wide]))
-    naming = _naming(shapes(model), shapes(models[deep]), base, deep)
+    naming, layered = over_depth(
+        shapes(model), shapes(models[deep]), base, deep, lambda at: shapes(outline(build, at))
+    )
     graphs = passes(build, models, inputs, base, wide)
     graph = graphs[base]
+    check_entries(graph, layered)
     check_reductions(graph, graphs[wide], graphs[deep])
     outside = overrides.outside(shapes(model))
     branches = _branches(graph, graphs[deep], overrides, naming)
-    places, conflicts = find_places(graph, branches, naming)
     used = uses(graph, graphs[wide], grows)
+    places = find_places(graph, graphs[deep], branches, naming)
+    loose = {n for n in used if n not in places.by_name and naming.repeats(n)}
+    places.by_name |= attached(graph, branches, loose - outside, naming)
     names_of = aliases(model)
     shifted = offsets(graph)
 
-    still = _still(build, base, model)
+    still = _Still(build, base, model)
     unused: dict[str, str] = {}
 
     rows: dict[str, Kind] = {}
@@ -100,17 +106,32 @@ def survey(
         pattern = naming.template(name)
         try:
             kind_role, reason, readout = _decide(
-                name, p, pattern, grows[name], used.get(name, []), overrides.match(name), still
+                name,
+                p,
+                pattern,
+                grows[name],
+                used.get(name, []),
+                overrides.match(name),
+                still,
+                model,
             )
         except ValueError as e:
             problems[name] = str(e)
             continue
-        if name in conflicts and name not in outside:
-            problems[name] = conflicts[name]
+        place = {} if name in outside else places.by_name.get(name, {})
+        ways = {u.how for u in used.get(name, [])}
+        if place and kind_role != "frozen":
+            of_all = place.get("shared") and ways - {"elementwise", "embedding"}
+            if name in places.conflicts or of_all:
+                problems[name] = conflict(name, kind_role)
         if readout:
             tied[name] = next(u.node for u in used[name] if u.how == "matrix")
-        place = {} if name in outside else places.get(name, {})
-        beside = _beside(kind_role, pattern, grows[name], place, name in used, name in outside)
+        beside = (
+            naming.repeats(name)
+            and not place
+            and name not in outside
+            and (ways == {"elementwise"} or (kind_role == "finite" and bool(ways) and still(name)))
+        )
         rows[name] = Kind(
             pattern,
             tuple(p.shape),
@@ -121,6 +142,7 @@ def survey(
             beside=beside,
             tied=tuple(dict.fromkeys(template(n) for n in names_of.get(name, ()))),
             constant=constant.get(name, ()),
+            layered=layered.get(name, ()),
             offset=shifted.get(name, 0.0),
         )
     for name in [n for n in rows if n not in used]:
@@ -140,11 +162,15 @@ def survey(
         rows[name] = replace(rows[name], gain_of=made_of)
         if (made_of, terms) not in (("hidden", 1.0), ("input", 0.0)):
             folds.takes[name]["norm"] = Power(width=-terms / 2)
-    rows = {name: _with_folds(name, k, folds) for name, k in rows.items()}
+    rows = {
+        name: replace(_with_folds(name, k, folds), ends=name in folds.ends)
+        for name, k in rows.items()
+    }
     kinds = list(dict.fromkeys(rows.values()))
     names = {name: kinds.index(k) for name, k in rows.items()}
     unscaled = set(used) - outside
-    shared = shared_over_depth(graph, graphs[deep], naming, unscaled)
+    alone = {n: rows[n].role for n in unscaled if not rows[n].shared}
+    shared = shared_over_depth(graph, graphs[deep], naming, alone)
     try:
         there = _deep(build, models[deep], kinds, naming, deep)
     except Ambiguous:
@@ -154,9 +180,11 @@ def survey(
         raise ValueError("cannot decide:\n  " + shared[0][1]) from None
     which = {
         base: names,
-        wide: assign(kinds, naming, shapes(models[wide]), 2.0, names),
+        wide: assign(kinds, naming, shapes(models[wide]), 2.0, 1.0, names),
         deep: there,
     }
+    if not (layered or any(map(any, naming.free.values()))):
+        folds.obstacles.append(("branch", _same_parameters(base, deep)))
     if branches:
         folds.obstacles += outside_branches(rows, names, which[deep], unscaled)
         folds.obstacles += shared
@@ -164,10 +192,18 @@ def survey(
         base,
         tuple(draws(build, models, kinds, which, overrides.kept(shapes(model)))),
         names,
-        {p["branch"]: p["layers"] for p in places.values()},
+        {p["branch"]: p["layers"] for p in places.by_name.values()},
         naming,
         tuple(_once(folds.obstacles)),
         derived_weights(graph, graphs[wide], grows),
+    )
+
+
+def _same_parameters(at: Size, deep: Size) -> str:
+    return (
+        f"the model has the same parameters at {at} and at {deep}: build ignores depth, or shares its "
+        "modules over depth; give every layer parameters of its own, named by an index, or "
+        "scheme='mup', which scales with width alone"
     )
 
 
@@ -176,6 +212,7 @@ def _branches(
 ) -> list[ResidualBranch]:
     """The residual branches that repeat with depth."""
     here, there = (find_branches(g, overrides.outside(g.parameters), naming) for g in (graph, deep))
+    here, there = chained(graph, here, deep, there, naming)
     kept = stream_branches(graph, here, deep, there, naming)
     return [b for b in kept if repeats(graph, deep, b, kept, naming)]
 
@@ -220,11 +257,11 @@ def _deep(
     sizes = shapes(model)
     try:
         try:
-            return assign(kinds, naming, sizes, 1.0)
+            return assign(kinds, naming, sizes, 1.0, 2.0)
         except Ambiguous:
             wide = Size(2 * deep.width, deep.depth)
             grows = growing(sizes, shapes(outline(build, wide)))
-            return assign(kinds, naming, sizes, 1.0, grows=grows)
+            return assign(kinds, naming, sizes, 1.0, 2.0, grows=grows)
     except Ambiguous:
         raise
     except ValueError as e:
@@ -232,31 +269,6 @@ def _deep(
             f"the model at {deep} is no repetition of the layers at half that depth "
             f"({str(e).split(':')[0]}): layers that depth adds need the shapes of those that are there"
         ) from None
-
-
-def _naming(
-    here: dict[str, tuple[int, ...]], there: dict[str, tuple[int, ...]], at: Size, deep: Size
-) -> Naming:
-    """Which indices count layers."""
-    naming = Naming.of(here, there)
-    for name in here:
-        if here[name] != there.get(name, here[name]) and not any(naming.free[template(name)]):
-            raise ValueError(
-                f"parameter {name!r} has shape {here[name]} at {at} and {there[name]} at {deep}: every "
-                "layer needs parameters of its own, named by an index (ModuleList, Sequential)"
-            )
-    if not any(any(f) for f in naming.free.values()):
-        raise ValueError(
-            f"the model has the same parameters at {at} and at {deep}: build ignores depth, or shares "
-            "its modules over depth; every layer needs parameters of its own, named by an index"
-        )
-    a, b = {naming.template(n) for n in here}, {naming.template(n) for n in there}
-    if a != b:
-        raise ValueError(
-            f"parameters {', '.join(sorted(a ^ b)[:3])} exist at one depth only ({at}; {deep}): name "
-            "layers by an index of their own (ModuleList, Sequential)"
-        )
-    return naming
 
 
 def _sibling(name: str, rows: Mapping[str, Kind], used: Iterable[str]) -> str | None:
@@ -270,27 +282,17 @@ def _sibling(name: str, rows: Mapping[str, Kind], used: Iterable[str]) -> str | 
     return alike[0] if len(places) == 1 else None
 
 
-def _beside(
-    role: str,
-    pattern: str,
-    grows: tuple[bool, ...],
-    place: Mapping[str, Any],
-    used: bool,
-    outside: bool,
-) -> bool:
-    """Is it a vector that repeats with depth behind the sums of branches (post-norm)?"""
-    repeats_there = "*" in pattern and used and not place and not outside
-    return repeats_there and role in ("vector", "finite") and len(grows) < 2
+class _Still:
+    """Which parameters are the same in every build: tables, statistics, identities."""
 
+    def __init__(self, build: Builder, base: Size, model: nn.Module) -> None:
+        self.here = dict(model.named_parameters())
+        self.draw = lambda: dict(another_draw(build, base, 1, fresh=True).named_parameters())
+        self.other: dict[str, nn.Parameter] = {}
 
-def _still(build: Builder, base: Size, model: nn.Module) -> frozenset[str]:
-    """Parameters that do not train and are the same in every build: tables, statistics."""
-    names = [n for n, p in model.named_parameters() if not p.requires_grad]
-    if not names:
-        return frozenset()
-    other = dict(another_draw(build, base, 1, fresh=True).named_parameters())
-    here = dict(model.named_parameters())
-    return frozenset(n for n in names if torch.equal(here[n], other[n]))
+    def __call__(self, name: str) -> bool:
+        self.other = self.other or self.draw()
+        return torch.equal(self.here[name], self.other[name])
 
 
 def _decide(
@@ -300,10 +302,11 @@ def _decide(
     grows: tuple[bool, ...],
     used: list[Use],
     override: Override,
-    still: frozenset[str],
+    still: _Still,
+    model: nn.Module,
 ) -> tuple[str, str, bool]:
     """As ``role``; the user's word counts first, and what is ``still`` is left alone."""
-    if name in still and override.role in (None, "frozen"):
+    if not p.requires_grad and override.role in (None, "frozen") and still(name):
         return "frozen", "does not train; equal in every build", False
     if not p.requires_grad and override.role != "frozen":
         raise ValueError(
@@ -318,4 +321,4 @@ def _decide(
         )
     if override.role is not None:
         return override.role, "given by roles=", False
-    return role(name, grows, used)
+    return role(name, grows, used, model)

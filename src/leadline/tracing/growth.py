@@ -1,0 +1,136 @@
+"""Which dimensions of parameters grow with width or depth, and which numbers in names count layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from leadline.tracing.builder import Size
+from leadline.tracing.graph import SCALINGS, SUMS, TABLES, VIEWS, Graph, template
+from leadline.tracing.kinds import Naming
+
+
+def growing(
+    here: Mapping[str, tuple[int, ...]], there: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[bool, ...]]:
+    """Which dimensions of every parameter change from one width to another."""
+    return {n: tuple(x != y for x, y in zip(a, there[n], strict=True)) for n, a in here.items()}
+
+
+def constant_parts(
+    here: Mapping[str, tuple[int, ...]],
+    there: Mapping[str, tuple[int, ...]],
+    at: Size,
+    wide: Size,
+    wider: Callable[[Size], Mapping[str, tuple[int, ...]]],
+) -> dict[str, tuple[int, ...]]:
+    """The constant c of every dimension a·width + c, by parameter; only those that have one.
+
+    Args:
+        here, there: shapes at a width and at twice that.
+        wider: shapes at another size; called where a dimension is not proportional to width.
+
+    Raises:
+        ValueError: names differ, a dimension is no such sum, or none grows.
+    """
+    if set(here) != set(there):
+        names = sorted(set(here) ^ set(there))[:3]
+        raise ValueError(
+            f"{', '.join(names)} exist at one width only ({at}; {wide}): a wider model needs the same "
+            "parameters in larger shapes; hold what a list of modules that grows with width holds (heads) "
+            "in one parameter, as a Linear whose output is split, or keep their number and let their size "
+            "grow"
+        )
+    if not any(True in g for g in growing(here, there).values()):
+        raise ValueError(f"no parameter grows from {at} to {wide}: build ignores width")
+    rest = {
+        n: tuple(0 if y in (x, 2 * x) else 2 * x - y for x, y in zip(a, there[n], strict=True))
+        for n, a in here.items()
+    }
+    rest = {n: c for n, c in rest.items() if any(c)}
+    if rest:
+        third = Size(4 * at.width, at.depth)
+        shapes = wider(third)
+        for name, c in rest.items():
+            line = tuple(3 * y - 2 * x for x, y in zip(here[name], there[name], strict=True))
+            if shapes.get(name) != line or min(c) < 0:
+                raise ValueError(
+                    f"parameter {name!r} has shape {here[name]} at {at}, {there[name]} at {wide} and "
+                    f"{shapes.get(name)} at {third}: every dimension must be constant, proportional to "
+                    "width, or such a part and a constant one"
+                )
+    return rest
+
+
+def over_depth(
+    here: Mapping[str, tuple[int, ...]],
+    there: Mapping[str, tuple[int, ...]],
+    at: Size,
+    deep: Size,
+    deeper: Callable[[Size], Mapping[str, tuple[int, ...]]],
+) -> tuple[Naming, dict[str, tuple[int, ...]]]:
+    """Which indices count layers, and what the dimensions of parameters that hold all layers grow by.
+
+    Args:
+        here, there: shapes at a depth and at twice that.
+        deeper: shapes at another size; called where a dimension grows with depth.
+
+    Raises:
+        ValueError: something grows with depth that is no repetition of layers.
+    """
+    naming = Naming.of(here, there)
+    layered = {
+        name: tuple(y - x for x, y in zip(shape, there[name], strict=True))
+        for name, shape in here.items()
+        if there.get(name, shape) != shape and not any(naming.free[template(name)])
+    }
+    if layered:
+        third = Size(at.width, 3 * at.depth)
+        shapes = deeper(third)
+        for name, more in layered.items():
+            line = tuple(d + 2 * g for d, g in zip(here[name], more, strict=True))
+            if shapes.get(name) != line or min(more) < 0:
+                raise ValueError(
+                    f"parameter {name!r} has shape {here[name]} at {at}, {there[name]} at {deep} and "
+                    f"{shapes.get(name)} at {third}: a dimension that holds an entry for each layer must "
+                    "grow in proportion to depth"
+                )
+        naming = Naming(naming.free, frozenset(layered))
+    a, b = {naming.template(n) for n in here}, {naming.template(n) for n in there}
+    if a != b:
+        raise ValueError(
+            f"parameters {', '.join(sorted(a ^ b)[:3])} exist at one depth only ({at}; {deep}): name "
+            "layers by an index of their own (ModuleList, Sequential)"
+        )
+    return naming, layered
+
+
+# Operations that take the entries of one layer out of what holds all layers.
+_TAKES = TABLES | frozenset("select unbind slice split split_with_sizes chunk narrow".split())
+# What may be done to all entries before.
+_EACH = SCALINGS | SUMS | frozenset("sigmoid tanh exp softplus relu abs neg pow square".split())
+
+
+def check_entries(graph: Graph, names: Mapping[str, tuple[int, ...]]) -> None:
+    """Parameters that grow with depth must be taken apart: one entry for each layer.
+
+    Args:
+        names: such parameters, and what their dimensions grow by.
+
+    Raises:
+        ValueError: names one that is used as a whole.
+    """
+    for name in names:
+        queue = [graph.parameters[name]]
+        while queue:
+            for c in graph.consumers[queue.pop()]:
+                op = graph.nodes[c].op
+                if op in _TAKES:
+                    continue
+                if graph.is_act(c) or not (op in _EACH or op in VIEWS - {"mean", "sum"}):
+                    raise ValueError(
+                        f"parameter {name!r} has shape {graph.nodes[graph.parameters[name]].shape}, which "
+                        f"grows with depth, and is used as a whole ({op}): every layer needs parameters of "
+                        "its own, named by an index (ModuleList, Sequential), or an entry of one that "
+                        "the forward pass takes apart"
+                    )
+                queue.append(c)

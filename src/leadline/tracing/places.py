@@ -1,0 +1,183 @@
+"""Where parameters stand: in which branch, before or behind which of its layers, or beside all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from leadline.tracing.branches import ResidualBranch
+from leadline.tracing.graph import Graph
+from leadline.tracing.kinds import Kind, Naming
+
+
+@dataclass
+class Places:
+    """Places of parameters in branches, by name."""
+
+    by_name: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Branch, position, layers, last; for a parameter that all layers share: shared."""
+    conflicts: set[str] = field(default_factory=set)
+    """Parameters whose place cannot be said."""
+
+
+def find_places(
+    graph: Graph, deep: Graph, branches: list[ResidualBranch], naming: Naming
+) -> Places:
+    """Branch and position of every parameter inside one, innermost branch first.
+
+    A parameter may be used more than once if the number of uses does not grow with depth (a recurrent
+    layer's, a norm that two branches of a layer read), or if it has an entry for each layer. What is used
+    in every layer is ``shared``.
+
+    Args:
+        deep: the network at twice the depth.
+    """
+    out = Places()
+    uses: dict[str, list[tuple[ResidualBranch, dict[str, Any]]]] = {}
+    for b in sorted(branches, key=lambda b: len(b.region)):
+        held = {i: graph.weights(i) for i in sorted(b.region)}
+        label = _label(b, set().union(*held.values()), naming)
+        for i, names in held.items():
+            for name in names:
+                first = uses.setdefault(name, [])
+                if not first or first[0][0] is b or not b.region > first[0][0].region:
+                    first.append((b, _place(b, i, label)))
+    often = used_more_often(graph, deep)
+    for name, several in uses.items():
+        out.by_name[name] = place = dict(several[0][1])
+        place["position"] = min(p["position"] for _, p in several)
+        alike = {(p["last"], p["layers"] > 1) for _, p in several}
+        once = len({id(b) for b, _ in several}) == 1 or name not in often
+        if not once and not naming.repeats(name):
+            place["shared"] = True
+        elif len({id(b) for b, _ in several}) == 1:
+            place["last"] = any(p["last"] for _, p in several)
+        elif len(alike) > 1 or not (once or name in naming.stacked):
+            out.conflicts.add(name)
+    return out
+
+
+def conflict(name: str, role: str) -> str:
+    """That a parameter's place cannot be said."""
+    return (
+        f"parameter {name!r} is used at several places of residual branches: give each place its own, or "
+        f"count it as the stream's, unscaled over depth, with roles={{{name!r}: dict(role={role!r}, "
+        "branch=False)}"
+    )
+
+
+def _label(b: ResidualBranch, names: set[str], naming: Naming) -> str:
+    inside = [n for n in names if n.startswith(b.name)]
+    return naming.module(b.name, min(inside)) if inside else b.name
+
+
+def _place(b: ResidualBranch, i: int, label: str) -> dict[str, Any]:
+    return {
+        "branch": label,
+        "position": max(b.levels[i] - 1, 0),
+        "layers": b.layers,
+        "last": i in b.final or b.layers == 1,
+    }
+
+
+def attached(
+    graph: Graph, branches: list[ResidualBranch], names: set[str], naming: Naming
+) -> dict[str, dict[str, Any]]:
+    """Places of parameters that act through branches alone, on something else than the stream: what a
+    layer makes of an embedding of the time, of labels, of the first layer's values.
+
+    Args:
+        names: parameters in no branch.
+    """
+    regions: dict[int, ResidualBranch] = {}
+    for b in sorted(branches, key=lambda b: -len(b.region)):
+        regions |= dict.fromkeys(b.region, b)
+    joins = {b.join for b in branches}
+    out = {}
+    for name in sorted(names):
+        queue = [
+            n.index for n in graph.nodes if graph.is_act(n.index) and name in graph.weights(n.index)
+        ]
+        seen, into = set(queue), list[ResidualBranch]()
+        while queue:
+            i = queue.pop()
+            if i in joins:
+                into = []
+                break
+            if i in regions:
+                into.append(regions[i])
+                continue
+            new = set(graph.consumers[i]) - seen
+            seen |= new
+            queue.extend(new)
+        if into and len({b.layers > 1 for b in into}) == 1:
+            b = min(into, key=lambda b: b.join)
+            held = set().union(*(graph.weights(i) for i in b.region))
+            out[name] = {
+                "branch": _label(b, held, naming),
+                "position": 0,
+                "layers": b.layers,
+                "last": False,
+            }
+    # What the last layer of an encoder does to its output alone is no such parameter.
+    others = {naming.template(name) for name in names - set(out)}
+    return {name: place for name, place in out.items() if naming.template(name) not in others}
+
+
+def outside_branches(
+    rows: dict[str, Kind], names: dict[str, int], deep: dict[str, int], used: set[str]
+) -> list[tuple[str, str]]:
+    """Parameters that repeat with depth beside the residual branches: their effects add up."""
+    here, there = Counter(names.values()), Counter(deep.values())
+    out: dict[int, tuple[str, str]] = {}
+    for name in sorted(used & set(rows)):
+        k, kind = rows[name], names[name]
+        inside = k.position is not None or k.beside
+        if not inside and k.role != "frozen" and (there[kind] > here[kind] or k.layered):
+            remedy = "give its layer a skip connection"
+            message = (
+                f"parameter {name!r} repeats with depth and is in no residual branch, so nothing says "
+                f"how it scales with depth: {remedy}, or count it as the stream's, unscaled over depth, "
+                f"with roles={{{k.template!r}: dict(role={k.role!r}, branch=False)}}"
+            )
+            out.setdefault(kind, ("branch", message))
+    return list(out.values())
+
+
+def shared_over_depth(
+    graph: Graph, deep: Graph, naming: Naming, names: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """Single parameters that a deeper model uses more often.
+
+    Args:
+        names: those that count, and their roles.
+    """
+    here, there = _times(graph), _times(deep)
+    return [
+        (
+            "branch",
+            f"parameter {name!r} is used {here[name]} times at one depth and {there[name]} times at twice "
+            "that, so its effects add up and nothing says how it scales with depth: give every layer its "
+            f"own, or count it as unscaled with roles={{{name!r}: dict(role={names[name]!r}, "
+            "branch=False)}",
+        )
+        for name in sorted(set(names) & used_more_often(graph, deep))
+        if not naming.repeats(name)
+    ]
+
+
+def used_more_often(graph: Graph, deep: Graph) -> set[str]:
+    """Parameters that take part in more operations in a deeper model."""
+    here, there = _times(graph), _times(deep)
+    return {name for name in here if there[name] > here[name]}
+
+
+def _times(graph: Graph) -> Counter[str]:
+    """In how many operations on data every parameter takes part."""
+    out: Counter[str] = Counter()
+    for node in graph.nodes:
+        if graph.is_act(node.index):
+            out.update(graph.weights(node.index))
+    return out

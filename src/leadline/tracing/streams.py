@@ -1,0 +1,180 @@
+"""Which residual branches repeat with depth: those of a stream that has more sums in a deeper network.
+
+A skip inside a block is a sum like those of the stream. What tells the two apart is how many sums follow
+each other: a stream has more of them in a deeper network, a skip inside a block (or around a fixed number
+of blocks) has as many as before, and what it skips is a part of the branch around it. A skip to a place
+that other layers have been added before (the two halves of a U, values of the first layer, the input
+again) goes around more of them in a deeper network: it ends no branch, and what it adds is the stream's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from leadline.tracing.branches import (
+    ResidualBranch,
+    bits,
+    is_weight_layer,
+    joined,
+    layer_weights,
+)
+from leadline.tracing.graph import Graph, template
+from leadline.tracing.kinds import Naming
+
+
+def chained(
+    graph: Graph,
+    branches: list[ResidualBranch],
+    deep: Graph,
+    there: list[ResidualBranch],
+    naming: Naming,
+) -> tuple[list[ResidualBranch], list[ResidualBranch]]:
+    """Those branches, and those of the deeper network, whose sums are more in a row in the deeper one,
+    and that go around as many layers in both.
+
+    Args:
+        deep, there: the network at twice the depth, and its branches.
+    """
+    here, there = _in_longer_rows((graph, branches), (deep, there), naming)
+    spans = []
+    for g, of in ((graph, here), (deep, there)):
+        most: dict[_Key, int] = {}
+        for b in of:
+            key = _key(g, b, naming)
+            most[key] = max(most.get(key, 0), len(b.weighted))
+        spans.append(most)
+    wider = {key for key, n in spans[1].items() if n > spans[0].get(key, n)}
+    one, two = (
+        [b for b in of if _key(g, b, naming) not in wider]
+        for g, of in ((graph, here), (deep, there))
+    )
+    return one, two
+
+
+_Key = frozenset[str]
+
+
+def _key(graph: Graph, b: ResidualBranch, naming: Naming) -> _Key:
+    """What a branch is called at any depth: its last layers, and what its sum adds, and where."""
+    last = (layer_weights(graph, i) for i in b.final & b.weighted)
+    join = graph.nodes[b.join]
+    ends = "+".join(sorted(graph.nodes[i].op for i in joined(graph, b.join) or ()))
+    names = {naming.template(n) for n in set().union(*last)}
+    return frozenset({f"{ends} in {template(join.module)}", *names})
+
+
+def _in_longer_rows(
+    here: tuple[Graph, list[ResidualBranch]],
+    there: tuple[Graph, list[ResidualBranch]],
+    naming: Naming,
+) -> tuple[list[ResidualBranch], list[ResidualBranch]]:
+    """The branches in rows of sums that are longer in the deeper network."""
+    rows = [_rows(*here), _rows(*there)]
+    called = [
+        [frozenset(_key(g, b, naming) for b in row) for row in of]
+        for (g, _), of in zip((here, there), rows, strict=True)
+    ]
+    longest: list[dict[frozenset[_Key], int]] = [{}, {}]
+    for most, names, of in zip(longest, called, rows, strict=True):
+        for name, row in zip(names, of, strict=True):
+            most[name] = max(most.get(name, 0), len(row))
+    # A pattern of layers that the base is too shallow for: the row that holds it.
+    for name in set(longest[0]) - set(longest[1]):
+        longest[1][name] = max((n for k, n in longest[1].items() if k > name), default=0)
+    grow = {name for name, n in longest[1].items() if n > longest[0].get(name, 0)}
+    one, two = (
+        [b for name, row in zip(names, of, strict=True) if name in grow for b in row]
+        for names, of in zip(called, rows, strict=True)
+    )
+    return one, two
+
+
+def _rows(graph: Graph, branches: list[ResidualBranch]) -> list[list[ResidualBranch]]:
+    """Branches whose sums follow each other along the stream.
+
+    A layer between them (a projection of the stream) is passed if one sum alone follows behind it: what
+    many read, such as an embedding of the time or an encoder's output, is no stream of theirs.
+    """
+    place = {b.join: k for k, b in enumerate(branches)}
+    free, first = [0] * len(graph.nodes), [0] * len(graph.nodes)
+    for node in graph.nodes:
+        i = node.index
+        for j in node.inputs if graph.is_act(i) else ():
+            free[i] |= 0 if is_weight_layer(graph, i) else free[j]
+            first[i] |= first[j]
+        if i in place:
+            free[i] |= 1 << place[i]
+            first[i] = 1 << place[i]
+    streams = [next(i for i in joined(graph, b.join) or () if i != b.end) for b in branches]
+    behind = Counter(j for i in streams if not free[i] for j in bits(first[i]))
+    row = list(range(len(branches)))
+    for k, i in enumerate(streams):
+        before = bits(free[i]) or {j for j in bits(first[i]) if behind[j] == 1}
+        same = {row[j] for j in before} | {row[k]}
+        row = [min(same) if r in same else r for r in row]
+    return [[b for r, b in zip(row, branches, strict=True) if r == k] for k in sorted(set(row))]
+
+
+def stream_branches(
+    graph: Graph,
+    branches: list[ResidualBranch],
+    deep: Graph,
+    there: list[ResidualBranch],
+    naming: Naming,
+) -> list[ResidualBranch]:
+    """The branches whose sums are more in the deeper network, between the same ends.
+
+    Args:
+        deep, there: the network at twice the depth, and its branches.
+    """
+    counts = (_sums(graph, branches, naming), _sums(deep, there, naming))
+    most = [Counter[frozenset[str]]() for _ in counts]
+    for k, by_owner in enumerate(counts):
+        for (_, key), joins in by_owner.items():
+            most[k][key] = max(most[k][key], len(joins))
+    grow = {key for key in most[0] if most[1][key] > most[0][key]}
+    return [b for b in branches if _owner(graph, b, branches, naming)[1] in grow]
+
+
+def _sums(
+    graph: Graph, branches: list[ResidualBranch], naming: Naming
+) -> dict[tuple[int, frozenset[str]], set[int]]:
+    """The sums that lie directly in each branch (and in the network outside all)."""
+    out: dict[tuple[int, frozenset[str]], set[int]] = {}
+    for b in branches:
+        out.setdefault(_owner(graph, b, branches, naming), set()).add(b.join)
+    return out
+
+
+def _owner(
+    graph: Graph, b: ResidualBranch, branches: list[ResidualBranch], naming: Naming
+) -> tuple[int, frozenset[str]]:
+    """The branch that a branch's sum lies in: its sum, and what it is called at any depth."""
+    around = [c for c in branches if c is not b and b.join in c.region]
+    if not around:
+        return -1, frozenset()
+    owner = min(around, key=lambda c: len(c.region))
+    names = (layer_weights(graph, i) for i in owner.weighted)
+    return owner.join, frozenset(naming.template(n) for n in set().union(*names))
+
+
+def repeats(
+    graph: Graph, deep: Graph, b: ResidualBranch, others: list[ResidualBranch], naming: Naming
+) -> bool:
+    """Does the branch repeat with depth? The names of the weights directly in it say so, or the layer that
+    its sum is in (the one dense layer of a mixture, the one attention of a state-space model).
+
+    A path that holds nothing but other branches has none: there its sum has to repeat.
+    """
+    direct = b.region.difference(*(x.region for x in others if x is not b and x.region < b.region))
+    names = set().union(*(layer_weights(graph, i) for i in direct & b.weighted))
+    if names:
+        layer = graph.nodes[b.join].module
+        held = [n for n in graph.parameters if layer and n.startswith(layer + ".")]
+        return any(map(naming.repeats, names)) or any("*" in naming.module(layer, n) for n in held)
+    module = template(graph.nodes[b.join].module)
+    counts = [
+        sum(n.op == graph.nodes[b.join].op and template(n.module) == module for n in g.nodes)
+        for g in (graph, deep)
+    ]
+    return counts[0] != counts[1]
