@@ -258,7 +258,7 @@ def _unused(name: str, grows: tuple[bool, ...], model: nn.Module) -> tuple[str, 
         return SIDES[grows[1], grows[0]][0], why + f"the weight of a {type(module).__name__}"
     if own == "weight" and isinstance(module, nn.Embedding) and any(grows):
         return "input", why + "an embedding"
-    rest = [d for d, g in zip(module._parameters[own].shape, grows, strict=True) if not g]
+    rest = [d for d, g in zip(model.get_parameter(name).shape, grows, strict=True) if not g]
     if sum(grows) == 1 and len(grows) > 1 and set(rest) == {1}:
         return "input", why + "one entry a neuron"
     return _by_shape(name, grows, why)
