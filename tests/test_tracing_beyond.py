@@ -283,6 +283,9 @@ def test_names_of_a_harness_are_no_obstacle():
             super().__init__()
             self.model = model
 
+        def training_step(self, batch, k):
+            return self.model(batch)
+
     plan, f = factors(build)
     inside = Harness(torch.compile(build(32, 8), backend="eager"))
     plan.apply(inside)

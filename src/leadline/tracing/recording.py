@@ -181,22 +181,11 @@ def recorded(model: nn.Module, inputs: Any) -> tuple[Graph, dict[int, Tensor]]:
             _watched(model, recorder),
             recorder,
         ):
-            runnable(model)(*args, **kwargs)
+            model(*args, **kwargs)
     finally:
         for m, mode in training.items():
             m.training = mode
     return Graph(recorder.nodes, recorder.parameters, marked), recorder.values
-
-
-def runnable(model: nn.Module) -> nn.Module:
-    """The module that a call runs: of one without a forward (a training harness) the child that holds all
-    parameters."""
-    forward = type(model).forward
-    if forward is not nn.Module.forward and "lightning" not in forward.__module__:
-        return model
-    children = [m for m in model.children() if next(m.parameters(), None) is not None]
-    whole = len(children) == 1 and not any(p is not None for p in model._parameters.values())
-    return runnable(children[0]) if whole else model
 
 
 def as_call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
