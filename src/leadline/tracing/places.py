@@ -13,7 +13,7 @@ from leadline.tracing.kinds import Kind, Naming
 
 
 @dataclass
-class Places:
+class Positions:
     """Places of parameters in branches, by name."""
 
     by_name: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -24,7 +24,7 @@ class Places:
 
 def find_places(
     graph: Graph, deep: Graph, branches: list[ResidualBranch], naming: Naming
-) -> Places:
+) -> Positions:
     """Branch and position of every parameter inside one, innermost branch first.
 
     A parameter may be used more than once if the number of uses does not grow with depth (a recurrent
@@ -34,7 +34,7 @@ def find_places(
     Args:
         deep: the network at twice the depth.
     """
-    out = Places()
+    out = Positions()
     uses: dict[str, list[tuple[ResidualBranch, dict[str, Any]]]] = {}
     for b in sorted(branches, key=lambda b: len(b.region)):
         held = {i: graph.weights(i) for i in sorted(b.region)}
