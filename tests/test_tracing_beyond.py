@@ -244,6 +244,60 @@ def test_the_one_layer_of_another_kind_belongs_to_the_stack():
     assert f["blocks.0.dense.2.weight"].fold == f["blocks.5.wide.2.weight"].fold == 0.25
 
 
+class Coupled(nn.Module):
+    """Two streams of which each adds to the other (a reversible block)."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.f, self.g = models.mlp(n // 2), models.mlp(n // 2)
+
+    def forward(self, h):
+        a, b = h.chunk(2, -1)
+        a = a + self.f(b)
+        return torch.cat([a, b + self.g(a)], -1)
+
+
+def test_coupled_streams_have_a_multiplier_each():
+    _, f = factors(models.net(models.plain, block=Coupled))
+    assert f["blocks.5.f.2.weight"].fold == f["blocks.5.g.2.weight"].fold == 0.25
+    assert f["blocks.5.f.0.weight"].fold == f["blocks.5.g.0.weight"].fold == 1.0
+
+
+class InOneTensor(nn.Module):
+    """The weights of all layers in one tensor."""
+
+    def __init__(self, n, depth):
+        super().__init__()
+        self.stem, self.head = nn.Linear(8, n), nn.Linear(n, 5)
+        self.a = nn.Parameter(torch.randn(depth, n, 2 * n) * n**-0.5)
+        self.b = nn.Parameter(torch.randn(depth, 2 * n, n) * (2 * n) ** -0.5)
+
+    def forward(self, x):
+        h = self.stem(x)
+        for a, b in zip(self.a, self.b, strict=True):
+            h = h + torch.relu(h @ a) @ b
+        return self.head(h)
+
+
+def test_weights_of_all_layers_in_one_tensor():
+    plan, f = factors(InOneTensor)
+    assert (f["b"].fold, f["a"].fold) == (0.25, 1.0)
+    assert plan.kinds[plan.names["b"]].role == "hidden"
+    torch.manual_seed(0)
+    model = InOneTensor(16, 8)
+    before = model.b.detach().clone()
+    torch.testing.assert_close(plan.at(16, 8).apply(model).b.detach(), before / 4)
+
+    class Aside(InOneTensor):
+        """One of them acts elsewhere too."""
+
+        def forward(self, x):
+            return super().forward(x) + self.head(self.stem(x) @ self.a[0] @ self.b[0])
+
+    with pytest.raises(ValueError, match="no weight that acts on it alone"):
+        factors(Aside)
+
+
 def test_a_tied_readout_behind_the_last_layers_norm():
     class Post(nn.Module):
         def __init__(self, n):

@@ -162,6 +162,28 @@ def _exclusive_fold(graph: Graph, i: int, user: int) -> set[str] | None:
     return last.parameters if last is not None and exclusive(graph, last, i, {user}) else None
 
 
+def _stacked_fold(
+    graph: Graph, branches: list[ResidualBranch], stacked: frozenset[str]
+) -> dict[int, set[str]]:
+    """By the sum of a branch: what takes its multiplier, where entries for all layers in one parameter do
+    so in the branches of all of them."""
+    parts = {b.join: fold(graph, b.end) for b in branches}
+    ok = {
+        b.join: part
+        for b in branches
+        if (part := parts[b.join]) is not None and exclusive(graph, part, b.end, {b.join}, stacked)
+    }
+    ways = set().union(*(part.edges for part in ok.values()))
+    whole = {
+        name
+        for name in stacked
+        if all((graph.parameters[name], c) in ways for c in graph.consumers[graph.parameters[name]])
+    }
+    return {
+        join: part.parameters for join, part in ok.items() if part.parameters & stacked <= whole
+    }
+
+
 def _next_weights(graph: Graph, i: int) -> set[str] | None:
     """The weights that a scaled tensor is multiplied by next, if it goes nowhere else."""
     names: set[str] = set()
@@ -227,9 +249,13 @@ class Folds:
     obstacles: list[tuple[str, str]] = field(default_factory=list)
     """What has no place, with the remedy: only an error for schemes that need it."""
 
-    def branch(self, graph: Graph, b: ResidualBranch) -> None:
-        """Find where the branch's multiplier goes."""
-        names = _exclusive_fold(graph, b.end, b.join)
+    def branch(self, graph: Graph, b: ResidualBranch, stacked: Mapping[int, set[str]]) -> None:
+        """Find where the branch's multiplier goes.
+
+        Args:
+            stacked: what takes the multipliers of branches, in entries for each layer, by their sums.
+        """
+        names = _exclusive_fold(graph, b.end, b.join) or stacked.get(b.join)
         if names is None:
             node = graph.nodes[b.end]
             message = (
@@ -307,8 +333,9 @@ def folds_of(
     folds = Folds(present=size_multipliers(graph, wide, deep, frozenset(tied), naming))
     folds.obstacles += [("attention", line) for line in contractions(graph, wide)]
     folds.attention(graph, wide)
+    stacked = _stacked_fold(graph, branches, naming.stacked) if naming.stacked else {}
     for b in branches:
-        folds.branch(graph, b)
+        folds.branch(graph, b, stacked)
     for name, node in tied.items():
         folds.readout(graph, name, node, naming)
     return folds

@@ -150,12 +150,27 @@ def _owner(
     graph: Graph, b: ResidualBranch, branches: list[ResidualBranch], naming: Naming
 ) -> tuple[int, frozenset[str]]:
     """The branch that a branch's sum lies in: its sum, and what it is called at any depth."""
-    around = [c for c in branches if c is not b and b.join in c.region]
+    around = [c for c in branches if c is not b and b.join in c.region and _stays(graph, b.join, c)]
     if not around:
         return -1, frozenset()
     owner = min(around, key=lambda c: len(c.region))
     names = (layer_weights(graph, i) for i in owner.weighted)
     return owner.join, frozenset(naming.template(n) for n in set().union(*names))
+
+
+def _stays(graph: Graph, i: int, b: ResidualBranch) -> bool:
+    """Does all that is made of a tensor leave the branch by its end? (Of two coupled streams it does not.)"""
+    queue, seen = [i], {i}
+    while queue:
+        j = queue.pop()
+        if j == b.end:
+            continue
+        if not b.region.issuperset(graph.consumers[j]):
+            return False
+        new = set(graph.consumers[j]) - seen
+        seen |= new
+        queue.extend(new)
+    return True
 
 
 def repeats(
