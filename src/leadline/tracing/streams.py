@@ -159,7 +159,7 @@ def _owner(
 
 
 def _stays(graph: Graph, i: int, b: ResidualBranch) -> bool:
-    """Does all that is made of a tensor leave the branch by its end? (Of two coupled streams it does not.)"""
+    """Does all that is made of a tensor leave the branch by its end (unlike coupled streams)?"""
     queue, seen = [i], {i}
     while queue:
         j = queue.pop()
