@@ -125,7 +125,9 @@ class Kind:
     def dims(self, at: Size, base: Size) -> Dims:
         """What its initialization rule can depend on."""
         shape = self.shape_at(at.width / base.width, at.depth / base.depth)
-        into, out = fans(tuple(round(d) for d in shape))
+        # Of what holds all layers, one entry.
+        layers = self.layered or (0,) * len(shape)
+        into, out = fans(tuple(round(d) for d, more in zip(shape, layers, strict=True) if not more))
         return Dims(into, out, at.width, at.depth)
 
     def init_ratio(self, at: Size, base: Size) -> float:

@@ -167,20 +167,23 @@ def _stacked_fold(
 ) -> dict[int, set[str]]:
     """By the sum of a branch: what takes its multiplier, where entries for all layers in one parameter do
     so in the branches of all of them."""
-    parts = {b.join: fold(graph, b.end) for b in branches}
-    ok = {
-        b.join: part
-        for b in branches
-        if (part := parts[b.join]) is not None and exclusive(graph, part, b.end, {b.join}, stacked)
-    }
-    ways = set().union(*(part.edges for part in ok.values()))
-    whole = {
-        name
-        for name in stacked
-        if all((graph.parameters[name], c) in ways for c in graph.consumers[graph.parameters[name]])
-    }
+
+    def held(i: int) -> bool:
+        return not graph.is_act(i) and bool(graph.leaves(i) & stacked)
+
+    parts = {b.join: part for b in branches if (part := fold(graph, b.end)) is not None}
+    ends = {(b.end, b.join) for b in branches}
+    ways = ends.union(*(part.edges for part in parts.values()))
+    # What holds all layers may be used by the branches of all of them, the rest by its own alone.
     return {
-        join: part.parameters for join, part in ok.items() if part.parameters & stacked <= whole
+        join: part.parameters
+        for join, part in parts.items()
+        if part.parameters & stacked
+        and all(
+            (i, c) in (ways if held(i) else part.edges | ends)
+            for i in part.visited
+            for c in graph.consumers[i]
+        )
     }
 
 

@@ -16,10 +16,13 @@ from leadline.tracing.builder import (
     Size,
     aliases,
     construct,
+    example,
     outline,
+    seeded,
     shapes,
 )
 from leadline.tracing.draws import another_draw, draws
+from leadline.tracing.fading import faded, fading
 from leadline.tracing.fold import offsets
 from leadline.tracing.graph import Graph, template
 from leadline.tracing.growth import check_entries, constant_parts, growing, over_depth
@@ -34,6 +37,7 @@ from leadline.tracing.places import (
     outside_branches,
     shared_over_depth,
 )
+from leadline.tracing.recording import recorded
 from leadline.tracing.roles import (
     DerivedWeight,
     Override,
@@ -88,7 +92,7 @@ def survey(
     check_entries(graph, layered)
     check_reductions(graph, graphs[wide], graphs[deep])
     outside = overrides.outside(shapes(model))
-    branches = _branches(graph, graphs[deep], overrides, naming)
+    branches, deeper = _branches(graph, graphs[deep], overrides, naming)
     used = uses(graph, graphs[wide], grows)
     places = find_places(graph, graphs[deep], branches, naming)
     loose = {n for n in used if n not in places.by_name and naming.repeats(n)}
@@ -185,6 +189,11 @@ def survey(
     }
     if not (layered or any(map(any, naming.free.values()))):
         folds.obstacles.append(("branch", _same_parameters(base, deep)))
+    rows_of = ((graph, branches), (graphs[deep], deeper))
+    if branches and faded(*rows_of):
+        with seeded(0):
+            made = [recorded(models[s], example(models[s], inputs, s))[1] for s in (base, deep)]
+        folds.obstacles += fading(rows_of[0], made[0], rows_of[1], made[1])
     if branches:
         folds.obstacles += outside_branches(rows, names, which[deep], unscaled)
         folds.obstacles += shared
@@ -209,12 +218,12 @@ def _same_parameters(at: Size, deep: Size) -> str:
 
 def _branches(
     graph: Graph, deep: Graph, overrides: Overrides, naming: Naming
-) -> list[ResidualBranch]:
-    """The residual branches that repeat with depth."""
+) -> tuple[list[ResidualBranch], list[ResidualBranch]]:
+    """The residual branches that repeat with depth, and those of the deeper network, in a row."""
     here, there = (find_branches(g, overrides.outside(g.parameters), naming) for g in (graph, deep))
     here, there = chained(graph, here, deep, there, naming)
     kept = stream_branches(graph, here, deep, there, naming)
-    return [b for b in kept if repeats(graph, deep, b, kept, naming)]
+    return [b for b in kept if repeats(graph, deep, b, kept, naming)], there
 
 
 def _for_all(problems: dict[str, str], naming: Naming) -> Iterable[str]:
