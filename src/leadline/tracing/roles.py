@@ -252,11 +252,11 @@ def role(
 def _unused(name: str, grows: tuple[bool, ...], model: nn.Module) -> tuple[str, str]:
     """By what its module would do with it."""
     why = "unused in the forward pass; "
-    holder, _, own = name.rpartition(".")
+    holder, _, attribute = name.rpartition(".")
     module = model.get_submodule(holder)
-    if own == "weight" and isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+    if attribute == "weight" and isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
         return SIDES[grows[1], grows[0]][0], why + f"the weight of a {type(module).__name__}"
-    if own == "weight" and isinstance(module, nn.Embedding) and any(grows):
+    if attribute == "weight" and isinstance(module, nn.Embedding) and any(grows):
         return "input", why + "an embedding"
     rest = [d for d, g in zip(model.get_parameter(name).shape, grows, strict=True) if not g]
     if sum(grows) == 1 and len(grows) > 1 and set(rest) == {1}:
