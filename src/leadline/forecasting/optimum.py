@@ -39,6 +39,10 @@ class Surface:
         """
         ones = dict.fromkeys(self.free, 1.0)
         least = float(self.cost({**self.held, **ones}))
+        if not self.free and not self.cost.axes:
+            raise ValueError(
+                f"cost={self.cost.text!r} depends on none of {', '.join(self.held)}: give one that does"
+            )
         if not self.free:
             return
         twice = float(self.cost({**self.held, **dict.fromkeys(self.free, 2.0)}))
