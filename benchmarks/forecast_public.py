@@ -106,16 +106,21 @@ def checkpoints(folder: Path) -> list[Row]:
 
 PARTS = (chinchilla, porian, open_lm, gemstones, checkpoints)
 
-if __name__ == "__main__":
-    if len(sys.argv) < 2:
+
+def main(folder: str | None, names: list[str]) -> None:
+    if folder is None:
         print("give the folder of the public tables")
-        sys.exit()
+        return
     for part in PARTS:
-        if len(sys.argv) > 2 and part.__name__ not in sys.argv[2:]:
+        if names and part.__name__ not in names:
             continue
         print(part.__name__, flush=True)
         started = time.perf_counter()
-        rows = part(Path(sys.argv[1]))
+        rows = part(Path(folder))
         seconds = time.perf_counter() - started
         print(f"  {seconds:.0f} s")
         keep("forecast_public", {part.__name__: {"rows": rows, "seconds": round(seconds, 1)}})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else None, sys.argv[2:])
