@@ -147,14 +147,17 @@ def _sizes(
     varying = {a: x[ok] for a, x in sizes.items() if len(np.unique(x[ok])) > 1}
     if "parameters" in roles.values():
         # Parameters say what width and depth say.
+        aside: list[str] = []
         for axis in [a for a, r in roles.items() if r in ("width", "depth")]:
             wanted = any(a.name == axis for a in m.axes) and axis in varying
             if "parameters" in {roles[a] for a in varying} and wanted and not m.told:
-                notes.append(
-                    f"{axis!r} is left aside, for the table has parameters: --axes takes it instead."
-                )
+                aside.append(repr(axis))
                 varying.pop(axis)
                 sizes.pop(axis), roles.pop(axis)
+        if aside:
+            notes.append(
+                f"{' and '.join(aside)} left aside, for the table has parameters: --axes takes them instead."
+            )
     while (pair := together(varying)) is not None:
         first, second = pair
         notes.append(
