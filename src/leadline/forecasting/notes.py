@@ -60,7 +60,8 @@ def _misfit_notes(made: Analysis) -> list[str]:
     elif misfit.size > 0:
         out.append(
             f"The law misses a pattern of {misfit.size:.2%} of the loss along {misfit.where} (p = "
-            f"{misfit.p_value:.1g}), no more than about the noise around it: intervals are of resampled runs, which "
+            f"{misfit.p_value:.1g}), no more than about the noise around it: "
+            f"intervals are of resampled runs, which "
             "count it."
         )
     return out

@@ -156,7 +156,7 @@ def _sizes(
                 sizes.pop(axis), roles.pop(axis)
         if aside:
             notes.append(
-                f"{' and '.join(aside)} left aside, for the table has parameters: --axes takes them instead."
+                f"{' and '.join(aside)} left aside, for the table has parameters: --axes takes them."
             )
     while (pair := together(varying)) is not None:
         first, second = pair
