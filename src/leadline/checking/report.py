@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ _SEES = (
     "move with the data or the duration, or sizes beyond those it trained."
 )
 
+WIDE, _NAME, _SHOWN = 100, 32, 8
+"""Columns of a terminal, characters of a parameter's name, and failures in the text."""
 FAILED = ("collapsed", "exploding")
 _OPEN = ("transient", "minor", "inconclusive")
 DRAWN = ("change", "own update", "effect on output")
@@ -160,20 +163,21 @@ class CheckReport:
 
     def __str__(self) -> str:
         head = "FAILED" if self.verdict == "failed" else self.verdict
-        lines = [
-            f"{self.title}: {head} ({self.counts}; base learning rate {self.lr:.3g}, {self.seeds} seeds, "
-            f"{duration(self.seconds)})",
-            f"  {self.answer}",
-        ]
-        lines += [f"  {f}" for f in self.failures[1:]]
+        said = [self.answer, *self.failures[1:_SHOWN]]
+        if len(self.failures) > _SHOWN:
+            said.append(f"and {len(self.failures) - _SHOWN} more: report.failures")
         for axis, by_size in self.losses.items():
             shown = ", ".join(f"{s}: {v:.4g}" for s, v in by_size.items())
-            lines.append(f"  loss after the steps, by {axis}: {shown}")
-        lines += [f"  {n}" for n in self.notes]
-        lines.append(f"  {_SEES}")
+            said.append(f"loss after the steps, by {axis}: {shown}")
+        lines = _wrapped(
+            f"{self.title}: {head} ({self.counts}; base learning rate {self.lr:.3g}, {self.seeds} seeds, "
+            f"{duration(self.seconds)})"
+        )
+        for text in (*said, *self.notes, _SEES):
+            lines += _wrapped(text, "  ")
         shown = tuple(r for r in self.rows if r.verdict in (*FAILED, "inconclusive", "lazy"))
         if shown:
-            lines += ["", _text(shown)]
+            lines += ["", _narrow(shown)]
         return "\n".join(
             [*lines, "", "`report.table` has every exponent, `report.figure()` draws them"]
         )
@@ -209,6 +213,25 @@ def _text(rows: tuple[Row, ...]) -> str:
         slopes = "–" if r.exponent is None else " ".join(f"{s:+.2f}" for s in r.exponent.slopes)
         body.append([*r.cells(), slopes, r.verdict])
     return text_table([*_HEAD, "local", "verdict"], body, left=4)
+
+
+def _wrapped(text: str, first: str = "") -> list[str]:
+    return textwrap.wrap(
+        text, WIDE, initial_indent=first, subsequent_indent="    ", break_on_hyphens=False
+    )
+
+
+def _narrow(rows: tuple[Row, ...]) -> str:
+    """What needs attention, within a terminal: names that are long keep their ends."""
+    body = []
+    for r in rows:
+        name, e = r.parameter, r.exponent
+        name = name if len(name) <= _NAME else f"…{name[1 - _NAME :]}"
+        interval = "–" if e is None else f"{e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}]"
+        target = "–" if r.expected is None else f"{r.expected:+.2g}"
+        body.append([name, r.quantity, r.axis, interval, target, r.verdict])
+    head = ["parameter", "quantity", "axis", "exponent, 95 %", "expected", "verdict"]
+    return text_table(head, body, left=3)
 
 
 def _failure(r: Row) -> str:
