@@ -231,3 +231,23 @@ def test_until_decided_adds_seeds_within_its_time():
     assert any("added to decide" in n for n in after.notes)
     none = ll.check(task, Model, **how, optimizer="sgd", until_decided=0)
     assert none.seeds == before.seeds
+
+
+def test_time_that_ends_leaves_all_sizes_with_as_many_seeds(monkeypatch):
+    """Sizes that were not reached keep theirs, and only what all sizes have counts."""
+    done = experiment(noise=0.1)
+    clock = iter(range(0, 1000, 5))
+    monkeypatch.setattr(
+        "leadline.checking.experiment.time.perf_counter", lambda: float(next(clock))
+    )
+    more = planted(noise=0.1, seeds=12)
+    monkeypatch.setattr(
+        "leadline.checking.experiment.run", lambda setup, size, seeds, done: more[size][6:]
+    )
+    done.train(12, until=40.0)
+    counts = [len(done.measured[s]) for s in WIDTHS]
+    assert 6 in counts
+    assert 12 in counts
+    assert done.seeds == 6
+    whole = experiment(noise=0.1)
+    assert [r.exponent for r in done.rows()] == [r.exponent for r in whole.rows()]

@@ -182,8 +182,11 @@ def _decided(
         if step is None or any(r.verdict in FAILED for r in rows) or step.seconds > left:
             break
         if step.axis is None:
-            experiment.train(step.seeds)
-            added = [a for a in added if "seeds" not in a] + [f"{step.seeds} seeds"]
+            before = experiment.seeds
+            experiment.train(step.seeds, until=started + seconds)
+            if experiment.seeds == before:
+                break
+            added = [a for a in added if "seeds" not in a] + [f"{experiment.seeds} seeds"]
         else:
             size = experiment.enlarge(step.axis)
             added.append(f"{step.axis} {getattr(size, step.axis)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -44,8 +45,13 @@ class Experiment:
         """Every size once."""
         return list(dict.fromkeys(s for members in self.sizes.values() for s in members))
 
-    def train(self, seeds: int) -> None:
-        """Bring every size to this number of seeds."""
+    def train(self, seeds: int, until: float = math.inf) -> None:
+        """Bring every size to this number of seeds, as far as time allows.
+
+        Args:
+            until: reading of ``time.perf_counter`` after which no more is begun: what all sizes have
+                counts.
+        """
         work = [s for s in self.all_sizes if len(self.measured.get(s, ())) < seeds]
         each = self.setup.steps + 1
         with Progress(quiet=not self.progress) as bar:
@@ -55,6 +61,9 @@ class Experiment:
                 def done(at: Iterator[int] = at, size: Size = size) -> None:
                     bar(step=next(at), steps=len(work) * each, branch=f"{size}")
 
+                known = self.seconds.get(size, 0.0) * (seeds - len(self.measured.get(size, ())))
+                if time.perf_counter() + known > until:
+                    break
                 done()
                 new = range(len(self.measured.get(size, ())), seeds)
                 started = time.perf_counter()
@@ -62,7 +71,7 @@ class Experiment:
                 self.seconds[size] = (time.perf_counter() - started) / len(new)
 
     def enlarge(self, axis: str) -> Size:
-        """Add twice the largest size of an axis, with as many seeds."""
+        """Add twice the largest size of an axis, with as many seeds as the others have."""
         size = self.next_size(axis)
         seeds = self.seeds
         self.sizes[axis] = [*self.sizes[axis], size]
@@ -107,5 +116,5 @@ class Experiment:
         ]
 
     def _rows(self, seeds: slice) -> list[Row]:
-        measured = {s: m[seeds] for s, m in self.measured.items()}
+        measured = {s: m[: self.seeds][seeds] for s, m in self.measured.items()}
         return rows_of(self.setup.plan, self.sizes, measured)
