@@ -354,10 +354,8 @@ def command(words: list[str], folder: str) -> str:
             json.loads(out, parse_constant=strict)
         return "answer"
     lines = [line for line in err.splitlines() if line.startswith("Error:")]
-    if words[0] == "check" and code == 1 and out.strip():
-        return "answer"  # a layer collapses or explodes
-    if words[0] == "transfer" and code in (1, 3) and out.strip() and not lines:
-        return "answer"  # it does not transfer, or that is undecided
+    if words[0] in ("check", "transfer") and code in (1, 3) and out.strip() and not lines:
+        return "answer"  # a layer fails, a rate does not transfer; or that is undecided
     if words[0] == "sweep" and code == 1 and out.strip():
         return "answer"  # some runs failed, and which
     if len(lines) != 1 or len(lines[0]) > 1500 or code not in (1, 2):

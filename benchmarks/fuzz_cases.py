@@ -214,6 +214,8 @@ def calls(folder: str) -> dict[str, Callable[[random.Random], tuple[Any, dict[st
         "!lrs": one_of([1e-3, 1e-2, 1e-1], np.array([1e-2, 1e-1, 1.0])), "seeds": one_of(1, 2, [0, 5]),
         "!steps": one_of(1, 2), "batch_size": one_of(None, 2), "scheme": one_of("auto", ["mup", "ntk"]),
         "optimizer": one_of("adamw", "sgd", "adam", "muon"), "weight_decay": one_of(0.0, 0.1),
+        "schedule": one_of("constant", "cosine", ["linear", "wsd"]), "warmup": one_of(0, 1, [0, 1]),
+        "clip": one_of(None, 1.0), "accumulation": one_of(1, 2), "precision": one_of("float32"),
         "momentum": one_of(0.0), "arguments": one_of(None), "sizes": one_of("product", "axes"),
         "store": one_of(None, f"{folder}/runs"), "hopeless": one_of(None, 3.0),
         "dry_run": one_of(True, False),
@@ -228,7 +230,7 @@ def calls(folder: str) -> dict[str, Callable[[random.Random], tuple[Any, dict[st
             own = r.random() < 0.3
             data = ll.teacher(4, 4)
             given = dict(
-                build=ll.ResNet() if own else ll.residual_mlp(4, 1), data=data, executor="inline"
+                build=ll.ResNet() if own else ll.residual_mlp(4, 1), task=data, executor="inline"
             )
             given |= mixed(r, good, 0.08)
             if own and r.random() < 0.8:
@@ -290,11 +292,17 @@ def calls(folder: str) -> dict[str, Callable[[random.Random], tuple[Any, dict[st
             "batch_ratio": one_of(1.0), "token_ratio": one_of(1.0), "roles": one_of(None, {}),
             "decay": one_of("per-step")}, 0.15)}),
         "check": lambda r: (ll.check, {
-            "plan": ll.plan(build, dict(width=32, depth=2)), "batch": module["batch"],
-            "loss_fn": module["loss"], **mixed(r, {
+            "task": wild(r) if r.random() < 0.05 else ll.Task(module["loss"], batch=module["batch"]),
+            "build": ll.plan(build, dict(width=32, depth=2)), **mixed(r, {
+                "warmup": one_of(0, 1), "schedule": one_of("constant", "cosine"), "clip": one_of(None, 1.0),
+                "accumulation": one_of(1, 2), "precision": one_of("float32", "bfloat16"),
+                "weight_decay": one_of(0.0, 0.1), "until_decided": one_of(None, 0.0),
                 "!widths": one_of((32, 64)), "!depths": one_of((2, 4)), "!steps": one_of(1),
                 "!seeds": one_of(2),
                 "lr": one_of(None, 1e-3), "!progress": one_of(False)}, 0.12)}),
+        "Task": lambda r: (ll.Task, {"loss": wild(r) if r.random() < 0.3 else module["loss"], **mixed(r, {
+            "batch": one_of(module["batch"]), "batches": one_of([module["batch"]], lambda step: 1),
+            "eval_batch": one_of(None), "name": one_of(None, "mine")}, 0.2)}),
         "explain": plain(ll.explain, {
             "!scheme": one_of("auto", "mup"), "optimizer": one_of("sgd", "muon")}),
         "sweep": swept(ll.sweep, sweep),
