@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -182,14 +183,17 @@ def checked(cell: str) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--store", required=True, type=Path)
+    parser.add_argument("--store", type=Path, help="default: a new temporary folder")
     parser.add_argument("--part", choices=("check", "truth", "both"), default="both")
     parser.add_argument("cells", nargs="*", metavar="CELL")
     options = parser.parse_args()
+    if options.store is None:
+        options.store = Path(tempfile.mkdtemp(prefix="check-truth-"))
+        print(f"kept in {options.store}")
     options.store.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     table = {}
-    for cell in options.cells or CELLS:
+    for cell in options.cells or size(CELLS, ["vit/auto/width"]):
         file = options.store / f"{cell.replace('/', '_')}.json"
         row = json.loads(file.read_text()) if file.is_file() else {}
         for part, made in (("check", checked), ("truth", lambda c: truth(c, options.store))):

@@ -25,7 +25,7 @@ ARGUMENTS = {
 # sweeps and shards start processes of their own, which is most of their time; gpu needs a GPU;
 # readme_study measures nothing, it writes what a finished study says.
 SLOW = ("sweeps", "shards", "gpu", "readme_study")
-HELPERS = ("history", "roofline", "fuzz_cases", "calibration_problems")
+HELPERS = (*("history", "roofline", "fuzz_cases", "calibration_problems", "families_coordinates"),)
 SCRIPTS = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in HELPERS)
 
 
