@@ -25,6 +25,7 @@ from leadline.problems.losses import loss_value
 from leadline.solving.configuration import Configuration
 from leadline.solving.noise import HashedNoise
 from leadline.solving.shards import Shards
+from leadline.tasks.task import data_of
 from leadline.tracing.builder import Size, construct
 
 
@@ -252,9 +253,9 @@ def check(b: Bench) -> None:
     batch = tuple(torch.tensor(a, dtype=torch.float32) for a in (problem.x, problem.y))
     found, seconds = [], []
     for device in (b.device, torch.device("cpu")):
-        here = tuple(t.to(device) for t in batch)
+        here = data_of(ll.Task(_mse, batch=batch)).on(device)
         started = time.perf_counter()
-        found.append(run(Setup(plan, build, here, _mse, 0.01, 4, device=device), size, range(3)))
+        found.append(run(Setup(plan, build, here, 0.01, 4, device=device), size, range(3)))
         seconds.append(time.perf_counter() - started)
     # A distance from a linearization is a small difference of large numbers.
     worst = max(

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from leadline.tracing.fold import fold, offsets
-from leadline.tracing.graph import record
+from leadline.tracing.recording import record
 
 
 class Net(nn.Module):

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import leadline as ll
 from leadline.cli.program import main
 from leadline.transferring.transfers import from_rows
-from test_transfer_analysis import rows as swept
+from test_transfer_invariants import rows as swept
 
 
 def rows(drift=0.0, widths=(64, 256), rates=range(-6, 1), seeds=3, **change):
