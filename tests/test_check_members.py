@@ -62,7 +62,8 @@ def test_models_train_on_the_device_that_is_given():
     here, moved = (
         ll.check(ll.Task(mse, batch=BATCH), setup.plan, device=d, **how) for d in (None, "cpu")
     )
-    assert here.to_json() == moved.to_json()
+    # All but how long it took.
+    assert (here.rows, here.losses, here.notes) == (moved.rows, moved.losses, moved.notes)
     for wrong in ("cuda:77", "meta", "gpu"):
         with pytest.raises(ValueError, match=f"device='{wrong}' cannot be used"):
             ll.check(ll.Task(mse, batch=BATCH), setup.plan, device=wrong, **how)
