@@ -112,6 +112,8 @@ def _told(t: Columns, told: Mapping[str, str] | None) -> dict[str, str]:
     )
     out = {}
     for role, name in told.items():
+        # N, D, params and other names that a column would be recognised by say it too.
+        role = role if role in MAPPED else (axis_of(str(role)) or (role,))[0]
         check_choice("columns", role, MAPPED)
         out[role] = column_named(t, f"columns[{role!r}]", name)
     return out
@@ -182,6 +184,9 @@ def _named_axis(t: Columns, name: str, known: Mapping[str, Axis]) -> Axis:
     for axis in known.values():
         if name in (axis.name, axis.column, axis.role):
             return axis
+    meant = (axis_of(name) or ("",))[0]
+    if meant in known and name not in t.columns:
+        return known[meant]
     column = column_named(t, "axes", name)
     return Axis(column, column, column)
 
