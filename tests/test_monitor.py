@@ -145,6 +145,15 @@ def test_transformers_are_watched(report):
         trained(report, build=gpt2, loss=next_token, batch=TOKENS)
 
 
+def test_parameters_that_are_spread_are_refused_before_any_step(report):
+    plan = ll.plan(Model, BASE, TARGET)
+    model = plan.apply(Model(**TARGET))
+    optimizer = torch.optim.AdamW(plan.param_groups(model, lr=1e-3))
+    model.embed.weight.full_tensor = lambda: None
+    with pytest.raises(ValueError, match=r"'embed\.weight' is spread over processes"):
+        ll.monitor(report, model, plan, optimizer)
+
+
 @pytest.mark.parametrize(
     ("how", "message"),
     [(dict(band=1.0), "band=1.0 is out of range"), (dict(band=-2), "band=-2")],

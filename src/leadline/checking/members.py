@@ -262,8 +262,8 @@ def watching(
     for name in names:
 
         def hook(_m: Any, args: Any, kwargs: Any, out: Any, name: str = name) -> None:
-            args, kwargs = _copied(without_cache(args)), _copied(without_cache(kwargs))
-            seen[name] = Passage(args, kwargs, _copied(first_tensor(out)))
+            args, kwargs = detached(without_cache(args)), detached(without_cache(kwargs))
+            seen[name] = Passage(args, kwargs, detached(first_tensor(out)))
 
         handles.append(model.get_submodule(name).register_forward_hook(hook, with_kwargs=True))
     try:
@@ -273,13 +273,14 @@ def watching(
             h.remove()
 
 
-def _copied(x: Any) -> Any:
+def detached(x: Any) -> Any:
+    """Tensors of a module's arguments or output as copies of their own, without their history."""
     if isinstance(x, Tensor):
         return x.detach().clone()
     if isinstance(x, tuple):
-        return tuple(_copied(v) for v in x)
+        return tuple(detached(v) for v in x)
     if isinstance(x, dict):
-        return {k: _copied(v) for k, v in x.items()}
+        return {k: detached(v) for k, v in x.items()}
     return x
 
 

@@ -15,13 +15,14 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from leadline.checking.members import first_tensor, without_cache
+from leadline.checking.members import detached, first_tensor, gpus_of, without_cache
 from leadline.checking.quantities import one_map, rms
 from leadline.checking.report import CheckReport, Row
 from leadline.checking.saved import read_report
@@ -124,8 +125,8 @@ class Monitor:
         def hook(_m: Any, args: Any, kwargs: Any, _out: Any) -> None:
             if self._now and torch.is_grad_enabled():
                 self._inputs[owner] = (
-                    _detached(without_cache(args)),
-                    _detached(without_cache(kwargs)),
+                    detached(without_cache(args)),
+                    detached(without_cache(kwargs)),
                 )
 
         return hook
@@ -135,10 +136,6 @@ class Monitor:
             return
         for owner in self._inputs:
             held = dict(self._model.get_submodule(owner).named_parameters(recurse=False))
-            if any(hasattr(p, "full_tensor") for p in held.values()):
-                raise ValueError(
-                    f"{owner} is spread over processes: watch a run with whole parameters (DDP, one GPU)"
-                )
             self._before[owner] = {n: p.detach().clone() for n, p in held.items()}
 
     def _compare(self) -> None:
@@ -173,7 +170,8 @@ class Monitor:
         now = {n: p.detach() for n, p in module.named_parameters(recurse=False)}
         now |= dict(module.named_buffers(recurse=False))
         at = places(module)
-        random = torch.random.fork_rng(devices=[])
+        # What the training draws next is untouched, on GPUs too.
+        random = torch.random.fork_rng(devices=gpus_of(self._model))
         with torch.no_grad(), random:
             outputs = []
             for state in (now, now | {local: self._before[owner][local]}):
@@ -186,8 +184,7 @@ class Monitor:
         ratios = {t: s / self._expected[t] for t, s in sizes.items() if s > 0}
         if not ratios:
             return
-        ordered = sorted(ratios.values())
-        middle = ordered[len(ordered) // 2]
+        middle = median(ratios.values())
         for t, ratio in ratios.items():
             r = UpdateRecord(self.step, t, sizes[t], ratio, ratio / middle)
             self.records.append(r)
@@ -245,6 +242,12 @@ def monitor(
         TypeError, ValueError: a bad argument, or a model the check knows nothing about.
     """
     check_type("model", model, nn.Module, "give the model that is trained")
+    spread = [n for n, p in model.named_parameters() if hasattr(p, "full_tensor")]
+    if spread:
+        raise ValueError(
+            f"model: parameter {spread[0]!r} is spread over processes (FSDP), and an update is measured on "
+            "whole ones: watch a run on one device, or with DDP its model.module"
+        )
     check_type("plan", plan, Plan, "give the plan at the target")
     several = list(optimizer) if isinstance(optimizer, list | tuple) else [optimizer]
     for o in several:
@@ -275,13 +278,3 @@ def expected_updates(report: CheckReport, plan: Plan) -> dict[str, float]:
             value *= r.values[-1] / r.values[0] * (target / r.sizes[-1]) ** r.expected
         out[template] = value / (report.lr * report.steps)
     return out
-
-
-def _detached(x: Any) -> Any:
-    if isinstance(x, Tensor):
-        return x.detach().clone()
-    if isinstance(x, tuple):
-        return tuple(_detached(v) for v in x)
-    if isinstance(x, dict):
-        return {k: _detached(v) for k, v in x.items()}
-    return x
