@@ -40,6 +40,12 @@ def test_the_design_costs_what_it_says_and_fits(seconds, hours):
     assert made.target_seconds == pytest.approx(16**2 * 16)
 
 
+def test_sizes_between_two_that_are_timed_take_at_most_the_larger_ones_time(seconds):
+    sizes = dict(base=dict(width=64, depth=4), target=dict(width=160, depth=6))
+    made = affordable(TASK, Net, hours=9.0, **sizes)
+    assert made.target_seconds >= (160 / 64) ** 2 * 6 / 4
+
+
 def test_more_hours_never_afford_less(seconds):
     orders = [affordable(TASK, Net, hours=h, **SIZES).best.order for h in (0.1, 0.5, 2, 10, 100)]
     assert orders == sorted(orders)

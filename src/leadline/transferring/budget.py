@@ -154,8 +154,8 @@ def affordable(
     def seconds(width: int, depth: int) -> float:
         """Seconds of one run, at most."""
         doublings = math.log2(width / at.width)
-        by_width = base_run if doublings < 1 else wide * 4 ** (doublings - 1)
-        by_depth = max(deep / base_run, 1.0) ** min(math.log2(depth / at.depth), 1)
+        by_width = base_run if doublings <= 0 else wide * 4 ** max(doublings - 1, 0.0)
+        by_depth = 1.0 if depth <= at.depth else max(deep / base_run, 1.0)
         return by_width * by_depth * max(depth / (2 * at.depth), 1.0)
 
     designs = []
