@@ -185,9 +185,24 @@ def test_verdicts_and_exit_codes():
     assert "embed.weight" in bad.answer
     unclear = report(noise=1.0)
     assert (unclear.verdict, unclear.exit_code, unclear.ok) == ("undecided", 3, True)
-    assert "run again with seeds=9, about 3 s more" in unclear.answer
+    assert "run again with seeds=9, about 4 s; or with until_decided=300" in unclear.answer
+    slow = replace(unclear, seconds=700.0, remedy_seconds=500.0)
+    assert "until_decided=1800 (--until-decided 1800)" in slow.answer
+    still = replace(good, rows=tuple(replace(r, verdict="n/a", exponent=None) for r in good.rows))
+    assert (still.verdict, still.exit_code) == ("undecided", 3)
+    assert "did not change the output" in replace(still, remedy=None).answer
     lost = replace(good, lost=("embed: not in the optimizer",))
     assert lost.verdict == "failed"
+
+
+def test_a_rate_that_moves_nothing_passes_nothing():
+    """And the rate that the answer asks for moves it."""
+    task, how = ll.Task(mse, batch=BATCH), dict(widths=(32, 64), depths=(2,), progress=False)
+    still = ll.check(task, Model, lr=1e-25, **how)
+    assert still.verdict == "undecided"
+    assert "Run again with a larger learning rate, lr= (--lr)" in still.answer
+    moved = ll.check(task, Model, lr=1e-3, **how)
+    assert all(r.exponent for r in moved.rows if r.quantity == "change of output")
 
 
 def experiment(**how):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import textwrap
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from leadline.disk.plain import plain
 from leadline.reporting.page import Drawing, Page, Section, Table, facts
 from leadline.reporting.panels import BLUE, GREY, ORANGE, PURPLE, Panels
 from leadline.reporting.progress import duration
-from leadline.reporting.tables import table_csv, text_table
+from leadline.reporting.tables import table_csv, text_table, wrapped
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -23,8 +22,8 @@ _SEES = (
     "move with the data or the duration, or sizes beyond those it trained."
 )
 
-WIDE, _NAME, _SHOWN = 100, 32, 8
-"""Columns of a terminal, characters of a parameter's name, and failures in the text."""
+# Characters of a parameter's name, and failures, in the text.
+_NAME, _SHOWN = 32, 8
 FAILED = ("collapsed", "exploding")
 _OPEN = ("transient", "minor", "inconclusive")
 DRAWN = ("change", "own update", "effect on output")
@@ -123,7 +122,14 @@ class CheckReport:
         """passed, failed or undecided."""
         if not self.ok:
             return "failed"
-        return "undecided" if any(r.verdict == "inconclusive" for r in self.rows) else "passed"
+        clear = not any(r.verdict == "inconclusive" for r in self.rows)
+        return "passed" if clear and self._moved else "undecided"
+
+    @property
+    def _moved(self) -> bool:
+        """Did the output change, over every axis? Where it did not, nothing was measured."""
+        moved = [r.exponent is not None for r in self.rows if r.quantity == "change of output"]
+        return bool(moved) and all(moved)
 
     @property
     def exit_code(self) -> int:
@@ -137,11 +143,17 @@ class CheckReport:
             return "Every layer that matters scales as it should at these sizes."
         if self.verdict == "failed":
             return f"Do not carry hyperparameters over with this: {self.failures[0]}"
+        if not self._moved:
+            remedy = "Run again with a larger learning rate, lr= (--lr)."
+            return f"Training did not change the output, so nothing is known of it. {remedy}"
         count = sum(r.verdict == "inconclusive" for r in self.rows)
-        how = f"{self.remedy}, about {duration(self.remedy_seconds)} more"
+        whole = self.seconds + self.remedy_seconds
+        # Half as much again for what the next step leaves open.
+        limit = max(300, 100 * math.ceil(1.5 * whole / 100))
         return (
-            f"To decide the {count} exponents that are open, run again with {how}; or with "
-            "until_decided=300 (--until-decided 300), which adds what it needs by itself."
+            f"To decide the {count} exponents that are open, run again with {self.remedy}, about "
+            f"{duration(whole)}; or with until_decided={limit} (--until-decided {limit}), which adds what "
+            "it needs by itself."
         )
 
     @property
@@ -169,12 +181,12 @@ class CheckReport:
         for axis, by_size in self.losses.items():
             shown = ", ".join(f"{s}: {v:.4g}" for s, v in by_size.items())
             said.append(f"loss after the steps, by {axis}: {shown}")
-        lines = _wrapped(
+        lines = wrapped(
             f"{self.title}: {head} ({self.counts}; base learning rate {self.lr:.3g}, {self.seeds} seeds, "
             f"{duration(self.seconds)})"
         )
         for text in (*said, *self.notes, _SEES):
-            lines += _wrapped(text, "  ")
+            lines += wrapped(text, "  ")
         shown = tuple(r for r in self.rows if r.verdict in (*FAILED, "inconclusive", "lazy"))
         if shown:
             lines += ["", _narrow(shown)]
@@ -190,6 +202,9 @@ class CheckReport:
             "ok": self.ok,
             "seeds": self.seeds,
             "steps": self.steps,
+            "seconds": self.seconds,
+            "remedy": self.remedy,
+            "remedy_seconds": self.remedy_seconds,
             "title": self.title,
             "failures": list(self.failures),
             "rows": [asdict(r) for r in self.rows],
@@ -213,12 +228,6 @@ def _text(rows: tuple[Row, ...]) -> str:
         slopes = "–" if r.exponent is None else " ".join(f"{s:+.2f}" for s in r.exponent.slopes)
         body.append([*r.cells(), slopes, r.verdict])
     return text_table([*_HEAD, "local", "verdict"], body, left=4)
-
-
-def _wrapped(text: str, first: str = "") -> list[str]:
-    return textwrap.wrap(
-        text, WIDE, initial_indent=first, subsequent_indent="    ", break_on_hyphens=False
-    )
 
 
 def _narrow(rows: tuple[Row, ...]) -> str:

@@ -38,7 +38,10 @@ def read_report(path: Any) -> CheckReport:
             data["lr"],
             data["title"],
             data["seeds"],
-            steps=data["steps"],
+            data["seconds"],
+            data["remedy"],
+            data["remedy_seconds"],
+            data["steps"],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise ValueError(

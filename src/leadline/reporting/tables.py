@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+WIDE = 100
+"""Columns of a terminal."""
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
@@ -24,6 +28,13 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int =
         out.append("  ".join(cells).rstrip())
     out.insert(1, "  ".join("─" * w for w in widths))
     return "\n".join(out)
+
+
+def wrapped(text: str, first: str = "") -> list[str]:
+    """A text in lines of a terminal's 100 columns, the first one behind ``first``."""
+    return textwrap.wrap(
+        text, WIDE, initial_indent=first, subsequent_indent="    ", break_on_hyphens=False
+    )
 
 
 def number(x: float | None, digits: int = 3) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import textwrap
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from leadline.disk.plain import plain
 from leadline.intervals import Interval
 from leadline.reporting.page import Drawing, Page, Section, Table, facts
 from leadline.reporting.panels import Panels, shades
-from leadline.reporting.tables import number, table_csv, text_table
+from leadline.reporting.tables import number, table_csv, text_table, wrapped
 from leadline.transferring.advice import exit_code, sentence
 from leadline.transferring.analysis import AxisResult
 from leadline.transferring.landscapes import landscapes
@@ -49,16 +48,16 @@ class Transfer:
         lines = []
         for a in self.axes:
             reason = in_words(a.reason, self.hyperparameter)
-            lines += _wrapped(f"{a.scheme} over {a.axis}: {a.verdict} ({reason})")
+            lines += wrapped(f"{a.scheme} over {a.axis}: {a.verdict} ({reason})")
             said = (
                 f"drift {a.drift} doublings of the rate per doubling; larger is better at the base's "
                 f"rate: {a.monotone}"
             )
-            lines += _wrapped(in_words(said, self.hyperparameter), first="  ")
+            lines += wrapped(in_words(said, self.hyperparameter), first="  ")
         blocks = ["\n".join(lines), self._table()]
         if self.notes:
-            blocks.append("\n".join(line for note in self.notes for line in _wrapped(note)))
-        blocks.append("\n".join(line for said in self.answer for line in _wrapped(said)))
+            blocks.append("\n".join(line for note in self.notes for line in wrapped(note)))
+        blocks.append("\n".join(line for said in self.answer for line in wrapped(said)))
         return "\n\n".join(blocks)
 
     def _table(self) -> str:
@@ -105,16 +104,6 @@ class Transfer:
     def figure(self) -> go.Figure:
         """Loss against log2 of the learning rate, one curve a size, one panel a scheme and axis."""
         return transfer_figure(self)
-
-
-WIDE = 100
-"""Columns of a terminal."""
-
-
-def _wrapped(text: str, first: str = "") -> list[str]:
-    return textwrap.wrap(
-        text, WIDE, initial_indent=first, subsequent_indent="    ", break_on_hyphens=False
-    )
 
 
 def _percentage(cost: Interval) -> str:
