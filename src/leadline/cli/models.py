@@ -33,14 +33,20 @@ _OPTIONS = [
 ]
 
 
-def _plan(module: Any, build: Any, options: dict[str, Any]) -> Plan:
-    from leadline.planning.plans import plan
-
-    sizes: dict[str, Any] = {}
+def _ends(options: dict[str, Any]) -> dict[str, Any]:
+    """Base and target, where the options say them."""
+    out: dict[str, Any] = {}
     for name in ("base", "target"):
         if options[name] is not None:
             width, depth = values.size(name, options[name], "64x4")
-            sizes[name] = dict(width=width, depth=depth)
+            out[name] = dict(width=width, depth=depth)
+    return out
+
+
+def _plan(module: Any, build: Any, options: dict[str, Any]) -> Plan:
+    from leadline.planning.plans import plan
+
+    sizes = _ends(options)
     how = {k: options[k] for k in ("scheme", "optimizer", "batch_ratio", "token_ratio")}
     how |= reading(module, options["role"], options["inputs"])
     if "inputs" not in how and hasattr(module, "loss") and not options.get("problem"):
@@ -56,14 +62,10 @@ def _afforded(
 
     if options["target"] is None:
         raise ValueError("--budget needs the size that it is for: give --target WIDTHxDEPTH")
-    sizes = {}
-    for name in ("base", "target"):
-        width, depth = values.size(name, options[name], "64x4")
-        sizes[name] = dict(width=width, depth=depth)
     task = task_of(module, options["problem"])
     how = {k: options[k] for k in ("scheme", "optimizer")}
     how |= reading(module, options["role"], options["inputs"])
-    budget = affordable(task, build, hours=hours, steps=steps, **sizes, **how)
+    budget = affordable(task, build, hours=hours, steps=steps, **_ends(options), **how)
     command = budget.command(reference)
     if options["as_json"]:
         return json.dumps(budget.to_json() | {"command": command})

@@ -2,7 +2,8 @@
 
 Every source answers ``at(step, seed)`` with the same batch in every process and at every call. Random
 numbers that are drawn on the way, by the user's function or by a loader that shuffles, are those of
-the seed and the step, and the caller's own generators go on as if nothing had happened.
+the seed and the step, and the global generators go on as if nothing had happened. A generator that a loader
+holds itself begins anew with every epoch.
 """
 
 from __future__ import annotations
