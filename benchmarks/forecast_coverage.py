@@ -1,10 +1,9 @@
 """How often a forecast's intervals hold: ./dev bench forecast_coverage [SETTING ...] [--replicates 400]
 
-Laws planted in tables of the kinds that people have; for each the share of replicates whose 95 %
-interval holds the
-truth, for the floor, the exponents, a loss beyond the runs and the best size there; and in how many the
-planted kind of law was chosen. Interrupted, the same command goes on: replicates are kept one a line in
-leadline-out/forecast_coverage. Summaries go to benchmarks/results/forecast_coverage.json.
+Laws planted in tables of the kinds that people have; for each the share of replicates whose 95 % interval
+holds the truth, for the floor, the exponents, a loss beyond the runs and the best size there; and in how
+many the planted kind of law was chosen. Interrupted, the same command goes on: replicates are kept one a
+line in leadline-out/forecast_coverage. Summaries go to benchmarks/results/forecast_coverage.json.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ class Setting:
 
     Attributes:
         law: of sizes by axis. floor, exponents: its own. kind: "sum" or "kaplan".
-        at: where a loss is predicted. cost: of the best size, with ``free`` axes, for ``budget``.
+        at: where a loss is predicted. budget: of the best size, at the default cost.
     """
 
     law: Callable[..., Any]
@@ -52,7 +51,6 @@ class Setting:
     at: dict[str, float]
     budget: float
     kind: str = "sum"
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 def chinchilla(N, D):
@@ -222,24 +220,20 @@ def best_size(s: Setting) -> tuple[str, float]:
 
 def replicate(s: Setting, i: int) -> dict[str, Any]:
     """One forecast: what its intervals hold, how wide they are, what was chosen."""
-    f = ll.forecast(table(s, i), draws=DRAWS, seed=i, **s.options)
+    f = ll.forecast(table(s, i), draws=DRAWS, seed=i)
     axis, size_ = best_size(s)
-    truth = {
-        "floor": (f.floor, s.floor),
-        "loss beyond": (f.predict(**s.at), float(s.law(**s.at))),
-    }
+    loss = f.predict(**s.at)
+    truth = {"floor": (f.floor, s.floor), "loss beyond": (loss, float(s.law(**s.at)))}
     for a, exponent in s.exponents.items():
         if a in f.terms:
             truth[f"exponent of {a}"] = (f.exponents[a], exponent)
     with suppress(ValueError, KeyError):
         truth[f"best {axis}"] = (f.best(s.budget).sizes[axis], size_)
-    loss = f.predict(**s.at)
     return {
         "holds": {k: bool(x.low <= v <= x.high) for k, (x, v) in truth.items()},
         "half": float(math.log(loss.high / loss.low) / 2),
         "kind": f.laws[0].law.kind == s.kind,
         "axes": set(f.terms) == set(s.exponents),
-        "bare": not f.laws[0].law.floor,
         "way": f.resampled,
         "left_out": sum(o.left_out for o in f.outliers),
         "grave": f.misfit.grave,
