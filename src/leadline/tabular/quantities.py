@@ -18,6 +18,8 @@ _NUMBER = re.compile(
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:[ ,.'_\u00a0\u202f]\d{3})+")
 _ONE_POINT = re.compile(r"[+-]?\d{1,3}\.\d{3}")
 MARKS = (",", ".", "'", "_", " ")
+# Points that mark thousands leave the comma for decimals.
+_POINTS = "thousands='.' with decimal=','", "--thousands . --decimal ,"
 
 
 def quantity(text: str, thousands: str = "", decimal: str = ".") -> float:
@@ -70,12 +72,27 @@ def _cell(t: Columns, name: str, i: int, thousands: str, decimal: str) -> float:
         pass
     if "," in text or _GROUPED.fullmatch(text):
         raise ValueError(
-            f"{t.source}: column {name!r} is {shown(text, 40)} in {t.row(i)}: write it without marks, or "
-            "say what they are, thousands=',' or decimal=',' (--thousands , or --decimal ,)"
+            f"{t.source}: column {name!r} is {shown(text, 40)} in {t.row(i)}: write it without marks"
+            f"{_declared(text)}"
         )
     raise ValueError(
         f"{t.source}: column {name!r} is {shown(value, 40)} in {t.row(i)}: give a number"
     )
+
+
+def _declared(text: str) -> str:
+    """How to say what the marks in a number are, where they can be said."""
+    first = next((c for c in text if c in MARKS), "")
+    if not first:
+        return ""
+    if first == ".":
+        python, shell = _POINTS
+    elif text.count(",") == 1 and "." not in text:
+        python, shell = "thousands=',' or decimal=','", "--thousands , or --decimal ,"
+    else:
+        python = f"thousands={first!r}"
+        shell = f"--thousands {first if first == ',' else repr(first)}"
+    return f", or say what they are, {python} ({shell})"
 
 
 def _refuse_points(t: Columns, name: str, cells: Sequence[Any], values: Sequence[float]) -> None:
@@ -89,8 +106,8 @@ def _refuse_points(t: Columns, name: str, cells: Sequence[Any], values: Sequence
             return
         raise ValueError(
             f"{t.source}: column {name!r} is {texts[i]!r} in {t.row(i)}, which is {values[i]:g} or "
-            f"{quantity(texts[i], '.'):g}: say which, thousands='.' or decimal='.' with thousands=',' "
-            "(--thousands . or --thousands ,)"
+            f"{quantity(texts[i], '.'):g}: say which, thousands=',' or {_POINTS[0]} "
+            f"(--thousands , or {_POINTS[1]})"
         )
 
 
