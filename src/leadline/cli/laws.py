@@ -85,6 +85,8 @@ def forecast_command(runs: str, by: str | None, **options: Any) -> None:
     """RUNS is a table (CSV, JSON, JSON lines, parquet, also .gz), a store, or a folder of event files."""
     with one_line([]):
         outputs = Outputs.take(options)
+        if by is not None and outputs.html is not None:
+            raise ValueError("html: --by makes a page for each value: give --out FOLDER instead")
         selected = values.selections("where", options["where"])
         kinds = [None] if by is None else _kinds(runs, by, selected)
         answers = []
@@ -98,9 +100,8 @@ def forecast_command(runs: str, by: str | None, **options: Any) -> None:
             show("\n\n".join(a.text(by) for a in answers))
         for a in answers:
             name = "forecast" if a.kind is None else f"forecast-{values.plain_file(a.kind)}"
-            if by is None or outputs.html is None:
-                text = json.dumps(a.data(), ensure_ascii=False)
-                outputs.keep(a.page, f"{name}.html", {f"{name}.json": text})
+            text = json.dumps(a.data(), ensure_ascii=False)
+            outputs.keep(a.page, f"{name}.html", {f"{name}.json": text})
 
 
 def _kinds(runs: str, by: str, where: dict[str, Any]) -> list[str]:
