@@ -73,8 +73,42 @@ def test_costs_of_every_kind_are_one(made, cost):
     rows = scattered()
     runs = read_runs(rows | {"flops": 6 * rows["N"] * rows["D"]})
     c = make_cost(cost, runs)
-    assert c({"N": 1e9, "D": 2e10}) == pytest.approx(6 * 1e9 * 2e10, rel=1e-3)
-    assert c.powers == pytest.approx({"N": 1, "D": 1}, abs=1e-3)
+    assert c({"N": 1e9, "D": 2e10}) == pytest.approx(6 * 1e9 * 2e10, rel=1e-9)
+    assert c.powers == pytest.approx({"N": 1, "D": 1}, abs=1e-9)
+
+
+def test_a_column_of_costs_by_its_own_name():
+    rows = scattered()
+    runs = read_runs(rows | {"train FLOPs": 6 * rows["N"] * rows["D"]})
+    assert runs.cost_column == "train FLOPs"
+    c = make_cost("train FLOPs", runs.take(rows["N"] > 1e8))
+    assert c({"N": 1e9, "D": 2e10}) == pytest.approx(6 * 1e9 * 2e10, rel=1e-9)
+
+
+def test_what_to_hold_of_three_axes_holds_it():
+    """A cost that is no product has at most two free axes; the remedy of the message, taken, answers."""
+    rows = [dict(width=w, depth=l, tokens=t, loss=1 + 8 / w + 0.5 / l + (t / 1e8) ** -0.5)
+            for w in (32, 64, 128, 256) for l in (2, 4, 8, 16) for t in (1e8, 4e8, 16e8)]  # fmt: skip
+    f, cost = ll.forecast(rows, draws=50), "width^2*depth*tokens + 3*tokens"
+    with pytest.raises(ValueError, match=r"hold one, tokens=SIZE \(--hold tokens=SIZE\)"):
+        f.best(1e14, cost)
+    assert f.best(1e14, cost, tokens=4e8).held == {"tokens": 4e8}
+
+
+def test_a_form_that_the_runs_cannot_have_is_refused():
+    line = {"width": [32, 64, 128, 256, 512], "loss": [3.0, 2.5, 2.2, 2.1, 2.05]}
+    with pytest.raises(ValueError, match="law='kaplan' needs two axes of three values"):
+        ll.forecast(line, law="kaplan", draws=50)
+    with pytest.raises(ValueError, match="exponents that are fitted"):
+        ll.forecast(scattered(), law="product", exponents="theory", draws=50)
+
+
+def test_a_law_without_a_floor_says_so():
+    rows = {"width": [32, 64, 128], "loss": [3.0, 1.5, 0.75]}
+    f = ll.forecast(rows, draws=50)
+    assert f.floor.high == 0
+    assert any("The law has no floor" in n for n in f.notes)
+    assert not any("may be 0" in n for n in f.notes)
 
 
 def test_a_cost_that_is_no_product(made):

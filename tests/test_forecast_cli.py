@@ -63,6 +63,29 @@ def test_text(tmp_path):
     assert "Best for 1e+07 (cost width²·depth): " in done.stdout
 
 
+def test_columns_and_axes_by_letters(tmp_path):
+    data = [{"size": r["width"], "data": r["depth"], "loss": r["loss"]} for r in rows()]
+    path = write(tmp_path / "runs.csv", data)
+    done = run(
+        *(path, "--columns", "N=size,D=data", "--axes", "N,D", "--draws", "50", "--quiet"),
+        *("--at", "N=512,D=32"),
+    )
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("parameters from 'size', tokens from 'data', loss: 32 runs")
+    assert "Loss at N=512,D=32: " in done.stdout
+
+
+def test_pages_of_several_forecasts_go_to_a_folder(tmp_path):
+    path = write(tmp_path / "runs.csv", [r | {"data": k} for r in rows() for k in "ab"])
+    done = run(path, "--by", "data", "--html", str(tmp_path / "report.html"))
+    assert done.exit_code == 2
+    assert "--by makes a page for each value: give --out FOLDER" in done.output
+    done = run(path, "--by", "data", "--draws", "50", "--quiet", "--out", str(tmp_path / "out"))
+    assert done.exit_code == 0, done.output
+    pages = {p.name for p in (tmp_path / "out").glob("*.html")}
+    assert pages == {"forecast-a.html", "forecast-b.html"}
+
+
 def changed(**change):
     """The rows with cells of the fourth run (line 5 of the file) replaced."""
     data = rows()

@@ -65,6 +65,45 @@ def test_marks_are_declared(tmp_path):
     assert quantity("2^10") == 1024
 
 
+@pytest.mark.parametrize(
+    ("cell", "message", "marks"),
+    [
+        ("1.280.000", "(--thousands . --decimal ,)", dict(thousands=".", decimal=",")),
+        ("1.280.000,0", "(--thousands . --decimal ,)", dict(thousands=".", decimal=",")),
+        ("1,280,000", "thousands=',' (--thousands ,)", dict(thousands=",")),
+        ("1,280,000.0", "thousands=',' (--thousands ,)", dict(thousands=",")),
+        ("1 280 000", "thousands=' ' (--thousands ' ')", dict(thousands=" ")),
+        ("1.280", "(--thousands , or --thousands . --decimal ,)", dict(thousands=".", decimal=",")),
+    ],
+)
+def test_marks_are_read_as_the_refusal_says(cell, message, marks):
+    """The remedy of the message, taken, reads the table."""
+    rows = {"tokens": [cell, cell.replace("280", "560"), "640"], "loss": [3.0, 2.5, 2.0]}
+    with pytest.raises(ValueError, match=r".") as error:
+        read_runs(rows)
+    assert message in str(error.value)
+    first, second, _ = read_runs(rows, **marks).sizes["tokens"]
+    assert first / second == pytest.approx(1280 / 1560)
+    assert first in (1280, 1_280_000)
+
+
+def test_columns_and_axes_by_the_names_they_are_recognised_by():
+    rows = {"width": [10.0, 20, 40, 80], "depth": [5.0, 3, 9, 7], "loss": [4.0, 3, 2, 1.5]}
+    told = read_runs(rows, columns={"N": "width", "D": "depth"}, axes=["N", "D"])
+    assert dict(told.roles) == {"width": "parameters", "depth": "tokens"}
+    same = read_runs(
+        rows, columns={"parameters": "width", "n_tokens": "depth"}, axes=["params", "tokens"]
+    )
+    assert same.roles == told.roles
+    with pytest.raises(TypeError, match="give a dict such as"):
+        read_runs(rows, columns=["width"])
+
+
+def test_the_group_may_be_one_of_the_columns():
+    rows = [dict(zip("NDL", r, strict=True)) | {"job": i // 2} for i, r in enumerate(GOOD)]
+    assert read_runs(rows, columns={"group": "job"}).groups.tolist() == [0, 0, 1, 1]
+
+
 def test_forms_of_files(tmp_path):
     plain = read_runs(file(tmp_path, "# from a sweep\n" + text()))
     rows = [dict(zip("NDL", r, strict=True)) for r in GOOD]

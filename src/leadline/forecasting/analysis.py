@@ -32,8 +32,7 @@ class Analysis:
         runs: every run with a finite loss. data: those that the laws were fitted to.
         laws: the chosen law, then whatever else its intervals enclose.
         choice, misfit, outliers: how it was chosen (with the runs that were kept, before any
-        means), what it
-            misses, what was left out.
+            means), what it misses, what was left out.
         way: what was resampled. together: whether rows were seen to go together by themselves.
         noise: standard deviation of a run's log loss about the law.
     """
@@ -66,7 +65,7 @@ def analyse(
     data, widest = choice.data, choice.sibling or choice.fitted
     misfit = left_over(widest, data)
     outliers = describe(widest.law, widest.theta, data, far, runs)
-    way = _way(data, widest)
+    way = _way(data, widest, misfit)
     fitted, sibling = choice.fitted, choice.sibling
     rivals = list(choice.rivals)
     if way == "sizes":
@@ -90,7 +89,7 @@ def analyse(
     )  # fmt: skip
 
 
-def _way(data: Data, widest: Fitted) -> str:
+def _way(data: Data, widest: Fitted, misfit: Misfit) -> str:
     """What is resampled."""
     runs, law = data.runs, widest.law
     left = residuals(law, widest.theta, data)
@@ -101,7 +100,6 @@ def _way(data: Data, widest: Fitted) -> str:
         return "sizes"
     if noise.scale(left, law.parameters) <= 1e-8:
         return "runs"
-    misfit = left_over(widest, data)
     if misfit.grave and min(runs.cells, len(runs)) >= _PAIRS * law.parameters:
         return "pairs"
     return "signs" if misfit.seen or noise.unequal(runs, left) else "runs"
@@ -141,6 +139,6 @@ def _parts(widest: Fitted, data: Data, draws: int, rng: np.random.Generator) -> 
             continue
         part = with_scale(law, data.take(mask))
         fitted = estimate(law, part, widest.theta)
-        way = _way(part, fitted)
+        way = _way(part, fitted, left_over(fitted, part))
         out.append(bootstrap(fitted, part, draws, rng, "signs" if way == "sizes" else way))
     return out

@@ -50,12 +50,14 @@ class Meanings:
     """Columns by what they are.
 
     Attributes:
-        flops: a cost, which may be an axis too. told: whether the axes were.
+        group: the training that a row belongs to. flops: a cost, which may be an axis too.
+        told: whether the axes were.
     """
 
     axes: tuple[Axis, ...]
     loss: str
     seed: str | None
+    group: str | None
     flops: Axis | None
     settings: tuple[str, ...]
     notes: tuple[str, ...]
@@ -100,8 +102,8 @@ def meanings_of(
         and (axis_of(c) or ("",))[0] not in (*DEFAULT, "flops")
         and (is_setting(c) or role_of(c) in ("lr", "log2_lr", "log10_lr", "scheme"))
     )
-    return Meanings(tuple(chosen), lost, seed, known.get("flops"), settings, tuple(notes),
-                    axes is not None)  # fmt: skip
+    return Meanings(tuple(chosen), lost, seed, columns.get("group"), known.get("flops"), settings,
+                    tuple(notes), axes is not None)  # fmt: skip
 
 
 def _told(t: Columns, told: Mapping[str, str] | None) -> dict[str, str]:

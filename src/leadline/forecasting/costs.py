@@ -58,7 +58,7 @@ def make_cost(cost: Any, runs: Runs) -> RunCost:
     if isinstance(cost, RunCost):
         return cost
     if isinstance(cost, str):
-        if runs.costs is not None and cost in ("flops", "cost", "column", *_cost_names(runs)):
+        if runs.costs is not None and cost in ("flops", "cost", "column", runs.cost_column):
             return _column(runs)
         return _expression(cost, runs)
     if callable(cost):
@@ -67,11 +67,6 @@ def make_cost(cost: Any, runs: Runs) -> RunCost:
         f"cost={shown(cost)} is no cost: give an expression such as '6*N*D', the name of the column of "
         "costs, or a function of sizes"
     )
-
-
-def _cost_names(runs: Runs) -> tuple[str, ...]:
-    said = runs.read.split("cost from ")
-    return (said[1].strip("'\""),) if len(said) > 1 else ()
 
 
 def axis_named(name: str, runs: Runs) -> str | None:
@@ -135,20 +130,21 @@ def _expression(text: str, runs: Runs) -> RunCost:
         tree = ast.parse(text.replace("^", "**").replace("·", "*"), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise ValueError(f"cost={shown(text)} is no expression: write it such as 6*N*D") from None
-    names: list[str] = []
+
+    def axis(name: str) -> str:
+        known = axis_named(name, runs)
+        if known is None:
+            raise ValueError(
+                f"cost={shown(text)}: {name!r} is no axis of the runs: they have "
+                f"{', '.join(runs.sizes)}"
+            )
+        return known
 
     def value(node: ast.AST, sizes: Mapping[str, Any]) -> Any:
         if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
             return float(node.value)
         if isinstance(node, ast.Name):
-            axis = axis_named(node.id, runs)
-            if axis is None:
-                raise ValueError(
-                    f"cost={shown(text)}: {node.id!r} is no axis of the runs: they have "
-                    f"{', '.join(runs.sizes)}"
-                )
-            names.append(axis)
-            return sizes[axis]
+            return sizes[axis(node.id)]
         if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
             return _BINARY[type(node.op)](value(node.left, sizes), value(node.right, sizes))
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
@@ -167,7 +163,9 @@ def _expression(text: str, runs: Runs) -> RunCost:
         with np.errstate(all="ignore"):
             return value(tree, sizes)
 
-    return _checked(text, function, runs, lambda: tuple(dict.fromkeys(names)))
+    called = [n.func for n in ast.walk(tree) if isinstance(n, ast.Call)]
+    names = [n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and n not in called]
+    return _checked(text, function, runs, tuple(dict.fromkeys(map(axis, names))))
 
 
 def _function(cost: Callable[..., Any], runs: Runs) -> RunCost:
@@ -200,14 +198,14 @@ def _function(cost: Callable[..., Any], runs: Runs) -> RunCost:
         except (TypeError, ValueError):
             return np.vectorize(cost, otypes=[float])(*values)
 
-    return _checked(name, function, runs, lambda: tuple(a for a in axes if a is not None))
+    return _checked(name, function, runs, tuple(a for a in axes if a is not None))
 
 
 def _checked(
     text: str,
     function: Callable[[Mapping[str, Any]], Any],
     runs: Runs,
-    axes: Callable[[], tuple[str, ...]],
+    axes: tuple[str, ...],
 ) -> RunCost:
     """A cost that is positive on the runs; its powers, if it is a product of some."""
     sizes = {a: x.astype(float) for a, x in runs.sizes.items()}
@@ -219,7 +217,7 @@ def _checked(
         )
     base = {a: float(np.exp(np.log(x).mean())) for a, x in sizes.items()}
     powers: dict[str, float] | None = {}
-    for axis in axes():
+    for axis in axes:
         at = [base | {axis: base[axis] * f} for f in (0.5, 1.0, 4.0)]
         c = [math.log(float(np.asarray(function(x)))) for x in at]
         low, high = (c[1] - c[0]) / math.log(2), (c[2] - c[1]) / math.log(4)
@@ -231,4 +229,4 @@ def _checked(
             break
         if abs(low) > 1e-12 and powers is not None:
             powers[axis] = low
-    return RunCost(text, axes(), function, powers)
+    return RunCost(text, axes, function, powers)

@@ -161,9 +161,9 @@ def with_scale(law: Law, data: Data) -> Data:
     return data
 
 
-def slopes(fitted: Fitted, data: Data) -> np.ndarray:
-    """(N, p) weighted derivatives of the log loss at the estimate."""
-    return fitted.law.log_value(fitted.theta, data.logs(fitted.law))[1][0].T * data.weight[:, None]
+def slopes(law: Law, theta: np.ndarray, data: Data) -> np.ndarray:
+    """(N, p) weighted derivatives of the log loss by the parameters."""
+    return law.log_value(theta, data.logs(law))[1][0].T * data.weight[:, None]
 
 
 def leverages(slope: np.ndarray) -> np.ndarray:

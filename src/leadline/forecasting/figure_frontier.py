@@ -19,17 +19,11 @@ def frontier_figure(frontier: Frontier) -> go.Figure:
     axes = list(frontier.points[0].sizes)
     panels = Panels([""] * (len(axes) + 1), columns=len(axes) + 1, row_height=400)
     x = [p.budget for p in frontier.points]
-    for i, axis in enumerate(axes):
-        panels.panel(i, f"cost {frontier.formula}", f"best {axis}", log_x=True, log_y=True)
-        values = [p.sizes[axis] for p in frontier.points]
-        _band(panels, x, values, BLUE, f"best {axis}")
-    panels.panel(len(axes), f"cost {frontier.formula}", "loss there", log_x=True, log_y=True)
-    _band(panels, x, [p.loss for p in frontier.points], GREEN, "loss at the best size")
-    for i in range(len(axes) + 1):
-        panels.panel(i, f"cost {frontier.formula}", "", log_x=True, log_y=True)
-        panels.figure.update_yaxes(
-            title_text=f"best {axes[i]}" if i < len(axes) else "loss there", **panels.at
-        )
+    drawn = [(f"best {a}", [p.sizes[a] for p in frontier.points], BLUE) for a in axes]
+    drawn.append(("loss there", [p.loss for p in frontier.points], GREEN))
+    for i, (name, values, color) in enumerate(drawn):
+        panels.panel(i, f"cost {frontier.formula}", name, log_x=True, log_y=True)
+        _band(panels, x, values, color, name)
         for end in frontier.span:
             panels.figure.add_vline(x=end, line={"dash": "dot", "color": ORANGE}, **panels.at)
     panels.title(str(frontier))

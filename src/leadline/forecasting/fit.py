@@ -90,7 +90,7 @@ def minimise(
 
 
 class _Problem:
-    """RunCost, gradient and Gauss-Newton matrix of a batch."""
+    """Cost, gradient and Gauss-Newton matrix of a batch."""
 
     def __init__(
         self, law: Law, logs: np.ndarray, target: np.ndarray, weight: np.ndarray, scale: float

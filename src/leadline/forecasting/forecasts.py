@@ -50,9 +50,8 @@ def forecast(
     Args:
         data: one row a run (or a checkpoint), as a list of dicts, a dict of columns, a data frame, or the
             path of a table or a store. Columns are known by the names that people give them:
-            parameters (N),
-            tokens (D), flops (C), width, depth, samples, steps, loss, seed. Runs of the same size are
-            replicates; a loss that is not finite is a diverged run.
+            parameters (N), tokens (D), flops (C), width, depth, samples, steps, loss, seed. Runs of the
+            same size are replicates; a loss that is not finite is a diverged run.
         loss: name of the loss column.
         columns: which column is what, {"parameters": "size"}, where its name does not say it.
         axes: what the loss is fitted against, by column; by default all sizes that vary.
@@ -78,7 +77,6 @@ def forecast(
     confidence = check_real("confidence", confidence, 0.5, 0.999)
     draws, seed = check_int("draws", draws, 50, _MOST_DRAWS), check_int("seed", seed, 0)
     known = None if limit is None else read_limit(limit)
-    group = group or (columns or {}).get("group")
     runs = read_runs(
         data, loss, columns=columns, axes=axes, where=where, group=group, thousands=thousands,
         decimal=decimal,
@@ -102,7 +100,7 @@ def forecast(
         limit=None if known is None else compare_limit(floor, *known),
         misfit=made.misfit,
         outliers=made.outliers,
-        notes=(*runs.notes, *sentences(made, floor, exponents)),
+        notes=(*runs.notes, *sentences(made, floor, exponents, confidence)),
         runs=made.runs,
         laws=made.laws,
         gain=float(gain),
@@ -112,6 +110,11 @@ def forecast(
 
 
 def _refuse_unfit(runs: Runs, exponents: str, law: str) -> None:
-    if candidates(runs, exponents, law):
-        return
-    raise ValueError("data: no law can be fitted to so few runs: give runs of more sizes")
+    laws = candidates(runs, exponents, law)
+    if not laws:
+        raise ValueError("data: no law can be fitted to so few runs: give runs of more sizes")
+    if law not in ("auto", *(k.kind for k in laws)):
+        raise ValueError(
+            f"law={law!r} needs {'two' if law == 'kaplan' else 'two or three'} axes of three values "
+            "each, exponents that are fitted and more runs than parameters: give law='auto' (--law auto)"
+        )

@@ -120,16 +120,23 @@ def free_axes(
 def held_sizes(
     runs: Runs, laws: Sequence[Fitted], cost: RunCost, held: Mapping[str, float]
 ) -> tuple[tuple[str, ...], dict[str, float]]:
-    """What is free, and everything else's size: as told; the runs' largest; of an axis that costs and
-    has no term the smallest."""
-    free = free_axes(runs, laws, cost, held)
+    """What is free, and everything else's size: as told; the runs' largest; of what is useless the
+    smallest."""
+    free, low = free_axes(runs, laws, cost, held), useless_axes(runs, laws, cost, held)
     out = {}
     for axis, x in runs.sizes.items():
-        if axis in free:
-            continue
-        useless = axis not in laws[0].law.axes and axis in cost.axes and runs.role(axis) not in DATA
-        out[axis] = held.get(axis, float(x.min() if useless else x.max()))
+        if axis not in free:
+            out[axis] = held.get(axis, float(x.min() if axis in low else x.max()))
     return free, out
+
+
+def useless_axes(
+    runs: Runs, laws: Sequence[Fitted], cost: RunCost, held: Mapping[str, float]
+) -> tuple[str, ...]:
+    """Axes of a model that cost, have no term and are not held."""
+    return tuple(
+        a for a in cost.axes if a not in (*laws[0].law.axes, *held) and runs.role(a) not in DATA
+    )
 
 
 def optima(

@@ -43,8 +43,8 @@ class Term:
 
 @dataclass(frozen=True)
 class Law:
-    """E + Σ terms, or with ``norm`` (Kaplan's form) E + (Σ terms^p)^(1/p), 1/p the exponent of the "
-    "axis ``norm``.
+    """E + Σ terms, or with ``norm`` (Kaplan's form) E + (Σ terms^p)^(1/p), 1/p the exponent of
+    the axis ``norm``.
 
     A loss here is one over a unit (the typical loss). Parameters are E, if there is a floor, and for each
     term the logarithms of its size at the origin (the smallest size) and of its fitted exponents.

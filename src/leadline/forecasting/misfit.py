@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import f as f_law
+from scipy.stats import spearmanr
 
 from leadline.forecasting import noise
 from leadline.forecasting.estimate import Data, Fitted, residuals, slopes
-from leadline.forecasting.runs import DATA, Runs, numbered
+from leadline.forecasting.runs import DATA, Runs, numbered, numbered_rows
 
 RARE = 0.01
 # Residuals beyond so many standard deviations count as that many.
@@ -60,15 +61,14 @@ def features(runs: Runs, axes: tuple[str, ...], fitted: np.ndarray) -> tuple[np.
         levels = len(np.unique(np.round(x, 9)))
         if np.ptp(x) < 1e-9 or levels < 3:
             continue
-        at[axis] = u = 2 * (x - x.min()) / np.ptp(x) - 1
+        at[axis] = u = _centred(x)
         columns.append(1.5 * u**2 - 0.5)
         names.append(axis)
         if levels > 3:
             columns.append(2.5 * u**3 - 1.5 * u)
             names.append(axis)
-    some = list(axes)
-    for i, a in enumerate(some):
-        for b in some[:i]:
+    for i, a in enumerate(axes):
+        for b in axes[:i]:
             columns.append(_centred(at[a]) * _centred(at[b]))
             names.append(f"{b} with {a}")
     return (np.stack(columns, 1) if columns else np.zeros((len(runs), 0))), names
@@ -87,15 +87,18 @@ def left_over(fitted: Fitted, data: Data) -> Misfit:
     scale = noise.scale(r, p)
     if scale <= 1e-8:
         return Misfit(1.0, 0.0, 0.0, "", 0.0)
-    cut = np.clip(r / noise.local_scale(runs, r, scale), -_CUT, _CUT)
+    local = noise.local_scale(runs, r, scale)
+    cut = np.clip(r / local, -_CUT, _CUT)
     value = data.target - r / data.weight
     smooth, names = features(runs, fitted.law.axes, value)
-    p_smooth, size, ratio, where = _smooth(cut, slopes(fitted, data), smooth, names, runs)
+    p_smooth, size, ratio, where = _smooth(
+        cut, slopes(fitted.law, fitted.theta, data), smooth, names, runs
+    )
     p_seeds = noise.misfit(runs, r / data.weight, p)
     e = fitted.floors[0]
     above = max(np.log(e / runs.loss.min()), 0.0) if e > 0 else 0.0
     low = np.argmin(runs.loss)
-    scale_there = float(noise.local_scale(runs, r, scale)[low] / data.weight[low])
+    scale_there = float(local[low] / data.weight[low])
     return Misfit(
         float(min(p_smooth, p_seeds)), float(size * scale), float(ratio), where, float(above / scale_there)
     )  # fmt: skip
@@ -148,7 +151,7 @@ def trainings(runs: Runs) -> np.ndarray:
     others = [x for a, x in runs.sizes.items() if runs.role(a) not in DATA]
     if not others or len(others) == len(runs.sizes):
         return np.arange(len(runs))
-    return np.unique(np.stack(others, 1), axis=0, return_inverse=True)[1].reshape(-1)
+    return numbered_rows(others)
 
 
 def dependent(fitted: Fitted, data: Data) -> np.ndarray | None:
@@ -168,7 +171,7 @@ def dependent(fitted: Fitted, data: Data) -> np.ndarray | None:
         return None
     r = np.clip(r / scale, -_CUT, _CUT)
     smooth, _ = features(runs, fitted.law.axes, data.target - r)
-    basis = _basis(np.concatenate([slopes(fitted, data), smooth], 1))
+    basis = _basis(np.concatenate([slopes(fitted.law, fitted.theta, data), smooth], 1))
     r = r - basis @ (basis.T @ r)
     along = [runs.sizes[a] for a in runs.sizes if runs.role(a) in DATA]
     order = np.lexsort([*along, groups])
@@ -178,7 +181,5 @@ def dependent(fitted: Fitted, data: Data) -> np.ndarray | None:
     before, after = r[order][:-1][same & apart], r[order][1:][same & apart]
     if len(before) < 12:
         return None
-    from scipy.stats import spearmanr
-
     test = spearmanr(before, after)
     return groups if test.statistic > 0.5 and test.pvalue < 1e-3 else None

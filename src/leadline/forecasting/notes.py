@@ -10,14 +10,14 @@ import numpy as np
 from leadline.forecasting.analysis import Analysis
 from leadline.forecasting.estimate import Data, Fitted
 from leadline.forecasting.law import EXPONENTS as BOUNDS
-from leadline.forecasting.runs import MODEL, Runs
+from leadline.forecasting.runs import MODEL, Runs, numbered_rows
 from leadline.intervals import Interval, percentiles
 
 # Sizes below which a note says that they are few.
 _FEW = 8
 
 
-def sentences(made: Analysis, floor: Interval, exponents: str) -> list[str]:
+def sentences(made: Analysis, floor: Interval, exponents: str, confidence: float) -> list[str]:
     """All that applies."""
     runs, laws = made.data.runs, made.laws
     return [
@@ -26,7 +26,7 @@ def sentences(made: Analysis, floor: Interval, exponents: str) -> list[str]:
         *_outlier_notes(made),
         *_dependence(made),
         *_rivals(laws),
-        *_axis_notes(runs, laws, exponents),
+        *_axis_notes(made, exponents, confidence),
         *_bound_notes(laws),
         *rising(made.choice.data),
         *_few(runs, made),
@@ -38,8 +38,7 @@ def _misfit_notes(made: Analysis) -> list[str]:
     if misfit.floor_above > 4.0:
         out.append(
             f"The floor lies above the smallest loss by {misfit.floor_above:.0f} standard "
-            f"deviations: the law "
-            "does not fit the best runs."
+            "deviations: the law does not fit the best runs."
         )
     if not misfit.seen:
         pass
@@ -49,20 +48,22 @@ def _misfit_notes(made: Analysis) -> list[str]:
             "resampled. Extrapolate with care."
         )
     elif misfit.grave:
+        left = (
+            f"; along {misfit.where} a pattern of {misfit.size:.2%} of the loss is left, "
+            f"{misfit.ratio:.1f} times the noise around it"
+            if misfit.size > 0
+            else ""
+        )
         out.append(
-            f"MISFIT: no law here follows these runs; along {misfit.where} a pattern of "
-            f"{misfit.size:.2%} of the "
-            f"loss is left, {misfit.ratio:.1f} times the noise around it. Every interval encloses "
-            f"what parts of "
+            f"MISFIT: the law does not follow these runs{left}. Every interval encloses what parts of "
             "the runs say by themselves; do not rely on what lies outside the runs. Fit a narrower range "
             "(--where), or isoFLOP minima (--isoflop)."
         )
     elif misfit.size > 0:
         out.append(
             f"The law misses a pattern of {misfit.size:.2%} of the loss along {misfit.where} (p = "
-            f"{misfit.p_value:.1g}), no more than about the noise around it: "
-            f"intervals are of resampled runs, which "
-            "count it."
+            f"{misfit.p_value:.1g}), no more than about the noise around it: intervals are of "
+            "resampled runs, which count it."
         )
     return out
 
@@ -73,6 +74,8 @@ def _floor_notes(runs: Runs, chosen: Fitted, floor: Interval) -> list[str]:
             "No axis lowers the loss so that it helps to predict the largest sizes: there is no "
             "floor to speak of."
         ]
+    if floor.high == 0:
+        return ["The law has no floor: the runs do not say where the loss ends."]
     least = float(runs.loss.min())
     if floor.low <= 0.05 * least and floor.high >= 0.9 * least:
         return [
@@ -124,7 +127,8 @@ def _rivals(laws: Sequence[Fitted]) -> list[str]:
     ]
 
 
-def _axis_notes(runs: Runs, laws: Sequence[Fitted], exponents: str) -> list[str]:
+def _axis_notes(made: Analysis, exponents: str, confidence: float) -> list[str]:
+    runs, laws = made.data.runs, made.laws
     out, fitted = [], []
     terms = {a: t for t in laws[0].law.terms for a in t.axes}
     for axis in runs.sizes:
@@ -144,8 +148,8 @@ def _axis_notes(runs: Runs, laws: Sequence[Fitted], exponents: str) -> list[str]
                 f"{axis} takes two values: its exponent cannot be fitted and is taken as 1; "
                 "give a third value."
             )
-        elif terms[axis].exponent is not None and len(laws) > 1:
-            value = percentiles([laws[1].exponents[axis]], 0.95)
+        elif terms[axis].exponent is not None and made.choice.sibling is not None:
+            value = percentiles([laws[1].exponents[axis]], confidence)
             fitted.append(f"{axis} {value:.4g}")
         elif terms[axis].exponent is not None and exponents != "theory":
             out.append(f"The exponent of {axis} is taken as 1: the runs are too few to fit it.")
@@ -189,11 +193,7 @@ def rising(data: Data) -> list[str]:
     error = spread / data.weight[first] / np.sqrt(counts)
     for axis in runs.axes:
         others = [means.sizes[a] for a in means.sizes if a != axis]
-        lines = (
-            np.unique(np.stack(others, 1), axis=0, return_inverse=True)[1].reshape(-1)
-            if others
-            else np.zeros(len(means), int)
-        )
+        lines = numbered_rows(others) if others else np.zeros(len(means), int)
         order = np.lexsort([means.sizes[axis], lines])
         worst, said = 0.0, ""
         for i, j in pairwise(order):

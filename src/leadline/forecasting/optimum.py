@@ -66,8 +66,8 @@ class Surface:
         if len(self.free) > 3 or (len(self.free) == 3 and self.cost.powers is None):
             raise ValueError(
                 f"cost={self.cost.text!r}: {len(self.free)} sizes are free "
-                f"({', '.join(self.free)}): hold one, "
-                f"at={{{self.free[-1]!r}: SIZE}} (--hold {self.free[-1]}=SIZE)"
+                f"({', '.join(self.free)}): hold one, {self.free[-1]}=SIZE "
+                f"(--hold {self.free[-1]}=SIZE)"
             )
 
     def last(self, others: Sequence[np.ndarray]) -> np.ndarray:

@@ -41,8 +41,8 @@ class Outlier:
 
     Attributes:
         row: its place as the table names it. index: among the runs read. factor: its loss over the
-        law's. deviations: how many
-            standard deviations that is. left_out: whether the law was fitted without it.
+            law's. deviations: how many standard deviations that is. left_out: whether the law was
+            fitted without it.
     """
 
     row: str
@@ -112,7 +112,7 @@ def _one_by_one(law: Law, data: Data, most: int) -> np.ndarray:
     count = len(data.runs)
     far = np.zeros(count, bool)
     fitted = estimate(law, data)
-    hidden = np.maximum(1 - leverages(slopes(fitted, data)), 0.02)
+    hidden = np.maximum(1 - leverages(slopes(law, fitted.theta, data)), 0.02)
     if np.abs(residuals(law, fitted.theta, data) / hidden).max() < _NEAR * data.scale:
         return far
     logs, bounds = data.logs(law), law.bounds(data.losses)
@@ -166,9 +166,9 @@ def describe(
     if scale <= 1e-8:
         return ()
     local = noise.local_scale(runs, left, scale, ~far)
-    j = slopes_of(law, theta, data)
+    j = slopes(law, theta, data)
     inverse = np.linalg.pinv(j.T @ j, rcond=1e-12, hermitian=True)
-    x = slopes_of(law, theta, every)
+    x = slopes(law, theta, every)
     leverage = np.einsum("np,pq,nq->n", x, inverse, x)
     deviations = left / local / np.sqrt(np.where(far, 1 + leverage, 1.0))
     named = np.flatnonzero(far | (np.abs(deviations) > NAMED))
@@ -184,11 +184,6 @@ def describe(
         )
         for i in named
     )
-
-
-def slopes_of(law: Law, theta: np.ndarray, data: Data) -> np.ndarray:
-    """(N, p) weighted derivatives."""
-    return law.log_value(theta, data.logs(law))[1][0].T * data.weight[:, None]
 
 
 def _spread_weight(data: Data, far: np.ndarray) -> np.ndarray:

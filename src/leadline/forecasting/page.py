@@ -27,7 +27,8 @@ def forecast_page(
     candidates = Section(
         title="Candidates",
         anchor="candidates",
-        sentence="The law is the one that predicts the largest sizes best from the smaller ones.",
+        sentence="The law is the simplest of those that their fit does not reject and that predict the "
+        "largest sizes from the smaller ones as well as the best of them.",
         tables=(Table(*candidate_cells(made), "Laws that were tried"),),
     )
     answers = [(f"loss at {k}", *i.cells(), i.beyond) for k, i in (predictions or {}).items()]

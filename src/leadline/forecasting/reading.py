@@ -58,15 +58,15 @@ def read_runs(
             "lower the learning rate and run again"
         )
     sizes, roles, costs = _sizes(t, m, marks, ok, notes)
-    if not ok.all():
-        count = int((~ok & ended).sum())
-        if count:
-            are = "is" if count == 1 else "are"
-            notes.append(
-                f"{_runs(count)} without a finite loss (diverged) {are} left out, of {len(t)}."
-            )
+    diverged = int((~ok & ended).sum())
+    if diverged:
+        are = "is" if diverged == 1 else "are"
+        notes.append(
+            f"{_runs(diverged)} without a finite loss (diverged) {are} left out, of {len(t)}."
+        )
     keep = keep_best(t, m, sizes, np.where(ok, y, np.inf), ended, notes)
     rows = np.flatnonzero(keep & ok)
+    group = group or m.group
     labels = None if group is None else _groups(t, group)
     out = make_runs(
         {a: x[rows] for a, x in sizes.items()},
@@ -74,7 +74,8 @@ def read_runs(
         roles=roles,
         groups=None if labels is None else numbered(labels[rows]),
         costs=None if costs is None else costs[rows],
-        diverged=int((~ok & ended).sum()),
+        cost_column="" if costs is None or m.flops is None else m.flops.column,
+        diverged=diverged,
         notes=(*notes, *_twice(t, m, rows, sizes)),
         label=lambda i: t.row(int(rows[i])),
         read=_read(m, sizes, roles),
@@ -145,27 +146,23 @@ def _sizes(
                 f"{name} ({other}) is taken as {m.flops.column}/(6·{known[role]}), for the table has none."
             )
     varying = {a: x[ok] for a, x in sizes.items() if len(np.unique(x[ok])) > 1}
-    if "parameters" in roles.values():
+    if not m.told and "parameters" in {roles[a] for a in varying}:
         # Parameters say what width and depth say.
-        aside: list[str] = []
-        for axis in [a for a, r in roles.items() if r in ("width", "depth")]:
-            wanted = any(a.name == axis for a in m.axes) and axis in varying
-            if "parameters" in {roles[a] for a in varying} and wanted and not m.told:
-                aside.append(repr(axis))
-                varying.pop(axis)
-                sizes.pop(axis), roles.pop(axis)
+        aside = [a for a in varying if roles[a] in ("width", "depth")]
+        for axis in aside:
+            del varying[axis], sizes[axis], roles[axis]
         if aside:
-            notes.append(
-                f"{' and '.join(aside)} left aside, for the table has parameters: --axes takes them."
+            said = (
+                f"{' and '.join(map(repr, aside))} {'is' if len(aside) == 1 else 'are'} left aside"
             )
+            notes.append(f"{said}, for the table has parameters: --axes takes them.")
     while (pair := together(varying)) is not None:
         first, second = pair
         notes.append(
             f"{second!r} moves with {first!r} in these runs, which do not say which of them lowers the "
             f"loss: the law is one of {first!r} along that line, and {second!r} is left out."
         )
-        varying.pop(second)
-        sizes.pop(second), roles.pop(second)
+        del varying[second], sizes[second], roles[second]
     return sizes, roles, costs
 
 

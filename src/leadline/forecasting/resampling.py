@@ -8,11 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from leadline.forecasting import fit
-from leadline.forecasting.estimate import ROBUST, Data, Fitted, leverages, slopes
+from leadline.forecasting.estimate import ROBUST, Data, Fitted, leverages, residuals, slopes
 
-WAYS = ("runs", "sizes", "signs", "pairs", "groups")
-"""Residuals of runs, residuals of sizes, signs of residuals (wild), runs, whole groups of runs."""
-# Rows times draws up to which draws start from several places.
+# Rows times draws up to which draws start from several places, and that are drawn at once.
 _SEVERAL = 4_000_000
 _FIRST = 100
 # Steps of a draw, and the share of the cost below which its gain is none.
@@ -38,7 +36,7 @@ def bootstrap(
     parts: list[np.ndarray] = []
     done = 0
     # The first hundred show which other starts ever end lower.
-    size = max(min(draws, _FIRST, 4_000_000 // len(data.runs)), 1)
+    size = max(min(draws, _FIRST, _SEVERAL // len(data.runs)), 1)
     while done < draws:
         count = min(size, draws - done)
         target, weight = _resampled(fitted, data, count, rng, way)
@@ -54,7 +52,7 @@ def bootstrap(
         starts = np.concatenate([starts[:1], starts[1:][np.array(gained, bool)]])
         parts.append(theta)
         done += count
-        size = max(4_000_000 // len(data.runs), 1)
+        size = max(_SEVERAL // len(data.runs), 1)
         if report is not None:
             report(done, draws)
     return replace(fitted, draws=np.concatenate(parts))
@@ -87,7 +85,7 @@ def _resampled(
     """Log losses (draws, N) or (N,), and weights (N,) or (draws, N)."""
     if way == "pairs":
         return data.target, data.weight * np.sqrt(_counts(len(data.runs), draws, rng))
-    value = data.target - _residuals(fitted, data) / data.weight
+    value = data.target - residuals(fitted.law, fitted.theta, data) / data.weight
     if way == "groups":
         group = data.runs.groups
         count = int(group.max()) + 1
@@ -110,23 +108,18 @@ def _counts(count: int, draws: int, rng: np.random.Generator) -> np.ndarray:
     return rng.multinomial(count, np.full(count, 1 / count), draws).astype(float)
 
 
-def _residuals(fitted: Fitted, data: Data) -> np.ndarray:
-    value = fitted.law.log_value(fitted.theta, data.logs(fitted.law))[0][0]
-    return (data.target - value) * data.weight
-
-
 def _fair(fitted: Fitted, data: Data) -> np.ndarray:
     """(N,) weighted residuals over (1 - leverage)^.8, between those of HC2 and of HC3."""
-    leverage = leverages(slopes(fitted, data))
-    return _residuals(fitted, data) / np.maximum(1 - leverage, 0.15) ** 0.8
+    leverage = leverages(slopes(fitted.law, fitted.theta, data))
+    return residuals(fitted.law, fitted.theta, data) / np.maximum(1 - leverage, 0.15) ** 0.8
 
 
 def _pool(fitted: Fitted, data: Data) -> tuple[np.ndarray, int]:
     """Residuals to draw from, weighted, corrected for their leverage, with the variance of the fit; and
     from how many degrees of freedom that is estimated."""
-    leverage = leverages(slopes(fitted, data))
+    leverage = leverages(slopes(fitted.law, fitted.theta, data))
     dof = max(len(data.runs) - fitted.law.parameters, 1)
-    pool = _residuals(fitted, data)
+    pool = residuals(fitted.law, fitted.theta, data)
     size = np.sqrt((pool**2).sum() / dof)
     fair = leverage < 0.95
     if fair.sum() < 3:

@@ -21,12 +21,20 @@ from leadline.forecasting.choice import HeldOut
 from leadline.forecasting.costs import RunCost, axis_named, make_cost
 from leadline.forecasting.estimate import Fitted
 from leadline.forecasting.figure import forecast_figure
-from leadline.forecasting.frontier import Best, Frontier, growth, held_sizes, optima, prices
+from leadline.forecasting.frontier import (
+    Best,
+    Frontier,
+    growth,
+    held_sizes,
+    optima,
+    prices,
+    useless_axes,
+)  # fmt: skip
 from leadline.forecasting.misfit import Misfit
 from leadline.forecasting.optimum import Surface, whole
 from leadline.forecasting.outliers import Outlier
 from leadline.forecasting.profiles import Profiles, isoflop_profiles
-from leadline.forecasting.runs import DATA, MODEL, Runs
+from leadline.forecasting.runs import MODEL, Runs
 from leadline.forecasting.words import forecast_text
 from leadline.intervals import Interval, percentiles
 
@@ -122,15 +130,8 @@ class Forecast:
             answers = [a * np.exp(spread[: len(a)]) for a in answers]
         value = self._interval(answers)
         far = outside(self.runs, at)
-        return PredictedLoss(
-            value.value,
-            value.low,
-            value.high,
-            at,
-            far,
-            nearest(self.runs, at, self.terms),
-            self._undecided(value, far),
-        )
+        near, undecided = nearest(self.runs, at, self.terms), self._undecided(value, far)
+        return PredictedLoss(value.value, value.low, value.high, at, far, near, undecided)
 
     def diminishing(
         self,
@@ -169,16 +170,20 @@ class Forecast:
         Raises:
             ValueError, TypeError: the budget buys nothing, or the cost does not grow with size.
         """
-        surface, sizes, losses = self._optima(budget, make_cost(cost, self.runs), held)
+        told = self._sizes(held)
+        return self._best(*self._optima(budget, make_cost(cost, self.runs), told), told)
+
+    def _best(
+        self,
+        surface: Surface,
+        sizes: list[dict[str, np.ndarray]],
+        losses: list[np.ndarray],
+        held: Mapping[str, float],
+    ) -> Best:
         by_axis = {a: self._interval([s[a] for s in sizes]) for a in surface.free}
         size = whole(surface, {a: x.value for a, x in by_axis.items()})
         # An axis that costs and lowers nothing is as small as the runs have it.
-        told = self._sizes(held)
-        useless = [
-            a
-            for a in surface.cost.axes
-            if a not in (*self.terms, *told) and self.runs.role(a) not in DATA
-        ]
+        useless = useless_axes(self.runs, self.laws, surface.cost, held)
         for axis in useless:
             x = surface.held[axis]
             by_axis[axis], size[axis] = Interval(x, x, x), round(x)
@@ -224,10 +229,12 @@ class Forecast:
             check_real("budgets", b, 0.0, open_minimum=True)
             for b in check_list("budgets", budgets, 1000)
         )
-        points = tuple(self.best(b, price, **held) for b in some)
+        told = self._sizes(held)
+        made = [self._optima(b, price, told) for b in some]
+        points = tuple(self._best(*m, told) for m in made)
         low, high = some[0], some[-1] if some[-1] > some[0] else 10 * some[0]
-        ends = [self._optima(b, price, held)[1] for b in (low, high)]
-        exponents = growth(ends[0], ends[1], high / low, self.confidence)
+        end = made[-1] if high == some[-1] else self._optima(high, price, told)
+        exponents = growth(made[0][1], end[1], high / low, self.confidence)
         return Frontier(
             price.text, points, ByAxis(exponents, self.runs), dict(points[0].held), span
         )
@@ -328,10 +335,10 @@ class Forecast:
         return {a: told.get(a, float(x.max())) for a, x in self.runs.sizes.items()}
 
     def _optima(
-        self, budget: float, cost: RunCost, held: Mapping[str, float | None]
+        self, budget: float, cost: RunCost, held: Mapping[str, float]
     ) -> tuple[Surface, list[dict[str, np.ndarray]], list[np.ndarray]]:
         budget = check_real("budget", budget, 0.0, open_minimum=True)
-        free, rest = held_sizes(self.runs, self.laws, cost, self._sizes(held))
+        free, rest = held_sizes(self.runs, self.laws, cost, held)
         surface = Surface(budget, cost, free, rest)
         return surface, *optima(surface, self.laws)
 

@@ -24,7 +24,7 @@ class Runs:
         roles: what an axis is ("parameters", "tokens", "width", …), by axis.
         groups: (N,) number of the training that a row belongs to; every row its own where all are
             independent.
-        costs: (N,) a column of costs, if the table has one.
+        costs: (N,) a column of costs, if the table has one, called ``cost_column``.
         diverged: how many runs were left out.
         notes: what a reader of the forecast has to know about the data.
         label: what the table calls a row.
@@ -37,6 +37,7 @@ class Runs:
     roles: Mapping[str, str] = field(default_factory=dict)
     groups: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     costs: np.ndarray | None = None
+    cost_column: str = ""
     diverged: int = 0
     notes: tuple[str, ...] = ()
     label: Callable[[int], str] = "row {}".format
@@ -83,6 +84,7 @@ class Runs:
             roles=self.roles,
             groups=numbered(self.groups[keep]),
             costs=None if self.costs is None else self.costs[keep],
+            cost_column=self.cost_column,
             diverged=self.diverged,
             notes=self.notes,
             label=lambda i: self.label(int(rows[i])),
@@ -105,8 +107,7 @@ class Runs:
 
 def make_runs(sizes: Mapping[str, np.ndarray], loss: np.ndarray, **rest: object) -> Runs:
     """Runs whose sizes are numbered; each its own group unless told."""
-    stacked = np.stack(list(sizes.values()), axis=1)
-    cell = np.unique(stacked, axis=0, return_inverse=True)[1].reshape(-1)
+    cell = numbered_rows(list(sizes.values()))
     groups = rest.pop("groups", None)
     groups = np.arange(len(loss)) if groups is None else groups
     return Runs(sizes, loss, cell, groups=groups, **rest)  # ty: ignore
@@ -115,3 +116,8 @@ def make_runs(sizes: Mapping[str, np.ndarray], loss: np.ndarray, **rest: object)
 def numbered(values: np.ndarray) -> np.ndarray:
     """Numbers 0, 1, … in place of the different values."""
     return np.unique(values, return_inverse=True)[1].reshape(-1)
+
+
+def numbered_rows(columns: list[np.ndarray]) -> np.ndarray:
+    """(N,) numbers of the different rows."""
+    return np.unique(np.stack(columns, 1), axis=0, return_inverse=True)[1].reshape(-1)

@@ -9,7 +9,7 @@ from scipy.stats import f as f_law
 
 from leadline.errors import shown
 from leadline.forecasting.columns import Meanings, shown_names
-from leadline.forecasting.runs import numbered
+from leadline.forecasting.runs import numbered, numbered_rows
 from leadline.tabular.columns import Columns, empty
 from leadline.tabular.names import role_of
 
@@ -128,11 +128,6 @@ def _decides(log: np.ndarray, cell: np.ndarray, kinds: np.ndarray) -> bool:
     return bool(
         rest >= 0 and f_law.sf((fitted**2).sum() / q / max(rest, 1e-18), q, dof - q) < _SURE
     )
-
-
-def numbered_rows(columns: list[np.ndarray]) -> np.ndarray:
-    """(N,) numbers of the different rows."""
-    return np.unique(np.stack(columns, 1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _differs(cell: np.ndarray, values: list[str]) -> bool:
