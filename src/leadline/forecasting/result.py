@@ -91,8 +91,7 @@ class Forecast:
     @property
     def exponents(self) -> ByAxis:
         """By axis."""
-        answers = [f.exponents for f in self.laws]
-        return ByAxis(self._each(self.terms, answers), self.runs)
+        return ByAxis(self._each(self.terms, [f.exponents for f in self.laws]), self.runs)
 
     @property
     def coefficients(self) -> ByAxis:
