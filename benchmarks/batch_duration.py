@@ -2,8 +2,8 @@
 
 The rules (rules.batch_factors; 2512.22382 for AdamW), with b the batch and D the training tokens over the
 base's and k = b/D: steps × 1/k; AdamW's and Adam's rate × √k, ε × 1/√k, 1 - β × k; Lion's, Muon's and
-Adafactor's rate × √k; decoupled λ × √k; SGD's rate × k. Problems on which the best base rate is sought
-on a grid, with the factors of plan.param_groups and without them:
+Adafactor's rate × √k (Lion's here alone: plan refuses it); decoupled λ × √k; SGD's rate × k. Problems on
+which the best base rate is sought on a grid, with the factors of plan.param_groups and without them:
 
     quadratic   gradients h_i w_i + noise/√batch, h_i = 1/i, 200 coordinates (Muon: 14×14), noise-dominated,
                 ε a third of the noise; no weight decay (the optimum is at 0)
@@ -40,6 +40,9 @@ def settings(
 ) -> tuple[Plan, dict]:
     """A plan at the base's size, where batch and duration alone have factors, and the base's settings."""
     how = dict(batch_ratio=b, token_ratio=d) if rule else {}
+    if name == "lion" and rule:
+        # The plan refuses it: here is the rule that did not hold.
+        how, lr, decay = {}, lr * (b / d) ** 0.5, decay * (b / d) ** 0.5
     betas = dict(betas=BETAS) if name in ("adam", "adamw", "muon") else {}
     return ll.plan(build, BASE, optimizer=name, **how), dict(
         lr=lr, weight_decay=decay, eps=eps, **betas
@@ -164,14 +167,14 @@ def shifts(problem: str, name: str) -> list[dict]:
         both = name in ("adam", "adamw") and (b, d) != (1, 1)
         for rule in (True, False) if both else (True,):
             table = np.array([PROBLEMS[problem](b, d, rule, float(lr), name) for lr in rates])
-            found, error = optimum(rates, table)
+            at, error = optimum(rates, table)
             if (b, d) == (1, 1):
-                at_base, base_error = found, error
+                at_base, base_error = at, error
             mean = np.log(table.mean(1))
             there = np.interp(at_base, np.log2(rates), mean)
             row = dict(problem=problem, rule=rule, batch=b, tokens=d)
             row |= {} if name == "adamw" else dict(optimizer=name)
-            row |= dict(shift=found - at_base, error=float(np.hypot(error, base_error)))
+            row |= dict(shift=at - at_base, error=float(np.hypot(error, base_error)))
             row |= dict(
                 excess=float(np.exp(there - mean.min())), best_loss=float(np.exp(mean.min()))
             )
@@ -181,7 +184,7 @@ def shifts(problem: str, name: str) -> list[dict]:
             print(
                 f"{problem:10s} {name:9s} {'yes' if rule else 'no':5s}  {b} {d}   "
                 f"{row['shift']:+.2f} ± {row['error']:.2f}         {row['excess']:.3f}"
-                f"   (best loss {row['best_loss']:.4f} at 2^{found:.2f})"
+                f"   (best loss {row['best_loss']:.4f} at 2^{at:.2f})"
                 + ("  the grid ends" if "edge" in row else ""),
                 flush=True,
             )
