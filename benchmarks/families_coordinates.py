@@ -10,7 +10,6 @@ are 0 in the limit. A factor of depth that is missing, or there twice, makes 1 o
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -37,8 +36,7 @@ def quantities(plan: ll.Plan, build: Any, inputs: Any, optimizer: str) -> dict[s
                 m.eval()
         with stream(model) as kept:
             before = [output(model, inputs), kept[-1]]
-            for o in optimizers(plan, model, optimizer):
-                train(model, inputs, o)
+            train(plan, model, inputs, optimizer)
             after = [output(model, inputs), kept[-1]]
         for name, a, b in zip(("output", "stream"), before, after, strict=True):
             for what, x in ((name, a), (f"change of {name}", b - a)):
@@ -48,26 +46,16 @@ def quantities(plan: ll.Plan, build: Any, inputs: Any, optimizer: str) -> dict[s
     return {k: v**0.5 for k, v in total.items()}
 
 
-def optimizers(plan: ll.Plan, model: nn.Module, optimizer: str) -> Iterator[list[Any]]:
-    """The optimizers of one training: AdamW, or Muon with AdamW."""
-    if optimizer == "adamw":
-        yield [torch.optim.AdamW(plan.param_groups(model, lr=LR))]
-    else:
-        yield [
-            torch.optim.Muon(plan.param_groups(model, lr=10 * LR, part="muon")),
-            torch.optim.AdamW(plan.param_groups(model, lr=LR, part="adamw")),
-        ]
-
-
-def train(model: nn.Module, inputs: Any, together: list[Any]) -> None:
+def train(plan: ll.Plan, model: nn.Module, inputs: Any, optimizer: str) -> None:
     """A few steps towards a random target."""
+    settings = dict(lr=LR) if optimizer == "adamw" else dict(lr=10 * LR, adamw=dict(lr=LR))
+    o = plan.optimizer(model, **settings)
     for _ in range(STEPS):
         y = output(model, inputs)
         target = torch.randn(y.shape, generator=torch.Generator().manual_seed(7))
         ((y - target) ** 2).mean().backward()
-        for o in together:
-            o.step()
-            o.zero_grad()
+        o.step()
+        o.zero_grad()
 
 
 def output(model: nn.Module, inputs: Any) -> Tensor:
@@ -122,10 +110,10 @@ def exponents(
 def check(plan: ll.Plan, build: Any, inputs: Any, optimizer: str) -> dict[str, Any]:
     """What a family's coordinates do, and whether that is as it should be."""
     started = time.perf_counter()
-    found = exponents(plan, build, inputs, optimizer)
+    slopes = exponents(plan, build, inputs, optimizer)
     changes = {
         f"{k} over {axis}": v
-        for axis, of in found.items()
+        for axis, of in slopes.items()
         for k, v in of.items()
         if k.startswith("change")
     }
@@ -133,6 +121,6 @@ def check(plan: ll.Plan, build: Any, inputs: Any, optimizer: str) -> dict[str, A
     return {
         "verdict": "off" if off else "in the band",
         "off": off,
-        "exponents": found,
+        "exponents": slopes,
         "seconds": round(time.perf_counter() - started, 1),
     }

@@ -25,7 +25,10 @@ ARGUMENTS = {
 # sweeps and shards start processes of their own, which is most of their time; gpu needs a GPU;
 # readme_study measures nothing, it writes what a finished study says.
 SLOW = ("sweeps", "shards", "gpu", "readme_study")
-HELPERS = (*("history", "roofline", "fuzz_cases", "calibration_problems", "families_coordinates"),)
+HELPERS = (
+    *("history", "roofline", "fuzz_cases", "calibration_problems"),
+    *("families_coordinates", "families_panel"),
+)
 SCRIPTS = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in HELPERS)
 
 
@@ -63,6 +66,14 @@ def test_runs_at_toy_size(name, run):
     assert run(FOLDER / f"{name}.py", *ARGUMENTS.get(name, [])).strip()
     after = {p: p.read_bytes() for p in (FOLDER / "results").glob("*")}
     assert after == before, "toy numbers mean nothing and must not be kept"
+
+
+def test_a_rule_that_plan_refuses_is_measured_too(run):
+    printed = run(FOLDER / "batch_duration.py", "lion/quadratic")
+    assert [l.split()[:5] for l in printed.splitlines()[1:]] == [
+        ["quadratic", "lion", "yes", *"11"],
+        ["quadratic", "lion", "yes", *"21"],
+    ]
 
 
 def test_the_hand_written_loop_trains_as_train_does(run):
