@@ -1,10 +1,34 @@
-"""Small disks of their own for tests: full ones, and read-only ones."""
+"""Small disks for tests, full ones and read-only ones, and a short solve that writes checkpoints."""
 
 import contextlib
 import subprocess
 from pathlib import Path
 
 import pytest
+
+import leadline as ll
+
+PROBLEM = ll.teacher(samples=6, dimension=4, test_samples=3)
+HOW = dict(width=24, depth=2, seeds=2)
+SGD = ll.SGD(lr=0.3, steps=3)
+
+
+class Stop(Exception):
+    """Ends a solve in the middle."""
+
+
+def solve(path, stop=None, **more):
+    """With a checkpoint after every record; raises ``Stop`` at that of number ``stop``."""
+    calls = 0
+
+    def watch(**_):
+        nonlocal calls
+        calls += 1
+        if calls == stop:
+            raise Stop
+
+    how = HOW | dict(checkpoint=path, checkpoint_every=0.0, progress=watch) | more
+    return ll.solve(PROBLEM, ll.ResNet(), SGD, **how)
 
 
 @contextlib.contextmanager

@@ -10,29 +10,8 @@ from safetensors.numpy import load as plain_load
 from safetensors.numpy import save as plain_save
 
 import leadline as ll
-from disks import disk, read_only
+from disks import Stop, disk, read_only, solve
 from leadline.disk import sealed, strict
-
-PROBLEM = ll.teacher(samples=6, dimension=4, test_samples=3)
-HOW = dict(width=24, depth=2, seeds=2)
-SGD = ll.SGD(lr=0.3, steps=3)
-
-
-class Stop(Exception):
-    pass
-
-
-def solve(path, stop=None, **more):
-    calls = 0
-
-    def watch(**_):
-        nonlocal calls
-        calls += 1
-        if calls == stop:
-            raise Stop
-
-    how = HOW | dict(checkpoint=path, checkpoint_every=0.0, progress=watch) | more
-    return ll.solve(PROBLEM, ll.ResNet(), SGD, **how)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import leadline as ll
-from disks import disk, read_only
+from disks import PROBLEM, SGD, Stop, disk, read_only, solve
 from leadline.disk import mapped
 from leadline.disk.write import (
     SUFFIX,
@@ -21,28 +21,6 @@ from leadline.disk.write import (
     write_new,
 )
 from leadline.errors import UnwrittenWarning, WriteError
-
-PROBLEM = ll.teacher(samples=6, dimension=4, test_samples=3)
-HOW = dict(width=24, depth=2, seeds=2)
-SGD = ll.SGD(lr=0.3, steps=3)
-
-
-class Stop(Exception):
-    pass
-
-
-def solve(path, stop=None, **more):
-    calls = 0
-
-    def watch(**_):
-        nonlocal calls
-        calls += 1
-        if calls == stop:
-            raise Stop
-
-    how = HOW | dict(checkpoint=path, checkpoint_every=0.0, progress=watch) | more
-    return ll.solve(PROBLEM, ll.ResNet(), SGD, **how)
-
 
 # Writing
 

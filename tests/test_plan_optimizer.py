@@ -55,10 +55,12 @@ def test_the_class_of_torch_on_the_plans_groups(plans, name, how, kind, settings
     assert type(optimizer) is kind
     assert optimizer.defaults["lr"] == 0.01
     eps = 1e-3 if name == "adafactor" else 1e-8
-    given = {k: v for k, v in how.items() if k in ("weight_decay", "no_decay")}
+    groups_of = {k: v for k, v in how.items() if k in ("weight_decay", "no_decay")}
     by_hand = fresh(plan)
-    due = kind(plan.param_groups(by_hand, lr=0.01, eps=eps, **given), **settings)
-    strip = [[{**g, "params": len(g["params"])} for g in o.param_groups] for o in (optimizer, due)]
+    expected = kind(plan.param_groups(by_hand, lr=0.01, eps=eps, **groups_of), **settings)
+    strip = [
+        [{**g, "params": len(g["params"])} for g in o.param_groups] for o in (optimizer, expected)
+    ]
     assert strip[0] == strip[1]
     # What torch keeps is a plain list.
     assert {type(g["params"]) for g in optimizer.param_groups} == {list}
@@ -201,7 +203,7 @@ def test_nothing_is_added_to_the_joint_optimizer(plans):
         one.add_param_group({"params": [nn.Parameter(torch.zeros(2))]})
 
 
-def other_class(name, base=torch.optim.SGD):
+def other_class(name):
     return type(name, (torch.optim.Optimizer,), {
         "__init__": lambda self, groups, lr=1e-3: torch.optim.Optimizer.__init__(
             self, groups, dict(lr=lr)
