@@ -174,7 +174,7 @@ def example(model: nn.Module, inputs: Any, at: Size) -> Any:
     if isinstance(model.forward, TrainingStep):
         if inputs is None:
             raise ValueError(
-                f"{type(model).__name__} has no forward and says not what its training_step takes: give "
+                f"{type(model).__name__} has no forward, so nothing says what it takes: give "
                 "inputs=, a batch as the data loader makes it"
             )
         return {"batch": inputs}
