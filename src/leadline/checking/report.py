@@ -328,7 +328,7 @@ def _failures(report: CheckReport) -> tuple[Table, ...]:
 
 def _exponents(report: CheckReport) -> Table:
     # What needs attention comes first.
-    rows = sorted(report.rows, key=lambda r: r.verdict not in FAILED)
+    rows = sorted(report.rows, key=lambda r: (r.verdict not in FAILED, r.verdict != "inconclusive"))
     cells = [(*r.cells(), r.verdict) for r in rows]
     return Table((*_HEAD, "verdict"), cells, "Exponents of width and depth")
 
