@@ -41,7 +41,7 @@ def forecast_page(
         head = ("", "value", "low", "high", "")
         sections.append(
             Section(
-                title="What was asked",
+                title="Predictions",
                 anchor="answers",
                 tables=(Table(head, answers, "Predictions"),),
             )
@@ -91,10 +91,12 @@ def law_section(made: Forecast, command: str) -> Section:
 def _frontier(frontier: Frontier) -> Section:
     axes = list(frontier.points[0].sizes)
     rows = [
-        (f"{p.budget:.4g}", *(f"{p.sizes[a]:.4g}" for a in axes), f"{p.loss:.4g}", p.loss.beyond)
+        (f"{p.budget:.3g}", *(f"{p.sizes[a]:.3g}" for a in axes), f"{p.loss:.4g}")
         for p in frontier.points
     ]
-    table = Table(("cost", *axes, "loss", ""), rows, "Best sizes")
+    table = Table(("cost", *axes, "loss"), rows, "Best sizes")
+    # Sentences, which a narrow column of the table would hide.
+    said = [f"Cost {p.budget:.3g} lies {p.loss.beyond}." for p in frontier.points if p.loss.beyond]
     drawing = Drawing(
         frontier_figure(frontier),
         f"Best sizes over the cost {frontier.formula}; dotted: the cheapest and the dearest run",
@@ -106,7 +108,7 @@ def _frontier(frontier: Frontier) -> Section:
         anchor="frontier",
         sentence=str(frontier),
         figures=(drawing,),
-        paragraphs=(f"Held: {held}.",) if held else (),
+        paragraphs=(*((f"Held: {held}.",) if held else ()), *said),
         tables=(table,),
     )
 
