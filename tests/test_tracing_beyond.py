@@ -392,3 +392,27 @@ def test_names_of_a_harness_are_no_obstacle():
     held.apply(build(32, 8))
     with pytest.raises(ValueError, match="has shape"):
         plan.apply(Harness(build(16, 8)))
+
+
+class KeptFirst(nn.Module):
+    """A table is computed in the first call and kept; the stream is halved in every layer."""
+
+    def __init__(self, n, depth):
+        super().__init__()
+        self.embed = nn.Linear(8, n)
+        self.layers = nn.ModuleList(nn.Linear(n, n) for _ in range(depth))
+        self.head = nn.Linear(n, 4)
+        self.table = None
+
+    def forward(self, x):
+        if self.table is None:
+            self.table = torch.arange(4.0).cos().sin().exp().mean()
+        h = self.embed(x) * self.table
+        for layer in self.layers:
+            h = (h + layer(torch.relu(h))) * 0.5
+        return self.head(h)
+
+
+def test_a_fading_stream_is_seen_behind_what_a_first_call_keeps():
+    with pytest.raises(ValueError, match=r"multiplies the stream by 0\.5"):
+        ll.plan(KeptFirst, dict(width=16, depth=2))

@@ -54,7 +54,7 @@ def check_class(rule: Optimizer, optimizer: TorchOptimizer, decays: bool) -> Non
     known = updates(kind)
     name = f"{kind.__module__.split('.')[0]}'s {kind.__name__}"
     if known and expected not in known:
-        other = _RECORDS.get(next(iter(known)))
+        other = _RECORDS.get(min(known))
         remedy = f", or plan with optimizer={other!r}" if other else ""
         raise ValueError(
             f"these parameter groups are for {rule.name} and {name} makes other updates, for which their "

@@ -189,11 +189,13 @@ def survey(
     }
     if not (layered or any(map(any, naming.free.values()))):
         folds.obstacles.append(("branch", _same_parameters(base, deep)))
-    rows_of = ((graph, branches), (graphs[deep], deeper))
-    if branches and faded(*rows_of):
+    if branches and faded((graph, branches), (graphs[deep], deeper)):
         with seeded(0):
-            made = [recorded(models[s], example(models[s], inputs, s))[1] for s in (base, deep)]
-        folds.obstacles += fading(rows_of[0], made[0], rows_of[1], made[1])
+            made = [recorded(models[s], example(models[s], inputs, s)) for s in (base, deep)]
+        # Branches of these very passes: another pass may lack what an earlier one has kept.
+        (here, values), (further, deep_values) = made
+        rows_of = _branches(here, further, overrides, naming)
+        folds.obstacles += fading((here, rows_of[0]), values, (further, rows_of[1]), deep_values)
     if branches:
         folds.obstacles += outside_branches(rows, names, which[deep], unscaled)
         folds.obstacles += shared
