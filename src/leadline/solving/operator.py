@@ -26,31 +26,37 @@ from torch import Tensor
 
 from leadline.solving.basis import extend, jittered_cholesky
 from leadline.solving.configuration import Settings
-from leadline.solving.growing import CoefficientTable, Rows
+from leadline.solving.growing import CoefficientTable
 from leadline.solving.noise import Draws
+from leadline.solving.shards import Shards
+from leadline.solving.sides import Rectangle, Side
 from leadline.solving.updates import LearnedPart, Step
 from leadline.solving.variance_reduction import balance
 
 
-class Side:
-    """One side of the operator: orthonormal queries and the answers of W̄ (or W̄ᵀ) to them."""
-
-    def __init__(self, s: Settings) -> None:
-        options = (s.shards.width, s.dtype, s.device, s.expected, s.storage, s.spill)
-        self.queries, self.answers = Rows(*options), Rows(*options)
-        self.defect = 0.0
-        """Bound on overlaps within the queries."""
-
-
 class Operator:
-    """W/√n of one layer through its queries and answers."""
+    """W/√n of one layer, or any Gaussian matrix, through its queries and answers.
 
-    def __init__(self, settings: Settings, noise: Draws, scratch: Draws | None = None) -> None:
-        self.settings = settings
-        self.noise = noise
-        self.scratch = scratch
-        dtype, device = settings.dtype, settings.device
-        self.forward, self.transposed = Side(settings), Side(settings)
+    Args:
+        noise: draws for the answers; those to transposed queries too, unless ``shape`` says otherwise.
+        scratch: draws for answers that are forgotten.
+        shape: of a matrix that is not n×n of variance 1/n.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        noise: Draws,
+        scratch: Draws | None = None,
+        shape: Rectangle | None = None,
+    ) -> None:
+        self.settings, self.noise, self.scratch = settings, noise, scratch
+        dtype, device, out = settings.dtype, settings.device, settings.shards
+        self.shape, self.std, inputs = shape, 1 / math.sqrt(settings.n), out
+        if shape is not None:
+            out, inputs = (Shards(n, device=device) for n in (shape.n_out, shape.n_in))
+            self.std = shape.std
+        self.forward, self.transposed = Side(settings, inputs, out), Side(settings, out, inputs)
         self.learned = LearnedPart(dtype, device)
         # RᵀM = YᵀQ, entry by entry: known for free whenever a direction is revealed.
         self._cross = CoefficientTable(dtype, device)
@@ -77,7 +83,6 @@ class Operator:
         give the joint law of their answers, which is what makes many test inputs affordable.
         """
         near, far, reused = self.forward, self.transposed, self.settings.reused
-        inner = self.settings.shards.inner
         c, across, squares = self._coordinates(u, near, far)
         rows = None
         if not self.settings.lean:
@@ -92,10 +97,10 @@ class Operator:
         # Drawn for all rows: whether one is near its bound then changes nothing for the others.
         g = self._fresh(u.shape[0], near, far, True, avoid)[here]
         w = weight[here] if isinstance(weight, Tensor) else weight
-        (gram,) = inner((wide, wide))
+        (gram,) = near.shards.inner((wide, wide))
         fresh = (w * jittered_cholesky(gram).to(g)) @ g
         if reused:
-            (seen,) = inner((fresh, far.queries.view))
+            (seen,) = near.far.inner((fresh, far.queries.view))
             drift[here] -= seen
         answer = self._combine(c, drift, weight, near, far)
         answer[here] += fresh
@@ -146,7 +151,7 @@ class Operator:
         self, u: Tensor, near: Side, far: Side
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """u's coefficients in both bases, and squared norms."""
-        inner = self.settings.shards.inner
+        inner = near.shards.inner
         if self.settings.reused:
             c, across, squares = inner((u, near.queries.view), (u, far.answers.view), squares=u)
             return c, across, squares
@@ -173,7 +178,7 @@ class Operator:
         else:
             return u[:0], u[:0], rows
         k, near.defect = extend(
-            e, sizes, bound, basis, near.defect, s.defect, s.shards, rounded=s.rounded
+            e, sizes, bound, basis, near.defect, s.defect, near.shards, rounded=s.rounded
         )
         return k, e, rows
 
@@ -184,12 +189,12 @@ class Operator:
         s, basis = self.settings, near.queries.view
         e = ((-c) @ basis).add_(u)
         wide = e.double()
-        (gram,) = s.shards.inner((wide, wide))
+        (gram,) = near.shards.inner((wide, wide))
         both = torch.cat([gram, squares.double()[:, None]], dim=1).cpu().numpy()
         gram, sizes = np.ascontiguousarray(both[:, :-1]), both[:, -1]
         bound = self._bounds(sizes, together)
         k, near.defect = extend(
-            e, sizes, bound, basis, near.defect, s.defect, s.shards, gram, True, s.rounded
+            e, sizes, bound, basis, near.defect, s.defect, near.shards, gram, True, s.rounded
         )
         return k, e, None
 
@@ -242,11 +247,12 @@ class Operator:
     def _fresh(self, m: int, near: Side, far: Side, forget: bool, avoid: Tensor | None) -> Tensor:
         """Noise (m, n) of variance 1/n, balanced if the run is."""
         s = self.settings
-        noise = self.scratch if forget and self.scratch is not None else self.noise
-        g = noise.draw(m, s.dtype, s.device).mul_(1 / math.sqrt(s.n))
+        other = self if near is self.forward or self.shape is None else self.shape
+        noise = other.scratch if forget and other.scratch is not None else other.noise
+        g = noise.draw(m, s.dtype, s.device).mul_(self.std)
         if not s.balanced:
             return g
-        return balance(g, near.answers.view, far.queries.view, avoid, s.shards)
+        return balance(g, near.answers.view, far.queries.view, avoid, near.far)
 
     def _reveal(
         self, k: Tensor, e: Tensor, near: Side, far: Side, forget: bool, avoid: Tensor | None
@@ -257,14 +263,13 @@ class Operator:
             Noise (m, n) and coefficients (m, r): the answers are their sum g + Rᵀ(…), g alone if they are
             None; and the coefficients of remainders e (P, n) in k: (P, m).
         """
-        inner = self.settings.shards.inner
         m = k.shape[0]
         g = self._fresh(m, near, far, forget, avoid)
         other = far.queries.view
         if not self.settings.reused:
-            (new,) = inner((e, k))
+            (new,) = near.shards.inner((e, k))
             return g, None, new
-        new, mean, seen = inner((e, k), (k, far.answers.view), (g, other))
+        new, mean, seen = near.inner((e, k), (k, far.answers.view), beyond=(g, other))
         q, r = self.ranks
         if near is self.forward:
             self._cross.view(r, q + m)[:, q:] = mean.mT
@@ -317,9 +322,15 @@ class Operator:
             "D": learned.table_buffer.buffer,
             "X": self._cross.buffer,
             "s": torch.tensor(numbers, dtype=torch.float64),
-            "noise": torch.from_numpy(self.noise.state()),
-            **({"scratch": torch.from_numpy(self.scratch.state())} if self.scratch else {}),
+            **{name: torch.from_numpy(noise.state()) for name, noise in self._streams().items()},
         }
+
+    def _streams(self) -> dict[str, Draws]:
+        """The draws by their names in a checkpoint."""
+        out = {"noise": self.noise, "scratch": self.scratch}
+        if self.shape is not None:
+            out |= {"noise_in": self.shape.noise, "scratch_in": self.shape.scratch}
+        return {name: noise for name, noise in out.items() if noise is not None}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from ``tensors()``."""
@@ -335,6 +346,5 @@ class Operator:
             table.replace(state[name].to(device).clone())
         learned.scale, learned.scale_buffer, *defects = state["s"].tolist()
         self.forward.defect, self.transposed.defect = defects
-        self.noise.restore(state["noise"].numpy())
-        if self.scratch is not None:
-            self.scratch.restore(state["scratch"].numpy())
+        for name, noise in self._streams().items():
+            noise.restore(state[name].numpy())

@@ -1,0 +1,44 @@
+"""The two sides of an operator: which vectors were queried on each, and what was answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from leadline.solving.configuration import Settings
+from leadline.solving.growing import Rows
+from leadline.solving.noise import Draws
+from leadline.solving.shards import Shards
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """A matrix (n_out, n_in) with entries N(0, std²), and the draws for its n_in inputs."""
+
+    n_out: int
+    n_in: int
+    std: float
+    noise: Draws
+    scratch: Draws | None = None
+
+
+class Side:
+    """One side of the operator: orthonormal queries and the answers of W̄ (or W̄ᵀ) to them.
+
+    Args:
+        near, far: the neurons of the queries, and those of the answers.
+    """
+
+    def __init__(self, s: Settings, near: Shards, far: Shards) -> None:
+        options = (s.dtype, s.device, s.expected, s.storage, s.spill)
+        self.queries, self.answers = Rows(near.width, *options), Rows(far.width, *options)
+        self.shards, self.far = near, far
+        self.defect = 0.0
+        """Bound on overlaps within the queries."""
+
+    def inner(self, *pairs: tuple[Tensor, Tensor], beyond: tuple[Tensor, Tensor]) -> list[Tensor]:
+        """Sums over the queries' neurons, and for the last pair over the answers'."""
+        if self.shards is self.far:
+            return self.shards.inner(*pairs, beyond)
+        return [*self.shards.inner(*pairs), *self.far.inner(beyond)]
