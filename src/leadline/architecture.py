@@ -17,6 +17,10 @@ COUPLINGS = ("reused", "independent")
 """reused: the backward pass goes through the same weights (true backpropagation); independent: through
 an independent copy of W(0) (the gradient-independence assumption of arXiv 2512.21075)."""
 
+ENSEMBLES = ("gaussian", "fast")
+"""What W(0) is drawn from in a solve: gaussian is the law of dense networks; fast is a product of transforms, signs
+and singular values, with the same limit at infinite width."""
+
 # Far beyond any network: what a product of a few of them still holds, in double precision.
 _LARGEST = 1e15
 # One block is no place for depth: every layer of it is visited for every step of an equation.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from leadline import available
-from leadline.architecture import COUPLINGS, ResNet
+from leadline.architecture import COUPLINGS, ENSEMBLES, ResNet
 from leadline.describe import check_identified, describe, plain
 from leadline.disk.write import check_folder
 from leadline.errors import check_choice, check_int, check_path, check_real
@@ -43,6 +43,7 @@ class Configuration:
     width: int
     depth: int
     coupling: str = "reused"
+    ensemble: str = "gaussian"
     seeds: int = 1
     seed: int = 0
     batch_seed: int | None = None
@@ -71,7 +72,10 @@ class Configuration:
         keep("checkpoint_every", check_real("checkpoint_every", self.checkpoint_every, 0.0))
         keep("coupling", check_choice("coupling", self.coupling, COUPLINGS))
         check_choice("variance_reduction", self.variance_reduction, VARIANCE_REDUCTIONS)
+        keep("ensemble", check_choice("ensemble", self.ensemble, ENSEMBLES))
         keep("dtype", available.dtype(self.dtype))
+        if self.ensemble == "fast":
+            self._check_fast()
         self.sgd.check_width(self.problem.samples, self.width)
         keep("device", available.device(self.device))
         if self.storage is not None:
@@ -82,6 +86,26 @@ class Configuration:
             check_identified(self.network, self.sgd, "checkpoint")
         if self.batch_seed is not None:
             keep("batch_seed", check_int("batch_seed", self.batch_seed, 0))
+
+    def _check_fast(self) -> None:
+        """Refuse what has no meaning where W(0) is never remembered."""
+        ensemble = "ensemble='fast'"
+        if self.variance_reduction == "balanced":
+            raise ValueError(
+                f"variance_reduction='balanced' makes noise orthogonal that {ensemble} does not draw: "
+                "give variance_reduction='ends' or 'none', or ensemble='gaussian'"
+            )
+        for name in ("storage", "spill"):
+            if (value := getattr(self, name)) is not None:
+                raise ValueError(
+                    f"{name}={str(value)!r} is for the bases of W(0), which {ensemble} does not keep: "
+                    f"leave {name} out, or give ensemble='gaussian'"
+                )
+        if not self.shards.alone:
+            raise ValueError(
+                f"group= has {self.shards.size} processes, and {ensemble} multiplies all neurons at once: "
+                "give each process seeds of its own, or ensemble='gaussian'"
+            )
 
     def _check_storage(self, storage: str) -> str:
         storage = check_choice("storage", storage, STORAGE)
@@ -145,6 +169,7 @@ class Configuration:
             "width": self.width,
             "depth": self.depth,
             "coupling": self.coupling,
+            "ensemble": self.ensemble,
             "seeds": self.seeds,
             "seed": self.seed,
             "batch_seed": self.batch_seed,

@@ -15,12 +15,13 @@ from leadline import activations
 from leadline.dense.weights import centred
 from leadline.solving.checkpoint_tensors import State
 from leadline.solving.configuration import Configuration
+from leadline.solving.fast import FastOperator
 from leadline.solving.noise import Draws, HashedNoise, Noise
 from leadline.solving.operator import Operator
 from leadline.solving.updates import Step, StoredWeight
 from leadline.solving.variance_reduction import orthogonal_ends
 
-_TRAINING, _SCRATCH, _INPUT, _READOUT = range(4)
+_TRAINING, _SCRATCH, _INPUT, _READOUT, _FAST = range(5)
 
 
 @dataclass
@@ -88,17 +89,19 @@ class RevealedNetwork:
         def columns(key: int, count: int) -> Tensor:
             return noise(key).draw(count, settings.dtype, settings.device).mT.contiguous()
 
+        def operator(l: int, j: int) -> Operator | FastOperator:
+            if configuration.ensemble == "fast":
+                sequence = np.random.SeedSequence(configuration.seed, spawn_key=(s, _FAST, l, j))
+                return FastOperator(settings, sequence)
+            return Operator(settings, noise(_TRAINING, l, j), noise(_SCRATCH, l, j))
+
         u, v = columns(_INPUT, problem.dimension), columns(_READOUT, problem.outputs)
         if configuration.variance_reduction != "none":
             u, v = orthogonal_ends(u, v, self.shards)
         self.u, self.v = StoredWeight(u), StoredWeight(v)
         self.u_initial = u
         self.operators = [
-            [
-                Operator(settings, noise(_TRAINING, l, j), noise(_SCRATCH, l, j))
-                for j in range(self.network.block_layers)
-            ]
-            for l in range(depth)
+            [operator(l, j) for j in range(self.network.block_layers)] for l in range(depth)
         ]
 
     def forward(self, x: Tensor, observer: PassObserver = _UNOBSERVED) -> Pass:
@@ -117,7 +120,7 @@ class RevealedNetwork:
         """Outputs (B, C) on inputs queried together, with nothing remembered."""
 
         def answer(
-            operator: Operator, a: Tensor, slope: Tensor | None, avoid: Tensor | None
+            operator: Operator | FastOperator, a: Tensor, slope: Tensor | None, avoid: Tensor | None
         ) -> Tensor:
             return operator.sample(a, avoid=avoid)
 
@@ -136,7 +139,7 @@ class RevealedNetwork:
         coefficients: list[Tensor] = []
 
         def answer(
-            operator: Operator, a: Tensor, slope: Tensor | None, avoid: Tensor | None
+            operator: Operator | FastOperator, a: Tensor, slope: Tensor | None, avoid: Tensor | None
         ) -> Tensor:
             observer.weight(a)
             a, c = operator.query(a, forget=forget, initial=initial, avoid=avoid)
@@ -160,7 +163,7 @@ class RevealedNetwork:
         self,
         x: Tensor,
         h: Tensor,
-        answer: Callable[[Operator, Tensor, Tensor | None, Tensor | None], Tensor],
+        answer: Callable[[Operator | FastOperator, Tensor, Tensor | None, Tensor | None], Tensor],
         observer: PassObserver = _UNOBSERVED,
     ) -> Pass:
         """From h_0 to the outputs.

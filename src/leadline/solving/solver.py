@@ -35,6 +35,7 @@ def solve(
     width: int,
     depth: int,
     coupling: str = "reused",
+    ensemble: str = "gaussian",
     seeds: int = 1,
     seed: int = 0,
     batch_seed: int | None = None,
@@ -54,7 +55,7 @@ def solve(
 ) -> Trajectory:
     """Solve the training of a width-n, depth-L network without its n×n matrices.
 
-    With ``variance_reduction="none"`` and tol = 0 this is the exact law of ``train``; n and L can
+    With ``ensemble="gaussian"``, ``variance_reduction="none"`` and tol = 0 this is the exact law of ``train``; n and L can
     be far larger: O(n·rank) memory and O(n·rank·P) time a layer.
 
     Args:
@@ -62,6 +63,10 @@ def solve(
         coupling: "reused" backpropagates through the same weights (true backpropagation);
             "independent" through an independent copy of W(0) (the gradient-independence assumption
             of arXiv 2512.21075).
+        ensemble: what W(0) is drawn from. "gaussian" is the law of dense networks, by queries that are
+            remembered; "fast" has the same limit at infinite width, not the same law at a finite one, at
+            O(n log n) time a product and memory that grows only with the rank of what is learned (not
+            with variance_reduction="balanced", storage, spill or several processes).
         seeds: S ≥ 1 runs; run s draws from child s of ``SeedSequence(seed)``.
         batch_seed: seed of the batch order; None is ``seed``.
         tol: in [0, 1): directions below tol·|query| are answered by their conditional mean
@@ -103,6 +108,7 @@ def solve(
             width=width,
             depth=depth,
             coupling=coupling,
+            ensemble=ensemble,
             seeds=seeds,
             seed=seed,
             batch_seed=batch_seed,
