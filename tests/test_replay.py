@@ -89,7 +89,9 @@ def test_solver_is_autograd_on_the_revealed_weights(case, coupling, ensemble, be
     request = Measure(
         ("feature_kernel", "gradient_kernel", "tangent_kernel", "movement"), steps=(0, 2, -1)
     )
-    exact = dict(coupling=coupling, ensemble=ensemble, seed=3, dtype="float64", tol=0.0, measure=request)
+    exact = dict(
+        coupling=coupling, ensemble=ensemble, seed=3, dtype="float64", tol=0.0, measure=request
+    )
     work = Training(Configuration(p, network, sgd, width=n, depth=depth, **exact))
     run = work.network
     eye, all_rows = torch.eye(n, dtype=torch.float64), torch.ones(n, dtype=torch.bool)

@@ -65,6 +65,8 @@ FLAGS = (
          "Finite networks, WIDTHxDEPTH,..."),
     Flag("--coupling", "coupling", str, "reused", "solve train limit",
          "reused (backpropagation through the same weights) or independent (through a copy)."),
+    Flag("--ensemble", "ensemble", str, "gaussian", "solve",
+         "gaussian (the law of dense networks) or fast (the same limit, O(n) memory for W(0))."),
     Flag("--steps", "steps", int, 20, RUNS, "Training steps."),
     Flag("--lr", "lr", float, 0.3, RUNS, "Learning rate η, the same at every width and depth."),
     Flag("--batch-size", "batch_size", int, None, RUNS, "Samples a step; default: all."),

@@ -70,7 +70,7 @@ def predict(
     """Predict the cost of a command; the first step must fit the budget, as when it is run."""
     solved, trained = _sizes(command, problem, network, options)
     names = (
-        *("coupling", "seeds", "dtype", "device", "record_every"),
+        *("coupling", "ensemble", "seeds", "dtype", "device", "record_every"),
         *("memory", "tol", "storage", "spill"),
     )
     settings = {name: options[name] for name in names if name in options}

@@ -20,6 +20,8 @@ _QUERIED, _SAMPLED = 48, 42
 _GRAMS, _SINGULAR = 5, 10
 # Bytes of a weight that has revealed nothing yet, and of its two generators a block.
 _LAYER, _BLOCK = 16384, 2048
+# Numbers a neuron of a W(0) that is multiplied fast: three signs on each side, singular values.
+_FACTORS = 7
 
 
 def budget(c: Configuration) -> int:
@@ -45,7 +47,7 @@ class Prediction:
     Attributes:
         parts: what does not grow with the rank, by name: data, records, weights (U and v), passes (rows
             that a query holds at once), layers (each weight's own), libraries.
-        row: one direction in all bases of all layers, both sides, queries and answers.
+        row: one direction in all bases of all layers, both sides, queries and answers (ensemble fast: queries).
         table: a square table of coefficients of all layers, by the rank's square.
         batch: rows queried a step. most: the largest rank that all queries together allow.
     """
@@ -98,16 +100,22 @@ def predict(c: Configuration) -> Prediction:
     snapshot = 0 if measure is None else _snapshot(measure, samples, outputs)
     ends = n * (problem.dimension + outputs)
     ahead = 2 * 4 * min(max(AHEAD, n * min(batch, 64)), n * batch)
+    fast = c.ensemble == "fast"
+    if fast:
+        # Signs and singular values; nothing is drawn, but a pass keeps every weight's input.
+        each = _LAYER + _FACTORS * n * size * (1 if c.coupling == "reused" else 2)
+    else:
+        each = _LAYER + _BLOCK * -(-n // BLOCK) + ahead
     parts = {
         "data": data_bytes(problem, size),
         "records": record_bytes(problem, sgd, c.record_every, measure, c.seeds),
         # Drawn in double precision where they are made orthogonal; later a step's gradients.
         "weights": ends * max(20 + size, size * (6 if sgd.momentum else 4)),
-        "passes": size * batch * n * weights
+        "passes": (2 if fast else 1) * size * batch * n * weights
         + n * max(_QUERIED * batch, _SAMPLED * sampled) * (size + 4) // 8
         + 8 * max(_GRAMS * batch**2, (_SINGULAR if sampled > n else _GRAMS) * sampled**2)
         + (24 * n * samples if sgd.center else 0),
-        "layers": weights * (_LAYER + _BLOCK * -(-n // BLOCK) + ahead),
+        "layers": weights * each,
         "libraries": OVERHEAD,
     }
     if measure is not None:
@@ -123,6 +131,8 @@ def predict(c: Configuration) -> Prediction:
         )
     # Bases in files: one weight's are in memory at a time.
     copies = weights if c.spill is None else 1
+    # Queries and answers of both sides; without a memory of W(0) only the queries that were learned from.
+    rows, tables = (2, 1) if fast else (4, 2)
     # The largest of the bases is copied when it outgrows its room; rounded ones are read as wider copies.
     making = stored
     making += 4 * size if stored != size else 0
@@ -130,8 +140,8 @@ def predict(c: Configuration) -> Prediction:
         width=c.width,
         depth=c.depth,
         parts=parts,
-        row=n * (4 * stored * copies + making),
-        table=size * weights * (3 if sgd.momentum else 2) * 2,
+        row=n * (rows * stored * copies + making),
+        table=size * weights * (tables + bool(sgd.momentum)) * 2,
         batch=batch,
         most=most,
     )
