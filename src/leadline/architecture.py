@@ -18,8 +18,8 @@ COUPLINGS = ("reused", "independent")
 an independent copy of W(0) (the gradient-independence assumption of arXiv 2512.21075)."""
 
 ENSEMBLES = ("gaussian", "fast")
-"""What W(0) is drawn from in a solve: gaussian is the law of dense networks; fast is a product of transforms, signs
-and singular values, with the same limit at infinite width."""
+"""What W(0) is drawn from in a solve: gaussian is the law of dense networks; fast is a product of
+transforms, signs and singular values, with the same limit at infinite width."""
 
 # Far beyond any network: what a product of a few of them still holds, in double precision.
 _LARGEST = 1e15

@@ -2,10 +2,10 @@
 
     W = s·W(0) + Rᵀ C Q,        W(0) = std·√max · Oᵀ diag(quantiles) O'    (``rotations.FastGaussian``)
 
-It has the interface of ``operator.Operator`` and the same limit at infinite width, not its law at a finite
-one. A query draws nothing and leaves nothing behind, so that there is nothing to forget: the rank is that of
-what was learned, which is far below the number of queries. Q (q, n_in) and R (r, n_out) are orthonormal rows;
-they take in the rows of every update, and are cut back to the singular vectors that matter.
+It has the interface of ``operator.Operator`` and the same limit at infinite width, not its law at a
+finite one. A query draws nothing and leaves nothing behind, so that there is nothing to forget: the rank is
+that of what was learned, which is far below the number of queries. Q (q, n_in) and R (r, n_out) are
+orthonormal rows; they take in the rows of every update and are cut back to the singular vectors that count.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Prediction:
     Attributes:
         parts: what does not grow with the rank, by name: data, records, weights (U and v), passes (rows
             that a query holds at once), layers (each weight's own), libraries.
-        row: one direction in all bases of all layers, both sides, queries and answers (ensemble fast: queries).
+        row: one direction in all bases of all layers, both sides, queries and answers (fast: no answers).
         table: a square table of coefficients of all layers, by the rank's square.
         batch: rows queried a step. most: the largest rank that all queries together allow.
     """

@@ -1,12 +1,12 @@
-"""Random orthogonal matrices that are multiplied in O(n log n) and stored in O(n): signs between Hartley transforms.
+"""Random orthogonal matrices of O(n) memory, O(n log n) a product: signs between Hartley transforms.
 
 The Hartley transform H_jk = cas(2πjk/n)/√n, cas = cos + sin (Bracewell, 1983), is real, symmetric,
 orthogonal, flat (no entry above √(2/n)), and exists for every n. Three rounds of it after random signs,
 
     H S₃ H S₂ H S₁,
 
-mix as a rotation drawn from Haar's measure does for what the state evolution of a network depends on (semi-random
-matrices: Dudeja, Lu, Sen, arXiv 2204.04281; Wang, Zhong, Fan, arXiv 2206.13037).
+mix as a rotation drawn from Haar's measure does, for what the state evolution of a network depends on
+(semi-random matrices: Dudeja, Lu, Sen, arXiv 2204.04281; Wang, Zhong, Fan, arXiv 2206.13037).
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Rotation:
 def singular_values(n_out: int, n_in: int) -> np.ndarray:
     """Singular values of a Gaussian matrix (n_out, n_in) over √max(n_out, n_in), increasing.
 
-    The quantiles (i + ½)/k of the law of Marchenko and Pastur (1967) of k = min(n_out, n_in) values, which for a
+    The quantiles (i + ½)/k, k = min(n_out, n_in), of the law of Marchenko and Pastur (1967), which for a
     square matrix is the quarter circle on [0, 2]; scaled so that the mean of the squares is exactly 1.
     """
     k, most = sorted((n_out, n_in))

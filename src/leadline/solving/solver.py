@@ -55,8 +55,8 @@ def solve(
 ) -> Trajectory:
     """Solve the training of a width-n, depth-L network without its n×n matrices.
 
-    With ``ensemble="gaussian"``, ``variance_reduction="none"`` and tol = 0 this is the exact law of ``train``; n and L can
-    be far larger: O(n·rank) memory and O(n·rank·P) time a layer.
+    With ``ensemble="gaussian"``, ``variance_reduction="none"`` and tol = 0 this is the exact law of
+    ``train``; n and L can be far larger: O(n·rank) memory and O(n·rank·P) time a layer.
 
     Args:
         width: n ≥ 1. depth: L ≥ 1.
