@@ -216,9 +216,11 @@ def test_branches_that_outweigh_the_stream_want_a_deeper_base():
     assert stream.verdict == "transient"
 
 
-def test_lion_needs_an_optimizer():
-    with pytest.raises(ValueError, match="torch has no lion: give optimizer="):
-        ll.check(ll.Task(mse, batch=BATCH), plan(optimizer="lion"), **SIZES)
+@pytest.mark.parametrize("name", ["lion", "signsgd"])
+def test_steps_of_signs_keep_their_size_over_width_and_depth(name):
+    """Their exponents are those of Adam: the layers' own updates neither vanish nor explode."""
+    report = ll.check(ll.Task(mse, batch=BATCH), plan(optimizer=name), **SIZES)
+    assert report.ok, report.failures
 
 
 def test_a_check_takes_a_recipe():

@@ -90,7 +90,7 @@ def test_every_flag_arrives():
     expected = ll.train(
         ll.teacher(samples=6, dimension=4, outputs=2, loss="cross_entropy"),
         ll.ResNet("relu", block_layers=2, skip=False, gain=1.5, horizon=2.0, scheme="mup"),
-        ll.SGD(0.01, 4, 3, 0.5, 0.1, ("hidden", "readout")),
+        ll.SGD(0.01, 4, 3, 0.5, ("hidden", "readout"), weight_decay=0.1),
         width=16,
         depth=3,
         coupling="independent",

@@ -6,7 +6,7 @@ import torch
 
 from leadline.architecture import ResNet
 from leadline.problems import teacher
-from leadline.recipe import SGD
+from leadline.recipes.sgd import SGD
 from leadline.solving.configuration import Configuration, Settings
 from leadline.solving.fast import FastOperator
 from leadline.solving.rotations import FastGaussian, Rotation, hartley, singular_values

@@ -12,7 +12,7 @@ from leadline.architecture import ResNet
 from leadline.kernels.kernels import initial_kernels, input_kernels
 from leadline.limits.lazy_training import lazy
 from leadline.problems.losses import loss_value
-from leadline.recipe import SGD
+from leadline.recipes.sgd import SGD
 
 
 def data(samples=6, test=3, *, classes=0, loss="mse", seed=0):

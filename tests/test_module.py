@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from leadline.architecture import ResNet
 from leadline.parametrization.schemes import NAMES
-from leadline.recipe import SGD
+from leadline.recipes.sgd import SGD
 
 f64 = torch.float64
 

@@ -21,7 +21,7 @@ def both(build, optimizer, **how):
 
 
 @pytest.mark.parametrize("build", [Model, gpt2])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "lion", "adafactor"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "lion", "signsgd", "adafactor"])
 def test_the_same_values_and_groups(build, optimizer):
     plan, space, mine, theirs = both(build, optimizer)
     for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):

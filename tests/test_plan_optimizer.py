@@ -16,7 +16,7 @@ BASE, TARGET = dict(width=16, depth=2), dict(width=32, depth=4)
 
 @pytest.fixture(scope="module")
 def plans():
-    names = ("sgd", "adam", "adamw", "lion", "adafactor", "muon", "muon-match-rms")
+    names = ("sgd", "adam", "adamw", "lion", "signsgd", "adafactor", "muon", "muon-match-rms")
     return {n: ll.plan(Model, BASE, TARGET, optimizer=n) for n in names}
 
 
@@ -291,7 +291,7 @@ def test_the_parts_of_muon_are_not_exchanged(plans):
 @pytest.mark.parametrize(
     ("name", "how", "error", "words"),
     [
-        ("lion", {}, ValueError, "torch has no lion: give factory="),
+        ("signsgd", dict(betas=(0.9, 0.99)), ValueError, "signsgd has none"),
         ("adamw", dict(adamw=dict(lr=1e-3)), ValueError, "is for what Muon leaves to AdamW"),
         ("sgd", dict(betas=(0.9, 0.99)), ValueError, "sgd has none"),
         ("adafactor", dict(betas=(0.9, 0.99)), ValueError, "adafactor has none"),

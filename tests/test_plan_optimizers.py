@@ -6,6 +6,7 @@ from torch import nn
 
 import leadline as ll
 from check_models import BATCH, Model, mse
+from leadline.parametrization.updates import LionUpdates, SignUpdates
 
 X, Y = (t.double() for t in BATCH)
 
@@ -71,28 +72,8 @@ def test_clipping_sees_the_unfolded_norm():
         torch.testing.assert_close(p.grad, grads[n] * 0.5, rtol=1e-4, atol=1e-8)
 
 
-def lion(groups):
-    """Ten lines of Lion."""
-
-    class Lion(torch.optim.Optimizer):
-        def __init__(self, groups):
-            super().__init__(groups, dict(lr=1e-3, weight_decay=0.0, betas=(0.9, 0.99)))
-
-        @torch.no_grad()
-        def step(self):
-            for group in self.param_groups:
-                for p in group["params"]:
-                    m = self.state[p].setdefault("m", torch.zeros_like(p))
-                    b1, b2 = group["betas"]
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.sub_(group["lr"] * torch.sign(b1 * m + (1 - b1) * p.grad))
-                    m.mul_(b2).add_(p.grad, alpha=1 - b2)
-
-    return Lion(groups)
-
-
 @pytest.mark.parametrize(
-    "name", ["sgd", "adam", "adamw", "lion", "adafactor", "muon", "muon-match-rms"]
+    "name", ["sgd", "adam", "adamw", "lion", "signsgd", "adafactor", "muon", "muon-match-rms"]
 )
 def test_every_optimizer_trains_the_target(name):
     plan = ll.plan(Model, dict(width=16, depth=2), dict(width=64, depth=8), optimizer=name)
@@ -110,7 +91,7 @@ def test_every_optimizer_trains_the_target(name):
             how |= dict(eps=1e-3, lr=2e-2)
         make = {
             "sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW,
-            "lion": lion, "adafactor": torch.optim.Adafactor,
+            "lion": LionUpdates, "signsgd": SignUpdates, "adafactor": torch.optim.Adafactor,
         }[name]  # fmt: skip
         optimizers = [make(plan.param_groups(model, **how))]
     losses = []
@@ -193,13 +174,14 @@ def test_batch_and_duration_of_every_optimizer(name, lr, decay, eps):
         assert rest["betas"] == pytest.approx((0.6, 0.996))
 
 
-def test_lion_has_no_rule_for_the_batch():
+@pytest.mark.parametrize("name", ["lion", "signsgd"])
+def test_steps_of_signs_have_no_rule_for_the_batch(name):
     for ratios in (dict(batch_ratio=2), dict(token_ratio=2)):
-        with pytest.raises(ValueError, match="batch and duration have no rule for lion"):
-            ll.plan(Model, dict(width=16, depth=2), optimizer="lion", **ratios)
-    both = ll.plan(Model, dict(width=16, depth=2), optimizer="lion", batch_ratio=2, token_ratio=2)
+        with pytest.raises(ValueError, match=f"batch and duration have no rule for {name}"):
+            ll.plan(Model, dict(width=16, depth=2), optimizer=name, **ratios)
+    both = ll.plan(Model, dict(width=16, depth=2), optimizer=name, batch_ratio=2, token_ratio=2)
     (group,) = both.param_groups(Model(16, 2), lr=1.0, betas=(0.9, 0.99))
-    assert (group["lr"], group["betas"]) == (1.0, (0.9, 0.99))
+    assert (group["lr"], group.get("betas")) == (1.0, (0.9, 0.99) if name == "lion" else None)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from leadline.dense.forward import Weights, forward, param_groups
 from leadline.measure.observation import Measure, numbers
 from leadline.problems import arrays
 from leadline.problems.losses import loss_value
-from leadline.recipe import SGD
+from leadline.recipes.sgd import SGD
 from leadline.solving.configuration import Configuration
 from leadline.solving.training import Training
 from leadline.training.loop import take

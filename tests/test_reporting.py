@@ -10,7 +10,7 @@ from leadline.reporting import progress as progresses
 from leadline.reporting.comparisons import comparison_figure, loss_curves
 from leadline.reporting.progress import Progress, duration, line, size
 from leadline.reporting.results import result_curves, result_figure
-from leadline.reporting.tables import number, text_table, with_error
+from leadline.tabular.tables import number, text_table, with_error
 
 SGD = ll.SGD(lr=0.3, steps=2)
 

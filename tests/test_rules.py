@@ -196,6 +196,9 @@ OTHERS = {
     ("lion", "input"): (0, 0, 0),
     ("lion", "hidden"): (-1, 1, 0),
     ("lion", "readout"): (-1, 1, 0),
+    ("signsgd", "input"): (0, 0, 0),
+    ("signsgd", "hidden"): (-1, 1, 0),
+    ("signsgd", "readout"): (-1, 1, 0),
     # Steps of size lr·RMS(w): what is drawn n^-½ moves n^-½ already. ε is the least RMS(w).
     ("adafactor", "input"): (0, 0, 0),
     ("adafactor", "hidden"): (-0.5, 0.5, -0.5),

@@ -15,7 +15,7 @@ from leadline.dense.weights import draw
 from leadline.measure.observation import QUANTITIES, Measure
 from leadline.problems import Problem, arrays
 from leadline.problems.losses import chi, loss_value
-from leadline.recipe import SGD
+from leadline.recipes.sgd import SGD
 from leadline.training.loop import take
 from leadline.training.trainer import dense_bytes, train
 from leadline.trajectory import Trajectory

@@ -53,7 +53,12 @@ if TYPE_CHECKING:
     from leadline.problems import teacher as teacher
     from leadline.problems.texts import Text as Text
     from leadline.problems.texts import text as text
-    from leadline.recipe import SGD as SGD
+    from leadline.recipes.elementwise import Adam as Adam
+    from leadline.recipes.elementwise import AdamW as AdamW
+    from leadline.recipes.elementwise import Lion as Lion
+    from leadline.recipes.elementwise import SignSGD as SignSGD
+    from leadline.recipes.muon import Muon as Muon
+    from leadline.recipes.sgd import SGD as SGD
     from leadline.reporting.comparisons import Comparison as Comparison
     from leadline.solving.solver import solve as solve
     from leadline.store.store import Store as Store
@@ -106,7 +111,12 @@ _WHERE = {
     "parse": "problems",
     "power_law": "problems",
     "teacher": "problems",
-    "SGD": "recipe",
+    "Adam": "recipes.elementwise",
+    "AdamW": "recipes.elementwise",
+    "Lion": "recipes.elementwise",
+    "Muon": "recipes.muon",
+    "SGD": "recipes.sgd",
+    "SignSGD": "recipes.elementwise",
     "Task": "tasks.task",
     "Store": "store.store",
     "Sweep": "sweeps.driver",

@@ -26,7 +26,7 @@ from leadline.trajectory import Trajectory, versions
 if TYPE_CHECKING:
     from leadline.architecture import ResNet
     from leadline.problems import Problem
-    from leadline.recipe import SGD
+    from leadline.recipes.sgd import SGD
 
 # In scheme ntk the initial outputs are random at infinite width too, and averaging them is cheap.
 _LAZY_SEEDS = 64

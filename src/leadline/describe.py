@@ -12,7 +12,8 @@ from leadline.identity.plain import Named
 if TYPE_CHECKING:
     from leadline.architecture import ResNet
     from leadline.problems import Problem
-    from leadline.recipe import SGD
+    from leadline.recipes.base import Recipe
+    from leadline.recipes.sgd import SGD
 
 # Steps up to which a schedule is known by its multipliers.
 _ASKED = 100_000
@@ -28,11 +29,21 @@ def describe(problem: Problem, network: ResNet, sgd: SGD) -> dict[str, Any]:
             "loss": problem.loss,
         },
         "network": plain(network),
-        "sgd": plain(sgd) | ({"schedule": schedule(sgd)} if callable(sgd.schedule) else {}),
+        "sgd": settings(sgd),
     }
 
 
-def schedule(sgd: SGD) -> str:
+def settings(recipe: Recipe) -> dict[str, Any]:
+    """A recipe's settings; clip where there is one."""
+    out = plain(recipe)
+    if recipe.clip is None:
+        del out["clip"]
+    if callable(recipe.schedule):
+        out["schedule"] = schedule(recipe)
+    return out
+
+
+def schedule(sgd: Recipe) -> str:
     """A schedule that is a function, as text: what it is are its multipliers.
 
     A schedule that gives other numbers when it is asked again has a question mark, as has a function that

@@ -48,7 +48,8 @@ class Trajectory:
     Attributes:
         steps: (R,) the recorded steps.
         train_loss, test_loss: (S, R).
-        train_outputs, test_outputs: (S, R, P, C), (S, R, P_test, C).
+        train_outputs, test_outputs: (S, R, P, C), (S, R, P_test, C); None where only losses are recorded
+            (a ``Task``, a ``Text``), whose train_loss is the batch's of that step.
         train_accuracy, test_accuracy: (S, R) in [0, 1]; None for regression.
         diverged: (S,) the first step whose loss is not finite or has grown 10^8-fold; -1 if none.
             Everything from that step on is NaN.
@@ -64,8 +65,8 @@ class Trajectory:
 
     steps: np.ndarray
     train_loss: np.ndarray
-    train_outputs: np.ndarray
     info: Mapping[str, Any]
+    train_outputs: np.ndarray | None = None
     train_accuracy: np.ndarray | None = None
     test_loss: np.ndarray | None = None
     test_outputs: np.ndarray | None = None
@@ -197,8 +198,9 @@ class Trajectory:
             if header.get("kind") != "trajectory" or header["format"] != FORMAT:
                 raise ValueError(f"it is {header.get('kind', 'something else')!r}")
             measures = {k[9:]: arrays.pop(k) for k in list(arrays) if k.startswith("measures/")}
-            _check_arrays(arrays, measures)
-            return cls(**arrays, measures=measures, info=dict(header["info"]))
+            info = dict(header["info"])
+            _check_arrays(arrays, measures, info.get("recorded") == "losses")
+            return cls(**arrays, measures=measures, info=info)
         except FileNotFoundError:
             raise FileNotFoundError(f"{shown} does not exist: give a saved trajectory") from None
         except (KeyError, ValueError, TypeError, AttributeError) as e:
@@ -213,7 +215,9 @@ class Trajectory:
             ) from None
 
 
-def _check_arrays(arrays: Mapping[str, np.ndarray], measures: Mapping[str, np.ndarray]) -> None:
+def _check_arrays(
+    arrays: Mapping[str, np.ndarray], measures: Mapping[str, np.ndarray], losses_alone: bool
+) -> None:
     """Refuse arrays whose names, types or shapes are not a trajectory's."""
     unknown = sorted(set(arrays) - set(_ARRAYS))
     if unknown:
@@ -238,7 +242,7 @@ def _check_arrays(arrays: Mapping[str, np.ndarray], measures: Mapping[str, np.nd
             right &= x.ndim == (4 if name.endswith("outputs") else 2)
         if not right:
             raise ValueError(f"{name} has shape {x.shape}, with {seeds} seeds, {recorded} steps")
-    if "train_outputs" not in arrays:
+    if "train_outputs" not in arrays and not losses_alone:
         raise KeyError("train_outputs")
     if len(times) == 0 and any(m.ndim > 4 for m in measures.values()):
         raise KeyError("times")

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from leadline.errors import check_choice, check_int, check_list, shown
-from leadline.planning.plans import Plan, plan
+from leadline.planning.of_task import plan_for_task, refuse_beside_a_plan
+from leadline.planning.plans import Plan
 from leadline.tasks.data import PRECISIONS, Accumulated, TrainingData
-from leadline.tasks.first_call import first_call
-from leadline.tasks.task import TaskData
-from leadline.tracing.builder import Size, construct, size
+from leadline.tracing.builder import Size, size
 
 # Multiples of the base's width and depth.
 _WIDTHS, _DEPTHS = (1, 2, 4), (1, 2, 4, 8)
@@ -27,12 +26,7 @@ def plan_of(
     """
     if isinstance(build, Plan):
         others = how | {"base": base, "scheme": None if how["scheme"] == "auto" else how["scheme"]}
-        named = [k for k, v in others.items() if v is not None and not callable(v)]
-        if named:
-            raise TypeError(
-                f"{named[0]}={shown(others[named[0]])} beside a plan, which has one: leave it out, or give "
-                "the builder instead of the plan"
-            )
+        refuse_beside_a_plan({k: v for k, v in others.items() if not callable(v)})
         return build
     if base is None:
         smallest = dict(width=_BASE.width, depth=_BASE.depth)
@@ -40,14 +34,9 @@ def plan_of(
             if sizes is not None:
                 smallest[axis] = min(check_int(f"{axis}s", v, 1) for v in sizes)
         base = smallest
-    at = size("base", base)
-    model = construct(build, at)
-    taken = first_call(data, model)
-    if how["inputs"] is None and isinstance(data, TaskData):
-        how["inputs"] = taken
     if how["optimizer"] is None or callable(how["optimizer"]):
         how["optimizer"] = "adamw"
-    return plan(build, at, **how)
+    return plan_for_task(data, build, size("base", base), **how)
 
 
 def recipe_of(data: TrainingData, accumulation: int, precision: str) -> TrainingData:

@@ -12,7 +12,7 @@ from leadline.disk.plain import plain
 from leadline.reporting.page import Drawing, Page, Section, Table, facts
 from leadline.reporting.panels import BLUE, GREY, ORANGE, PURPLE, Panels
 from leadline.reporting.progress import duration
-from leadline.reporting.tables import table_csv, text_table, wrapped
+from leadline.tabular.tables import table_csv, text_table, wrapped
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

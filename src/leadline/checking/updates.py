@@ -211,7 +211,7 @@ class Monitor:
         warnings.warn(message, BandWarning, stacklevel=2)
 
     def __str__(self) -> str:
-        from leadline.reporting.tables import text_table
+        from leadline.tabular.tables import text_table
 
         last: dict[str, UpdateRecord] = {r.parameter: r for r in self.records}
         body = [[t, str(r.step), f"{r.ratio:.2g}", f"{r.relative:.2g}"] for t, r in last.items()]

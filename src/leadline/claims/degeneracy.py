@@ -17,7 +17,7 @@ from leadline.claims.claim import DEPTH, ROLES, TIMES, WIDTH, Claim, Data, Key, 
 from leadline.claims.verdict import Judgement, above, verdict
 from leadline.intervals import Interval, jackknife
 from leadline.measure.observation import Measure
-from leadline.recipe import SGD
+from leadline.recipes.sgd import SGD
 from leadline.reporting.page import Drawing
 from leadline.reporting.panels import BLUE, GREEN, GREY, ORANGE, PURPLE, SYMBOLS, Panels
 

@@ -40,7 +40,7 @@ from leadline.claims.verdict import (
 )
 from leadline.intervals import Interval, jackknife, slope
 from leadline.problems import arrays as arrays_problem
-from leadline.recipe import SGD
+from leadline.recipes.sgd import SGD
 from leadline.reporting.page import Drawing
 from leadline.reporting.panels import BLUE, GREEN, PURPLE, SYMBOLS, Panels, power
 

@@ -18,7 +18,7 @@ from leadline.claims.claim import COUPLINGS, DEPTH, TIMES, WIDTH, Claim, Data, K
 from leadline.claims.verdict import Judgement, Part, below, every, inside, verdict
 from leadline.intervals import Interval, jackknife, slope
 from leadline.measure.observation import Measure
-from leadline.recipe import SGD
+from leadline.recipes.sgd import SGD
 from leadline.reporting.page import Drawing
 from leadline.reporting.panels import BLUE, GREEN, ORANGE, SYMBOLS, Panels, power
 

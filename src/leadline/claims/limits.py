@@ -16,7 +16,7 @@ from leadline.claims.cells import Arrays, Cell
 from leadline.claims.claim import COUPLINGS, ROLES, SETS, Claim, Data, Key, Setting, stable_rate
 from leadline.claims.verdict import UNDECIDED, Judgement, Part, below, every, inside, verdict
 from leadline.intervals import Interval, jackknife, mean, slope
-from leadline.recipe import SGD
+from leadline.recipes.sgd import SGD
 from leadline.reporting.page import Drawing
 from leadline.reporting.panels import BLUE, ORANGE, PURPLE, RED, Panels, power
 

@@ -17,8 +17,8 @@ from leadline.claims.studies import Study, content, identity_of, read, read_clai
 from leadline.disk.write import attempt, check_folder
 from leadline.errors import check_choice, check_int
 from leadline.reporting.page import machine
-from leadline.reporting.tables import text_table
 from leadline.store.store import Store, run_id
+from leadline.tabular.tables import text_table
 from leadline.trajectory import versions
 
 

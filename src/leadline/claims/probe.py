@@ -20,7 +20,7 @@ from leadline.parametrization.optimizers import BETAS
 from leadline.parametrization.optimizers import optimizer as optimizer_named
 from leadline.parametrization.rules import Place, exponents
 from leadline.problems.losses import loss_value
-from leadline.recipe import SGD
+from leadline.recipes.sgd import SGD
 
 if TYPE_CHECKING:
     from leadline.architecture import ResNet

@@ -27,7 +27,7 @@ from leadline.claims.claim import (
 from leadline.claims.limits import LimitOfTraining
 from leadline.claims.verdict import Judgement, Part, below, inside, verdict
 from leadline.intervals import Interval, jackknife, mean
-from leadline.recipe import SGD
+from leadline.recipes.sgd import SGD
 from leadline.reporting.page import Drawing
 from leadline.reporting.panels import BLUE, PURPLE, Panels
 

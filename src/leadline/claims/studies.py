@@ -24,7 +24,7 @@ from leadline.disk.write import write_atomic
 from leadline.intervals import written
 from leadline.reporting.page import Page, Section, Table, render
 from leadline.reporting.progress import duration
-from leadline.reporting.tables import text_table
+from leadline.tabular.tables import text_table
 
 FORMAT = 3
 PAPER = "arXiv 2512.21075v1"

@@ -211,7 +211,7 @@ class _Answer:
 
 def frontier_lines(frontier: Frontier) -> list[str]:
     """The exponents, then a line a budget."""
-    from leadline.reporting.tables import text_table
+    from leadline.tabular.tables import text_table
 
     axes = list(frontier.points[0].sizes)
     rows = [

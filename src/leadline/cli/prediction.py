@@ -21,7 +21,7 @@ from leadline.training.trainer import dense_bytes, train
 if TYPE_CHECKING:
     from leadline.architecture import ResNet
     from leadline.problems import Problem
-    from leadline.recipe import SGD
+    from leadline.recipes.sgd import SGD
 
 _PROBE_SECONDS = 1.0
 _PROBE_WIDTH = 256

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from leadline.kernels.kernels import InitialKernels
     from leadline.limits.extrapolation import Limit
     from leadline.problems import Problem
-    from leadline.recipe import SGD
+    from leadline.recipes.sgd import SGD
     from leadline.reporting.comparisons import Comparison
     from leadline.reporting.page import Page
     from leadline.trajectory import Trajectory
@@ -180,7 +180,7 @@ def _network(options: dict[str, Any]) -> ResNet:
 
 def _recipe(options: dict[str, Any]) -> SGD:
     """Take the recipe's flags out of the options."""
-    from leadline.recipe import SGD
+    from leadline.recipes.sgd import SGD
 
     roles = tuple(role.strip() for role in options.pop("train").split(",") if role.strip())
     return SGD(train=roles, **{name: options.pop(name) for name in _SGD})
@@ -219,7 +219,7 @@ def _kernels_table(kernels: InitialKernels) -> str:
     """Diagonal, off-diagonal and spectrum of each kernel."""
     import numpy as np
 
-    from leadline.reporting.tables import text_table
+    from leadline.tabular.tables import text_table
 
     rows = []
     for part in _KERNELS:

@@ -79,7 +79,7 @@ def _json(table: list[dict[str, Any]]) -> str:
 
 def _text(table: list[dict[str, Any]], total: int, all_columns: bool) -> str:
     """A table; what is the same in all runs stands above it."""
-    from leadline.reporting.tables import text_table
+    from leadline.tabular.tables import text_table
 
     count = f"{len(table)} of {total} runs" if len(table) < total else f"{total} runs"
     if not table:

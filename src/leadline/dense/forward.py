@@ -14,7 +14,7 @@ from torch import Tensor
 from leadline import activations
 
 if TYPE_CHECKING:
-    from leadline.recipe import SGD
+    from leadline.recipes.sgd import SGD
 
 
 class Architecture(Protocol):

@@ -14,7 +14,7 @@ from leadline.dense.weights import HIDDEN, INPUT, READOUT, fill, fill_all, gener
 from leadline.errors import check_int
 
 if TYPE_CHECKING:
-    from leadline.recipe import SGD
+    from leadline.recipes.sgd import SGD
 
 
 class DenseResNet(nn.Module):

@@ -12,7 +12,7 @@ from leadline.forecasting.profiles import Profiles
 from leadline.forecasting.result import Forecast
 from leadline.forecasting.words import WAYS, candidate_cells, number_rows, outlier_lines
 from leadline.reporting.page import Drawing, Page, Section, Table, facts
-from leadline.reporting.tables import table_csv
+from leadline.tabular.tables import table_csv
 
 
 def forecast_page(

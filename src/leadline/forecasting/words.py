@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from leadline.reporting.tables import number, text_table
+from leadline.tabular.tables import number, text_table
 
 if TYPE_CHECKING:
     from leadline.forecasting.answers import LimitComparison

@@ -19,7 +19,7 @@ _MISSING = object()
 def release(module: str) -> str | None:
     """The library of a module and its version; None for a user's own module.
 
-    >>> release("no_such_module") is None, release("leadline.recipe")
+    >>> release("no_such_module") is None, release("leadline.recipes.sgd")
     (True, 'leadline')
     """
     top = module.partition(".")[0]

@@ -19,7 +19,7 @@ from leadline.errors import MemoryBudgetError, check_int, check_real
 from leadline.limits.estimate import SOURCES, Extrapolation, estimate
 from leadline.limits.ladder import LEVELS, Ladder, Size, first_sizes, first_width
 from leadline.measure.record import check_task
-from leadline.recipe import SGD
+from leadline.recipes.sgd import SGD
 from leadline.solving import memory as memory_use
 from leadline.solving.configuration import Configuration
 from leadline.solving.solver import Progress

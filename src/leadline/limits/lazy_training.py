@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from leadline.architecture import ResNet
     from leadline.problems import Problem
-    from leadline.recipe import SGD
+    from leadline.recipes.sgd import SGD
 
 
 def lazy(
@@ -107,7 +107,7 @@ def lazy(
         "versions": versions(),
         "seconds": time.perf_counter() - started,
     }
-    return assemble(records, info, problem, sgd, None, 1 if random else count)
+    return assemble(records, info, sgd, None, 1 if random else count)
 
 
 def _run(

@@ -11,17 +11,18 @@ import torch
 from torch import Tensor
 
 from leadline.architecture import ResNet
-from leadline.errors import check_type
+from leadline.errors import check_type, shown
 from leadline.measure.observation import Measure
 from leadline.problems import Problem
 from leadline.problems.losses import accuracy, loss_value
-from leadline.recipe import SGD
+from leadline.recipes.base import Recipe
+from leadline.recipes.sgd import SGD
 from leadline.trajectory import Trajectory, has_diverged
 
 if TYPE_CHECKING:
     from leadline.measure.observation import Measure
     from leadline.problems import Problem
-    from leadline.recipe import SGD
+    from leadline.recipes.sgd import SGD
 
 
 def recorded_steps(steps: int, every: int) -> np.ndarray:
@@ -39,7 +40,17 @@ def check_task(problem: Any, network: Any, sgd: Any, measure: Any = None) -> Non
     """
     check_type("problem", problem, Problem, "give leadline.digits(...), arrays(...) or another")
     check_type("network", network, ResNet)
+    if isinstance(sgd, Recipe) and not isinstance(sgd, SGD):
+        raise TypeError(
+            f"sgd={shown(sgd)} is for a model of a builder: a ResNet trains by SGD(...); give "
+            "ll.residual_mlp(...) in its place, the same function class, to ll.train"
+        )
     check_type("sgd", sgd, SGD)
+    if sgd.clip is not None:
+        raise ValueError(
+            f"clip={sgd.clip:g} is for a model of a builder: a ResNet's gradients are not clipped; leave "
+            "clip out, or give ll.residual_mlp(...), the same function class, to ll.train"
+        )
     sgd.check(problem.samples)
     if measure is not None:
         check_type("measure", measure, Measure, "give leadline.Measure(...) or None")
@@ -53,7 +64,7 @@ class Record:
     steps: np.ndarray
     every: int
     loss: str
-    y: Tensor
+    y: Tensor | None
     labels: Tensor | None
     y_test: Tensor | None
     labels_test: Tensor | None
@@ -64,7 +75,7 @@ class Record:
     last_loss: float = float("nan")
 
     @classmethod
-    def empty(cls, problem: Problem, sgd: SGD, every: int, measure: Measure | None) -> Record:
+    def empty(cls, problem: Problem, sgd: Recipe, every: int, measure: Measure | None) -> Record:
         """Nothing recorded yet."""
         steps = recorded_steps(sgd.steps, every)
 
@@ -94,24 +105,51 @@ class Record:
                 out.arrays[f"{part}_accuracy"] = np.full(len(steps), np.nan)
         return out
 
+    @classmethod
+    def of_losses(cls, recipe: Recipe, every: int, test: bool) -> Record:
+        """Nothing recorded yet, where only losses will be.
+
+        Args:
+            test: of held-out data too.
+        """
+        steps = recorded_steps(recipe.steps, every)
+        parts = ("train", "test") if test else ("train",)
+        arrays = {f"{part}_loss": np.full(len(steps), np.nan) for part in parts}
+        return cls(steps, every, "", None, None, None, None, arrays)
+
     def recorded(self, k: int) -> bool:
         """Whether step k is one to be recorded."""
         return k % self.every == 0 or k == self.steps[-1]
 
     def observe(self, k: int, outputs: Tensor, test: Tensor | None) -> bool:
         """Record outputs (P, C) at step k; False, and nothing kept, if training has diverged."""
-        r = -(-k // self.every)
+        assert self.y is not None
         f = outputs.detach().cpu().double()
-        value = float(loss_value(self.loss, f, self.y))
-        first = self.arrays["train_loss"][0] if r else value
-        self.last_loss = value
-        if has_diverged(value, first):
-            self.diverge(k)
+        if not self.goes_on(k, float(loss_value(self.loss, f, self.y))):
             return False
+        r = -(-k // self.every)
         self._put("train", r, f, self.y, self.labels)
         if test is not None and self.y_test is not None:
             f = test.detach().cpu().double()
             self._put("test", r, f, self.y_test, self.labels_test)
+        return True
+
+    def observe_losses(self, k: int, loss: float, test: float | None) -> bool:
+        """Record losses at step k; False, and nothing kept, if training has diverged."""
+        if not self.goes_on(k, loss):
+            return False
+        r = -(-k // self.every)
+        self.arrays["train_loss"][r] = loss
+        if test is not None:
+            self.arrays["test_loss"][r] = test
+        return True
+
+    def goes_on(self, k: int, loss: float) -> bool:
+        """Whether training goes on after this loss of step k; it has diverged otherwise."""
+        self.last_loss = loss
+        if has_diverged(loss, float(self.arrays["train_loss"][0]) if k else loss):
+            self.diverge(k)
+            return False
         return True
 
     def _put(self, part: str, r: int, f: Tensor, y: Tensor, labels: Tensor | None) -> None:
@@ -166,8 +204,7 @@ class Record:
 def assemble(
     records: Sequence[Record],
     info: Mapping[str, Any],
-    problem: Problem,
-    sgd: SGD,
+    sgd: Recipe,
     measure: Measure | None,
     copies: int = 1,
 ) -> Trajectory:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from leadline.errors import check_choice
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 BETAS = (0.9, 0.999)
+LION_BETAS = (0.9, 0.99)
 EPS = 1e-8
 MUON_MOMENTUM = 0.95
 
@@ -30,6 +32,8 @@ class Optimizer:
     has_eps: bool
     torch_class: str = ""
     """Its class in torch.optim; "" where torch has none."""
+    written_out: str = ""
+    """Its class in ``parametrization.updates``, where torch has none."""
     adjust_lr: str = ""
     """Muon's ``adjust_lr_fn``."""
     stacks: bool = False
@@ -45,35 +49,69 @@ class Optimizer:
         """Adam's: averages of the gradient and of its square, each with a β."""
         return self.update == "normalised" and self.has_eps
 
+    @property
+    def betas(self) -> tuple[float, float] | None:
+        """The usual β₁, β₂; None where it has none."""
+        if self.averages_gradients:
+            return BETAS
+        return LION_BETAS if self.name == "lion" else None
+
+    @property
+    def takes_momentum(self) -> bool:
+        """Has it a momentum that is the user's to set?"""
+        return self.name in ("sgd", "signsgd")
+
+    def torch_kind(self, remedy: str) -> Callable[..., torch.optim.Optimizer]:
+        """The class that makes its updates: torch's, or the one of ``parametrization.updates``.
+
+        Raises:
+            ValueError: this torch has none; the message ends with the remedy.
+        """
+        import torch
+
+        if self.written_out:
+            from leadline.parametrization import updates
+
+            return getattr(updates, self.written_out)
+        kind = getattr(torch.optim, self.torch_class, None)
+        if kind is None:
+            raise ValueError(
+                f"torch {torch.__version__} has no {self.torch_class}: install torch >= 2.9, or {remedy}"
+            )
+        return kind
+
     def make(
         self,
         groups: Sequence[dict[str, Any]],
         matrices: Sequence[dict[str, Any]] = (),
-        **settings: Any,
+        settings: Mapping[str, Any] = MappingProxyType({}),
+        of_matrices: Mapping[str, Any] = MappingProxyType({"momentum": MUON_MOMENTUM}),
+        exact: bool = False,
     ) -> list[torch.optim.Optimizer]:
-        """Torch's optimizers of these parameter groups, which have their rates and decays.
+        """The optimizers of these parameter groups, which have their rates and decays.
 
         Args:
             matrices: groups of the hidden matrices, for Muon; ``groups`` has the rest.
-            settings: of the constructor for ``groups``.
+            settings, of_matrices: of the constructors for ``groups`` and for ``matrices``.
+            exact: let Muon orthogonalise in the parameters' precision, where torch's rounds to bfloat16.
 
         Raises:
-            ValueError: torch has no such optimizer.
+            ValueError: this torch has no such optimizer.
         """
-        import torch
+        from leadline.parametrization import updates
 
-        if not self.torch_class:
-            raise ValueError(
-                f"torch has no {self.name}: give optimizer=, a callable (model, plan, lr) that makes yours"
-            )
-        kind = OPTIMIZERS["adamw"] if self.orthogonal else self
         made: list[torch.optim.Optimizer] = []
         if matrices:
-            made.append(
-                torch.optim.Muon(matrices, momentum=MUON_MOMENTUM, adjust_lr_fn=self.adjust_lr)
-            )
+            how: dict[str, Any] = {"adjust_lr_fn": self.adjust_lr, **of_matrices}
+            if exact:
+                made.append(updates.ExactMuon(matrices, **how))
+            else:
+                remedy = "take the exact one, leadline.Muon(bfloat16=False)"
+                made.append(self.torch_kind(remedy)(matrices, **how))
         if groups:
-            made.append(getattr(torch.optim, kind.torch_class)(groups, **settings))
+            kind = OPTIMIZERS["adamw"] if self.orthogonal else self
+            remedy = "give optimizer=, a callable (model, plan, lr) that makes yours"
+            made.append(kind.torch_kind(remedy)(groups, **settings))
         return made
 
 
@@ -81,7 +119,8 @@ _TABLE = (
     Optimizer("sgd", "gradient", "coupled", has_eps=False, torch_class="SGD", stacks=True),
     Optimizer("adam", "normalised", "coupled", has_eps=True, torch_class="Adam", stacks=True),
     Optimizer("adamw", "normalised", "decoupled", has_eps=True, torch_class="AdamW", stacks=True),
-    Optimizer("lion", "normalised", "decoupled", has_eps=False),
+    Optimizer("lion", "normalised", "decoupled", has_eps=False, written_out="LionUpdates"),
+    Optimizer("signsgd", "normalised", "decoupled", has_eps=False, written_out="SignUpdates"),
     Optimizer("adafactor", "relative", "decoupled", has_eps=True, torch_class="Adafactor"),
     Optimizer("muon", "orthogonal", "decoupled", has_eps=False, torch_class="Muon",
               adjust_lr="original", stacks=True),

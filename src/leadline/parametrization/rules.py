@@ -185,6 +185,11 @@ def batch_factors(optimizer: Optimizer, k: float) -> BatchFactors:
     Raises:
         ValueError: no rule kept the best rate of this optimizer.
     """
+    if optimizer.name == "signsgd" and k != 1.0:
+        raise ValueError(
+            f"batch and duration have no rule for signsgd (batch_ratio/token_ratio={k:g}): none was "
+            "measured; keep both ratios equal, or sweep the rate at the target's batch"
+        )
     if optimizer.name == "lion" and k != 1.0:
         raise ValueError(
             f"batch and duration have no rule for lion (batch_ratio/token_ratio={k:g}): it takes the sign "

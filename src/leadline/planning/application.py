@@ -123,7 +123,7 @@ class BaseSettings:
         changed = plan.batch_ratio != plan.token_ratio
         if o.averages_gradients and (self.betas is not None or changed):
             group["betas"] = plan.betas(BETAS if self.betas is None else self.betas)
-        elif o.update == "normalised" and self.betas is not None:
+        elif o.betas is not None and self.betas is not None:
             group["betas"] = self.betas
         return group | dict(self.others)
 

@@ -21,11 +21,13 @@ _TORCH = {
     "Adamax": "normalised", "SparseAdam": "normalised", "RMSprop": "normalised", "Rprop": "normalised",
     "Adagrad": "normalised", "Adafactor": "relative", "Muon": "orthogonal",
     "Adadelta": "of its own size", "LBFGS": "of its own size",
+    "LionUpdates": "normalised", "SignUpdates": "normalised", "ExactMuon": "orthogonal",
 }  # fmt: skip
-"""Update of torch's classes, ``Optimizer.update`` but for how Muon's size is adjusted."""
+"""Update of torch's classes and of ours, ``Optimizer.update`` but for how Muon's size is adjusted."""
+_KNOWN_MODULES = ("torch.optim", "leadline.parametrization")
 _WORDS = {
-    "sgd": "gradient", "adam": "normalised", "lion": "normalised", "adafactor": "relative",
-    "muon": "orthogonal", "lamb": "of its own size", "lars": "of its own size",
+    "sgd": "gradient", "adam": "normalised", "signum": "normalised", "lion": "normalised",
+    "adafactor": "relative", "muon": "orthogonal", "lamb": "of its own size", "lars": "of its own size",
 }  # fmt: skip
 """Update of other libraries' classes by what their name says (AdamW8bit, SGDScheduleFree)."""
 _RECORDS = {"gradient": "sgd", "normalised": "adamw", "relative": "adafactor", "orthogonal": "muon"}
@@ -34,9 +36,9 @@ _RECORDS = {"gradient": "sgd", "normalised": "adamw", "relative": "adafactor", "
 def updates(kind: type) -> set[str]:
     """The updates that a class is known to make; empty where nothing is known."""
     for c in kind.__mro__:
-        if c.__module__.startswith("torch.optim") and c.__name__ in _TORCH:
+        if c.__module__.startswith(_KNOWN_MODULES) and c.__name__ in _TORCH:
             return {_TORCH[c.__name__]}
-    name = kind.__name__.lower()
+    name = kind.__name__.lower().replace("signsgd", "signum")
     return {update for word, update in _WORDS.items() if word in name}
 
 
@@ -60,7 +62,7 @@ def check_class(rule: Optimizer, optimizer: TorchOptimizer, decays: bool) -> Non
             f"these parameter groups are for {rule.name} and {name} makes other updates, for which their "
             f"rates are not scaled: take plan.optimizer(model, lr=...){remedy}"
         )
-    if not kind.__module__.startswith("torch.optim"):
+    if not kind.__module__.startswith(_KNOWN_MODULES):
         return
     if rule.orthogonal:
         adjusted = optimizer.defaults.get("adjust_lr_fn") or "original"
@@ -71,7 +73,11 @@ def check_class(rule: Optimizer, optimizer: TorchOptimizer, decays: bool) -> Non
                 f"{adjusted!r}: take plan.optimizer(model, lr=...), or plan with optimizer={right!r}"
             )
     elif decays and rule.update == "normalised":
-        decoupled = kind.__name__ == "AdamW" or optimizer.defaults.get("decoupled_weight_decay")
+        decoupled = kind.__name__ in (
+            "AdamW",
+            "LionUpdates",
+            "SignUpdates",
+        ) or optimizer.defaults.get("decoupled_weight_decay")
         if bool(decoupled) != (rule.decay == "decoupled"):
             right = "adamw" if decoupled else "adam"
             raise ValueError(

@@ -9,7 +9,7 @@ from leadline.parametrization.optimizers import optimizer as named_optimizer
 from leadline.parametrization.rules import ONE, Place, Power, exponents
 from leadline.parametrization.schemes import Scheme
 from leadline.planning.factors import check_scheme, resolve
-from leadline.reporting.tables import text_table
+from leadline.tabular.tables import text_table
 
 _ROLES = {
     "input": "its gradient is ∂f/∂h; only the fan-out grows, so entries stay O(1)",

@@ -15,7 +15,7 @@ from leadline.parametrization.optimizers import BETAS, optimizer
 from leadline.parametrization.rules import Power
 from leadline.parametrization.schemes import Scheme
 from leadline.planning.factors import NAMES, Scaling
-from leadline.reporting.tables import text_table
+from leadline.tabular.tables import text_table
 from leadline.tracing.builder import Size
 from leadline.tracing.initialization import Rule
 from leadline.tracing.kinds import Kind, Naming

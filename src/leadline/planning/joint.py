@@ -93,7 +93,7 @@ def optimizer(
 ) -> TorchOptimizer:
     """See ``Plan.optimizer``."""
     rule = plan.optimizer_rule
-    if base.betas is not None and rule.update in ("gradient", "relative"):
+    if base.betas is not None and not rule.orthogonal and rule.betas is None:
         raise ValueError(f"betas={base.betas!r}: {rule.name} has none; leave them out")
     if not rule.orthogonal:
         if adamw is not None:
@@ -126,16 +126,7 @@ def _made(
     The base's rate is its default: what schedules with absolute rates are relative to.
     """
     if factory is None:
-        if not rule.torch_class:
-            raise ValueError(
-                f"torch has no {rule.name}: give factory=, a class or callable (groups, lr=..., **settings)"
-            )
-        factory = getattr(torch.optim, rule.torch_class, None)
-        if factory is None:
-            raise ValueError(
-                f"torch {torch.__version__} has no {rule.torch_class}: install torch >= 2.9, or give "
-                "factory=, a class or callable (groups, lr=..., **settings)"
-            )
+        factory = rule.torch_kind("give factory=, a class or callable (groups, lr=..., **settings)")
         if rule.orthogonal:
             settings = {"momentum": MUON_MOMENTUM, "adjust_lr_fn": rule.adjust_lr, **settings}
     name = getattr(factory, "__name__", repr(factory))

@@ -18,7 +18,7 @@ from leadline.reporting.page import Drawing, Page, Section, Table, facts, settin
 from leadline.reporting.page import write as write_page
 from leadline.reporting.panels import Panels
 from leadline.reporting.results import Series, curves_csv, draw, in_words, series
-from leadline.reporting.tables import number, table_csv, text_table, with_error
+from leadline.tabular.tables import number, table_csv, text_table, with_error
 from leadline.trajectory import Trajectory
 
 if TYPE_CHECKING:

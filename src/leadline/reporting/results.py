@@ -9,7 +9,7 @@ import numpy as np
 
 from leadline.reporting.page import Drawing, Page, Section, Table, facts, settings
 from leadline.reporting.panels import BLUE, GREY, ORANGE, Panels, ramp, ticks
-from leadline.reporting.tables import matrix_csv, table_csv
+from leadline.tabular.tables import matrix_csv, table_csv
 from leadline.trajectory import Trajectory, standard_error
 
 if TYPE_CHECKING:

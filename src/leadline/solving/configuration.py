@@ -16,7 +16,7 @@ from leadline.disk.write import check_folder
 from leadline.errors import check_choice, check_int, check_path, check_real
 from leadline.measure.observation import Measure
 from leadline.measure.record import check_task
-from leadline.recipe import SGD
+from leadline.recipes.sgd import SGD
 from leadline.solving.basis import FLOOR
 from leadline.solving.shards import Shards
 from leadline.solving.variance_reduction import VARIANCE_REDUCTIONS

@@ -14,7 +14,7 @@ from leadline.describe import identified
 from leadline.errors import MemoryBudgetError
 from leadline.measure.observation import Measure
 from leadline.measure.record import Record, assemble
-from leadline.recipe import SGD
+from leadline.recipes.sgd import SGD
 from leadline.solving import memory as memory_use
 from leadline.solving.checkpoint import Checkpoint
 from leadline.solving.configuration import Configuration
@@ -163,7 +163,7 @@ def run(c: Configuration, progress: Progress | None = None) -> Trajectory:
         "versions": versions(),
         "seconds": time.perf_counter() - started,
     }
-    return assemble(records, info, c.problem, c.sgd, c.measure)
+    return assemble(records, info, c.sgd, c.measure)
 
 
 def _out_of_memory(

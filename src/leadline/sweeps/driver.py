@@ -50,7 +50,7 @@ class Sweep:
     store: str | None
 
     def __str__(self) -> str:
-        from leadline.reporting.tables import number, text_table
+        from leadline.tabular.tables import number, text_table
 
         shown = [k for k in _COLUMNS if len({str(r.get(k)) for r in self.rows}) > 1]
         shown += [k for k in ("loss", "test_loss") if any(r.get(k) for r in self.rows)]

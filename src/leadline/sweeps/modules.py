@@ -222,4 +222,4 @@ def _optimizers(model: nn.Module, rates: Rates, run: TrainingRun) -> list[Optimi
             matrices.append(group)
         else:
             rest.append(group if momentum else group | {"eps": eps, "betas": betas})
-    return kind.make(rest, matrices, **({"momentum": run.momentum} if momentum else {}))
+    return kind.make(rest, matrices, {"momentum": run.momentum} if momentum else {})

@@ -102,7 +102,7 @@ class NetworkRates:
 
     def factors(self, model: Any) -> dict[str, tuple[Factors, bool]]:
         """Those of ``module.param_groups(SGD(lr=1, weight_decay=1))``."""
-        from leadline.recipe import SGD
+        from leadline.recipes.sgd import SGD
 
         names = {id(p): n for n, p in model.named_parameters()}
         groups = model.param_groups(SGD(lr=1.0, steps=1, weight_decay=1.0))

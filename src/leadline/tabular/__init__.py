@@ -4,5 +4,6 @@
 - ``files``: CSV, JSON, JSON lines, parquet, each also as .gz.
 - ``exports``: tables that are one run a column or one run a file (W&B, TensorBoard).
 - ``events``: TensorBoard's event files.
+- ``tables``: as plain text and as CSV.
 - ``names``: width, depth, lr, loss, seed, … by the names that people give them.
 """

@@ -49,10 +49,17 @@ class Samples(TrainingData):
     def on(self, device: str | torch.device) -> TrainingData:
         """The same with batches on this device."""
         same = torch.device(device) == self.device
-        return self if same else Samples(self.problem, device).precise(self.precision)
+        return self if same else Samples(self.problem, device)._like(self)
+
+    def typed(self, dtype: torch.dtype) -> TrainingData:
+        """The same with inputs and targets of this type."""
+        out = super().typed(dtype)
+        if isinstance(out, Samples) and out is not self:
+            out.x, out.y = out._tensor(self.problem.x), out._tensor(self.problem.y)
+        return out
 
     def _tensor(self, a: np.ndarray) -> Tensor:
-        return torch.tensor(a, dtype=torch.float32).to(self.device)
+        return torch.tensor(a, dtype=self.dtype or torch.float32).to(self.device)
 
     def batch(self, step: int, size: int | None, seed: int) -> tuple[Tensor, Tensor]:
         """The batch of a step: all samples, or ``size`` of them without replacement in an epoch."""
@@ -123,7 +130,7 @@ class Tokens(TrainingData):
 
     def on(self, device: str | torch.device) -> TrainingData:
         """The same with batches on this device."""
-        return Tokens(self.text, device).precise(self.precision)
+        return Tokens(self.text, device)._like(self)
 
     def _tensors(self, pair: tuple[np.ndarray, np.ndarray]) -> tuple[Tensor, Tensor]:
         x, y = (torch.as_tensor(a).to(self.device) for a in pair)

@@ -29,6 +29,7 @@ class TrainingData(ABC):
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
         self.precision = "float32"
+        self.dtype: torch.dtype | None = None
 
     @property
     @abstractmethod
@@ -94,6 +95,19 @@ class TrainingData(ABC):
         out.precision = check_choice("precision", precision, PRECISIONS)
         return out
 
+    def typed(self, dtype: torch.dtype) -> TrainingData:
+        """The same with floating-point batches of this type; they are as they were made otherwise."""
+        if dtype == self.dtype:
+            return self
+        out = copy.copy(self)
+        out.dtype = dtype
+        return out
+
+    def _like(self, other: TrainingData) -> TrainingData:
+        """This with the precision and the type of others."""
+        kept = self.precise(other.precision)
+        return kept if other.dtype is None else kept.typed(other.dtype)
+
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.precision == "float32":
             return contextlib.nullcontext()
@@ -131,10 +145,16 @@ def mean_loss(data: TrainingData, model: nn.Module, batches: Sequence[Any]) -> T
     return torch.stack([data.loss(model, copied(b)) for b in batches]).mean()
 
 
-def moved(batch: Any, device: torch.device) -> Any:
-    """The batch on a device: its tensors, and whatever else can move itself."""
+def moved(batch: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
+    """The batch on a device: its tensors, and whatever else can move itself.
+
+    Args:
+        dtype: of floating-point tensors; None leaves it.
+    """
 
     def move(x: Any) -> Any:
+        if dtype is not None and isinstance(x, Tensor) and x.is_floating_point():
+            return x.to(device, dtype)
         return x.to(device) if callable(getattr(x, "to", None)) else x
 
     return tree_map(move, batch)
@@ -181,6 +201,7 @@ class Accumulated(TrainingData):
     def __init__(self, data: TrainingData, count: int) -> None:
         super().__init__(data.device)
         self.data, self.count, self.precision = data, count, data.precision
+        self.dtype = data.dtype
         self.words = data.words
 
     @property
@@ -209,6 +230,10 @@ class Accumulated(TrainingData):
     def precise(self, precision: str) -> TrainingData:
         """The same with losses in this precision."""
         return Accumulated(self.data.precise(precision), self.count)
+
+    def typed(self, dtype: torch.dtype) -> TrainingData:
+        """The same with floating-point batches of this type."""
+        return Accumulated(self.data.typed(dtype), self.count)
 
     def shared(self, size: int | None) -> bool:
         """As the data's."""

@@ -127,7 +127,7 @@ class TaskData(TrainingData):
     def on(self, device: str | torch.device) -> TrainingData:
         """The same with batches on this device."""
         same = torch.device(device) == self.device
-        return self if same else TaskData(self.task, device).precise(self.precision)
+        return self if same else TaskData(self.task, device)._like(self)
 
     def batch(self, step: int, size: int | None, seed: int) -> Any:
         """The batch of a step.
@@ -140,7 +140,7 @@ class TaskData(TrainingData):
                 f"batch_size={size} is none of a Task's, whose batches come with their size: make them in "
                 "that size, and leave batch_size out"
             )
-        return moved(self.task.source.at(step, seed), self.device)
+        return moved(self.task.source.at(step, seed), self.device, self.dtype)
 
     def train(self) -> list[Any]:
         """The one batch, or four batches of the stream."""
@@ -150,7 +150,7 @@ class TaskData(TrainingData):
     def test(self) -> list[Any] | None:
         """The held-out batch."""
         kept = self.task.eval_batch
-        return None if kept is None else [moved(kept, self.device)]
+        return None if kept is None else [moved(kept, self.device, self.dtype)]
 
     def shared(self, size: int | None) -> bool:
         """Do all seeds have the same batches?"""

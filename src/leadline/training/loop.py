@@ -21,7 +21,7 @@ from leadline.trajectory import has_diverged, too_large
 
 if TYPE_CHECKING:
     from leadline.architecture import ResNet
-    from leadline.recipe import SGD
+    from leadline.recipes.sgd import SGD
 
 
 EVALUATED = 5

@@ -18,7 +18,7 @@ from leadline.describe import describe
 from leadline.errors import MemoryBudgetError, check_choice, check_int
 from leadline.measure.observation import Measure
 from leadline.measure.record import Record, assemble, check_task, data_bytes, record_bytes
-from leadline.recipe import SGD
+from leadline.recipes.sgd import SGD
 from leadline.training.loop import EVALUATED, Job, run
 from leadline.trajectory import Trajectory, versions
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from leadline.architecture import ResNet
     from leadline.measure.observation import Measure
     from leadline.problems import Problem
-    from leadline.recipe import SGD
+    from leadline.recipes.sgd import SGD
 
 
 def train(
@@ -144,7 +144,7 @@ def train(
         "draw_seconds": drawing,
         "seconds": time.perf_counter() - started,
     }
-    return assemble(records, info, problem, sgd, measure)
+    return assemble(records, info, sgd, measure)
 
 
 # Numbers that a layer keeps for the backward pass, of every row and neuron.

@@ -15,7 +15,7 @@ from leadline.disk.plain import plain
 from leadline.intervals import Interval
 from leadline.reporting.page import Drawing, Page, Section, Table, facts
 from leadline.reporting.panels import Panels, shades
-from leadline.reporting.tables import number, table_csv, text_table, wrapped
+from leadline.tabular.tables import number, table_csv, text_table, wrapped
 from leadline.transferring.advice import exit_code, sentence
 from leadline.transferring.analysis import AxisResult
 from leadline.transferring.landscapes import landscapes

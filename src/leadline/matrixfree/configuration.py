@@ -1,0 +1,234 @@
+"""What a training of a builder's models is asked for: one record that checks itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from leadline import available
+from leadline.architecture import COUPLINGS, ENSEMBLES
+from leadline.describe import plain, settings
+from leadline.errors import check_choice, check_int, check_real, check_type, shown
+from leadline.identity.names import readable, told_or_not
+from leadline.measure.record import Record
+from leadline.parametrization.schemes import Scheme
+from leadline.planning.factors import check_scheme
+from leadline.planning.of_task import plan_for_task, refuse_beside_a_plan
+from leadline.planning.plans import Plan
+from leadline.problems import Problem
+from leadline.recipes.base import Recipe
+from leadline.recipes.sgd import SGD
+from leadline.tasks.builtin import Samples
+from leadline.tasks.data import Accumulated, TrainingData, copied
+from leadline.tasks.task import Task, data_of
+from leadline.tracing.builder import Builder, Size, construct, size
+
+
+@dataclass(frozen=True, eq=False)
+class TaskConfiguration:
+    """A task, a builder, a recipe, and the options of ``train`` and ``solve`` that both have.
+
+    Attributes:
+        task: a ``Task``, a ``Problem`` or a ``Text``.
+        build: a builder (width, depth) -> model, or a plan, whose base, scheme, roles and inputs count.
+        recipe: optimizer and settings at the base.
+        base: the size that the recipe's settings refer to.
+        scheme, roles, inputs: as of ``leadline.plan``.
+        coupling, ensemble, tol: of the products of hidden weights; ``train`` needs the first alone.
+        seeds, seed: S runs; see ``run_seed``.
+        batch_seed: of the batches, which are the same for all runs; None is ``seed``.
+        accumulation: batches a step, >= 1.
+        dtype, device: in which, and where, models train; they are drawn where the builder draws them.
+        record_every: steps between two that are recorded.
+        memory: budget in bytes, or None.
+        plan: of the size; made where it is None.
+
+    Raises:
+        ValueError, TypeError: when it is made, naming the argument, its value and the remedy.
+    """
+
+    task: Any
+    build: Builder | Plan
+    recipe: Recipe
+    width: int
+    depth: int
+    base: Mapping[str, int] | Size | None = None
+    scheme: str | Scheme = "auto"
+    coupling: str = "reused"
+    ensemble: str = "gaussian"
+    seeds: int = 1
+    seed: int = 0
+    batch_seed: int | None = None
+    tol: float = 1e-3
+    accumulation: int = 1
+    dtype: Any = "float32"
+    device: Any = "cpu"
+    record_every: int = 1
+    roles: Mapping[str, Any] | None = None
+    inputs: Any = None
+    memory: float | None = None
+    plan: Plan = None  # ty: ignore[invalid-assignment]
+
+    def __post_init__(self) -> None:
+        def keep(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        as_made = data_of(self.task)
+        if not callable(self.build) and not isinstance(self.build, Plan):
+            raise TypeError(
+                f"build={shown(self.build)} cannot be called: give a callable (width, depth) -> model, "
+                "or a plan"
+            )
+        remedy = "give leadline.SGD(...), Adam, AdamW, Lion, SignSGD or Muon"
+        check_type("recipe", self.recipe, Recipe, remedy)
+        if isinstance(self.recipe, SGD):
+            self.recipe.check_model()
+        for name, least in (("width", 1), ("depth", 1), ("seeds", 1), ("seed", 0)):
+            keep(name, check_int(name, getattr(self, name), least))
+        if self.batch_seed is not None:
+            keep("batch_seed", check_int("batch_seed", self.batch_seed, 0))
+        keep("tol", check_real("tol", self.tol, 0.0, 1.0, open_maximum=True))
+        keep("record_every", check_int("record_every", self.record_every, 1))
+        keep("accumulation", check_int("accumulation", self.accumulation, 1, 10_000))
+        keep("coupling", check_choice("coupling", self.coupling, COUPLINGS))
+        keep("ensemble", check_choice("ensemble", self.ensemble, ENSEMBLES))
+        keep("dtype", available.dtype(self.dtype))
+        keep("device", available.device(self.device))
+        if self.problem is not None:
+            self.recipe.check(self.problem.samples)
+        keep("plan", self._planned(as_made))
+
+    def _planned(self, data: TrainingData) -> Plan:
+        """The plan of this size; the builder is called and the loss is taken at the base, once."""
+        if self.plan is not None:
+            return self.plan.at(self.width, self.depth)
+        told = {"base": self.base, "roles": self.roles, "inputs": self.inputs}
+        if isinstance(self.build, Plan):
+            refuse_beside_a_plan(told | {"scheme": None if self.scheme == "auto" else self.scheme})
+            if self.build.build is None:
+                raise ValueError(
+                    "this plan has no builder (files do not keep it): give the builder, with base="
+                )
+            name = self.build.optimizer_rule.name
+            if name != self.recipe.optimizer:
+                raise ValueError(
+                    f"the plan is for optimizer={name!r} and the recipe is {type(self.recipe).__name__}: "
+                    f"plan with optimizer={self.recipe.optimizer!r}"
+                )
+            return self.build.at(self.width, self.depth)
+        if self.base is None:
+            raise ValueError(
+                "base is missing: the recipe's lr, weight_decay and eps are those of one size, from which "
+                "the plan carries them to the others; give such as base=dict(width=64, depth=2)"
+            )
+        check_scheme(self.scheme)
+        base = size("base", self.base)
+        how = dict(scheme=self.scheme, roles=self.roles, inputs=self.inputs)
+        plan = plan_for_task(
+            data, self.build, base, self.recipe.batch_size, optimizer=self.recipe.optimizer, **how
+        )
+        return plan.at(self.width, self.depth)
+
+    def at(self, width: int, depth: int, **changes: Any) -> TaskConfiguration:
+        """The same at another size, whose plan has the same base; nothing is read again."""
+        return replace(self, width=width, depth=depth, **changes)
+
+    @property
+    def builder(self) -> Builder:
+        """(width, depth) -> model."""
+        build = self.build.build if isinstance(self.build, Plan) else self.build
+        assert build is not None
+        return build
+
+    @cached_property
+    def data(self) -> TrainingData:
+        """Batches and loss, in the dtype and on the device."""
+        data = data_of(self.task).typed(self.dtype).on(self.device)
+        return data if self.accumulation == 1 else Accumulated(data, self.accumulation)
+
+    @property
+    def problem(self) -> Problem | None:
+        """The problem whose outputs are recorded; None for other tasks."""
+        if isinstance(self.task, Samples):
+            return self.task.problem
+        return self.task if isinstance(self.task, Problem) else None
+
+    @property
+    def batch_order(self) -> int:
+        """The seed of the batches."""
+        return self.seed if self.batch_seed is None else self.batch_seed
+
+    def batch(self, step: int) -> Any:
+        """A copy of the batch of a step."""
+        return copied(self.data.batch(step, self.recipe.batch_size, self.batch_order))
+
+    def run_seed(self, s: int) -> int:
+        """The seed of run s, for the builder's draw and for what training draws (dropout).
+
+        Run 0 has ``seed`` itself and is what ``sweep`` trains with it; the others have hashes of
+        seed and s.
+        """
+        if s == 0:
+            return self.seed & 0xFFFFFFFF
+        return int(np.random.SeedSequence([self.seed, s]).generate_state(1)[0])
+
+    def model(self, s: int, build: Callable[..., nn.Module] | None = None) -> nn.Module:
+        """The model of run s at initialization: the builder's draw at the plan's scales."""
+        model = construct(build or self.builder, self.plan.target, self.run_seed(s))
+        return self.plan.apply(model).to(self.device, self.dtype)
+
+    def optimizers(
+        self, model: nn.Module, skip: Collection[str] = frozenset()
+    ) -> list[torch.optim.Optimizer]:
+        """The recipe's torch optimizers at the plan's rates; see ``Recipe.optimizers``."""
+        return self.recipe.optimizers(self.plan, model, skip)
+
+    def record(self) -> Record:
+        """One run's record, empty: outputs and losses of a ``Problem``, losses of other tasks."""
+        if self.problem is not None:
+            return Record.empty(self.problem, self.recipe, self.record_every, None)
+        test = self.data.test() is not None
+        return Record.of_losses(self.recipe, self.record_every, test)
+
+    def info(self, kind: str) -> dict[str, Any]:
+        """All that the answer depends on, as JSON can say it."""
+        plan = self.plan
+        out: dict[str, Any] = {
+            "kind": kind,
+            "problem": self._task_info(),
+            "network": {
+                "build": told_or_not(self.builder),
+                "scheme": plain(plan.scheme),
+                "base": plain(plan.base),
+                "roles": None if self.roles is None else plain(dict(self.roles)),
+            },
+            "recipe": {"optimizer": self.recipe.optimizer, **settings(self.recipe)},
+            "recorded": "losses" if self.problem is None else "outputs",
+        }
+        names = ("width", "depth", "coupling", "seeds", "seed", "batch_seed", "accumulation")
+        out |= {name: getattr(self, name) for name in names}
+        if kind != "train":
+            out |= {"ensemble": self.ensemble, "tol": self.tol}
+        out["dtype"] = str(self.dtype).removeprefix("torch.")
+        return out | {"record_every": self.record_every}
+
+    def _task_info(self) -> dict[str, Any]:
+        problem, task = self.problem, self.task
+        if problem is not None:
+            return {
+                "name": problem.name,
+                "fingerprint": problem.fingerprint(),
+                "samples": problem.samples,
+                "loss": problem.loss,
+            }
+        if isinstance(task, Task):
+            name = task.name or readable(task.loss)
+            return {"name": name, "fingerprint": task.identity(), "loss": readable(task.loss)}
+        return {"name": self.data.name.partition("#")[0], "fingerprint": self.data.name,
+                "loss": "cross_entropy"}  # fmt: skip

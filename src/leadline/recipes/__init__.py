@@ -1,0 +1,1 @@
+"""Recipes as frozen records: an optimizer with its settings at the base, steps, schedule, clipping."""
