@@ -93,7 +93,7 @@ def child(given: dict[str, Any]) -> dict[str, Any]:
     import leadline.cli.program
     from leadline.solving.configuration import Configuration
     from leadline.solving.memory import predict
-    from leadline.training.trainer import dense_bytes
+    from leadline.training.networks import dense_bytes
 
     torch.set_num_threads(1)
     small = ll.teacher(samples=4, dimension=2, test_samples=4)

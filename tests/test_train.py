@@ -17,7 +17,8 @@ from leadline.problems import Problem, arrays
 from leadline.problems.losses import chi, loss_value
 from leadline.recipes.sgd import SGD
 from leadline.training.loop import take
-from leadline.training.trainer import dense_bytes, train
+from leadline.training.networks import dense_bytes
+from leadline.training.trainer import train
 from leadline.trajectory import Trajectory
 
 f64 = torch.float64

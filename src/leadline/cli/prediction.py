@@ -16,7 +16,8 @@ from leadline.reporting.progress import duration, size
 from leadline.solving import memory
 from leadline.solving.configuration import Configuration
 from leadline.solving.solver import solve
-from leadline.training.trainer import dense_bytes, train
+from leadline.training.networks import dense_bytes
+from leadline.training.trainer import train
 
 if TYPE_CHECKING:
     from leadline.architecture import ResNet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -147,10 +148,16 @@ class TaskConfiguration:
         return build
 
     @cached_property
-    def data(self) -> TrainingData:
+    def single(self) -> TrainingData:
         """Batches and loss, in the dtype and on the device."""
-        data = data_of(self.task).typed(self.dtype).on(self.device)
-        return data if self.accumulation == 1 else Accumulated(data, self.accumulation)
+        return data_of(self.task).typed(self.dtype).on(self.device)
+
+    @cached_property
+    def data(self) -> TrainingData:
+        """The same, with as many batches a step as are accumulated."""
+        return (
+            self.single if self.accumulation == 1 else Accumulated(self.single, self.accumulation)
+        )
 
     @property
     def problem(self) -> Problem | None:
@@ -193,8 +200,15 @@ class TaskConfiguration:
         """One run's record, empty: outputs and losses of a ``Problem``, losses of other tasks."""
         if self.problem is not None:
             return Record.empty(self.problem, self.recipe, self.record_every, None)
-        test = self.data.test() is not None
+        test = self.single.test() is not None
         return Record.of_losses(self.recipe, self.record_every, test)
+
+    @property
+    def entries(self) -> int:
+        """Parameters of a model of the size."""
+        plan = self.plan
+        shapes = [plan.kinds[k].shape_at(plan.m, plan.r) for k in plan.names.values()]
+        return round(sum(math.prod(shape) for shape in shapes))
 
     def info(self, kind: str) -> dict[str, Any]:
         """All that the answer depends on, as JSON can say it."""
@@ -230,5 +244,5 @@ class TaskConfiguration:
         if isinstance(task, Task):
             name = task.name or readable(task.loss)
             return {"name": name, "fingerprint": task.identity(), "loss": readable(task.loss)}
-        return {"name": self.data.name.partition("#")[0], "fingerprint": self.data.name,
-                "loss": "cross_entropy"}  # fmt: skip
+        name = self.single.name
+        return {"name": name.partition("#")[0], "fingerprint": name, "loss": "cross_entropy"}

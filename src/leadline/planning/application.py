@@ -172,8 +172,14 @@ def param_groups(
     return list(groups.values())
 
 
-def clip_grad_norm_(plan: Scaling, model: nn.Module, max_norm: float) -> Tensor:
-    """See ``Plan.clip_grad_norm_``: a weight w' = a w has the gradient ∂f/∂w = a ∂f/∂w'."""
+def clip_grad_norm_(
+    plan: Scaling, model: nn.Module, max_norm: float, beside: float = 0.0
+) -> Tensor:
+    """See ``Plan.clip_grad_norm_``: a weight w' = a w has the gradient ∂f/∂w = a ∂f/∂w'.
+
+    Args:
+        beside: norm of the gradients of weights that are trained elsewhere, which counts too.
+    """
     check_real("max_norm", max_norm, 0.0, open_minimum=True)
     kinds = plan.kind_of(model)
     folds = {id(k): plan.kind_factors(k).fold for k in kinds.values()}
@@ -181,8 +187,9 @@ def clip_grad_norm_(plan: Scaling, model: nn.Module, max_norm: float) -> Tensor:
         (p.grad, folds[id(kinds[n])]) for n, p in model.named_parameters() if p.grad is not None
     ]
     if not grads:
-        return torch.zeros(())
+        return torch.tensor(beside)
     norms = [torch.linalg.vector_norm(g) * a for g, a in grads]
+    norms += [norms[0].new_tensor(beside)] if beside else []
     total = torch.linalg.vector_norm(torch.stack(norms))
     total = total.full_tensor() if hasattr(total, "full_tensor") else total
     scale = (max_norm / (total + 1e-6)).clamp(max=1.0)

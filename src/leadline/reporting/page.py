@@ -258,10 +258,18 @@ def command_line() -> str:
     return shlex.join(["leadline", *sys.argv[1:]])
 
 
+_SETTINGS = (
+    ("problem", "Problem"),
+    ("network", "Network"),
+    ("sgd", "Recipe"),
+    ("recipe", "Recipe"),
+)
+
+
 def settings(info: Any) -> dict[str, object]:
     """Problem, network and recipe, as far as a result knows them."""
     out: dict[str, object] = {}
-    for key, name in (("problem", "Problem"), ("network", "Network"), ("sgd", "Recipe")):
+    for key, name in _SETTINGS:
         values = info.get(key)
         if isinstance(values, dict):
             out[name] = ", ".join(

@@ -1,233 +1,195 @@
-"""Training dense finite networks by plain PyTorch: autograd and ``torch.optim.SGD``."""
+"""``train``: dense finite networks, of a ``ResNet`` or of a builder."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
-from leadline import available
-from leadline.architecture import COUPLINGS, ResNet
-from leadline.available import OVERHEAD, budget_of, memory, refusal
-from leadline.dense.weights import count_entries
-from leadline.describe import describe
-from leadline.errors import MemoryBudgetError, check_choice, check_int
+from leadline.architecture import ResNet
+from leadline.available import refusal
+from leadline.errors import MemoryBudgetError, shown
+from leadline.matrixfree.configuration import TaskConfiguration
+from leadline.matrixfree.loop import TaskTraining
 from leadline.measure.observation import Measure
-from leadline.measure.record import Record, assemble, check_task, data_bytes, record_bytes
-from leadline.recipes.sgd import SGD
-from leadline.training.loop import EVALUATED, Job, run
+from leadline.measure.record import assemble
+from leadline.training.networks import budget, train_network
 from leadline.trajectory import Trajectory, versions
 
 if TYPE_CHECKING:
-    from leadline.architecture import ResNet
-    from leadline.measure.observation import Measure
-    from leadline.problems import Problem
-    from leadline.recipes.sgd import SGD
+    from leadline.parametrization.schemes import Scheme
+    from leadline.planning.plans import Plan
+    from leadline.recipes.base import Recipe
+    from leadline.tracing.builder import Builder, Size
+
+# Numbers that an optimizer keeps of every weight, at most.
+_STATES = {"sgd": 1, "lion": 1, "signsgd": 1}
 
 
 def train(
-    problem: Problem,
-    network: ResNet,
-    sgd: SGD,
+    task: Any,
+    build: ResNet | Builder | Plan,
+    recipe: Recipe,
     *,
     width: int,
     depth: int,
+    base: Mapping[str, int] | Size | None = None,
+    scheme: str | Scheme = "auto",
     coupling: str = "reused",
     seeds: int = 1,
     seed: int = 0,
+    batch_seed: int | None = None,
+    accumulation: int = 1,
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
     record_every: int = 1,
     measure: Measure | None = None,
+    roles: Mapping[str, Any] | None = None,
+    inputs: Any = None,
     memory: float | None = None,
     progress: Callable[..., Any] | None = None,
 ) -> Trajectory:
-    """Train dense networks of width n and depth L, several seeds at once.
+    """Train dense networks: a ``ResNet`` of width n and depth L, or a builder's models.
 
-    Run s draws its weights from child s of ``SeedSequence(seed)``, whatever the number of seeds;
-    the batch order depends on ``seed`` alone and is shared by all runs.
+    Run s of a ``ResNet`` draws its weights from child s of ``SeedSequence(seed)``, whatever the number
+    of seeds, and as many seeds as fit into memory are trained together. Run 0 of a builder is the model
+    that the builder draws with ``seed``, scaled by the plan, and trains as in a ``sweep``; the others have
+    seeds of their own, and runs follow one another. Batches depend on ``seed`` alone and are shared by
+    all runs.
 
     Args:
-        problem: data and loss.
-        network: architecture and scheme.
-        sgd: the recipe.
+        task: a ``Problem``; for a builder also a ``Task`` or a ``Text``.
+        build: a ``ResNet``; or a builder (width, depth) -> model, or its plan.
+        recipe: ``SGD``; for a builder also ``Adam``, ``AdamW``, ``Lion``, ``SignSGD`` or ``Muon``, whose
+            settings are the base's and are carried to the size by the plan.
         width: n ≥ 1.
         depth: L ≥ 1.
+        base: for a builder: the size that the recipe's settings refer to, dict(width=, depth=).
+        scheme, roles, inputs: for a builder; see ``leadline.plan``.
         coupling: "reused" is backpropagation; "independent" is the decoupled network, whose
             backward pass uses a second W(0), independent of the first, with the same learned
-            updates (the gradient-independence assumption at finite size).
-        seeds: number of runs S ≥ 1; as many as fit into memory are trained together.
+            updates (the gradient-independence assumption at finite size), for a ``ResNet``.
+        seeds: number of runs S ≥ 1.
         seed: ≥ 0.
+        batch_seed: for a builder: seed of the batches; None is ``seed``.
+        accumulation: for a builder: batches whose mean gradient makes a step.
         dtype: "float32" or "float64", or the torch dtype.
         device: a torch device.
         record_every: record steps 0, record_every, ..., and always the last.
-        measure: what to measure inside; None is nothing.
+        measure: what to measure inside a ``ResNet``; None is nothing.
         memory: budget in bytes for all that the call adds to what Python and the libraries take: data,
-            records, weights, gradients, momentum, activations; None is 60 % of what is available.
+            records, weights, gradients, momentum, activations; None is 60 % of what is available. Of a
+            builder's models weights, gradients and optimizer states count.
         progress: called after every step with step (1..K), steps, loss (mean over the runs at
             work, before the step) and seeds (their range).
 
     Returns:
         A ``Trajectory`` of kind "train". A run that diverges is NaN from that step on, the others
-        go on.
+        go on. Of a builder on a ``Problem``, training losses and outputs are those of the training pass
+        where it sees all samples, and of evaluation mode otherwise; test ones are of evaluation mode. On
+        a ``Task`` or ``Text`` ``train_outputs`` is None, and the training loss of step k is that of its
+        batch.
 
     Raises:
         ValueError, TypeError: naming the argument, its value and the remedy.
         MemoryError: if not even one run fits, before any work.
     """
-    started = time.perf_counter()
-    check_task(problem, network, sgd, measure)
-    n, L = check_int("width", width, 1), check_int("depth", depth, 1)
-    check_choice("coupling", coupling, COUPLINGS)
-    S, seed = check_int("seeds", seeds, 1), check_int("seed", seed, 0)
-    every = check_int("record_every", record_every, 1)
-    kind = available.dtype(dtype)
-    place = available.device(device)
-    sgd.check_width(problem.samples, n)
-    need = dense_bytes(
-        problem,
-        network,
-        sgd,
-        n,
-        L,
-        kind,
+    if isinstance(build, ResNet):
+        told = dict(base=base, batch_seed=batch_seed, roles=roles, inputs=inputs)
+        told["scheme"] = None if scheme == "auto" else scheme
+        told["accumulation"] = None if accumulation == 1 else accumulation
+        for name, value in told.items():
+            if value is not None:
+                raise TypeError(
+                    f"{name}={shown(value)} is for a builder: leave it out for a ResNet, which has a "
+                    "scheme of its own and no base"
+                )
+        return train_network(
+            task,
+            build,
+            recipe,
+            width=width,
+            depth=depth,
+            coupling=coupling,
+            seeds=seeds,
+            seed=seed,
+            dtype=dtype,
+            device=device,
+            record_every=record_every,
+            measure=measure,
+            memory=memory,
+            progress=progress,
+        )
+    if measure is not None:
+        raise ValueError("measure is for a ResNet: leave it out for a builder's models")
+    configuration = TaskConfiguration(
+        task,
+        build,
+        recipe,
+        width=width,
+        depth=depth,
+        base=base,
+        scheme=scheme,
         coupling=coupling,
-        seeds=S,
-        record_every=every,
-        measure=measure,
-    )
-    together = need.together(budget(memory, place))
-    records = [Record.empty(problem, sgd, every, measure) for _ in range(S)]
-
-    def put(a: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(np.array(a), dtype=kind, device=place)
-
-    test = problem.x_test
-    job = Job(
-        network=network,
-        sgd=sgd,
-        width=n,
-        depth=L,
+        seeds=seeds,
         seed=seed,
-        independent=coupling == "independent",
-        dtype=kind,
-        device=place,
-        loss=problem.loss,
-        x=put(problem.x),
-        y=put(problem.y),
-        x_test=None if test is None else put(test),
-        measure=measure,
-        progress=progress,
-        chunk_bytes=need.shared["evaluation"],
+        batch_seed=batch_seed,
+        accumulation=accumulation,
+        dtype=dtype,
+        device=device,
+        record_every=record_every,
+        roles=roles,
+        inputs=inputs,
+        memory=memory,
     )
-    drawing = 0.0
-    for first in range(0, S, together):
-        runs = range(first, min(S, first + together))
-        drawing += run(job, runs, records[first : first + together])
-    info = {
-        "kind": "train",
-        **describe(problem, network, sgd),
-        "width": n,
-        "depth": L,
-        "coupling": coupling,
-        "seeds": S,
-        "seed": seed,
-        "dtype": str(kind).removeprefix("torch."),
-        "device": str(place),
-        "record_every": every,
+    return train_task(configuration, progress)
+
+
+def train_task(c: TaskConfiguration, progress: Callable[..., Any] | None = None) -> Trajectory:
+    """Train what a configuration describes, one run after the other.
+
+    Raises:
+        ValueError: the coupling is independent.
+        MemoryError: a model with gradients and optimizer states does not fit.
+    """
+    started = time.perf_counter()
+    if c.coupling != "reused":
+        raise ValueError(
+            f"coupling={c.coupling!r} cannot be trained with dense weights of a builder: leave it out, or "
+            "give a ResNet"
+        )
+    _check_memory(c)
+    records = []
+    for s in range(c.seeds):
+        model = c.model(s)
+        work = TaskTraining(c, s, model, c.optimizers(model))
+
+        def done(work: TaskTraining = work, s: int = s) -> None:
+            if progress is not None:
+                how = dict(step=work.k, steps=c.recipe.steps, loss=work.loss)
+                progress(**how, seeds=range(s, s + 1))
+
+        work.run(done)
+        records.append(work.record)
+    info = c.info("train") | {
+        "device": str(c.device),
         "versions": versions(),
-        "parameters_bytes": need.parameters,
-        "draw_seconds": drawing,
+        "parameters_bytes": c.entries * c.dtype.itemsize,
         "seconds": time.perf_counter() - started,
     }
-    return assemble(records, info, sgd, measure)
+    return assemble(records, info, c.recipe, None)
 
 
-# Numbers that a layer keeps for the backward pass, of every row and neuron.
-_SAVED = 4
-# Evaluating works through parts of the inputs that take no more.
-_PART = 1 << 27
-
-
-def budget(value: float | None, device: torch.device) -> int:
-    """A budget in bytes: the value, or 60 % of what the device has available."""
-    if value is not None:
-        return budget_of(value)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory()
-    return int(0.6 * free)
-
-
-@dataclass(frozen=True)
-class DenseBytes:
-    """Bytes of training dense networks.
-
-    Attributes:
-        shared, one: by name, of all runs, and of each of those that are trained together.
-        parameters: of one run's weights.
-    """
-
-    width: int
-    depth: int
-    shared: dict[str, int]
-    one: dict[str, int]
-    parameters: int
-
-    @property
-    def least(self) -> int:
-        """Bytes with a single run at a time."""
-        return sum(self.shared.values()) + sum(self.one.values())
-
-    def together(self, budget: int) -> int:
-        """How many runs fit into memory together, at least one."""
-        if self.least > budget:
-            what = f"one network of width={self.width} and depth={self.depth}"
-            raise MemoryBudgetError(refusal(what, self.shared | self.one, budget))
-        return (budget - sum(self.shared.values())) // sum(self.one.values())
-
-
-def dense_bytes(
-    problem: Problem,
-    network: ResNet,
-    sgd: SGD,
-    n: int,
-    L: int,
-    dtype: torch.dtype,
-    *,
-    coupling: str = "reused",
-    seeds: int = 1,
-    record_every: int = 1,
-    measure: Measure | None = None,
-) -> DenseBytes:
-    """All that ``train`` adds to what Python and the libraries take."""
-    P, d, C, size = problem.samples, problem.dimension, problem.outputs, dtype.itemsize
-    entries = count_entries(network, n, L, d, C)
-    if coupling == "independent":
-        entries["hidden"] *= 2
-    weights = L * network.block_layers
-    copies = 2 if sgd.momentum else 1
-    learned = copies * sum(entries[role] for role in sgd.train) if sgd.steps else 0
-    rows = min(sgd.batch_size or P, P)
-    # A weight's gradient and its product with the decay, in the making.
-    making = 3 * n * max(n, d, C)
-    shared = {
-        "data": data_bytes(problem, size),
-        "records": record_bytes(problem, sgd, record_every, measure, seeds),
-        "evaluation": min(_PART, EVALUATED * size * n * max(P, problem.test_samples)),
-        "libraries": OVERHEAD,
+def _check_memory(c: TaskConfiguration) -> None:
+    weights = c.entries * c.dtype.itemsize
+    need = {
+        "weights": weights,
+        "gradients": weights,
+        "optimizer": weights * _STATES.get(c.recipe.optimizer, 2),
     }
-    one = {
-        "weights": size * (sum(entries.values()) + learned + making),
-        "activations": size * _SAVED * rows * n * (weights + 1) + 16 * rows * C,
-    }
-    if sgd.center:
-        one["center"] = 8 * 4 * n * P
-    if measure is not None:
-        kept = len(measure.times) * P * n * (2 + (2 * C if measure.backward else 0))
-        graph = _SAVED * P * n * (weights + 1) if measure.backward else 0
-        shared["measures"] = size * (kept + graph) + 8 * 4 * P**2
-        one["initial"] = size * len(measure.times) * P * n if measure.initial else 0
-    return DenseBytes(n, L, shared, one, size * sum(entries.values()))
+    most = budget(c.memory, c.device)
+    if sum(need.values()) > most:
+        what = f"a model of width={c.width} and depth={c.depth}"
+        raise MemoryBudgetError(refusal(what, need, most, set_by_user=c.memory is not None))
