@@ -391,7 +391,7 @@ def test_save_and_load(tmp_path):
         ({"seed": -1}, ValueError, "seed=-1"),
         ({"record_every": 0}, ValueError, "record_every=0"),
         ({"measure": "movement"}, TypeError, "measure='movement' is not a Measure"),
-        ({"network": "resnet"}, TypeError, "network='resnet' is not a ResNet"),
+        ({"network": "resnet"}, TypeError, "build='resnet' .*a plan or a ResNet"),
         ({"sgd": 0.1}, TypeError, "sgd=0.1 is not a SGD"),
         ({"sgd": SGD(batch_size=7)}, ValueError, "batch_size=7 is larger"),
         ({"measure": Measure(steps=(4,))}, ValueError, "steps=4 is outside"),

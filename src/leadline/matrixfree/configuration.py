@@ -84,7 +84,7 @@ class TaskConfiguration:
         if not callable(self.build) and not isinstance(self.build, Plan):
             raise TypeError(
                 f"build={shown(self.build)} cannot be called: give a callable (width, depth) -> model, "
-                "or a plan"
+                "a plan or a ResNet"
             )
         remedy = "give leadline.SGD(...), Adam, AdamW, Lion, SignSGD or Muon"
         check_type("recipe", self.recipe, Recipe, remedy)
