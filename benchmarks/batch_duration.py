@@ -26,6 +26,7 @@ from history import keep, size
 from sklearn.datasets import load_digits
 
 import leadline as ll
+from leadline.parametrization.updates import LionUpdates
 from leadline.planning.plans import Plan
 
 SETTINGS = size(((1, 1), (2, 1), (4, 1), (1, 2), (1, 4), (4, 4)), ((1, 1), (2, 1)))
@@ -104,27 +105,10 @@ def digits(
     return np.array(out)
 
 
-class Lion(torch.optim.Optimizer):
-    """Torch has none."""
-
-    def __init__(self, groups, lr: float = 1e-3) -> None:
-        super().__init__(groups, dict(lr=lr, weight_decay=0.0, betas=(0.9, 0.99)))
-
-    @torch.no_grad()
-    def step(self) -> None:  # ty: ignore
-        for group in self.param_groups:
-            first, second = group["betas"]
-            for p in group["params"]:
-                m = self.state[p].setdefault("m", torch.zeros_like(p))
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.sub_(group["lr"] * torch.sign(first * m + (1 - first) * p.grad))
-                m.mul_(second).add_(p.grad, alpha=1 - second)
-
-
 CLASSES = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
-    "lion": Lion,
+    "lion": LionUpdates,
     "muon": torch.optim.Muon,
     "adafactor": torch.optim.Adafactor,
 }

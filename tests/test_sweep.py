@@ -116,7 +116,7 @@ def test_a_dry_run_counts_and_trains_nothing(digits, tmp_path):
         (dict(steps=0), ValueError, "steps=0 is too small"),
         (dict(scheme="muup"), ValueError, "did you mean 'mup'"),
         (dict(sizes="axis"), ValueError, "sizes='axis' is unknown: did you mean 'axes'"),
-        (dict(optimizer="lion"), ValueError, "optimizer='lion' is unknown"),
+        (dict(optimizer="adafactor"), ValueError, "optimizer='adafactor' is unknown"),
         (dict(arguments={"gain": []}), ValueError, r"arguments\['gain'\]=\[\] is empty"),
         (dict(task=3), TypeError, "task=3 cannot be trained on"),
         (dict(build=lambda w, d: Model(w, d), executor="processes"), TypeError, "cannot be sent"),

@@ -8,9 +8,12 @@ import torch
 
 import leadline as ll
 from leadline.checking.training import torch_optimizers
+from leadline.parametrization.updates import SignUpdates
+from leadline.planning.factors import Factors
 from leadline.sweeps.driver import sweep
 from leadline.sweeps.groups import _Stack, train
 from leadline.sweeps.modules import first_steps
+from leadline.sweeps.optimizers import Stacked
 from leadline.sweeps.rates import Planned
 from leadline.sweeps.runs import RunGroup, TrainingRun
 from leadline.sweeps.schedule import groups
@@ -32,8 +35,10 @@ def loop(plan, data, run):
     elif plan.optimizer_rule.name in ("adam", "adamw"):
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[plan.optimizer_rule.name]
         optimizers = [kind(plan.param_groups(model, run.lr, **how))]
+    elif plan.optimizer_rule.name == "signsgd":
+        optimizers = [SignUpdates(plan.param_groups(model, run.lr, **how), momentum=run.momentum)]
     else:
-        optimizers = torch_optimizers(model, plan, run.lr)
+        optimizers = torch_optimizers(model, plan, run.lr, run.weight_decay)
     return plain_loop(model, optimizers, data, run)
 
 
@@ -45,6 +50,9 @@ def loop(plan, data, run):
         ("sgd", dict(batch_size=8)),
         ("adam", dict(weight_decay=0.01)),
         ("adamw", dict(weight_decay=0.1, batch_size=8)),
+        ("lion", dict(weight_decay=0.1)),
+        ("signsgd", dict(weight_decay=0.1)),
+        ("signsgd", dict(momentum=0.9, batch_size=8)),
         ("muon", dict()),
         ("muon-match-rms", dict()),
     ],
@@ -62,6 +70,9 @@ def test_a_batch_of_runs_trains_as_separate_ones(digits, optimizer, settings):
     # float32 sums in another order; Muon's bfloat16 iteration rounds to 2^-8 of an update, which
     # twelve steps carry on.
     tolerance = 2e-2 if optimizer.startswith("muon") else 1e-4
+    if optimizer in ("lion", "signsgd"):
+        # An entry whose gradient is rounding alone moves either way.
+        tolerance = 2e-4
     np.testing.assert_allclose(got, expected, rtol=tolerance)
     alone = train(RunGroup(Model, Planned(plan), data, runs[1:2], batched=False))
     np.testing.assert_allclose(alone[0].curve, expected[1], rtol=tolerance)
@@ -184,7 +195,13 @@ def test_steps_of_all_runs_are_reported(digits, model, together):
 
 @pytest.mark.parametrize(
     ("optimizer", "how"),
-    [("adamw", {}), ("sgd", dict(momentum=0.9, weight_decay=0.1)), ("muon", {})],
+    [
+        ("adamw", {}),
+        ("sgd", dict(momentum=0.9, weight_decay=0.1)),
+        ("muon", {}),
+        ("lion", dict(weight_decay=0.1)),
+        ("signsgd", dict(momentum=0.9)),
+    ],
 )
 def test_everything_of_a_step_is_on_the_device(digits, optimizer, how):
     """The meta device has no numbers, and like a GPU no operation with tensors of the CPU."""
@@ -249,3 +266,40 @@ def test_a_device_that_is_not_there_is_refused(digits):
         sweep(digits, Model, widths=[16], depths=[2], lrs=[0.1], device="cuda:77")
     with pytest.raises(ValueError, match="device='meta' cannot be used"):
         sweep(digits, Model, widths=[16], depths=[2], lrs=[0.1], device="meta")
+
+
+@pytest.mark.parametrize("optimizer", ["lion", "signsgd"])
+def test_the_formulas_of_a_stack_are_the_classes(optimizer):
+    """Gradients that are drawn; every run with its own rate, decay and momentum."""
+    plan = ll.plan(Model, dict(width=16, depth=2), optimizer=optimizer)
+    runs = [
+        TrainingRun("m", "d", 16, 2, lr, 0, "auto", optimizer, 4, None, BASE, decay, mu)
+        for lr, decay, mu in ((0.1, 0.0, 0.5), (0.2, 0.3, 0.8), (0.3, 0.1, 0.9))
+    ]  # fmt: skip
+    factors = [(Factors(1.0, 0.5, 2.0, 1.0, 1.0), False), (Factors(1.0, 2.0, 1.0, 1.0, 1.0), False)]
+    stack = Stacked(Planned(plan), runs, factors)
+    g = torch.Generator().manual_seed(0)
+    start = [torch.randn(3, 4, 5, generator=g), torch.randn(3, 6, generator=g)]
+    p = [w.clone() for w in start]
+    alone = [[torch.nn.Parameter(w[k].clone()) for w in start] for k in range(3)]
+    made = []
+    for run, some in zip(runs, alone, strict=True):
+        pairs = zip(some, factors, strict=True)
+        groups = [
+            dict(params=[w], lr=run.lr * f.lr, weight_decay=run.weight_decay * f.weight_decay)
+            for w, (f, _) in pairs
+        ]
+        how = dict(momentum=run.momentum) if optimizer == "signsgd" else {}
+        made.append(plan.optimizer_rule.make(groups, settings=how)[0])
+    for factor in (1.0, 0.5, 2.0, 1.0):
+        gradients = [torch.randn(w.shape, generator=g) for w in p]
+        stack.step(p, gradients, factor)
+        for k, o in enumerate(made):
+            for group, (f, _) in zip(o.param_groups, factors, strict=True):
+                group["lr"] = runs[k].lr * f.lr * factor
+            for w, x in zip(alone[k], gradients, strict=True):
+                w.grad = x[k]
+            o.step()
+    for i, w in enumerate(p):
+        due = torch.stack([some[i].detach() for some in alone])
+        torch.testing.assert_close(w, due, rtol=1e-5, atol=1e-5)

@@ -41,7 +41,9 @@ _OPTIONS = [
     click.option("--batch-size", default=None, type=int, help="Samples a step; default: all."),
     click.option("--scheme", default="auto", show_default=True, help="One or several, by commas."),
     click.option(
-        "--optimizer", default=None, help="sgd, adam, adamw, muon; default adamw, for resnet sgd."
+        "--optimizer",
+        default=None,
+        help="sgd, adam, adamw, lion, signsgd, muon; default adamw, for resnet sgd.",
     ),
     click.option(
         "--weight-decay",
@@ -58,7 +60,7 @@ _OPTIONS = [
         metavar="NAME=V1,V2",
         help="Values of a further argument of the builder; may be repeated.",
     ),
-    click.option("--momentum", default=0.0, show_default=True, help="For sgd."),
+    click.option("--momentum", default=0.0, show_default=True, help="For sgd and signsgd."),
     click.option(
         "--store", default=None, type=click.Path(), help="Folder of runs: resumes from it."
     ),

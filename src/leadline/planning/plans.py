@@ -189,7 +189,7 @@ def plan(
         build: callable (width, depth) -> unmodified nn.Module.
         base, target: dict(width=, depth=), in the builder's units; the target defaults to the base.
         scheme: sp, ntk, mup, depth-mup, depth-mup-corrected, completep, spectral, auto, or a Scheme.
-        optimizer: sgd, adam, adamw, lion, adafactor, muon or muon-match-rms.
+        optimizer: sgd, adam, adamw, lion, signsgd, adafactor, muon or muon-match-rms.
         batch_ratio, token_ratio: the target's batch and training tokens over the base's.
         inputs: for one forward pass: a tensor, a tuple, a dict of keywords, or a callable of
             (width, depth); by default the model's dummy_inputs or what its first layer takes.

@@ -213,13 +213,14 @@ def _optimizers(model: nn.Module, rates: Rates, run: TrainingRun) -> list[Optimi
     for name, (f, muon) in rates.factors(model).items():
         key = (muon, run.lr * f.lr, run.weight_decay * f.weight_decay, EPS * f.eps)
         groups.setdefault(key, []).append(parameters[name])
-    kind, betas = rates.optimizer, rates.betas(BETAS)
-    momentum = kind.update == "gradient"
+    kind = rates.optimizer
+    betas = rates.betas(kind.betas or BETAS)
     matrices, rest = [], []
     for (muon, lr, decay, eps), some in groups.items():
         group: dict[str, Any] = {"params": some, "lr": lr, "weight_decay": decay}
         if muon:
             matrices.append(group)
         else:
-            rest.append(group if momentum else group | {"eps": eps, "betas": betas})
-    return kind.make(rest, matrices, {"momentum": run.momentum} if momentum else {})
+            group |= {} if kind.takes_momentum else {"betas": betas}
+            rest.append(group | ({"eps": eps} if kind.has_eps or kind.orthogonal else {}))
+    return kind.make(rest, matrices, {"momentum": run.momentum} if kind.takes_momentum else {})

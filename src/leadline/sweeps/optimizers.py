@@ -38,7 +38,8 @@ class Stacked:
 
         lr, decay = column([r.lr for r in runs]), column([r.weight_decay for r in runs])
         eps = column([EPS] * len(runs))
-        self.kind, self.betas = rates.optimizer, rates.betas(BETAS)
+        self.kind = rates.optimizer
+        self.betas = rates.betas(self.kind.betas or BETAS)
         # (K,) of every parameter.
         self.lr = [lr * f.lr for f, _ in factors]
         self.weight_decay = [decay * f.weight_decay for f, _ in factors]
@@ -71,6 +72,8 @@ class Stacked:
                 self._sgd(piece, p, g)
             elif self.muon[piece[0]]:
                 self._muon(piece[0], p[0], g[0])
+            elif not (self.kind.has_eps or self.kind.orthogonal):
+                self._sign(piece, p, g)
             else:
                 self._adam(piece, p, g)
         self.lr = base
@@ -132,6 +135,25 @@ class Stacked:
         torch._foreach_reciprocal_(size)
         torch._foreach_mul_(size, first)
         torch._foreach_addcmul_(p, size, lr, value=-1 / c1)
+
+    def _sign(self, piece: list[int], p: list[Tensor], g: list[Tensor]) -> None:
+        """Lion and signSGD, as ``parametrization.updates`` has them."""
+        lr, decay = ([some[i] for i in piece] for some in (self.lr, self.weight_decay))
+        if self.decays:
+            torch._foreach_mul_(p, [1 - a * b for a, b in zip(lr, decay, strict=True)])
+        if self.kind.name == "lion":
+            b1, b2 = self.betas
+            (average,) = self._kept(piece[0], p, 1)
+            update = torch._foreach_lerp(average, g, 1 - b1)
+            torch._foreach_lerp_(average, g, 1 - b2)
+        elif self.rolls:
+            (average,) = self._kept(piece[0], p, 1)
+            for a, x in zip(average, g, strict=True):
+                a.lerp_(x, _over(1 - self.momentum, x))
+            update = average
+        else:
+            update = g
+        torch._foreach_addcmul_(p, torch._foreach_sign(update), lr, value=-1)
 
     def _muon(self, i: int, p: Tensor, g: Tensor) -> None:
         ((buffer,),) = self._kept(i, [p], 1)
