@@ -1,16 +1,16 @@
 """W(0) multiplied fast against Gaussian W(0), as the width grows: ./dev bench ensembles [combination ...]
 
 Residual networks with everything trained, eight samples, in combinations of activation, depth, steps,
-momentum and coupling. At every width both ensembles train with the same U and v (variance reduction "ends"),
-seed by seed; up to n = 256 as dense networks, the fast W(0) read off (a solve is that network:
-tests/test_replay.py), above by ``solve`` with tol = 1e-3. Outputs at four steps (the first, a quarter, half,
-all), and losses there in units of the initial one, differ by D(n) = D + A·64/n + noise. Reported are D and its
-95 % interval, simultaneous over the steps and samples of a combination (bootstrap of the seeds), relative to
-the root mean square of the outputs there, and the p-value of D = 0; and the same for A: do finite networks
-differ? Of every step the sample is shown that is farthest from 0 in units of its interval.
+momentum and coupling. At every width both ensembles train with the same U and v (variance reduction
+"ends"), seed by seed; up to n = 256 as dense networks, the fast W(0) read off (a solve is that network:
+tests/test_replay.py), above by ``solve`` with tol = 1e-3. Outputs at four steps (the first, a quarter,
+half, all), and losses there in units of the initial one, differ by D(n) = D + A·64/n + noise. Reported are
+D and its 95 % interval, simultaneous over the steps and samples of a combination (bootstrap of the seeds),
+relative to the root mean square of the outputs there, and the p-value of D = 0; and the same for A: do
+finite networks differ? Of every step the sample is shown that is farthest from 0 in units of its interval.
 
-Finished sizes are kept in --work (build/ensembles): the same command goes on. --until SECONDS begins no size
-after that.
+Finished sizes are kept in --work (build/ensembles): the same command goes on. --until SECONDS begins no
+size after that.
 """
 
 from __future__ import annotations

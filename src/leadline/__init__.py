@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from leadline.identity.names import named as named
     from leadline.kernels.kernels import InitialKernels as InitialKernels
     from leadline.kernels.kernels import initial_kernels as initial_kernels
-    from leadline.limits.extrapolation import Limit as Limit
     from leadline.limits.extrapolation import limit as limit
     from leadline.limits.lazy_training import lazy as lazy
+    from leadline.limits.result import Limit as Limit
     from leadline.measure.observation import Measure as Measure
     from leadline.models import gpt as gpt
     from leadline.models import residual_mlp as residual_mlp
@@ -82,7 +82,7 @@ _WHERE = {
     "Comparison": "reporting.comparisons",
     "compare": "comparison",
     "ResNet": "architecture",
-    "Limit": "limits.extrapolation",
+    "Limit": "limits.result",
     "limit": "limits.extrapolation",
     "InitialKernels": "kernels.kernels",
     "initial_kernels": "kernels.kernels",

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from leadline.architecture import COUPLINGS
+from leadline.architecture import COUPLINGS, ENSEMBLES
 from leadline.describe import describe
 from leadline.disk.write import attempt, check_folder
 from leadline.errors import check_choice, check_int, check_list, check_real, shown
 from leadline.kernels.kernels import check_limit
-from leadline.limits.extrapolation import SECONDS, Limit, check_has_limit, check_rtol, limit
+from leadline.limits.extrapolation import SECONDS, check_has_limit, check_rtol, limit
 from leadline.limits.lazy_training import lazy
+from leadline.limits.result import Limit
 from leadline.measure.record import check_task
 from leadline.problems.losses import accuracy
 from leadline.reporting.comparisons import COLUMNS, Comparison, Computation
@@ -39,6 +40,7 @@ def compare(
     *,
     sizes: Sequence[tuple[int, int]] = ((64, 4), (128, 8), (256, 16)),
     couplings: Sequence[str] = COUPLINGS,
+    ensemble: str = "gaussian",
     seeds: int = 4,
     seed: int = 0,
     rtol: float = 0.01,
@@ -60,6 +62,7 @@ def compare(
 
     Args:
         sizes: (width, depth) of the finite networks, in the order they are trained.
+        ensemble: of the limits and of what stands in for them, as in ``solve``.
         seeds: S ≥ 2, of every branch (lazy in ntk has more). rtol, tol: as in ``limit``.
         seconds: time budget of the limits, each coupling has an equal share; None is none.
         memory: budget in bytes of each branch.
@@ -80,6 +83,7 @@ def compare(
         raise ValueError(
             f"couplings={shown(couplings)}: give one or both of {', '.join(COUPLINGS)}"
         )
+    ensemble = check_choice("ensemble", ensemble, ENSEMBLES)
     check_task(problem, network, sgd)
     seeds, seed = check_int("seeds", seeds, 2), check_int("seed", seed, 0)
     rtol = check_rtol(rtol)
@@ -132,12 +136,14 @@ def compare(
     for coupling in wanted if not is_lazy else ():
         if has_limit:
             share = None if seconds is None else seconds / len(wanted)
-            add(limit, "limit", None, None, coupling, rtol=rtol, tol=tol, seconds=share)
+            how = {"rtol": rtol, "tol": tol, "ensemble": ensemble, "seconds": share}
+            add(limit, "limit", None, None, coupling, **how)
             result = branches[-1].result
             if isinstance(result, Limit) and not result.converged:
                 notes.append(f"limit-{coupling}: {result.message}")
         else:
-            add(solve, "reference", 4 * widest, deepest, coupling, tol=tol)
+            how = {"tol": tol, "ensemble": ensemble}
+            add(solve, "reference", 4 * widest, deepest, coupling, **how)
 
     order = {"limit": 0, "reference": 0, "lazy": 1, "finite": 2}
     branches.sort(key=lambda b: order[b.role])
@@ -150,6 +156,7 @@ def compare(
             **describe(problem, network, sgd),
             "sizes": [list(pair) for pair in pairs],
             "couplings": list(wanted),
+            "ensemble": ensemble,
             "seeds": seeds,
             "seed": seed,
             "rtol": rtol,

@@ -21,7 +21,7 @@ from leadline.disk.write import attempt
 if TYPE_CHECKING:
     from leadline.architecture import ResNet
     from leadline.kernels.kernels import InitialKernels
-    from leadline.limits.extrapolation import Limit
+    from leadline.limits.result import Limit
     from leadline.problems import Problem
     from leadline.recipes.sgd import SGD
     from leadline.reporting.comparisons import Comparison
@@ -199,7 +199,7 @@ def _warnings(result: Trajectory | Limit | Comparison) -> list[str]:
     """A line for each training that diverged."""
     import numpy as np
 
-    from leadline.limits.extrapolation import Limit
+    from leadline.limits.result import Limit
     from leadline.reporting.comparisons import Comparison
 
     if isinstance(result, Comparison):

@@ -48,14 +48,17 @@ class Extrapolation:
     noise: np.ndarray
 
 
-def estimate(runs: Sequence[Trajectory], part: str, kind: str, y: np.ndarray) -> Extrapolation:
+def estimate(
+    runs: Sequence[Trajectory], part: str, kind: str, y: np.ndarray, rank: float = 0.0
+) -> Extrapolation:
     """Extrapolate.
 
     Args:
         runs: one a size, none of them diverged. part: "train" or "test".
         kind, y: the loss and its targets (P, C).
+        rank: of the queries, where it is larger than that of the runs' bases.
     """
-    results = _results(runs, part)
+    results = _results(runs, part, rank)
     seeds, each, noise = results.seeds, results.each, results.noise
     flat, m = results.flat, results.flat.shape[2]
     posterior = infer(results.sizes, flat, noise, *results.scales)
@@ -110,11 +113,11 @@ class _Results:
     scales: tuple[np.ndarray, np.ndarray]
 
 
-def _results(runs: Sequence[Trajectory], part: str) -> _Results:
+def _results(runs: Sequence[Trajectory], part: str, rank: float) -> _Results:
     n, l, seeds = (
         np.array([t.info[k] for t in runs], dtype=float) for k in ("width", "depth", "seeds")
     )
-    sizes = Sizes(n, l, float(max(t.info["largest_rank"] for t in runs)))
+    sizes = Sizes(n, l, float(max([rank, *(t.info["largest_rank"] for t in runs)])))
     each = [np.asarray(getattr(t, f"{part}_outputs"), dtype=float) for t in runs]
     means = np.stack([f.mean(0) for f in each], axis=1)
     noise = _noise(np.stack([f.var(0, ddof=1).mean((-2, -1)) for f in each], axis=1), sizes, seeds)

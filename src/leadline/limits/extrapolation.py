@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leadline.architecture import ResNet
-from leadline.disk.plain import plain
 from leadline.disk.write import check_folder
 from leadline.errors import MemoryBudgetError, check_int, check_real
 from leadline.limits.estimate import SOURCES, Extrapolation, estimate
 from leadline.limits.ladder import LEVELS, Ladder, Size, first_sizes, first_width
+from leadline.limits.result import Limit
 from leadline.measure.record import check_task
 from leadline.recipes.sgd import SGD
 from leadline.solving import memory as memory_use
@@ -31,87 +30,9 @@ if TYPE_CHECKING:
 # A series that would misfit so much so rarely is not believed.
 MISFIT = 0.01
 # The arguments of a size that are the same for all sizes.
-_INFO = "problem network sgd coupling seeds seed tol variance_reduction dtype".split()
+_INFO = "problem network sgd coupling ensemble seeds seed tol variance_reduction dtype".split()
 # Most limits need a fraction of it; near instability no time is enough.
 SECONDS = 300.0
-
-
-@dataclass(frozen=True, repr=False)
-class Limit:
-    """The training of the infinitely wide and deep network, with error bars (about 95 %).
-
-    Attributes:
-        steps: (R,) recorded steps.
-        train_loss, train_loss_error, test_loss, test_loss_error: (R,).
-        train_outputs (R, P, C), test_outputs (R, P_test, C): extrapolated means over seeds.
-            From a step on at which networks diverge everything is NaN.
-        contributions: what each source adds to the error bar of the training loss where it is
-            largest, in squares: sampling (fluctuations over seeds), width and depth (terms of the
-            series in 1/n and 1/L), truncation (tol against tol/10, where significant).
-        sizes: the sizes solved, as rows width, depth, seeds, loss, error, seconds.
-        p_value: of the test that the sizes follow the series; NaN where there is nothing to test.
-        converged: whether the error bar met rtol, at least three widths and three depths were
-            solved, and the series fits (p_value ≥ 0.01). message: why it stopped.
-        info: arguments and versions.
-    """
-
-    steps: np.ndarray
-    train_loss: np.ndarray
-    train_loss_error: np.ndarray
-    train_outputs: np.ndarray
-    contributions: Mapping[str, float]
-    sizes: tuple[Mapping[str, Any], ...]
-    p_value: float
-    converged: bool
-    message: str
-    info: Mapping[str, Any]
-    test_loss: np.ndarray | None = None
-    test_loss_error: np.ndarray | None = None
-    test_outputs: np.ndarray | None = None
-
-    def __repr__(self) -> str:
-        k = self.steps[-1]
-        lines = [
-            f"Limit(coupling={self.info['coupling']}, "
-            f"{'' if self.converged else 'NOT CONVERGED: '}{self.message})",
-            f"  train_loss: {self.train_loss[0]:.4g} (step 0) → {self.train_loss[-1]:.4g} ± "
-            f"{self.train_loss_error[-1]:.1g} (step {k})",
-        ]
-        if self.test_loss is not None and self.test_loss_error is not None:
-            lines.append(
-                f"  test_loss: {self.test_loss[0]:.4g} (step 0) → {self.test_loss[-1]:.4g} ± "
-                f"{self.test_loss_error[-1]:.1g} (step {k})"
-            )
-        lines.append(
-            "  error sources: " + ", ".join(f"{k} {v:.1g}" for k, v in self.contributions.items())
-        )
-        lines.append("  sizes: " + ", ".join(f"{c['width']}x{c['depth']}" for c in self.sizes))
-        if np.isfinite(self.p_value):
-            lines.append(f"  test of the series in 1/n and 1/L: p = {self.p_value:.2g}")
-        return "\n".join(lines)
-
-    def to_json(self, lists: bool = True) -> dict[str, Any]:
-        """Everything as plain lists and numbers; arrays as they are without ``lists``."""
-        out: dict[str, Any] = {
-            "info": dict(self.info),
-            "converged": self.converged,
-            "message": self.message,
-            "p_value": plain(self.p_value),
-            "contributions": plain(self.contributions),
-            "sizes": plain(self.sizes),
-        }
-        for name in (
-            "steps",
-            "train_loss",
-            "train_loss_error",
-            "train_outputs",
-            "test_loss",
-            "test_loss_error",
-            "test_outputs",
-        ):
-            value = getattr(self, name)
-            out[name] = plain(value) if lists and value is not None else value
-        return out
 
 
 def limit(
@@ -121,12 +42,13 @@ def limit(
     rtol: float = 0.01,
     *,
     coupling: str = "reused",
+    ensemble: str = "gaussian",
     width: int | None = None,
     depth: int = 8,
     seeds: int = 4,
     seed: int = 0,
     tol: float = 1e-3,
-    variance_reduction: str = "balanced",
+    variance_reduction: str | None = None,
     dtype: str = "float32",
     device: str = "cpu",
     record_every: int = 1,
@@ -144,6 +66,8 @@ def limit(
     the sizes follow the series (``leadline.limits.series``).
 
     Args:
+        ensemble: "fast" is checked against "gaussian" at the first size, by ten seeds of each.
+        variance_reduction: None is "balanced", for the fast ensemble "ends".
         rtol: > 0 and < 1. width: the first n; None takes room enough for the problem.
         seconds: time budget: the next size is not begun if it would end later (the first three
             are solved in any case). None is no budget: near instability that may be forever.
@@ -166,6 +90,8 @@ def limit(
         seconds = check_real("seconds", seconds, 0.0, open_minimum=True)
     check_has_limit(network)
     width = first_width(problem) if width is None else width
+    if variance_reduction is None:
+        variance_reduction = "ends" if ensemble == "fast" else "balanced"
     first = Configuration(
         problem,
         network,
@@ -173,6 +99,7 @@ def limit(
         width=width,
         depth=depth,
         coupling=coupling,
+        ensemble=ensemble,
         seeds=seeds,
         seed=seed,
         tol=tol,
@@ -231,6 +158,7 @@ def limit(
         p_value=state.p_value,
         converged=state.converged,
         message=state.verdict or message.format(short=state.short),
+        agreement=ladder.agreement,
         info={
             **{name: value for name, value in first.info.items() if name in _INFO},
             "kind": "limit",
@@ -303,7 +231,7 @@ class _State:
                 arrays |= {f"{part}_outputs": empty}
                 arrays |= {f"{part}_loss": bar, f"{part}_loss_error": bar}
                 continue
-            limit_of_part = estimate(runs, part, problem.loss, y)
+            limit_of_part = estimate(runs, part, problem.loss, y, ladder.rank)
             sources = limit_of_part.sources | {"truncation": ladder.truncation(f"{part}_loss")}
             error = np.hypot(limit_of_part.bar, sources["truncation"])
             for name, value in (
@@ -329,7 +257,14 @@ class _State:
             else:
                 short += f"there are not {LEVELS} widths and {LEVELS} depths to test it"
         converged = bool(worst <= target and enough and p_value >= MISFIT and math.isinf(gone))
+        agreement = ladder.agreement
+        converged = converged and (agreement is None or agreement.agrees)
         verdict = ladder.divergence
+        if not verdict and agreement is not None and not agreement.agrees:
+            verdict = (
+                f"undecided: ensemble={ladder.first.ensemble!r} {agreement}: give width="
+                f"{2 * agreement.width}, where finite networks differ less, or ensemble='gaussian'"
+            )
         if converged:
             verdict = f"error bar {worst:.2g} within rtol={rtol:g} of the initial loss"
         return cls(steps, arrays, contributions, target, p_value, converged, verdict, short, train)

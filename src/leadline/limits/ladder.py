@@ -15,10 +15,11 @@ from scipy.optimize import nnls
 
 from leadline.disk.write import attempt
 from leadline.errors import CheckpointError
+from leadline.limits import agreement as agreements
 from leadline.limits.estimate import Extrapolation
 from leadline.solving.configuration import Configuration
 from leadline.solving.solver import Progress, run
-from leadline.trajectory import Trajectory
+from leadline.trajectory import Trajectory, standard_error
 
 if TYPE_CHECKING:
     import os
@@ -61,6 +62,10 @@ class Ladder:
         self._folder = None if folder is None else Path(folder)
         self.cells: dict[Size, Trajectory] = {}
         self._fine: Trajectory | None = None
+        self.agreement: agreements.Agreement | None = None
+        """Of the first size with Gaussian weights, if the ensemble is another."""
+        self.rank = 0.0
+        """Of the queries at the first size, where the runs themselves do not tell."""
         self.seconds = 0.0
         """Spent on solving, in this call."""
 
@@ -70,16 +75,34 @@ class Ladder:
         self.cells[n, l] = self._run(n, l, self.first.tol)
         if first:
             self._fine = self._run(n, l, self.first.tol / 10)
+            if self.first.ensemble != "gaussian":
+                self._compare(n, l)
 
-    def _run(self, n: int, l: int, tol: float) -> Trajectory:
+    def _compare(self, n: int, l: int) -> None:
+        """Both ensembles at one size, by as many seeds as a test needs."""
+        seeds = max(self.first.seeds, agreements.SEEDS)
+        usual = self._run(n, l, self.first.tol, seeds=seeds, ensemble="gaussian")
+        same = seeds == self.first.seeds
+        fast = self.cells[n, l] if same else self._run(n, l, self.first.tol, seeds=seeds)
+        self.agreement = agreements.agreement(fast, usual)
+        self.rank = float(usual.info["largest_rank"])
+
+    def _run(self, n: int, l: int, tol: float, **other: Any) -> Trajectory:
         # Sizes share the order of batches and nothing else: their noise is independent.
         seed = self.first.seed
         one = replace(
-            self.first, width=n, depth=l, tol=tol, seed=_size_seed(seed, n, l), batch_seed=seed
+            self.first,
+            width=n,
+            depth=l,
+            tol=tol,
+            seed=_size_seed(seed, n, l),
+            batch_seed=seed,
+            **other,
         )
         path = None
         if self._folder is not None:
-            path = self._folder / f"{n}x{l}{'' if tol == self.first.tol else '-fine'}.safetensors"
+            marks = ["fine"] * (tol != self.first.tol) + [f"{v}" for v in other.values()]
+            path = self._folder / f"{'-'.join([f'{n}x{l}', *marks])}.safetensors"
             if path.exists():
                 return self._kept(path, one)
         result = run(one, self._progress)
@@ -144,15 +167,23 @@ class Ladder:
             }
 
     def truncation(self, name: str) -> np.ndarray:
-        """tol against tol/10 at the first size, where it is more than noise at any step would be."""
+        """tol against tol/10 at the first size, where it is more than noise at any step would be.
+
+        What the fast ensemble draws does not depend on tol: seeds are compared one by one.
+        """
         coarse, fine = next(iter(self.cells.values())), self._fine
         steps = len(coarse.steps)
         if fine is None:
             return np.zeros(steps)
         change = np.abs(coarse.mean(name) - fine.mean(name))
-        noise = np.hypot(coarse.error(name), fine.error(name))
+        if self.first.ensemble == "fast":
+            noise = standard_error(getattr(coarse, name) - getattr(fine, name))
+            freedom = coarse.seeds - 1
+        else:
+            noise = np.hypot(coarse.error(name), fine.error(name))
+            freedom = coarse.seeds + fine.seeds - 2
         # Bonferroni over steps: training would otherwise "change" at one in twenty.
-        quantile = stats.t.ppf(1 - 0.025 / steps, coarse.seeds + fine.seeds - 2)
+        quantile = stats.t.ppf(1 - 0.025 / steps, freedom)
         return np.where(change > quantile * noise, change, 0.0)
 
     def predict_seconds(self, n: int, l: int) -> float:

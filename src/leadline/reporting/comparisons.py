@@ -12,7 +12,7 @@ import numpy as np
 
 from leadline.disk.plain import plain
 from leadline.disk.write import write_atomic
-from leadline.limits.extrapolation import Limit
+from leadline.limits.result import Limit
 from leadline.reporting.json_text import write as write_json
 from leadline.reporting.page import Drawing, Page, Section, Table, facts, settings
 from leadline.reporting.page import write as write_page

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from leadline.kernels.kernels import InitialKernels
-    from leadline.limits.extrapolation import Limit
+    from leadline.limits.result import Limit
 
 
 _COLORS = {"reused": BLUE, "independent": ORANGE, "train": BLUE, "test": ORANGE}
