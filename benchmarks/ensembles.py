@@ -32,7 +32,7 @@ from leadline.solving.shards import Shards
 from leadline.solving.variance_reduction import orthogonal_ends
 
 # Width -> seeds.
-SEEDS = size({64: 256, 128: 256, 256: 128, 512: 64, 1024: 32}, {16: 6, 24: 4, 32: 4})
+SEEDS = size({64: 256, 128: 128, 256: 64, 512: 32, 1024: 32}, {16: 6, 24: 4, 32: 4})
 # Up to this width as dense networks, so many seeds together.
 DENSE, TOGETHER = size((256, 32), (24, 4))
 BOOTSTRAP = size(10000, 500)

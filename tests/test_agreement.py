@@ -156,7 +156,9 @@ def test_both_ensembles_are_kept_in_the_folder(tmp_path, monkeypatch):
 
 def test_truncation_is_measured_seed_by_seed():
     """The same W(0) at any tol: what is cut shows at a few seeds, far below their spread."""
-    first = Configuration(problem(), NET, SGD, width=32, depth=2, seeds=12, tol=0.3, ensemble="fast")
+    first = Configuration(
+        problem(), NET, SGD, width=32, depth=2, seeds=12, tol=0.3, ensemble="fast"
+    )
     one = Ladder(first)
     one.solve(32, 2)
     (coarse,) = one.cells.values()

@@ -96,7 +96,7 @@ def test_a_limit_as_json(planted):
     data = r.to_json()
     assert json.loads(json.dumps(data, allow_nan=False)) == data
     assert [*data] == (
-        "info converged message p_value contributions sizes steps train_loss train_loss_error"
+        "info converged message p_value contributions sizes agreement steps train_loss train_loss_error"
         " train_outputs test_loss test_loss_error test_outputs"
     ).split()
     assert data["converged"] is True
