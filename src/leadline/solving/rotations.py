@@ -34,13 +34,14 @@ def hartley(x: Tensor) -> Tensor:
     factors' transforms), else that of a line.
     """
     p, n = x.shape
-    split = factors(n) if n <= _SMALL else None
-    if split is None:
+    plan = _plan(n, x.dtype, x.device)
+    if plan is None:
         return _line(x)
-    a, b = (_matrix(k, x.dtype, x.device) for k in split)
-    if len(a) == 1:
+    a, b = plan
+    rows, columns = a.shape[0], b.shape[0]
+    if rows == 1:
         return x @ b
-    return (a @ (x.reshape(-1, len(b)) @ b).view(p, len(a), len(b))).view(p, n)
+    return (a @ (x.reshape(-1, columns) @ b).view(p, rows, columns)).view(p, n)
 
 
 def _line(x: Tensor) -> Tensor:
@@ -62,6 +63,15 @@ def factors(n: int) -> tuple[int, int] | None:
 
 
 @lru_cache(maxsize=64)
+def _plan(n: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor] | None:
+    """The factors' transforms, or None."""
+    split = factors(n) if n <= _SMALL else None
+    if split is None:
+        return None
+    a, b = (_matrix(k, dtype, device) for k in split)
+    return a, b
+
+
 def _matrix(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     k = np.arange(n)
     angle = 2 * np.pi / n * (np.outer(k, k) % n)
