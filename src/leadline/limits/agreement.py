@@ -68,7 +68,7 @@ def agreement(fast: Trajectory, gaussian: Trajectory) -> Agreement:
 
 
 def _p_value(d: np.ndarray) -> float:
-    """Of differences (S, M) between equals: their signs are random, however the M depend on each other.
+    """p-value of differences (S, M) whose signs are random, as between equals, however the M depend.
 
     The largest |t| over all M against what it is with each seed's sign reversed or not: exact.
     """
