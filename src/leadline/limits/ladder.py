@@ -63,9 +63,9 @@ class Ladder:
         self.cells: dict[Size, Trajectory] = {}
         self._fine: Trajectory | None = None
         self.agreement: agreements.Agreement | None = None
-        """Of the first size with Gaussian weights, if the ensemble is another."""
+        """How the first size compares with Gaussian weights, if the ensemble is another."""
         self.rank = 0.0
-        """Of the queries at the first size, where the runs themselves do not tell."""
+        """Directions queried at the first size, where the runs themselves do not tell."""
         self.seconds = 0.0
         """Spent on solving, in this call."""
 
