@@ -68,9 +68,12 @@ FLAGS = (
     Flag("--ensemble", "ensemble", str, "gaussian", "solve limit compare",
          "gaussian (the law of dense networks) or fast (the same limit, O(n) memory for W(0))."),
     Flag("--steps", "steps", int, 20, RUNS, "Training steps."),
-    Flag("--lr", "lr", float, 0.3, RUNS, "Learning rate η, the same at every width and depth."),
+    Flag("--lr", "lr", float, 0.3, RUNS,
+         "Learning rate η, the same at every width and depth (of a model the base's, by default the usual "
+         "one of its optimizer)."),
     Flag("--batch-size", "batch_size", int, None, RUNS, "Samples a step; default: all."),
-    Flag("--momentum", "momentum", float, 0.0, RUNS, "Momentum, as torch.optim.SGD's."),
+    Flag("--momentum", "momentum", float, 0.0, RUNS,
+         "Momentum, as torch.optim.SGD's (of a model, its optimizer's)."),
     Flag("--weight-decay", "weight_decay", float, 0.0, RUNS, "Weight decay λ."),
     Flag("--train", "train", str, "input,hidden,readout", RUNS, "Which weights learn."),
     Flag("--center", "center", bool, False, RUNS, "Start training outputs at 0."),
@@ -116,6 +119,22 @@ FLAGS = (
 )  # fmt: skip
 
 
+MODELS = "train"
+"""Commands that take a model of a builder too."""
+
+OF_A_MODEL = (
+    Flag("--base", "base", str, "64x4", MODELS,
+         "For a model: size that lr, weight decay and ε are for, WIDTHxDEPTH."),
+    Flag("--optimizer", "optimizer", str, None, MODELS,
+         "For a model: sgd, adam, adamw (default), lion, signsgd, muon or muon-match-rms."),
+    Flag("--betas", "betas", str, None, MODELS,
+         "For a model: Adam's, AdamW's or Lion's, such as 0.9,0.95."),
+    Flag("--eps", "eps", float, None, MODELS, "For a model: Adam's and AdamW's ε."),
+    Flag("--adamw-lr", "adamw_lr", float, None, MODELS,
+         "For muon: rate of AdamW, which trains what is no hidden matrix; default: --lr."),
+    Flag("--batch-seed", "batch_seed", int, None, MODELS, "For a model: seed of batches; default: --seed."),
+)  # fmt: skip
+
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
 QUIET = click.option("--quiet", is_flag=True, help="No progress.")
 HTML = click.option(
@@ -123,7 +142,7 @@ HTML = click.option(
 )
 
 
-RECIPE = (
+COURSE = (
     click.option(
         "--schedule",
         default="constant",
@@ -133,6 +152,9 @@ RECIPE = (
     click.option("--warmup", default="0", show_default=True, help="Steps of linear warm-up."),
     click.option("--clip", default=None, help="Largest norm of the gradient, in the base's units."),
     click.option("--accumulation", default=1, show_default=True, help="Batches a step."),
+)
+RECIPE = (
+    *COURSE,
     click.option("--precision", default="float32", show_default=True, help="float32 or bfloat16."),
 )
 
@@ -168,7 +190,7 @@ def named(message: str) -> str:
     differing = [option for sign, option in _READING.items() if re.search(sign, message)]
     differing += [
         f.name
-        for f in FLAGS
+        for f in (*FLAGS, *OF_A_MODEL)
         if f.name[2:] != f.argument and re.search(rf"\b{f.argument}\b *=", message)
     ]
     return f"{message} ({', '.join(differing)})" if differing else message

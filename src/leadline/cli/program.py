@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from leadline._version import __version__
-from leadline.cli import laws, lifecycle, models, processes, results, sweeps
+from leadline.cli import laws, lifecycle, models, processes, results, sweeps, trainings
 from leadline.cli.flags import flags
 from leadline.cli.lifecycle import CommandGroup, Kept, one_line, show, while_reading
 from leadline.cli.outputs import Outputs
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _ABOUT = {
     "solve": "Solve one width and depth without its n×n matrices.",
-    "train": "Train dense finite networks.",
+    "train": "Train dense finite networks: the built-in ResNet, or a model of yours by any optimizer.",
     "limit": "Extrapolate solve to infinite width and depth, with an error bar.",
     "lazy": "Train the network linearised at initialization, at infinite width.",
     "compare": "Limits, lazy limit and finite networks side by side.",
@@ -57,6 +57,7 @@ def main() -> None:
 
 def _add_command(name: str) -> None:
     @main.command(name, help=_ABOUT[name])
+    @trainings.of_a_model(name)
     @flags(name)
     def run(**options: Any) -> None:
         kept: Kept = []
@@ -119,13 +120,19 @@ def _run(command: str, options: dict[str, Any], outputs: Outputs) -> None:
     """What the training commands share: build, run, save, print."""
     as_json, quiet = options.pop("as_json"), options.pop("quiet")
     dry = options.pop("dry_run", False)
-    network, sgd, problem = _network(options), _recipe(options), _problem(options)
+    task, build, recipe = _trained(options)
     if dry and not processes.leads():
         return
     if dry:
+        from leadline.architecture import ResNet
         from leadline.cli.prediction import predict
 
-        prediction = predict(command, problem, network, sgd, options)
+        if not isinstance(build, ResNet):
+            raise ValueError(
+                "dry_run=True is for the built-in ResNet: leave it out, or give --steps 1 to see what a "
+                "step takes"
+            )
+        prediction = predict(command, task, build, recipe, options)
         click.echo(json.dumps(prediction.to_json()) if as_json else prediction.text())
         return
 
@@ -143,7 +150,7 @@ def _run(command: str, options: dict[str, Any], outputs: Outputs) -> None:
             options["progress"] = progress
         if command == "compare":
             options["out"] = outputs.out
-        result = getattr(leadline, command)(problem, network, sgd, **options)
+        result = getattr(leadline, command)(task, build, recipe, **options)
     if not processes.leads():
         return
     for warning in _warnings(result):
@@ -168,6 +175,15 @@ def _run(command: str, options: dict[str, Any], outputs: Outputs) -> None:
     if out is not None and isinstance(result, Trajectory):
         attempt(lambda: result.save(out / "trajectory.safetensors"))
     outputs.keep(page, "figure.html", {"result.json": data})
+
+
+def _trained(options: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Take what is trained out of the options: data, network or builder, recipe."""
+    model = trainings.training(options)
+    if model is not None:
+        return model
+    network, sgd = _network(options), _recipe(options)
+    return _problem(options), network, sgd
 
 
 def _network(options: dict[str, Any]) -> ResNet:

@@ -91,7 +91,7 @@ _OPTIONS = [
 ]
 
 
-def _model(
+def model_of(
     reference: str, problem: str | None, role: Sequence[str], inputs: Sequence[str]
 ) -> tuple[Any, Any, dict[str, Any]]:
     """What is trained on, the builder, and what the user's file says besides.
@@ -127,7 +127,7 @@ def _model(
 
 def _settings(model: str, options: dict[str, Any]) -> dict[str, Any]:
     """What ``sweep`` and ``transfer`` train, and how."""
-    task, build, told = _model(model, options["problem"], options["role"], options["inputs"])
+    task, build, told = model_of(model, options["problem"], options["role"], options["inputs"])
     optimizer = options["optimizer"]
     if optimizer is None:
         optimizer = "sgd" if model == "resnet" else "adamw"
