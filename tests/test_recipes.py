@@ -77,6 +77,30 @@ def test_optimizers_have_the_settings_of_the_plans_own(recipe, plans):
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: r.optimizer)
+def test_settings_of_every_parameter(recipe, plans):
+    """Vectors without decay; the others' settings are those of the groups."""
+    plan, model = plans[recipe.optimizer], Model(32, 4)
+    told = replace(recipe, no_decay="vector").settings(plan, model)
+    assert told.keys() == dict(model.named_parameters()).keys()
+    factors, kinds = plan.factors(model), plan.kind_of(model)
+    for name, s in told.items():
+        rest = isinstance(recipe, ll.Muon) and plan.uses(kinds[name]).name == "adamw"
+        assert s["lr"] == (recipe.rest if rest else recipe).lr * factors[name].lr
+        decay = 0.0 if kinds[name].role == "vector" else recipe.weight_decay
+        assert s["weight_decay"] == decay * factors[name].weight_decay
+        assert issubclass(s["kind"], torch.optim.Optimizer)
+        assert (s["kind"] is torch.optim.AdamW) == (rest or isinstance(recipe, ll.AdamW))
+
+
+def test_a_torch_without_muon(plans, monkeypatch):
+    """Only what rounds to bfloat16 needs torch's."""
+    monkeypatch.delattr(torch.optim, "Muon")
+    assert ll.Muon().optimizers(plans["muon"], Model(32, 4))
+    with pytest.raises(ValueError, match=r"no Muon: install torch >= 2.9, or take the exact one"):
+        ll.Muon(bfloat16=True).optimizers(plans["muon"], Model(32, 4))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: r.optimizer)
 def test_what_is_trained_elsewhere_is_left_out(recipe, plans):
     plan, model = plans[recipe.optimizer], Model(32, 4)
     names = dict(model.named_parameters())
@@ -122,6 +146,8 @@ def test_a_record_is_a_value(recipe):
         (lambda: ll.Lion(clip=0.0), ValueError, "clip=0.0 is out of range"),
         (lambda: ll.SignSGD(momentum=1.0), ValueError, "momentum=1.0"),
         (lambda: ll.SignSGD(schedule=[1.0]), ValueError, "1 multipliers, steps=10"),
+        (lambda: ll.Adam(no_decay=3), TypeError, "no_decay=3"),
+        (lambda: ll.Adam(no_decay=("vector", 3)), TypeError, "no_decay=3 is not a str: give roles"),
         (lambda: ll.Muon(ns_steps=0), ValueError, "ns_steps=0"),
         (lambda: ll.Muon(adjust="rms"), ValueError, "did you mean 'match-rms'"),
         (lambda: ll.Muon(adamw=0.1), TypeError, "adamw=0.1 is not a Mapping: give a dict"),
@@ -142,7 +168,9 @@ def test_a_resnet_trains_by_sgd(call):
     size = {} if call in (ll.limit, ll.lazy) else dict(width=8, depth=2)
     with pytest.raises(TypeError, match="a ResNet trains by SGD"):
         call(problem, ll.ResNet(), ll.AdamW(), **size)
-    with pytest.raises(ValueError, match="clip=1 is for a model of a builder"):
+    with pytest.raises(ValueError, match=r"no_decay=.* is for a model of a builder"):
+        call(problem, ll.ResNet(), ll.SGD(no_decay="vector"), **size)
+    with pytest.raises(ValueError, match=r"clip=1\.0 is for a model of a builder"):
         call(problem, ll.ResNet(), ll.SGD(clip=1.0), **size)
 
 

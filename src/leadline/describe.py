@@ -34,10 +34,11 @@ def describe(problem: Problem, network: ResNet, sgd: SGD) -> dict[str, Any]:
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
-    """A recipe's settings; clip where there is one."""
+    """A recipe's settings; clip and no_decay where there are some."""
     out = plain(recipe)
-    if recipe.clip is None:
-        del out["clip"]
+    for name in ("clip", "no_decay"):
+        if not out[name]:
+            del out[name]
     if callable(recipe.schedule):
         out["schedule"] = schedule(recipe)
     return out

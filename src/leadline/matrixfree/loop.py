@@ -68,7 +68,8 @@ class TaskTraining:
         self.full = problem is not None and c.accumulation == 1
         self.full &= size is None or (problem is not None and size >= problem.samples)
         """Does a step's pass put out all that is recorded of the training samples?"""
-        self.train, self.test = c.single.train(), c.single.test()
+        self.train = [] if problem is None else c.single.train()
+        self.test = c.single.test()
 
     def run(self, done: Callable[[], None] = lambda: None) -> None:
         """Take all steps; random numbers that the model draws are the run's own.

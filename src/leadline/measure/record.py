@@ -46,11 +46,13 @@ def check_task(problem: Any, network: Any, sgd: Any, measure: Any = None) -> Non
             "ll.residual_mlp(...) in its place, the same function class, to ll.train"
         )
     check_type("sgd", sgd, SGD)
-    if sgd.clip is not None:
-        raise ValueError(
-            f"clip={sgd.clip:g} is for a model of a builder: a ResNet's gradients are not clipped; leave "
-            "clip out, or give ll.residual_mlp(...), the same function class, to ll.train"
-        )
+    for name in ("clip", "no_decay"):
+        value = getattr(sgd, name)
+        if value:
+            raise ValueError(
+                f"{name}={shown(value)} is for a model of a builder: a ResNet has none; leave it out, or "
+                "give ll.residual_mlp(...), the same function class, to ll.train"
+            )
     sgd.check(problem.samples)
     if measure is not None:
         check_type("measure", measure, Measure, "give leadline.Measure(...) or None")

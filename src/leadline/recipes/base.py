@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from leadline.errors import LARGEST_RATE, check_int, check_list, check_real, shown
+from leadline.errors import LARGEST_RATE, check_int, check_list, check_real, check_type, shown
 from leadline.parametrization.optimizers import Optimizer
 from leadline.recipes.batches import Batches
 
@@ -46,6 +46,7 @@ class Recipe(ABC):
         schedule: multiplier of lr per step: a function of the step (0-based), or a sequence of
             at least ``steps`` numbers ≥ 0; None is constant.
         clip: largest norm of the gradient, in the base's units (``Plan.clip_grad_norm_``); None is none.
+        no_decay: roles ("vector", "finite") or name patterns of parameters without weight decay.
 
     Raises:
         ValueError, TypeError: naming the argument, its value and the remedy.
@@ -58,6 +59,7 @@ class Recipe(ABC):
     weight_decay: float = 0.0
     schedule: Callable[[int], float] | Sequence[float] | None = None
     clip: float | None = None
+    no_decay: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._keep("lr", check_real("lr", self.lr, 0.0, LARGEST_RATE, open_minimum=True))
@@ -67,6 +69,7 @@ class Recipe(ABC):
         self._keep("weight_decay", check_real("weight_decay", self.weight_decay, 0.0, LARGEST_RATE))
         if self.clip is not None:
             self._keep("clip", check_real("clip", self.clip, 0.0, open_minimum=True))
+        self._keep("no_decay", _patterns(self.no_decay))
         self._check_settings()
         if self.schedule is None:
             return
@@ -116,10 +119,26 @@ class Recipe(ABC):
             raise ValueError(f"skip: the model has no parameter {unknown[0]!r}")
         return self._make(plan, model, skip)
 
+    def settings(self, plan: GroupMaker, model: torch.nn.Module) -> dict[str, dict[str, Any]]:
+        """What trains each parameter at the plan's size, by name; what does not train is not there.
+
+        Returns:
+            The settings of its group (lr, weight_decay, betas, eps, momentum, …), and ``kind``, the class
+            of its optimizer.
+        """
+        names = {id(p): name for name, p in model.named_parameters()}
+        return {
+            names[id(p)]: {k: v for k, v in group.items() if k != "params"} | {"kind": type(o)}
+            for o in self.optimizers(plan, model)
+            for group in o.param_groups
+            for p in group["params"]
+        }
+
     def _groups(
         self, plan: GroupMaker, model: Any, skip: Collection[str], **how: Any
     ) -> list[dict[str, Any]]:
         """The plan's parameter groups without what is trained elsewhere."""
+        how["no_decay"] = self.no_decay
         groups = plan.param_groups(model, self.lr, self.weight_decay, **how)
         if not skip:
             return groups
@@ -171,6 +190,16 @@ class Recipe(ABC):
         """
         size = samples if self.batch_size is None else self.batch_size
         return Batches(samples, min(size, samples), self.steps, seed)
+
+
+def _patterns(no_decay: Any) -> tuple[str, ...]:
+    """Roles or patterns, one or several."""
+    if isinstance(no_decay, str):
+        return (no_decay,)
+    several = check_list("no_decay", no_decay, 1000, what="roles or patterns") if no_decay else ()
+    for pattern in several:
+        check_type("no_decay", pattern, str, 'give roles or patterns, such as ("vector", "*.bias")')
+    return tuple(several)
 
 
 def check_betas(name: str, betas: Any) -> tuple[float, float]:

@@ -77,7 +77,7 @@ class Muon(Recipe):
         how: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay} | dict(
             self.adamw or {}
         )
-        return AdamW(steps=self.steps, batch_size=self.batch_size, **how)
+        return AdamW(steps=self.steps, batch_size=self.batch_size, no_decay=self.no_decay, **how)
 
     def _make(self, plan: GroupMaker, model: Any, skip: Collection[str]) -> list[Any]:
         rest = self.rest
