@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 import leadline as ll
+from leadline.solver import solve
 from leadline.solving.configuration import Configuration
-from leadline.solving.solver import run, solve
+from leadline.solving.solver import run
 
 ACTIVATIONS = ("identity", "relu", "tanh", "erf", "gelu", "silu")
 SAMPLES = (1, 1, 2, 3, 4, 5, 6, 8)

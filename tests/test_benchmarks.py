@@ -27,7 +27,7 @@ ARGUMENTS = {
 SLOW = ("sweeps", "shards", "gpu", "readme_study")
 HELPERS = (
     *("history", "roofline", "fuzz_cases", "calibration_problems"),
-    *("families_coordinates", "families_panel"),
+    *("families_coordinates", "families_panel", "wide_models"),
 )
 SCRIPTS = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in HELPERS)
 

@@ -7,10 +7,10 @@ import torch
 from leadline.architecture import ResNet
 from leadline.problems import teacher
 from leadline.recipes.sgd import SGD
+from leadline.solver import solve
 from leadline.solving.configuration import Configuration, Settings
 from leadline.solving.fast import FastOperator
 from leadline.solving.rotations import FastGaussian, Rotation, hartley, singular_values
-from leadline.solving.solver import solve
 from leadline.solving.updates import Step, StoredWeight
 
 F64, F32, CPU = torch.float64, torch.float32, torch.device("cpu")

@@ -23,7 +23,7 @@ LAYERS = [
     {"measure", "planning"},
     {"solving", "kernels"},
     {"matrixfree"},
-    {"training"},
+    {"training", "solver"},
     {"limits"},
     {"reporting"},
     {"executors", "store"},

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from leadline.recipes.muon import Muon as Muon
     from leadline.recipes.sgd import SGD as SGD
     from leadline.reporting.comparisons import Comparison as Comparison
-    from leadline.solving.solver import solve as solve
+    from leadline.solver import solve as solve
     from leadline.store.store import Store as Store
     from leadline.sweeps.driver import Sweep as Sweep
     from leadline.sweeps.driver import sweep as sweep
@@ -87,7 +87,7 @@ _WHERE = {
     "InitialKernels": "kernels.kernels",
     "initial_kernels": "kernels.kernels",
     "lazy": "limits.lazy_training",
-    "solve": "solving.solver",
+    "solve": "solver",
     "CheckpointError": "errors",
     "MemoryBudgetError": "errors",
     "UnwrittenWarning": "errors",

@@ -20,7 +20,7 @@ from leadline.limits.result import Limit
 from leadline.measure.record import check_task
 from leadline.problems.losses import accuracy
 from leadline.reporting.comparisons import COLUMNS, Comparison, Computation
-from leadline.solving.solver import solve
+from leadline.solving.solver import solve_network
 from leadline.training.trainer import train
 from leadline.trajectory import Trajectory, versions
 
@@ -143,7 +143,7 @@ def compare(
                 notes.append(f"limit-{coupling}: {result.message}")
         else:
             how = {"tol": tol, "ensemble": ensemble}
-            add(solve, "reference", 4 * widest, deepest, coupling, **how)
+            add(solve_network, "reference", 4 * widest, deepest, coupling, **how)
 
     order = {"limit": 0, "reference": 0, "lazy": 1, "finite": 2}
     branches.sort(key=lambda b: order[b.role])

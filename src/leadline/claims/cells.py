@@ -22,7 +22,7 @@ from leadline.kernels.kernels import initial_kernels
 from leadline.limits.extrapolation import limit
 from leadline.limits.lazy_training import lazy
 from leadline.models import residual_mlp
-from leadline.solving.solver import solve
+from leadline.solving.solver import solve_network
 from leadline.store.store import Store, run_id
 from leadline.sweeps.driver import Sweep, sweep
 from leadline.sweeps.runs import final_loss
@@ -174,7 +174,7 @@ def _limit(cell: Cell) -> tuple[dict[str, Any], Arrays]:
 
 
 KINDS: dict[str, Callable[[Cell], tuple[dict[str, Any], Arrays]]] = {
-    "solve": _trajectory(solve),
+    "solve": _trajectory(solve_network),
     "train": _trajectory(train),
     "lazy": _trajectory(lazy),
     "limit": _limit,

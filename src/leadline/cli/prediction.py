@@ -15,7 +15,7 @@ from leadline.limits.ladder import first_sizes, first_width
 from leadline.reporting.progress import duration, size
 from leadline.solving import memory
 from leadline.solving.configuration import Configuration
-from leadline.solving.solver import solve
+from leadline.solving.solver import solve_network
 from leadline.training.networks import dense_bytes
 from leadline.training.trainer import train
 
@@ -95,7 +95,7 @@ def predict(
     seconds = 0.0
     if solved:
         work = sum(n * depth for n, depth in solved)
-        seconds += seeds * work * short_run.seconds(solve, solved, 1)
+        seconds += seeds * work * short_run.seconds(solve_network, solved, 1)
     if trained:
         work = sum(n**2 * depth for n, depth in trained)
         seconds += seeds * work * short_run.seconds(train, trained, 2)

@@ -1,1 +1,1 @@
-"""Trainings of any builder's models: what they are asked for, and hidden weights that are products."""
+"""Hidden weights of any model as matrices that are multiplied and never stored."""

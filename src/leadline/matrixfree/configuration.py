@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ from torch import nn
 from leadline import available
 from leadline.architecture import COUPLINGS, ENSEMBLES
 from leadline.describe import plain, settings
-from leadline.errors import check_choice, check_int, check_real, check_type, shown
+from leadline.errors import check_choice, check_int, check_list, check_real, check_type, shown
 from leadline.identity.names import readable, told_or_not
 from leadline.measure.record import Record
 from leadline.parametrization.schemes import Scheme
@@ -48,6 +48,7 @@ class TaskConfiguration:
         dtype, device: in which, and where, models train; they are drawn where the builder draws them.
         record_every: steps between two that are recorded.
         memory: budget in bytes, or None.
+        stored: names or patterns of hidden weights that ``solve`` keeps as tensors with entries.
         plan: of the size; made where it is None.
 
     Raises:
@@ -74,6 +75,7 @@ class TaskConfiguration:
     roles: Mapping[str, Any] | None = None
     inputs: Any = None
     memory: float | None = None
+    stored: str | Sequence[str] = ()
     plan: Plan = None  # ty: ignore[invalid-assignment]
 
     def __post_init__(self) -> None:
@@ -101,6 +103,10 @@ class TaskConfiguration:
         keep("ensemble", check_choice("ensemble", self.ensemble, ENSEMBLES))
         keep("dtype", available.dtype(self.dtype))
         keep("device", available.device(self.device))
+        patterns = (self.stored,) if isinstance(self.stored, str) else self.stored
+        if patterns:
+            patterns = check_list("stored", patterns, 1000, what="names or patterns")
+        keep("stored", tuple(patterns))
         if self.problem is not None:
             self.recipe.check(self.problem.samples)
         keep("plan", self._planned(as_made))
@@ -228,7 +234,7 @@ class TaskConfiguration:
         names = ("width", "depth", "coupling", "seeds", "seed", "batch_seed", "accumulation")
         out |= {name: getattr(self, name) for name in names}
         if kind != "train":
-            out |= {"ensemble": self.ensemble, "tol": self.tol}
+            out |= {"ensemble": self.ensemble, "tol": self.tol, "stored": list(self.stored)}
         out["dtype"] = str(self.dtype).removeprefix("torch.")
         return out | {"record_every": self.record_every}
 

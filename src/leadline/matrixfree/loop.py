@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -35,6 +35,14 @@ class WeightUpdates(Protocol):
 
     def step(self, multiplier: float) -> None:
         """Take a step with every rate times the schedule's multiplier."""
+        ...
+
+    def gradients(self) -> AbstractContextManager[None]:
+        """Within it the gradient of the training loss is taken."""
+        ...
+
+    def evaluation(self) -> AbstractContextManager[None]:
+        """Within it the model is evaluated and not trained."""
         ...
 
 
@@ -85,6 +93,13 @@ class TaskTraining:
 
     def advance(self) -> None:
         """Record step k if it is one to be recorded, then take the step from k to k + 1."""
+        try:
+            self._advance()
+        except FloatingPointError:  # what is no number, met by weights that are trained elsewhere
+            self.record.diverge(self.k)
+            self.done = True
+
+    def _advance(self) -> None:
         k, recorded = self.k, self.record.recorded(self.k)
         last = k == self.c.recipe.steps
         before = self._evaluate() if recorded else {}
@@ -123,7 +138,8 @@ class TaskTraining:
                 for data, batch in parts:
                     loss = data.loss(self.model, batch)
                     if gradients:
-                        (loss / len(parts)).backward()
+                        with self._elsewhere("gradients"):
+                            (loss / len(parts)).backward()
                     losses.append(loss.detach())
                     del results[:-1]
         finally:
@@ -154,7 +170,7 @@ class TaskTraining:
         if problem and not self.full:
             out["train"] = self._outputs(self.train)
         if self.test is not None:
-            with evaluating(self.model):
+            with evaluating(self.model), self._elsewhere("evaluation"):
                 if problem:
                     out["test"] = self._outputs(self.test)
                 else:
@@ -164,8 +180,12 @@ class TaskTraining:
     def _outputs(self, batches: Sequence[Any]) -> Tensor:
         """Outputs of a problem's inputs, in evaluation mode."""
         ((x, _),) = copied(batches)
-        with evaluating(self.model):
+        with evaluating(self.model), self._elsewhere("evaluation"):
             return output(self.model(x))
+
+    def _elsewhere(self, what: str) -> AbstractContextManager[None]:
+        """The context of this name of the weights that are trained elsewhere."""
+        return nullcontext() if self.elsewhere is None else getattr(self.elsewhere, what)()
 
     def _observe(self, before: dict[str, Any], outputs: Tensor | None) -> bool:
         """Record the step; False where training has diverged."""

@@ -21,7 +21,7 @@ from leadline.solving.basis import extend
 from leadline.solving.configuration import Settings
 from leadline.solving.rotations import FastGaussian
 from leadline.solving.shards import Shards
-from leadline.solving.updates import LearnedPart, Step
+from leadline.solving.updates import LearnedPart, MuonStep, Step
 
 # Bases are cut once they have grown by so much since the last time: a cut costs as much as some queries.
 _GROWTH = 1.5
@@ -115,7 +115,7 @@ class FastOperator:
             c.masked_fill_(initial[:, None], 0.0)
         return out.addmm_(c, far.rows)
 
-    def update(self, z: Tensor, u: Tensor, step: Step) -> None:
+    def update(self, z: Tensor, u: Tensor, step: Step | MuonStep) -> None:
         """One step of the optimizer with gradient zᵀu.
 
         Args:

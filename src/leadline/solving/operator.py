@@ -30,7 +30,7 @@ from leadline.solving.growing import CoefficientTable
 from leadline.solving.noise import Draws
 from leadline.solving.shards import Shards
 from leadline.solving.sides import Rectangle, Side
-from leadline.solving.updates import LearnedPart, Step
+from leadline.solving.updates import LearnedPart, MuonStep, Step
 from leadline.solving.variance_reduction import balance
 
 
@@ -277,7 +277,7 @@ class Operator:
             self._cross.view(r + m, q)[r:] = mean
         return g, mean.sub_(seen), new
 
-    def update(self, z: Tensor, u: Tensor, step: Step) -> None:
+    def update(self, z: Tensor, u: Tensor, step: Step | MuonStep) -> None:
         """One step of the optimizer with gradient zᵀu.
 
         Args:

@@ -1,4 +1,4 @@
-"""``solve``: train a network of width n and depth L through the revealed operator."""
+"""``solve`` for a ``ResNet``: training of width n and depth L through operators that are queried."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Progress = Callable[..., None]
 
 
-def solve(
+def solve_network(
     problem: Problem,
     network: ResNet,
     sgd: SGD,
@@ -53,53 +53,7 @@ def solve(
     group: Any = None,
     progress: Progress | None = None,
 ) -> Trajectory:
-    """Solve the training of a width-n, depth-L network without its n×n matrices.
-
-    With ``ensemble="gaussian"``, ``variance_reduction="none"`` and tol = 0 this is the exact law of
-    ``train``; n and L can be far larger: O(n·rank) memory and O(n·rank·P) time a layer.
-
-    Args:
-        width: n ≥ 1. depth: L ≥ 1.
-        coupling: "reused" backpropagates through the same weights (true backpropagation);
-            "independent" through an independent copy of W(0) (the gradient-independence assumption
-            of arXiv 2512.21075).
-        ensemble: what W(0) is drawn from. "gaussian" is the law of dense networks, by queries that are
-            remembered; "fast" has the same limit at infinite width, not the same law at a finite one, at
-            O(n log n) time a product and memory that grows only with the rank of what is learned (not
-            with variance_reduction="balanced", storage, spill or several processes).
-        seeds: S ≥ 1 runs; run s draws from child s of ``SeedSequence(seed)``.
-        batch_seed: seed of the batch order; None is ``seed``.
-        tol: in [0, 1): directions below tol·|query| are answered by their conditional mean
-            instead of being added to the bases.
-        variance_reduction: "none", "ends" ([U v] with orthogonal columns) or "balanced" (also the
-            fresh noise): less fluctuation at equal n, for extrapolating to the limit.
-        dtype: "float32" or "float64". device: any torch device.
-        record_every: record every so many steps (the first and the last are always recorded).
-        measure: kernels and other measures of the training inputs, at chosen times and steps.
-        memory: budget in bytes for all that the call adds to what Python and the libraries take: data,
-            records, weights, bases, and what a query holds at once (default: 80 % of what is
-            available now).
-        storage: "bfloat16" keeps the bases in half the memory; for tol ≥ 0.004, below which rounding
-            would pass for new directions. None keeps all digits of dtype.
-        spill: folder for files (nameless, gone with the process) that hold the bases, mapped into
-            memory: for bases larger than memory, on a CPU.
-        checkpoint: file to write every ``checkpoint_every`` seconds and to resume from. It stays when the
-            work is done: the same call then reads its answer from it. Functions count by what they do;
-            one that cannot be told from others needs a name, ``leadline.named``.
-        group: a torch.distributed process group over which the neurons are shared out: every
-            process of it calls ``solve`` with the same arguments and gets the same answer. memory=
-            is then each process's; a checkpoint must be the same file for all.
-        progress: called as ``progress(seed=, step=, steps=, loss=, rank=, bytes=)``.
-
-    Returns:
-        A ``Trajectory`` of kind "solve".
-
-    Raises:
-        ValueError, TypeError: bad arguments, before any work.
-        MemoryError: a first step does not fit (before any work), or ``MemoryBudgetError`` when the
-            budget ends later; the checkpoint it names resumes with a larger budget.
-        LostProcessError: another process of the group ended, or does not answer.
-    """
+    """See ``leadline.solve``."""
     return run(
         Configuration(
             problem,
@@ -130,7 +84,7 @@ def solve(
 
 
 def run(c: Configuration, progress: Progress | None = None) -> Trajectory:
-    """Solve what a configuration describes; see ``solve``."""
+    """Solve what a configuration describes; see ``leadline.solve``."""
     info, budget, prediction = c.info, memory_use.budget(c), memory_use.predict(c)
     prediction.check_first_step(budget)
     checkpoint = Checkpoint(c.checkpoint, info, c.checkpoint_every, c.shards)

@@ -5,7 +5,12 @@ W/√n = s·W̄ + Rᵀ C Q with W̄ never formed (``LearnedPart``: s and C). Bot
 
     b ← μ b + gradient + λ W,      W ← W − η b        (torch.optim.SGD's order, b = 0 at first),
 
-the second through two scalars for W̄ and two tables for the rest.
+the second through two scalars for W̄ and two tables for the rest. Muon's step of the second kind,
+
+    b ← b + (1 − μ)(gradient − b),      W ← (1 − ηλ) W − η·orthogonalised(b),
+
+needs the tables alone: Q and R are orthonormal, and Newton–Schulz steps are polynomials in the singular
+values, so that they act on the table as on the whole matrix.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from leadline.parametrization.updates import newton_schulz
 from leadline.solving.growing import CoefficientTable
 
 
@@ -25,6 +31,22 @@ class Step:
     lr: float
     momentum: float = 0.0
     decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class MuonStep:
+    """One step's numbers of Muon.
+
+    Attributes:
+        lr: η, with the factor for the matrix's shape. decay: what W loses, ηλ of the plan's rate.
+        momentum, nesterov, ns_steps: as of ``recipes.Muon``.
+    """
+
+    lr: float
+    decay: float = 0.0
+    momentum: float = 0.95
+    nesterov: bool = True
+    ns_steps: int = 5
 
 
 @dataclass
@@ -55,7 +77,7 @@ class LearnedPart:
         )
         self.scale, self.scale_buffer = 1.0, 0.0
 
-    def update(self, z: Tensor, u: Tensor, ranks: tuple[int, int], step: Step) -> None:
+    def update(self, z: Tensor, u: Tensor, ranks: tuple[int, int], step: Step | MuonStep) -> None:
         """Take a step along the gradient zᵀu.
 
         W(0) takes part in decay and its buffer through two scalars:
@@ -67,6 +89,9 @@ class LearnedPart:
             ranks: r and q now.
         """
         learned = self.table.view(*ranks)
+        if isinstance(step, MuonStep):
+            self._orthogonal(z.mT @ u, ranks, step)
+            return
         if step.momentum:
             buffer = self.table_buffer.view(*ranks).mul_(step.momentum)
             buffer[: z.shape[1], : u.shape[1]].add_(z.mT @ u)
@@ -80,3 +105,14 @@ class LearnedPart:
             learned[: z.shape[1], : u.shape[1]].add_(z.mT @ u, alpha=-step.lr)
         self.scale_buffer = step.momentum * self.scale_buffer + step.decay * self.scale
         self.scale -= step.lr * self.scale_buffer
+
+    def _orthogonal(self, gradient: Tensor, ranks: tuple[int, int], step: MuonStep) -> None:
+        """Muon's step along a gradient (r', q'), in torch.optim.Muon's order."""
+        learned, buffer = self.table.view(*ranks), self.table_buffer.view(*ranks)
+        whole = torch.zeros_like(buffer)
+        whole[: gradient.shape[0], : gradient.shape[1]] = gradient
+        buffer.lerp_(whole, 1 - step.momentum)
+        update = whole.lerp(buffer, step.momentum) if step.nesterov else buffer
+        learned.mul_(1 - step.decay)
+        learned.add_(newton_schulz(update, step.ns_steps), alpha=-step.lr)
+        self.scale *= 1 - step.decay

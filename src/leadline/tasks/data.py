@@ -78,7 +78,7 @@ class TrainingData(ABC):
         try:
             with self._autocast():
                 value = self._loss(model, batch)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, FloatingPointError):
             raise
         except Exception as e:
             raise failed(what, e, remedy) from e

@@ -1,0 +1,203 @@
+"""A user's model whose hidden weights are wide: built without them, and trained through their products."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import leadline.matrixfree.products
+import leadline.matrixfree.views  # noqa: F401  (both fill the table of torch's functions)
+from leadline.errors import cut
+from leadline.matrixfree.configuration import TaskConfiguration
+from leadline.matrixfree.elementwise import ElementwisePart
+from leadline.matrixfree.hollow import Draw, hollow_model
+from leadline.matrixfree.matrix import Answers, Passes, WideMatrix
+from leadline.matrixfree.steps import rule_of
+from leadline.matrixfree.weight import Layout, WideWeight
+from leadline.planning.factors import Factors, rescale_
+from leadline.planning.plans import Plan
+from leadline.solving.configuration import Settings
+from leadline.solving.fast import FastOperator
+from leadline.solving.noise import Draws, HashedNoise, Noise
+from leadline.solving.operator import Operator
+from leadline.solving.sides import Rectangle
+from leadline.tracing.kinds import Kind
+
+_FORWARD, _BACKWARD, _SCRATCH_FORWARD, _SCRATCH_BACKWARD, _FAST = range(10, 15)
+
+
+@dataclass
+class WideParameter:
+    """A weight of a model that is wide.
+
+    Attributes:
+        name, kind, factors: in the plan. matrices: one, or one for every expert.
+    """
+
+    name: str
+    kind: Kind
+    factors: Factors
+    matrices: tuple[WideMatrix, ...]
+
+    @property
+    def has_gradient(self) -> bool:
+        """Did the loss depend on it? Experts without rows then have the gradient 0."""
+        return any(m.pending for m in self.matrices)
+
+    def square_norm(self) -> float:
+        """That of the gradient."""
+        return sum(m.square_norm() for m in self.matrices if m.pending)
+
+    def update(self, step: Any, factor: float = 1.0) -> None:
+        """The optimizer's step, unless the loss did not depend on the weight."""
+        if self.has_gradient:
+            for m in self.matrices:
+                m.update(step, factor)
+
+    def forget(self) -> None:
+        """No gradient."""
+        for m in self.matrices:
+            m.pending.clear()
+
+
+def answers(
+    c: TaskConfiguration, key: Sequence[int], shape: tuple[int, int], std: float
+) -> Answers:
+    """W(0) (n_out, n_in) of a run's weight, in the ensemble of the configuration.
+
+    Args:
+        key: run, weight, expert.
+    """
+    n_out, n_in = shape
+    settings = Settings(
+        n=n_out,
+        expected=min(max(n_out, n_in), 512),
+        reused=c.coupling == "reused",
+        tol=c.tol,
+        dtype=c.dtype,
+        device=c.device,
+    )
+    if c.ensemble == "fast":
+        sequence = np.random.SeedSequence(c.seed, spawn_key=(key[0], _FAST, *key[1:]))
+        return FastOperator(settings, sequence, n_in=n_in, n_out=n_out, std=std)
+
+    def noise(stream: int, n: int) -> Draws:
+        kind = HashedNoise if settings.counter else Noise
+        return kind(c.seed, (key[0], stream, *key[1:]), n)
+
+    sides = Rectangle(n_out, n_in, std, noise(_BACKWARD, n_in), noise(_SCRATCH_BACKWARD, n_in))
+    return Operator(settings, noise(_FORWARD, n_out), noise(_SCRATCH_FORWARD, n_out), sides)
+
+
+def wide_names(plan: Plan, stored: Iterable[str] = ()) -> list[str]:
+    """Names of the hidden weights of a plan's target that can be wide, in the model's order.
+
+    Args:
+        stored: patterns of names that stay tensors with entries.
+
+    Raises:
+        ValueError: a pattern that matches no hidden weight.
+    """
+    hidden = [n for n, k in plan.names.items() if _is_wide(plan.kinds[k])]
+    for pattern in stored:
+        if not any(fnmatchcase(n, pattern) for n in plan.names):
+            raise ValueError(
+                f"stored={pattern!r} matches no parameter; hidden ones: {cut(', '.join(hidden), 300)}"
+            )
+    return [n for n in hidden if not any(fnmatchcase(n, p) for p in stored)]
+
+
+def _is_wide(kind: Kind) -> bool:
+    """A matrix, a convolution's kernel or a tensor of experts' matrices, of which both sides grow."""
+    if kind.role != "hidden" or sum(kind.grows) != 2 or kind.offset or kind.layered:
+        return False
+    if len(kind.shape) == 3 and not kind.grows[0]:
+        return True
+    return kind.grows[0] and kind.grows[1]
+
+
+def wide_model(c: TaskConfiguration, s: int) -> tuple[nn.Module, dict[str, WideParameter], Passes]:
+    """The model of run s with the plan's initialization, and its wide weights by name.
+
+    Raises:
+        ValueError: the builder needs values of wide weights, or they are no independent draws.
+    """
+    plan, passes = c.plan, Passes()
+    names = wide_names(plan, c.stored)
+    kinds = {n: plan.kinds[plan.names[n]] for n in names}
+    shapes = {n: _shape(plan, kinds[n]) for n in names}
+    model, draws = hollow_model(c.builder, plan.target, c.run_seed(s), shapes)
+    model = getattr(model, "_orig_mod", model)
+    parameters, factors = dict(model.named_parameters()), plan.factors()
+    wide: dict[str, WideParameter] = {}
+    weights: dict[int, WideWeight] = {}
+    for i, name in enumerate(names):
+        shape, kind, f = tuple(parameters[name].shape), kinds[name], factors[name]
+        std = _std(name, draws[name]) * f.init
+        stacked = _is_stack(kind)
+        sides = (shape[1], shape[2]) if stacked else (shape[0], math.prod(shape[1:]))
+        made = []
+        for e in range(shape[0] if stacked else 1):
+            a = answers(c, (s, i, e), sides, std)
+            rule, part = rule_of(c.recipe, kind, f), None
+            if rule is not None:
+                part = ElementwisePart(
+                    sides[1], sides[0], rule, seed=c.seed, dtype=c.dtype, device=c.device
+                )
+            made.append(WideMatrix(*sides, a, passes, c.dtype, part, whole=c.ensemble == "fast"))
+        wide[name] = WideParameter(name, kind, f, tuple(made))
+        kernel = () if stacked else shape[2:]
+        layout = Layout(
+            name, tuple(made), (0, sides[0]), (0, sides[1]), stacked=stacked, kernel=kernel
+        )
+        weights[id(parameters[name])] = WideWeight.parameter(layout, c.dtype, c.device)
+    for module in model.modules():
+        for key, p in module._parameters.items():
+            if p is not None and id(p) in weights:
+                module._parameters[key] = weights[id(p)]  # ty: ignore[invalid-assignment]
+    _rescale(c, model, wide)
+    return model, wide, passes
+
+
+def _std(name: str, draw: Draw) -> float:
+    """Standard deviation of a weight's draw."""
+    try:
+        return draw.std()
+    except ValueError as e:
+        raise ValueError(
+            f"parameter {name!r} is not drawn as independent entries of mean 0 ({e}): draw it so "
+            f"(normal_, uniform_), or give stored={name!r} to keep its entries in memory"
+        ) from None
+
+
+def _is_stack(kind: Kind) -> bool:
+    """Is it a tensor of experts' matrices?"""
+    return len(kind.shape) == 3 and not kind.grows[0]
+
+
+def _shape(plan: Plan, kind: Kind) -> tuple[int, ...]:
+    return tuple(round(d) for d in kind.shape_at(plan.m, plan.r))
+
+
+def _rescale(c: TaskConfiguration, model: nn.Module, wide: Mapping[str, WideParameter]) -> None:
+    """The plan's initialization of the weights with entries, and the run's type and device for them."""
+    plan, factors = c.plan, c.plan.factors()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if name in wide:
+                continue
+            p.data = p.data.to(c.device, c.dtype)
+            if factors[name].init != 1.0:
+                rescale_(p, plan.kinds[plan.names[name]], factors[name].init)
+        for module in model.modules():
+            for key, b in module._buffers.items():
+                if b is not None:
+                    dtype = c.dtype if b.is_floating_point() else b.dtype
+                    module._buffers[key] = b.to(c.device, dtype)

@@ -1,0 +1,184 @@
+"""Torch's functions that look at a part of a wide weight: other views of the same matrices."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from leadline.matrixfree.weight import (
+    WideWeight,
+    first,
+    handles,
+    named,
+    refusal,
+    transposed,
+    view,
+)
+
+
+@handles(*named("t", "adjoint"))
+def _t(weight: WideWeight) -> WideWeight:
+    return transposed(weight)
+
+
+@handles(*named("transpose", "swapaxes", "swapdims"))
+def _transpose(weight: WideWeight, a: int, b: int) -> WideWeight:
+    dims = len(weight.layout_.shape)
+    if {a % dims, b % dims} == {dims - 1, dims - 2}:
+        return transposed(weight)
+    raise refusal(weight.layout_.name, f"transpose({a}, {b})")
+
+
+@handles(*named("permute"))
+def _permute(weight: WideWeight, *dims: Any) -> WideWeight:
+    order = tuple(dims[0]) if dims and isinstance(dims[0], list | tuple) else dims
+    count = len(weight.layout_.shape)
+    order = tuple(d % count for d in order)
+    if order == tuple(range(count)):
+        return weight
+    if order == (*range(count - 2), count - 1, count - 2):
+        return transposed(weight)
+    raise refusal(weight.layout_.name, f"permute{order}")
+
+
+@handles(*named("contiguous", "detach", "clone", "alias"))
+def _same(weight: WideWeight, *args: Any, **kwargs: Any) -> WideWeight:
+    return view(weight, weight.layout_)
+
+
+@handles(*named("to", "type_as", "float", "double", "half", "bfloat16", "cpu", "cuda", "type"))
+def _cast(weight: Any, *args: Any, **kwargs: Any) -> Any:
+    """Products have the type of what is multiplied."""
+    if not isinstance(weight, WideWeight):
+        return weight.to(*(a.dtype if isinstance(a, WideWeight) else a for a in args), **kwargs)
+    return view(weight, weight.layout_)
+
+
+@handles(*named("mul", "multiply", "__mul__", "__rmul__"))
+def _mul(a: Any, b: Any) -> WideWeight:
+    weight, c = (a, b) if isinstance(a, WideWeight) else (b, a)
+    if isinstance(c, WideWeight) or (isinstance(c, Tensor) and c.numel() != 1):
+        raise refusal(weight.layout_.name, "a product entry by entry")
+    c = c.reshape(()) if isinstance(c, Tensor) else float(c)
+    return view(weight, replace(weight.layout_, factor=weight.layout_.factor * c))
+
+
+@handles(*named("div", "true_divide", "__truediv__"))
+def _div(weight: Any, c: Any, **kwargs: Any) -> WideWeight:
+    if not isinstance(weight, WideWeight) or kwargs:
+        raise refusal(first((weight, c), {}).layout_.name, "a division by it")
+    return _mul(weight, 1.0 / c)
+
+
+@handles(*named("neg", "__neg__"))
+def _neg(weight: WideWeight) -> WideWeight:
+    return _mul(weight, -1.0)
+
+
+def _block(weight: WideWeight, dim: int, start: int, stop: int) -> WideWeight:
+    """Entries [start, stop) of an axis."""
+    layout = weight.layout_
+    dims = len(layout.shape)
+    dim %= dims
+    start, stop, _ = slice(start, stop).indices(layout.shape[dim])
+    if (start, stop) == (0, layout.shape[dim]):
+        return weight
+    if layout.stacked and dim == 0:
+        part = replace(layout, matrices=layout.experts[start:stop], index=None)
+        return view(weight, part)
+    if layout.kernel:
+        raise refusal(layout.name, "a part of a convolution's kernel")
+    of_rows = (dim == dims - 2) != layout.transposed
+    at = (layout.rows if of_rows else layout.columns)[0]
+    place = (at + start, at + max(stop, start))
+    return view(weight, replace(layout, **{"rows" if of_rows else "columns": place}))
+
+
+@handles(*named("narrow"))
+def _narrow(weight: WideWeight, dim: int, start: int, length: int) -> WideWeight:
+    return _block(weight, dim, start, start + length)
+
+
+@handles(*named("chunk"))
+def _chunk(weight: WideWeight, chunks: int, dim: int = 0) -> tuple[WideWeight, ...]:
+    size = weight.layout_.shape[dim]
+    return _split(weight, -(-size // chunks), dim)
+
+
+@handles(*named("split", "split_with_sizes"))
+def _split(weight: WideWeight, sizes: Any, dim: int = 0) -> tuple[WideWeight, ...]:
+    whole = weight.layout_.shape[dim]
+    if isinstance(sizes, int):
+        sizes = [min(sizes, whole - i) for i in range(0, whole, sizes)]
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+    return tuple(_block(weight, dim, b - s, b) for s, b in zip(sizes, ends, strict=True))
+
+
+@handles(*named("unbind"))
+def _unbind(weight: WideWeight, dim: int = 0) -> tuple[WideWeight, ...]:
+    layout = weight.layout_
+    if not layout.stacked or dim % len(layout.shape):
+        raise refusal(layout.name, f"unbind({dim})")
+    return tuple(view(weight, layout.one(m)) for m in layout.experts)
+
+
+@handles(Tensor.__iter__)
+def _iterate(weight: WideWeight) -> Any:
+    return iter(_unbind(weight))
+
+
+@handles(*named("select"))
+def _select(weight: WideWeight, dim: int, index: Any) -> WideWeight:
+    return _unbind(weight, dim)[int(index)]
+
+
+@handles(*named("index_select"))
+def _index_select(weight: WideWeight, dim: int, index: Tensor) -> WideWeight:
+    if dim != 0:
+        raise refusal(weight.layout_.name, f"index_select along axis {dim}")
+    return _item(weight, index)
+
+
+@handles(Tensor.__getitem__)
+def _item(weight: WideWeight, at: Any) -> WideWeight:
+    layout = weight.layout_
+    steps = at if isinstance(at, tuple) else (at,)
+    if Ellipsis in [s for s in steps if not isinstance(s, Tensor)]:
+        i = steps.index(Ellipsis)
+        gap = (slice(None),) * (len(layout.shape) - len(steps) + 1)
+        steps = (*steps[:i], *gap, *steps[i + 1 :])
+    out, dim = weight, 0
+    for s in steps:
+        if isinstance(s, slice) and s.step in (None, 1):
+            whole = out.layout_.shape[dim]
+            start, stop, _ = s.indices(whole)
+            out, dim = _block(out, dim, start, stop), dim + 1
+        elif out.layout_.stacked and dim == 0 and isinstance(s, int | Tensor):
+            if isinstance(s, int) or s.ndim == 0:
+                out = _unbind(out)[int(s)]
+            elif (
+                s.ndim == 1 and s.dtype in (torch.int32, torch.int64) and out.layout_.index is None
+            ):
+                out, dim = view(out, replace(out.layout_, index=s)), 1
+            else:
+                raise refusal(layout.name, "an index of this kind")
+        else:
+            raise refusal(layout.name, f"[{at!r}]")
+    return out
+
+
+@handles(*named("reshape", "view", "flatten", "view_as", "reshape_as"))
+def _reshape(weight: WideWeight, *shape: Any, **kwargs: Any) -> WideWeight:
+    layout = weight.layout_
+    if len(shape) == 1 and isinstance(shape[0], Tensor):
+        shape = tuple(shape[0].shape)
+    sizes = tuple(shape[0]) if shape and not isinstance(shape[0], int) else shape
+    flat = (layout.shape[0], -1), (layout.shape[0], layout.columns[1] - layout.columns[0])
+    if sizes == layout.shape:
+        return weight
+    if layout.kernel and sizes in flat:
+        return view(weight, replace(layout, kernel=()))
+    raise refusal(layout.name, f"a view of shape {sizes}")
