@@ -71,6 +71,14 @@ def settings() -> dict[str, dict[str, Any]]:
         "double precision": setting("solve", plain, **few, dtype="float64"),
         "half the digits": setting("solve", plain, **few, storage="bfloat16", tol=0.01),
         "spill": setting("solve", plain, **few | dict(depth=8, steps=10), lr=0.5, spill=True),
+        "fast": setting(
+            "solve", plain, width=size(16384, 32), depth=8, steps=8, ensemble="fast"),
+        "fast, independent, momentum": setting(
+            "solve", plain, width=size(16384, 32), depth=8, steps=8, ensemble="fast", momentum=0.9,
+            coupling="independent"),
+        "fast, test inputs": setting(
+            "solve", f"{plain},test_samples={many}", width=size(2048, 32), depth=4, steps=3,
+            ensemble="fast"),
         "measures": setting("solve", plain, **few, measure=True),
         "train": setting("train", plain, **dense),
         "train, test inputs": setting(
@@ -122,7 +130,7 @@ def child(given: dict[str, Any]) -> dict[str, Any]:
     elif verb == "train":
         budget = dense_bytes(*at, coupling=work.get("coupling", "reused"), **shared).least
     else:
-        names = ("dtype", "tol", "storage", "spill")
+        names = ("dtype", "tol", "storage", "spill", "ensemble", "coupling")
         shared |= {k: work[k] for k in names if k in work}
         plan = predict(Configuration(*at[:-1], **shared))
         budget = plan.first_step if stop else int(1.02 * min(plan.at_most, 4 * plan.first_step))
