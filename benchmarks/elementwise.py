@@ -83,7 +83,7 @@ def workers() -> dict:
     n, steps = size((2048, 8), (256, 2))
     row = {}
     for count in (1, 2):
-        parts = [ElementwisePart(n, n, AdamRule(), workers=count)]
+        parts = [ElementwisePart(n, n, AdamRule(), workers=count, memory=0)]
         wall, cores = clocked(lambda parts=parts: train(parts, 32, steps))
         row |= {f"seconds, {count}": wall, f"core seconds, {count}": cores}
     return {"workers": row | {"load": os.getloadavg()[0]}}
@@ -123,7 +123,7 @@ def rules() -> dict:
     out = {}
     for name, rule in RULES.items():
         for count in size((8, 32, 128), (4,)):
-            part = ElementwisePart(n, n, rule, workers=1)
+            part = ElementwisePart(n, n, rule, workers=1, memory=0)
             z, u = rows(n, count, 0)
             took = {}
             for t in range(1, long + 1):

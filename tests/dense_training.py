@@ -172,7 +172,7 @@ def train(model, rule, batches, *, lr, rate=lambda k: 1.0, decay=0.0, parts=None
 
 
 def make_parts(model, rule, **options):
-    options = dict(dtype=D, workers=1, tile=64) | options
+    options = dict(dtype=D, workers=1, tile=64, memory=0) | options
     return {
         key: ElementwisePart(w.shape[1], w.shape[0], rule, **options)
         for key, w in model.hidden.items()

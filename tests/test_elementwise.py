@@ -57,6 +57,11 @@ def test_attention_trains_as_the_dense_one(name):
     assert error <= reported < 1e-14
 
 
+def test_tiles_that_are_kept_train_as_the_dense_one():
+    error, reported = replay(ResidualMLP(96), AdamRule(), TWO, {"memory": 1e9}, lr=0.1)
+    assert error <= reported < 1e-14
+
+
 def test_a_schedule_with_a_step_of_rate_0_and_decay():
     rates = [0.0, 0.5, 1.0, 0.7, 0.0, 0.2]
     error, reported = replay(
@@ -73,7 +78,9 @@ def rows(steps, n_in, n_out, seed=0, sizes=(3,)):
 
 
 def filled(rule, history, n_in, n_out, steps=None, **options):
-    part = ElementwisePart(n_in, n_out, rule, **dict(dtype=D, workers=1, tile=16) | options)
+    part = ElementwisePart(
+        n_in, n_out, rule, **dict(dtype=D, workers=1, tile=16, memory=0) | options
+    )
     for k, (z, u) in enumerate(history):
         part.update(z, u, steps[k] if steps else ElementwiseStep(0.1))
     return part
@@ -172,6 +179,13 @@ def test_a_part_without_a_step_restores_and_answers_0():
     assert torch.equal(part.transposed(torch.ones(2, 5, dtype=D)), torch.zeros(2, 7, dtype=D))
     assert part.scale == 1
     assert part.bytes == 0
+
+
+def test_the_moments_of_a_small_matrix_are_kept_unless_told_otherwise():
+    for n, kept in [(1024, 4), (4096, 0)]:
+        tiles = ElementwisePart(n, n, AdamRule()).tiles
+        assert tiles.kept == kept
+        assert tiles.held * n * tiles.tile * 4 <= 1 << 24
 
 
 def test_rows_are_copied_and_need_no_graph():

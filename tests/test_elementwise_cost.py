@@ -60,8 +60,8 @@ def test_bytes_are_those_at_the_end(share):
 def test_seconds_are_those_of_a_training():
     """Within a factor that two runs on a busy machine differ by."""
     n, rows, steps = 512, 16, 12
-    cost = predict(n, n, rows, steps, workers=1)
-    part = ElementwisePart(n, n, AdamRule(), workers=1)
+    cost = predict(n, n, rows, steps, workers=1, memory=0)
+    part = ElementwisePart(n, n, AdamRule(), workers=1, memory=0)
     started = time.perf_counter()
     training(part, rows, steps)
     took = time.perf_counter() - started

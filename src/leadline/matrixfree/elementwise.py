@@ -21,6 +21,9 @@ from leadline.errors import check_int, check_real, check_type
 from leadline.matrixfree.elementwise_rules import ElementwiseRule, ElementwiseStep
 from leadline.matrixfree.tiles import Tiles, usable_cores
 
+MEMORY = 16 << 20
+"""Bytes for tiles unless told otherwise."""
+
 # Side of the block in which rounding is measured.
 _MEASURED = 64
 
@@ -36,7 +39,8 @@ class ElementwisePart:
         tile: side of a tile; None is 256, which fits a core's cache, and 4096 on a GPU.
         workers: threads; None is all cores of this process. The answers have the same bits with any number.
         memory: bytes for tiles. A training takes two passes over the history a step (forward and backward),
-            one where D's n_in·n_out numbers fit, and none where the moments fit too.
+            one where D's n_in·n_out numbers fit, and none where the moments fit too. The default, 16 MiB,
+            keeps all of Adam's for n = 1024 in float32, and nothing that matters of a large matrix.
 
     Raises:
         ValueError, TypeError: naming the argument, its value and the remedy.
@@ -53,7 +57,7 @@ class ElementwisePart:
         device: torch.device | str = "cpu",
         tile: int | None = None,
         workers: int | None = None,
-        memory: float = 0,
+        memory: float = MEMORY,
     ) -> None:
         self.n_in, self.n_out = check_int("n_in", n_in, 1), check_int("n_out", n_out, 1)
         known = "give AdamRule(), AdamWRule(), LionRule() or SignRule()"

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from leadline.errors import check_int, check_real
-from leadline.matrixfree.elementwise import ElementwisePart, default_tile
+from leadline.matrixfree.elementwise import MEMORY, ElementwisePart, default_tile
 from leadline.matrixfree.elementwise_rules import AdamRule, ElementwiseRule, ElementwiseStep
 from leadline.matrixfree.tiles import Tiles, affordable, blocks
 
@@ -66,7 +66,7 @@ def predict(
     device: torch.device | str = "cpu",
     tile: int | None = None,
     workers: int | None = None,
-    memory: float = 0,
+    memory: float = MEMORY,
     evaluations: float = 0,
 ) -> PartCost:
     """Seconds and bytes of a training's products with the learned part of one matrix.
@@ -136,7 +136,7 @@ def _measured(
     n_in: int, n_out: int, rows: int, rule: ElementwiseRule, how: dict[str, Any]
 ) -> list[tuple[float, float]]:
     """Seconds an entry of a step of history and of an answer to one row, several times."""
-    part = ElementwisePart(n_in, n_out, rule, **how)
+    part = ElementwisePart(n_in, n_out, rule, memory=0, **how)
     tiles, entries = part.tiles, n_in * n_out
     z, u = _rows(part, rows)
     out = []
