@@ -5,6 +5,7 @@ Your model (tied head), your loss, your batches. The same file serves the comman
     leadline plan examples/nanogpt.py --base 32x2 --target 128x8
     leadline check examples/nanogpt.py --base 32x2 --widths 32,64,128 --depths 2,4,8
     leadline transfer examples/nanogpt.py --widths 32,64 --depths 2,4 --lrs 1e-3:3e-2:2 --steps 60
+    leadline train examples/nanogpt.py --base 32x2 --width 128 --depth 8 --lr 4e-3 --steps 300
 
 Run: python examples/nanogpt.py (seconds, at toy size), or with --full (minutes)
 """
@@ -112,17 +113,9 @@ def main(full: bool) -> None:
     # 3. Train the target with it.
     lr = result.axes[0].sizes[0].lr.value
     target = dict(width=widths[-1], depth=depths[-1])
-    plan = ll.plan(build, base, target, inputs=eval_batch[0])
-    torch.manual_seed(0)
-    model = plan.apply(build(**target))
-    optimizer = torch.optim.AdamW(plan.param_groups(model, lr=lr))
-    generator = torch.Generator().manual_seed(0)
-    for step in range(300 if full else 10):
-        optimizer.zero_grad()
-        loss(model, batches(step, generator)).backward()
-        optimizer.step()
-    with torch.no_grad():
-        print(f"{target}: held-out loss {loss(model, eval_batch).item():.3f} with lr {lr:.2g}")
+    recipe = ll.AdamW(lr=lr, steps=300 if full else 10)
+    run = ll.train(task, build, recipe, base=base, **target, record_every=10)
+    print(f"{target}: held-out loss {run.test_loss[0, -1]:.3f} with lr {lr:.2g}")
 
 
 if __name__ == "__main__":

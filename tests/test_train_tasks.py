@@ -335,3 +335,14 @@ def test_weights_that_are_trained_elsewhere_share_clipping_and_schedule():
     work.run()
     due = train_task(c)
     np.testing.assert_allclose(work.record.arrays["train_loss"], due.train_loss[0], rtol=1e-12)
+
+
+def test_a_text():
+    """Sequences of the text's own; no outputs."""
+    data = ll.text(__file__, context=8)
+    build = ll.gpt(context=8, vocabulary=data.vocabulary)
+    how = dict(width=32, depth=2, base=dict(width=32, depth=2))
+    ours = ll.train(data, build, ll.AdamW(lr=3e-3, steps=2, batch_size=4), **how)
+    assert ours.train_loss[0, 0] == pytest.approx(math.log(data.vocabulary), rel=0.05)
+    assert ours.info["problem"]["loss"] == "cross_entropy"
+    assert ours.test_loss[0, -1] < ours.test_loss[0, 0]

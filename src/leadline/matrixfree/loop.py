@@ -72,11 +72,11 @@ class TaskTraining:
         self.rates = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         self.record = c.record()
         self.k, self.done, self.loss = 0, False, float("nan")
-        size, problem = c.recipe.batch_size, c.problem
-        self.full = problem is not None and c.accumulation == 1
-        self.full &= size is None or (problem is not None and size >= problem.samples)
+        samples = 0 if c.problem is None else c.problem.samples
+        size = c.recipe.batch_size or samples
+        self.full = c.problem is not None and c.accumulation == 1 and size >= samples
         """Does a step's pass put out all that is recorded of the training samples?"""
-        self.train = [] if problem is None else c.single.train()
+        self.train = [] if c.problem is None else c.single.train()
         self.test = c.single.test()
 
     def run(self, done: Callable[[], None] = lambda: None) -> None:
