@@ -1,4 +1,4 @@
-"""``leadline train FILE.py``: the recipe of flags and of the file, and what belongs to one model alone."""
+"""``leadline train`` and ``solve`` of a FILE.py: the recipe of flags and file, and what has no model."""
 
 import json
 
@@ -110,6 +110,28 @@ def test_a_check_optimizer_of_the_file_is_said_to_be_unused(write):
     path = write("def optimizer(model, plan, lr): return plan.optimizer(model, lr=lr)")
     _, said = result("train", path, *SIZE, "--steps", "1")
     assert "optimizer of the file is not used" in said
+
+
+def test_solve_takes_the_same_flags(write, tmp_path):
+    path = write("recipe = ll.SGD(lr=0.1, steps=2)")
+    more = (
+        "--ensemble",
+        "fast",
+        "--coupling",
+        "independent",
+        "--tol",
+        "0.01",
+        "--out",
+        tmp_path / "o",
+    )
+    data, _ = result("solve", path, *SIZE, *more, "--stored", "*.0.layers.0.weight,blocks.3.*")
+    module, build = load(path)
+    task = ll.Task(module.loss, batches=module.batches, eval_batch=module.eval_batch)
+    due = ll.solve(task, build, module.recipe, ensemble="fast", coupling="independent", tol=0.01,
+                   stored=("*.0.layers.0.weight", "blocks.3.*"), **HOW)  # fmt: skip
+    same(data, due)
+    assert data["info"]["wide"] == list(due.info["wide"])
+    assert ll.Trajectory.load(tmp_path / "o" / "trajectory.safetensors").info["ensemble"] == "fast"
 
 
 def test_results_stay(write, tmp_path):

@@ -119,7 +119,7 @@ FLAGS = (
 )  # fmt: skip
 
 
-MODELS = "train"
+MODELS = "train solve"
 """Commands that take a model of a builder too."""
 
 OF_A_MODEL = (
@@ -132,6 +132,8 @@ OF_A_MODEL = (
     Flag("--eps", "eps", float, None, MODELS, "For a model: Adam's and AdamW's ε."),
     Flag("--adamw-lr", "adamw_lr", float, None, MODELS,
          "For muon: rate of AdamW, which trains what is no hidden matrix; default: --lr."),
+    Flag("--stored", "stored", str, None, "solve",
+         "For a model: hidden weights that keep their entries, names or patterns by commas."),
     Flag("--batch-seed", "batch_seed", int, None, MODELS, "For a model: seed of batches; default: --seed."),
 )  # fmt: skip
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _ABOUT = {
-    "solve": "Solve one width and depth without its n×n matrices.",
+    "solve": "Solve one width and depth without n×n matrices: the built-in ResNet, or a model of yours.",
     "train": "Train dense finite networks: the built-in ResNet, or a model of yours by any optimizer.",
     "limit": "Extrapolate solve to infinite width and depth, with an error bar.",
     "lazy": "Train the network linearised at initialization, at infinite width.",
@@ -81,7 +81,7 @@ def _resumable(command: str, options: dict[str, Any], out: Path | None) -> Kept:
     """What an interruption leaves behind; sets the default of --checkpoint."""
     if command == "compare" and out is not None:
         return [(out, "*", f"finished branches are in {out}")]
-    if command not in ("solve", "limit"):
+    if command not in ("solve", "limit") or options.get("model") is not None:
         return []
     if options["checkpoint"] is None and out is not None:
         default = "checkpoint.safetensors" if command == "solve" else "sizes"

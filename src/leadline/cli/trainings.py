@@ -1,4 +1,4 @@
-"""``leadline train FILE.py``: a builder's model, and what flags and the file say of its training."""
+"""``leadline train`` and ``solve`` of a FILE.py: its model, and what flags and file say of the training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ def of_a_model(command: str) -> Callable[[Any], Any]:
     if command not in MODELS.split():
         return lambda function: function
     model = click.argument("model", required=False, metavar="[FILE.py[:BUILD]|mlp|gpt]")
-    return together([model, *(f.option(command) for f in OF_A_MODEL), *COURSE, *READING])
+    return together([model, *_options(command), *COURSE, *READING])
+
+
+def _options(command: str) -> list[Callable[[Any], Any]]:
+    return [f.option(command) for f in OF_A_MODEL if command in f.commands.split()]
 
 
 def training(options: dict[str, Any]) -> tuple[Any, Any, Recipe] | None:
@@ -58,6 +62,8 @@ def training(options: dict[str, Any]) -> tuple[Any, Any, Recipe] | None:
         options.pop(name, None)
     width, depth = values.size("base", options["base"], "64x4")
     options |= told | {"base": dict(width=width, depth=depth)}
+    if "stored" in options:
+        options["stored"] = tuple(filter(None, (options["stored"] or "").split(",")))
     return task, build, recipe
 
 
