@@ -158,7 +158,7 @@ def train_task(c: TaskConfiguration, progress: Callable[..., Any] | None = None)
     if c.coupling != "reused":
         raise ValueError(
             f"coupling={c.coupling!r} cannot be trained with dense weights of a builder: leave it out, or "
-            "give a ResNet"
+            "call leadline.solve, which has it for any model"
         )
     _check_memory(c)
     records = []
