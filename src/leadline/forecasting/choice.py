@@ -58,7 +58,7 @@ class HeldOut:
 @dataclass(frozen=True)
 class Choice:
     """The chosen law; the same with free exponents and a floor (None if that is the same or cannot be
-    fitted); laws of other forms that fit as well; and the table."""
+    fitted); laws of other forms, and without the floor, that fit as well; and the table."""
 
     data: Data
     fitted: Fitted
@@ -211,6 +211,11 @@ def choose(
     rivals = [
         final(k) for k in fullest if k.terms and k.kind not in kinds and rejected[k] > _REJECTED
     ]
+    # A floor that the fit does not tell from 0: draws of a fit with E >= 0 do not see the side that
+    # is cut off, and leave out what the law without it says.
+    bare = replace(free if sibling else law, floor=False)
+    if bare != law and rejected.get(bare, 0.0) > _REJECTED:
+        rivals.append(final(bare))
     return Choice(every, final(law), sibling, tuple(rivals), table, len(errors[law]))
 
 

@@ -19,6 +19,9 @@ _CUT = 3.0
 _ROWS, _GROUPS = 3, 5
 # And one at least has so many.
 _LONG = 4
+# Rank correlation of neighbours, or ratio of variances between and within trainings, beyond which rows
+# go together; and the p-value of either.
+_TOGETHER, _APART, _SURE = 0.5, 3.0, 1e-3
 
 
 @dataclass(frozen=True)
@@ -157,8 +160,9 @@ def trainings(runs: Runs) -> np.ndarray:
 def dependent(fitted: Fitted, data: Data) -> np.ndarray | None:
     """Groups of rows whose residuals go together, None if rows are independent.
 
-    The residuals, without what is smooth over all axes, of neighbours along a training's data are
-    correlated by more than .5 (ranks, p < .001) where rows are its checkpoints.
+    What the law leaves, without what is smooth over all axes, goes together where rows are checkpoints:
+    neighbours along a training's data are correlated by more than .5 (ranks, p < .001), or trainings
+    differ by more than three times what their rows scatter (F-test, p < .001).
     """
     runs = data.runs
     groups = trainings(runs)
@@ -182,4 +186,17 @@ def dependent(fitted: Fitted, data: Data) -> np.ndarray | None:
     if len(before) < 12:
         return None
     test = spearmanr(before, after)
-    return groups if test.statistic > 0.5 and test.pvalue < 1e-3 else None
+    close = test.statistic > _TOGETHER and test.pvalue < _SURE
+    return groups if close or _apart(r, groups) else None
+
+
+def _apart(r: np.ndarray, groups: np.ndarray) -> bool:
+    """Whether groups of several rows differ by more than their rows scatter."""
+    some = (np.bincount(groups) >= _ROWS)[groups]
+    labels = numbered(groups[some])
+    counts = np.bincount(labels)
+    means = np.bincount(labels, r[some]) / counts
+    within, between = len(labels) - len(counts), len(counts)
+    inner = ((r[some] - means[labels]) ** 2).sum() / within
+    f = (counts * means**2).sum() / between / max(inner, 1e-300)
+    return bool(f > _APART and f_law.sf(f, between, within) < _SURE)

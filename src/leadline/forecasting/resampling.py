@@ -16,7 +16,10 @@ _FIRST = 100
 # Steps of a draw, and the share of the cost below which its gain is none.
 _STEPS, _END = 60, 1e-7
 # Groups below which whole ones are not redrawn but change the sign of their residuals together.
-FEW_GROUPS = 12
+FEW_GROUPS = 40
+# Residuals are divided by this power of 1 - leverage, but not by more than that of the second: between
+# those of HC2 (.5) and of HC3 (1).
+_POWER, _LEAST = 0.8, 0.15
 
 
 def bootstrap(
@@ -91,9 +94,10 @@ def _resampled(
         count = int(group.max()) + 1
         if count >= FEW_GROUPS:
             return data.target, data.weight * np.sqrt(_counts(count, draws, rng))[:, group]
+        fair, dof = _fair_groups(fitted, data)
         signs = rng.choice((-1.0, 1.0), (draws, count))[:, group]
-        stretch = np.sqrt(count / max(count - 1, 1))
-        return value + stretch * signs * _fair(fitted, data) / data.weight, data.weight
+        stretch = np.sqrt(dof / rng.chisquare(dof, (draws, 1)))
+        return value + stretch * signs * fair / data.weight, data.weight
     if way == "signs":
         signs = rng.choice((-1.0, 1.0), (draws, len(data.runs)))
         return value + signs * _fair(fitted, data) / data.weight, data.weight
@@ -109,9 +113,25 @@ def _counts(count: int, draws: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _fair(fitted: Fitted, data: Data) -> np.ndarray:
-    """(N,) weighted residuals over (1 - leverage)^.8, between those of HC2 and of HC3."""
+    """(N,) weighted residuals over a power of 1 - leverage."""
     leverage = leverages(slopes(fitted.law, fitted.theta, data))
-    return residuals(fitted.law, fitted.theta, data) / np.maximum(1 - leverage, 0.15) ** 0.8
+    return residuals(fitted.law, fitted.theta, data) / np.maximum(1 - leverage, _LEAST) ** _POWER
+
+
+def _fair_groups(fitted: Fitted, data: Data) -> tuple[np.ndarray, float]:
+    """(N,) weighted residuals over a power of I - H, H their group's block of the hat matrix; and the degrees
+    of freedom of what groups differ by: their number less the offsets of groups that the law takes up."""
+    u, s, _ = np.linalg.svd(slopes(fitted.law, fitted.theta, data), full_matrices=False)
+    basis = u[:, s > 1e-9 * s.max()]
+    left = residuals(fitted.law, fitted.theta, data)
+    out, dof = left.copy(), 0.0
+    for group in np.unique(data.runs.groups):
+        rows = data.runs.groups == group
+        shared, size, _ = np.linalg.svd(basis[rows], full_matrices=False)
+        more = np.maximum(1 - size**2, _LEAST) ** -_POWER - 1
+        out[rows] += shared @ (more * (shared.T @ left[rows]))
+        dof += 1 - float((basis[rows].sum(0) ** 2).sum()) / rows.sum()
+    return out, max(dof, 1.0)
 
 
 def _pool(fitted: Fitted, data: Data) -> tuple[np.ndarray, int]:

@@ -295,16 +295,10 @@ class Forecast:
         self, axes: Sequence[str] | Mapping[str, Any], answers: Sequence[Mapping[str, np.ndarray]]
     ) -> dict[str, Interval]:
         """Intervals by axis over the laws of the chosen law's form, for another's exponents mean other
-        things; what a law without a floor says lies within what it says with one."""
-        first = self.laws[0].law
-        same = [k for k, f in enumerate(self.laws) if f.law.kind == first.kind]
-        floors = [k for k in same if self.laws[k].law.floor]
-        used = same if first.floor or not floors else floors
-        out = {}
-        for axis in axes:
-            drawn = [answers[k][axis] for k in used if axis in answers[k]]
-            out[axis] = self._interval([answers[0][axis][: None if 0 in used else 1], *drawn])
-        return out
+        things."""
+        kind = self.laws[0].law.kind
+        same = [a for f, a in zip(self.laws, answers, strict=True) if f.law.kind == kind]
+        return {axis: self._interval([a[axis] for a in same if axis in a]) for axis in axes}
 
     def _axis(self, argument: str, name: str) -> str:
         axis = axis_named(str(name), self.runs)
