@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -187,13 +188,15 @@ class _Answer:
             line = f"Loss at {text}: {law:.4g}; one run [{run.low:.4g}, {run.high:.4g}]"
             lines.append(line + (f"; {law.beyond}" if law.beyond else ""))
             lines.append("  at " + ", ".join(f"{a} {x:.4g}" for a, x in law.at.items()))
-            if law.undecided:
-                lines.append(f"  UNDECIDED: {law.undecided}")
+            lines += [f"  by {other}: {x:.4g}" for other, x in law.rivals.items()]
+            lines += _undecided(law)
         for b in self.best:
             lines.append(f"Best for {b.budget:g} (cost {b.formula}): {b}")
-            if b.price:
-                said = ", ".join(f"×{f:g} +{100 * x.value:.2g} %" for f, x in b.price.items())
+            prices = {f: x.value for f, x in b.price.items() if math.isfinite(x.value)}
+            if prices:
+                said = ", ".join(f"×{f:g} +{100 * x:.2g} %" for f, x in prices.items())
                 lines.append(f"  off the best {next(iter(b.sizes))} at the same cost: {said}")
+            lines += _undecided(b.loss)
         if self.frontier is not None:
             lines += frontier_lines(self.frontier)
         if self.profiles is not None:
@@ -209,19 +212,30 @@ class _Answer:
         )
 
 
+def _undecided(loss: PredictedLoss) -> list[str]:
+    return [f"  UNDECIDED: {loss.undecided}"] if loss.undecided else []
+
+
 def frontier_lines(frontier: Frontier) -> list[str]:
     """The exponents, then a line a budget."""
     from leadline.tabular.tables import text_table
 
     axes = list(frontier.points[0].sizes)
     rows = [
-        [f"{p.budget:.3g}", *(f"{p.sizes[a]:.3g}" for a in axes), f"{p.loss:.4g}", p.loss.beyond]
+        [
+            f"{p.budget:.3g}",
+            *(f"{p.sizes[a]:.3g}" for a in axes),
+            f"{p.loss:.4g}",
+            "; ".join(filter(None, ("UNDECIDED" * bool(p.loss.undecided), p.loss.beyond))),
+        ]
         for p in frontier.points
     ]
+    why = dict.fromkeys(p.loss.undecided for p in frontier.points if p.loss.undecided)
     held = ", ".join(f"{a} {x:.4g}" for a, x in frontier.held.items())
     return [
         f"Frontier: {frontier}" + (f"; held: {held}" if held else ""),
         text_table(["cost", *(f"best {a}" for a in axes), "loss", ""], rows),
+        *(f"  UNDECIDED: {x}" for x in why),
     ]
 
 

@@ -26,12 +26,14 @@ class PredictedLoss(Interval):
             largest run it lies, or below the smallest (less than 1); empty within the runs.
         nearest: factor to the nearest run in the axis where that is largest.
         undecided: why the value should not be relied on; empty where it may.
+        rivals: what the other laws that the interval encloses predict, by their formula.
     """
 
     at: Mapping[str, float] = field(default_factory=dict)
     outside: Mapping[str, float] = field(default_factory=dict)
     nearest: float = 1.0
     undecided: str = ""
+    rivals: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def beyond(self) -> str:
@@ -54,6 +56,7 @@ class PredictedLoss(Interval):
             "outside": dict(self.outside),
             "nearest_run": self.nearest,
             "undecided": self.undecided or None,
+            "rivals": dict(self.rivals),
         }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from leadline.errors import shown
-from leadline.forecasting.runs import DATA, Runs
+from leadline.forecasting.runs import DATA, FLOPS, Runs
 
 _BINARY: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -85,13 +85,13 @@ def _default(runs: Runs) -> RunCost:
     roles = {runs.role(a): a for a in runs.sizes}
     data = next((roles[r] for r in DATA if r in roles and r != "steps"), None)
     if "parameters" in roles and data is not None:
-        return _power({roles["parameters"]: 1.0, data: 1.0}, 6.0)
+        return _power({roles["parameters"]: 1.0, data: 1.0}, FLOPS)
     powers = {"width": 2.0, "depth": 1.0, "samples": 1.0, "tokens": 1.0, "steps": 1.0}
     used = {roles[r]: p for r, p in powers.items() if r in roles}
     if not used:
         raise ValueError(
             f"cost=None: nothing is known of the cost of {', '.join(runs.sizes)}: give an expression of "
-            f"them, such as cost='6*{next(iter(runs.sizes))}' (--cost)"
+            f"them, such as cost='{FLOPS}*{next(iter(runs.sizes))}' (--cost)"
         )
     return _power(used, 1.0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, TypedDict
 
@@ -18,6 +19,48 @@ if TYPE_CHECKING:
 
 _MOST = 6
 _PANELS = 3
+# Ticks across a figure, which its panels share.
+_TICKS = 15
+_UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"))
+
+
+def short(x: float) -> str:
+    """A size in few letters.
+
+    >>> short(1024), short(1.5e9), short(2e12), short(3e17)
+    ('1024', '1.5B', '2T', '3e+17')
+    """
+    if not 1e6 <= abs(x) < 1e15:
+        return f"{x:.4g}"
+    size, letter = next((s, name) for s, name in _UNITS if abs(x) >= s)
+    return f"{x / size:.3g}{letter}"
+
+
+def round_sizes(low: float, high: float, most: int) -> list[float]:
+    """As many round numbers of a logarithmic axis as there is room for; none where fewer than two fit.
+
+    >>> round_sizes(20, 900, 8), round_sizes(20, 900, 3), round_sizes(10, 1e5, 3)
+    ([20.0, 50.0, 100.0, 200.0, 500.0], [30.0, 100.0, 300.0], [10.0, 1000.0, 100000.0])
+    """
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    for digits, step in (
+        ((1, 2, 5), 1),
+        ((1, 3), 1),
+        *(((1,), k) for k in (1, 2, 3, 4, 6, 10, 20)),
+    ):
+        some = [float(f"{d}e{k}") for k in range(first, last + 1, step) for d in digits]
+        some = [x for x in some if low * (1 - 1e-9) <= x <= high * (1 + 1e-9)]
+        if len(some) <= most:
+            return some if len(some) > 1 else []
+    return []
+
+
+def label_sizes(panels: Panels, low: float, high: float) -> None:
+    """Give the chosen panel's horizontal axis its ends and ticks that do not touch."""
+    some = round_sizes(low, high, max(_TICKS // panels.columns - 1, 2))
+    ends = [math.log10(low) - 0.05, math.log10(high) + 0.05]
+    how = {"tickvals": some, "ticktext": [short(x) for x in some]} if some else {}
+    panels.figure.update_xaxes(range=ends, tickangle=0, **how, **panels.at)
 
 
 class Drawn(Protocol):
@@ -88,7 +131,7 @@ def curves(
         out.append(
             LawCurve(
                 axis=axis,
-                name="" if other is None else f"{other} {value:.3g}",
+                name="" if other is None else f"{other} {short(value)}",
                 shade=k / max(len(values) - 1, 1),
                 runs_x=runs.sizes[axis][here].tolist(),
                 runs_y=moved.tolist(),
@@ -130,9 +173,9 @@ def forecast_figure(made: Drawn) -> go.Figure:
     panels = Panels([""] * (2 * len(axes)), columns=len(axes), share_y=True, row_height=380)
     far = {o.index for o in made.outliers if o.left_out}
     for i, axis in enumerate(axes):
-        levels = made.runs.levels(axis).tolist()
-        sizes = levels if len(levels) <= 12 else None
-        panels.panel(i, axis, "loss" * (i == 0), sizes=sizes, log_x=True, log_y=True)
+        ends = float(made.runs.sizes[axis].min()), 4 * float(made.runs.sizes[axis].max())
+        panels.panel(i, axis, "loss" * (i == 0), log_x=True, log_y=True)
+        label_sizes(panels, *ends)
         lines = curves(made.runs, made.laws, made.confidence, axis)
         for curve in lines:
             _draw(panels, curve, curve is lines[-1], far)
@@ -140,12 +183,13 @@ def forecast_figure(made: Drawn) -> go.Figure:
             line = {"dash": "dot", "color": GREY}
             panels.figure.add_hline(y=made.floor.value, line=line, **panels.at)
             if 0 < made.floor.low < made.floor.high:
-                ends = dict(y0=made.floor.low, y1=made.floor.high)
                 panels.figure.add_hrect(
-                    **ends, fillcolor=faded(GREY, 0.15), line_width=0, **panels.at
-                )
+                    made.floor.low, made.floor.high, fillcolor=faded(GREY, 0.15), line_width=0,
+                    **panels.at,
+                )  # fmt: skip
         below = "off the law, %" * (i == 0)
-        panels.panel(len(axes) + i, axis, below, sizes=sizes, log_x=True)
+        panels.panel(len(axes) + i, axis, below, log_x=True)
+        label_sizes(panels, *ends)
         panels.figure.add_hline(y=0, line={"color": GREY, "width": 1}, **panels.at)
         x, y, rows = residuals_along(made, axis)
         for name, color, symbol, kept in (
@@ -154,14 +198,15 @@ def forecast_figure(made: Drawn) -> go.Figure:
             some = [k for k in rows if (k not in far) == kept]
             if some:
                 panels.line([x[k] for k in some], [y[k] for k in some], name, color,
-                            mode="markers", symbol=symbol, group=name)  # fmt: skip
+                            mode="markers", symbol=symbol, group=name, legend=not kept)  # fmt: skip
     panels.title(f"loss = {made.law}; floor {made.floor:.4g} ({made.confidence:.0%})")
     return panels.figure
 
 
 def _draw(panels: Panels, curve: LawCurve, banded: bool, far: set[int]) -> None:
-    color, group = ramp(BLUE, curve["shade"]), f"{curve['axis']} {curve['name']}"
-    name = curve["name"] or "law"
+    # A curve of the same size in another panel has its name and its colour.
+    color, name = ramp(BLUE, curve["shade"]), curve["name"] or "law"
+    group = name
     # Bands of every curve would hide each other.
     if banded:
         panels.band(curve["x"], curve["low"], curve["high"], color, group)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leadline.forecasting.figure import label_sizes, short
 from leadline.forecasting.frontier import Frontier
 from leadline.forecasting.profiles import Profiles
 from leadline.reporting.panels import BLUE, GREEN, ORANGE, Panels, ramp
@@ -23,6 +24,7 @@ def frontier_figure(frontier: Frontier) -> go.Figure:
     drawn.append(("loss there", [p.loss for p in frontier.points], GREEN))
     for i, (name, values, color) in enumerate(drawn):
         panels.panel(i, f"cost {frontier.formula}", name, log_x=True, log_y=True)
+        label_sizes(panels, min(x), max(x))
         _band(panels, x, values, color, name)
         for end in frontier.span:
             panels.figure.add_vline(x=end, line={"dash": "dot", "color": ORANGE}, **panels.at)
@@ -39,9 +41,11 @@ def isoflop_figure(profiles: Profiles) -> go.Figure:
     """Loss over size for every cost with the parabola near its minimum, and the minima over cost."""
     panels = Panels(["", ""], columns=2, row_height=460)
     panels.panel(0, profiles.axis, "loss", log_x=True, log_y=True)
+    every = [x for p in profiles.profiles for x in p.x]
+    label_sizes(panels, min(every), max(every))
     count = max(len(profiles.profiles) - 1, 1)
     for k, p in enumerate(profiles.profiles):
-        color, name = ramp(BLUE, k / count), f"cost {p.cost:.3g}"
+        color, name = ramp(BLUE, k / count), f"cost {short(p.cost)}"
         panels.line(p.x, p.loss, name, color, mode="lines+markers", width=1, group=name)
         if p.best is not None and p.least is not None:
             x, y = parabola(p.x, p.loss, p.curve)
@@ -50,6 +54,7 @@ def isoflop_figure(profiles: Profiles) -> go.Figure:
     some = [p for p in profiles.profiles if p.best is not None]
     panels.panel(1, f"cost {profiles.cost}", f"best {profiles.axis}", log_x=True, log_y=True)
     x = [p.cost for p in some]
+    label_sizes(panels, min(x), max(x))
     y = [float(p.best) for p in some if p.best is not None]
     panels.line(x, y, "minima", ORANGE, mode="markers", symbol="diamond")
     u, v = np.log(x), np.log(y)

@@ -43,11 +43,12 @@ class Best:
     price: Mapping[float, Interval]
 
     def __getattr__(self, name: str) -> Interval:
-        """A free axis's size by its name: ``best.width``."""
+        """A free axis's size by its name, by what it is or by the field's letter: ``best.N``."""
         sizes = self.__dict__.get("sizes", {})
-        if name in sizes:
+        try:
             return sizes[name]
-        raise AttributeError(f"Best has no {name!r}: it has {', '.join(sizes)}")
+        except KeyError:
+            raise AttributeError(f"Best has no {name!r}: it has {', '.join(sizes)}") from None
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{a} {x:.4g}" for a, x in self.sizes.items())

@@ -31,11 +31,11 @@ def forecast_page(
         "largest sizes from the smaller ones as well as the best of them.",
         tables=(Table(*candidate_cells(made), "Laws that were tried"),),
     )
-    answers = [(f"loss at {k}", *i.cells(), i.beyond) for k, i in (predictions or {}).items()]
+    answers = [(f"loss at {k}", *i.cells(), _said(i)) for k, i in (predictions or {}).items()]
     for b in best:
         for axis, x in b.sizes.items():
             answers.append((f"best {axis} for {b.budget:g}", *x.cells(), ""))
-        answers.append((f"loss there, {b.budget:g}", *b.loss.cells(), b.loss.beyond))
+        answers.append((f"loss there, {b.budget:g}", *b.loss.cells(), _said(b.loss)))
     sections = [law_section(made, command)]
     if answers:
         head = ("", "value", "low", "high", "")
@@ -53,15 +53,26 @@ def forecast_page(
     return Page("Forecast of the loss", (), (*sections, candidates), facts(command))
 
 
+def _said(loss: PredictedLoss) -> str:
+    """Whether a loss is undecided and why, and how far outside the runs it lies."""
+    undecided = f"undecided, {loss.undecided}" if loss.undecided else ""
+    return "; ".join(filter(None, (undecided, loss.beyond)))
+
+
 def law_section(made: Forecast, command: str) -> Section:
     """The law, its figure, numbers, outliers and notes."""
     runs = made.runs
     floor = f"floor {made.floor:.4g}"
+    marks = [
+        *["crosses are left out"] * any(o.left_out for o in made.outliers),
+        *["dotted: the floor"] * (made.floor.value > 0),
+        f"band {100 * made.confidence:g} %",
+        "below, what the law leaves",
+    ]
     drawing = Drawing(
         made.figure(),
         f"Loss of the runs and the law, over {' and '.join(shown_axes(runs))}, runs moved along the law to "
-        f"the sizes of their curve, crosses are left out; dotted: the floor; bands "
-        f"{100 * made.confidence:g} %; below, what the law leaves",
+        f"the sizes of their curve; {'; '.join(marks)}",
         f"Log–log panels: points are runs, lines the law loss = {made.law}, which falls to its {floor}; "
         "under them the residuals in percent.",
     )
@@ -96,7 +107,7 @@ def _frontier(frontier: Frontier) -> Section:
     ]
     table = Table(("cost", *axes, "loss"), rows, "Best sizes")
     # Sentences, which a narrow column of the table would hide.
-    said = [f"Cost {p.budget:.3g} lies {p.loss.beyond}." for p in frontier.points if p.loss.beyond]
+    said = [f"Cost {p.budget:.3g}: {_said(p.loss)}." for p in frontier.points if _said(p.loss)]
     drawing = Drawing(
         frontier_figure(frontier),
         f"Best sizes over the cost {frontier.formula}; dotted: the cheapest and the dearest run",

@@ -9,7 +9,7 @@ import numpy as np
 
 from leadline.errors import check_list
 from leadline.forecasting.columns import Axis, Meanings, meanings_of, shown_names, together
-from leadline.forecasting.runs import Runs, make_runs, numbered
+from leadline.forecasting.runs import FLOPS, Runs, make_runs, numbered
 from leadline.forecasting.settings import keep_best
 from leadline.store.tables import table
 from leadline.tabular.columns import Columns, empty
@@ -141,9 +141,10 @@ def _sizes(
         known = {r: a for a, r in roles.items() if len(np.unique(sizes[a][ok])) > 1}
         if len(known) == 1 and (role := next(iter(known))) in ("parameters", "tokens"):
             other, name = ("tokens", "D") if role == "parameters" else ("parameters", "N")
-            sizes[name], roles[name] = costs / (6 * sizes[known[role]]), other
+            sizes[name], roles[name] = costs / (FLOPS * sizes[known[role]]), other
             notes.append(
-                f"{name} ({other}) is taken as {m.flops.column}/(6·{known[role]}), for the table has none."
+                f"{name} ({other}) is taken as {m.flops.column}/({FLOPS}·{known[role]}), for the table "
+                "has none."
             )
     varying = {a: x[ok] for a, x in sizes.items() if len(np.unique(x[ok])) > 1}
     if not m.told and "parameters" in {roles[a] for a in varying}:

@@ -119,8 +119,9 @@ def _fair(fitted: Fitted, data: Data) -> np.ndarray:
 
 
 def _fair_groups(fitted: Fitted, data: Data) -> tuple[np.ndarray, float]:
-    """(N,) weighted residuals over a power of I - H, H their group's block of the hat matrix; and the degrees
-    of freedom of what groups differ by: their number less the offsets of groups that the law takes up."""
+    """(N,) weighted residuals over a power of I - H, H their group's block of the hat matrix; and the
+    degrees of freedom of what groups differ by: their number less the offsets of groups that the law
+    takes up."""
     u, s, _ = np.linalg.svd(slopes(fitted.law, fitted.theta, data), full_matrices=False)
     basis = u[:, s > 1e-9 * s.max()]
     left = residuals(fitted.law, fitted.theta, data)

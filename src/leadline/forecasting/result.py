@@ -130,7 +130,11 @@ class Forecast:
         value = self._interval(answers)
         far = outside(self.runs, at)
         near, undecided = nearest(self.runs, at, self.terms), self._undecided(value, far)
-        return PredictedLoss(value.value, value.low, value.high, at, far, near, undecided)
+        rivals: dict[str, float] = {}
+        for f, a in zip(self.laws, answers, strict=True):
+            if str(f.law) != self.law:
+                rivals.setdefault(str(f.law), float(a[0]))
+        return PredictedLoss(value.value, value.low, value.high, at, far, near, undecided, rivals)
 
     def diminishing(
         self,
@@ -195,7 +199,7 @@ class Forecast:
             surface.budget,
             float(surface.cost(every)),
             surface.cost.text,
-            by_axis,
+            ByAxis(by_axis, self.runs),
             loss,
             tuple(size.values()),
             {a: x for a, x in surface.held.items() if a not in useless},

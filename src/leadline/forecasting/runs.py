@@ -11,6 +11,8 @@ DATA = ("tokens", "samples", "steps")
 """Axes along which one training goes."""
 MODEL = ("parameters", "width", "depth")
 """Axes that one training keeps."""
+FLOPS = 6
+"""Operations of a training, forward and backward, for each parameter and token."""
 
 
 @dataclass(frozen=True)

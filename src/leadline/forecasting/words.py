@@ -105,7 +105,10 @@ def outlier_lines(outliers: Sequence[Outlier]) -> list[str]:
 
 def candidate_cells(forecast: Told) -> tuple[list[str], list[list[str]]]:
     """Header and rows: the chosen law, then the best candidates."""
-    order = sorted(forecast.held_out, key=lambda r: (not r.chosen, r.error is None, r.error or 0.0))
+    order = sorted(
+        forecast.held_out,
+        key=lambda r: (not r.chosen, r.error is None, r.error or 0.0, -r.rejected),
+    )
     rows = [
         [
             ("→ " if r.chosen else "  ") + r.law,
