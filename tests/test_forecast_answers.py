@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import leadline as ll
+from leadline.cli.laws import frontier_lines
 from leadline.forecasting.costs import make_cost
 from leadline.forecasting.reading import read_runs
 
@@ -43,6 +44,19 @@ def test_a_loss_by_any_name_of_its_axes(made):
     assert "below the smallest" in made.predict(N=1e6, D=1e10).beyond
     with pytest.raises(ValueError, match="the runs have no axis 'width'"):
         made.predict(width=64)
+
+
+def test_best_sizes_by_any_name_of_their_axes():
+    x = scattered()
+    f = ll.forecast(
+        {"size": x["N"], "data": x["D"], "loss": x["loss"]}, law="sum", draws=50,
+        columns={"parameters": "size", "tokens": "data"},
+    )  # fmt: skip
+    best = f.best(1e20)
+    assert best.N == best.parameters == best.sizes["size"]
+    assert best.D == best.data == best.sizes["data"]
+    with pytest.raises(AttributeError, match="Best has no 'width': it has size, data"):
+        _ = best.width
 
 
 def test_the_frontier_is_the_laws(made):
@@ -195,6 +209,13 @@ def test_a_pattern_that_no_law_follows_is_a_misfit():
     assert any(n.startswith("MISFIT") for n in f.notes)
     far = dict(N=3e10, D=1e12)
     assert f.predict(**far).undecided
+    lines = frontier_lines(f.frontier())
+    assert sum("UNDECIDED" in x for x in "\n".join(lines).split("\n")) >= 2
+    assert (
+        lines[-1]
+        == "  UNDECIDED: the law misses a pattern in the runs, and this is far outside them"
+    )
+    assert "UNDECIDED" not in "".join(frontier_lines(calm.frontier()))
     assert not calm.predict(**far).undecided
 
 

@@ -118,3 +118,7 @@ def test_exponents_enclose_both_fits():
         assert f.exponents[axis].low <= min(e[0] for e in ends)
         assert f.exponents[axis].high >= max(e[1] for e in ends)
     assert f.floor.low == 0
+    loss = f.predict(N=1e10, D=1e12)
+    (other,) = [k for k in f.laws if str(k.law) != f.law]
+    at = {a: np.array([x]) for a, x in loss.at.items()}
+    assert loss.rivals == {str(other.law): other.values(at)[0, 0]}

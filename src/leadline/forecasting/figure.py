@@ -27,12 +27,12 @@ _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"))
 def short(x: float) -> str:
     """A size in few letters.
 
-    >>> short(1024), short(1.5e9), short(2e12), short(3e17)
-    ('1024', '1.5B', '2T', '3e+17')
+    >>> short(10240), short(1.5e9), short(2e12), short(3e17)
+    ('10240', '1.5B', '2T', '3e+17')
     """
-    if not 1e6 <= abs(x) < 1e15:
-        return f"{x:.4g}"
-    size, letter = next((s, name) for s, name in _UNITS if abs(x) >= s)
+    if not 1e6 <= x < 1e15:
+        return f"{x:.6g}" if x < 1e6 else f"{x:.3g}"
+    size, letter = next((s, name) for s, name in _UNITS if x >= s)
     return f"{x / size:.3g}{letter}"
 
 
@@ -58,7 +58,8 @@ def round_sizes(low: float, high: float, most: int) -> list[float]:
 def label_sizes(panels: Panels, low: float, high: float) -> None:
     """Give the chosen panel's horizontal axis its ends and ticks that do not touch."""
     some = round_sizes(low, high, max(_TICKS // panels.columns - 1, 2))
-    ends = [math.log10(low) - 0.05, math.log10(high) + 0.05]
+    room = 0.03 * math.log10(high / low) + 0.02
+    ends = [math.log10(low) - room, math.log10(high) + room]
     how = {"tickvals": some, "ticktext": [short(x) for x in some]} if some else {}
     panels.figure.update_xaxes(range=ends, tickangle=0, **how, **panels.at)
 

@@ -66,7 +66,7 @@ def law_section(made: Forecast, command: str) -> Section:
     marks = [
         *["crosses are left out"] * any(o.left_out for o in made.outliers),
         *["dotted: the floor"] * (made.floor.value > 0),
-        f"band {100 * made.confidence:g} %",
+        f"band {100 * made.confidence:g}\u00a0%",
         "below, what the law leaves",
     ]
     drawing = Drawing(
