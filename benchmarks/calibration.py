@@ -26,7 +26,7 @@ from scipy.stats import binomtest
 
 import leadline as ll
 from leadline.limits import ladder
-from leadline.limits.extrapolation import MISFIT
+from leadline.limits.standing import MISFIT
 
 # Widths, depths and seeds, doubling: small sizes are cheap, so they have more seeds.
 REFERENCES = size(

@@ -10,8 +10,8 @@ import torch
 
 import leadline as ll
 import linear_networks
-from leadline.limits import extrapolation
 from leadline.limits import ladder as ladders
+from leadline.limits import standing
 from leadline.solving.solver import run
 
 NET = ll.ResNet("tanh", scheme="depth-mup")
@@ -190,7 +190,7 @@ def test_test_inputs_are_extrapolated_too():
 
 def test_a_misfit_never_converges(monkeypatch):
     """Where no fit is good enough: more sizes, and in the end no verdict."""
-    monkeypatch.setattr(extrapolation, "MISFIT", 1.1)
+    monkeypatch.setattr(standing, "MISFIT", 1.1)
     monkeypatch.setattr(ladders, "run", at_a_fixed_pace)
     r = ll.limit(four_samples(), NET, SGD, rtol=0.5, seconds=0.08, width=64, depth=2, seeds=2)
     assert not r.converged

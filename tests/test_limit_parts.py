@@ -10,7 +10,7 @@ import torch
 
 import leadline as ll
 from leadline.errors import MemoryBudgetError
-from leadline.limits import extrapolation
+from leadline.limits import extrapolation, standing
 from leadline.limits import ladder as ladders
 from leadline.trajectory import Trajectory
 
@@ -134,11 +134,11 @@ def test_a_bar_that_is_met_is_not_yet_a_limit(planted, monkeypatch):
     r = ll.limit(PROBLEM, ll.ResNet(), SGD, 0.5, **SMALL, seconds=2.5)
     assert not r.converged
     assert "is within rtol=0.5, but there are not 3 widths and 3 depths to test it" in r.message
-    monkeypatch.setattr(extrapolation, "MISFIT", 1.1)
+    monkeypatch.setattr(standing, "MISFIT", 1.1)
     r = ll.limit(PROBLEM, ll.ResNet(), SGD, 0.9, **SMALL, seconds=8.0)
     assert not r.converged
     assert f"do not follow a series in 1/n and 1/L (p = {r.p_value:.1g})" in r.message
-    monkeypatch.setattr(extrapolation, "MISFIT", 0.01)
+    monkeypatch.setattr(standing, "MISFIT", 0.01)
     planted |= dict(diverge=lambda n, l: (-1, 2, -1) if (n, l) == (64, 2) else (-1, -1, -1))
     r = ll.limit(PROBLEM, ll.ResNet(), SGD, 0.5, **SMALL, seconds=6.0)
     assert not r.converged
@@ -193,7 +193,7 @@ def test_time_may_have_no_bound(planted):
     assert again.message.startswith("stopped by seconds=1e-09")
     assert 0 < r.info["seconds"] < 600
     assert type(r.converged) is bool
-    assert (extrapolation.MISFIT, extrapolation.SECONDS) == (0.01, 300.0)  # as documented
+    assert (standing.MISFIT, extrapolation.SECONDS) == (0.01, 300.0)  # as documented
 
 
 @pytest.mark.parametrize("seconds", [1.0, 300.0])
@@ -301,7 +301,7 @@ def test_networks_without_a_limit_are_refused(planted, network, words):
 def test_what_is_no_task_is_refused(planted):
     for task, word in (
         ((None, ll.ResNet(), SGD), "problem"),
-        ((PROBLEM, "resnet", SGD), "network"),
+        ((PROBLEM, "resnet", SGD), "build"),
         ((PROBLEM, ll.ResNet(), 0.1), "sgd"),
     ):
         with pytest.raises(TypeError, match=f"{word}="):

@@ -14,7 +14,8 @@ from leadline.describe import describe
 from leadline.disk.write import attempt, check_folder
 from leadline.errors import check_choice, check_int, check_list, check_real, shown
 from leadline.kernels.kernels import check_limit
-from leadline.limits.extrapolation import SECONDS, check_has_limit, check_rtol, limit
+from leadline.limits.existence import check_has_limit
+from leadline.limits.extrapolation import SECONDS, check_rtol, limit
 from leadline.limits.lazy_training import lazy
 from leadline.limits.result import Limit
 from leadline.measure.record import check_task

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from leadline.limits.extrapolation import check_has_limit
+from leadline.limits.existence import check_has_limit
 from leadline.limits.ladder import first_sizes, first_width
 from leadline.reporting.progress import duration, size
 from leadline.solving import memory

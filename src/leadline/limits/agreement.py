@@ -23,8 +23,8 @@ class Agreement:
     """The fast ensemble against the Gaussian one, at one width and depth.
 
     Attributes:
-        p_value: of the hypothesis that outputs have the same law, family-wise over all outputs, inputs
-            and steps; NaN where networks diverge.
+        p_value: of the hypothesis that outputs (losses, where there are no outputs) have the same law,
+            family-wise over all outputs, inputs and steps; NaN where networks diverge.
         difference, error: of the mean training losses (fast − gaussian) where it is largest, in units of
             the initial loss, and half of its 95 % interval, simultaneous over steps.
     """
@@ -52,8 +52,9 @@ class Agreement:
 
 
 def agreement(fast: Trajectory, gaussian: Trajectory) -> Agreement:
-    """Compare runs of one size with the same U and v, seed by seed."""
-    names = [f"{part}_outputs" for part in ("train", "test")]
+    """Compare runs of one size with the same stored weights, seed by seed: outputs, or losses alone."""
+    what = "loss" if fast.train_outputs is None else "outputs"
+    names = [f"{part}_{what}" for part in ("train", "test")]
     pairs = [(getattr(fast, name), getattr(gaussian, name)) for name in names]
     d = np.concatenate([np.reshape(a - b, (len(a), -1)) for a, b in pairs if a is not None], axis=1)
     s = len(d)

@@ -1,14 +1,15 @@
 """From the sizes solved to the limit's outputs and losses, their error bars, and a test of the error model.
 
 Outputs are extrapolated, not losses: outputs depend on the size smoothly where a loss bounces off 0, and
-the loss of the extrapolated outputs is never negative.
+the loss of the extrapolated outputs is never negative. Where there are only losses, each counts as an
+output.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -22,6 +23,8 @@ SOURCES = ("sampling", "width", "depth")
 _PRIOR_SEEDS = 3.0
 # How fast noise may fall or grow with depth: standard deviation of the exponent before anything is results.
 _EXPONENT = 1.0
+# The same for its exponent in width, around −1, of models that may keep randomness at infinite width.
+_FALL = 0.5
 # Half of what lies outside the bars.
 _OUTSIDE = 0.025
 
@@ -31,7 +34,7 @@ class Extrapolation:
     """The limit of one part, training or test inputs.
 
     Attributes:
-        loss, bar: (R,), the bar about 95 %. outputs: (R, P, C).
+        loss, bar: (R,), the bar about 95 %. outputs: (R, P, C), of losses as numbers (R, 1, 1).
         sources: (R,) each, what makes up the bar, in squares.
         p_value: of the test that the series describes all sizes; NaN where nothing is left to test.
         sizes, posterior: of the error model.
@@ -49,16 +52,26 @@ class Extrapolation:
 
 
 def estimate(
-    runs: Sequence[Trajectory], part: str, kind: str, y: np.ndarray, rank: float = 0.0
+    runs: Sequence[Trajectory],
+    part: str,
+    kind: str | None,
+    y: np.ndarray | None,
+    rank: float = 0.0,
+    *,
+    deepen: bool = True,
+    any_fall: bool = False,
 ) -> Extrapolation:
     """Extrapolate.
 
     Args:
         runs: one a size, none of them diverged. part: "train" or "test".
-        kind, y: the loss and its targets (P, C).
+        kind, y: the loss and its targets (P, C); None extrapolates losses as numbers.
         rank: of the queries, where it is larger than that of the runs' bases.
+        deepen: is the limit over depth too?
+        any_fall: may noise fall with width by another law than 1/n?
     """
-    results = _results(runs, part, rank)
+    results = _results(runs, part, kind, rank, deepen, any_fall)
+    y = np.zeros((1, 1)) if y is None else y
     seeds, each, noise = results.seeds, results.each, results.noise
     flat, m = results.flat, results.flat.shape[2]
     posterior = infer(results.sizes, flat, noise, *results.scales)
@@ -71,13 +84,14 @@ def estimate(
     along = np.einsum("rcm,rm->rc", flat, slope)
     losses = [np.einsum("srm,rm->sr", x.reshape(len(x), r, m), slope) for x in each]
     shares = weights**2 * _noise(
-        np.stack([x.var(0, ddof=1) for x in losses], axis=1), results.sizes, seeds
+        np.stack([x.var(0, ddof=1) for x in losses], axis=1), results.sizes, seeds, any_fall
     )
     variances = {
         "sampling": shares.sum(1) * _widening(shares, seeds) ** 2,
         "width": posterior.width * (slope**2).sum(1),
-        "depth": posterior.depth * (slope**2).sum(1) + posterior.spread(_gram(along[..., None])),
+        "depth": posterior.depth * (slope**2).sum(1),
     }
+    variances["depth" if deepen else "width"] += posterior.spread(_gram(along[..., None]))
     linear = sum(variances.values())
     # What is of second order in the outputs' error counts where the loss is near its minimum.
     uncertain = (weights**2 * noise).sum(1) + posterior.width + posterior.depth
@@ -113,17 +127,31 @@ class _Results:
     scales: tuple[np.ndarray, np.ndarray]
 
 
-def _results(runs: Sequence[Trajectory], part: str, rank: float) -> _Results:
+def _results(
+    runs: Sequence[Trajectory],
+    part: str,
+    kind: str | None = "mse",
+    rank: float = 0.0,
+    deepen: bool = True,
+    any_fall: bool = False,
+) -> _Results:
     n, l, seeds = (
         np.array([t.info[k] for t in runs], dtype=float) for k in ("width", "depth", "seeds")
     )
-    sizes = Sizes(n, l, float(max([rank, *(t.info["largest_rank"] for t in runs)])))
-    each = [np.asarray(getattr(t, f"{part}_outputs"), dtype=float) for t in runs]
+    sizes = Sizes(n, l, float(max([rank, *(t.info["largest_rank"] for t in runs)])), deepen)
+    name = f"{part}_loss" if kind is None else f"{part}_outputs"
+    each = [np.asarray(getattr(t, name), dtype=float) for t in runs]
+    if kind is None:
+        each = [x[..., None, None] for x in each]
     means = np.stack([f.mean(0) for f in each], axis=1)
-    noise = _noise(np.stack([f.var(0, ddof=1).mean((-2, -1)) for f in each], axis=1), sizes, seeds)
+    variances = np.stack([f.var(0, ddof=1).mean((-2, -1)) for f in each], axis=1)
+    noise = _noise(variances, sizes, seeds, any_fall)
     steps = runs[0].steps
     progress = (steps + 1.0) / (steps[-1] + 1.0)
     typical = _typical(means[:, np.argmax(n * l)])
+    if kind is None:
+        # The loss of random outputs depends on the width before any step, the mean of outputs does not.
+        typical = np.hypot(typical, np.maximum.accumulate(np.ptp(means[..., 0, 0], axis=1)))
     flat = means.reshape(*means.shape[:2], -1)
     return _Results(sizes, seeds, each, flat, noise, (typical, progress))
 
@@ -134,20 +162,26 @@ def _gram(y: np.ndarray) -> np.ndarray:
     return np.einsum("rcm,rdm->rcd", y, y) / y.shape[2]
 
 
-def _noise(variance: np.ndarray, sizes: Sizes, seeds: np.ndarray) -> np.ndarray:
+def _noise(
+    variance: np.ndarray, sizes: Sizes, seeds: np.ndarray, any_fall: bool = False
+) -> np.ndarray:
     """Variance of a size's mean (R, c), from that of one seed.
 
     Sizes are pooled as if it were ∝ Lᵝ/n, and every size counts itself too. β is fitted: with balanced
-    noise it may fall with depth, above all where a block has two layers.
+    noise it may fall with depth, above all where a block has two layers. With ``any_fall`` it is
+    ∝ Lᵝ/n^(1−δ), δ fitted too.
     """
-    x = np.log(sizes.l) - np.log(sizes.l).mean()
+    x = np.log(np.stack([sizes.l, sizes.n]))
+    x -= x.mean(1, keepdims=True)
     scaled = variance * sizes.n
     # A size may have no noise at all, as every size does before training.
     y = np.log(np.maximum(scaled, 1e-6 * scaled.max(1, keepdims=True) + 1e-300))
     # The logarithm of a variance from few seeds has the variance polygamma(1, freedom/2).
     blur = float(polygamma(1, (seeds - 1) / 2).mean())
-    beta = (y @ x) / (x @ x + blur / _EXPONENT**2)
-    trend = np.exp(beta[:, None] * x)
+    x = x if any_fall else x[:1]
+    spread = np.array([_EXPONENT, _FALL])[: len(x)]
+    slopes = np.linalg.solve(x @ x.T + np.diag(blur / spread**2), x @ y.T)
+    trend = np.exp(slopes.T @ x)
     pooled = (scaled / trend).mean(1, keepdims=True) * trend / sizes.n
     freedom = seeds - 1
     total = freedom + _PRIOR_SEEDS
@@ -167,9 +201,13 @@ def _typical(f: np.ndarray) -> np.ndarray:
     return np.sqrt(np.maximum.accumulate(((f - f[0]) ** 2).mean((1, 2))))
 
 
-def _loss(kind: str, f: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _loss(
+    kind: str | None, f: np.ndarray, y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Loss (R,) of outputs (R, P, C), its gradient, and its Hessian's trace."""
     p = f.shape[1]
+    if kind is None:
+        return f[:, 0, 0], np.ones_like(f), np.zeros(len(f))
     if kind == "mse":
         loss = 0.5 * ((f - y) ** 2).sum(-1).mean(-1)
         return loss, (f - y) / p, np.full(len(f), float(f.shape[2]))
@@ -201,7 +239,7 @@ def _lack_of_fit(results: _Results, posterior: Posterior) -> float:
             continue
         new = int(np.argmax(np.where(rest, 0.0, other)))
         expected = infer(
-            Sizes(n[rest], l[rest], results.sizes.rank),
+            replace(results.sizes, n=n[rest], l=l[rest]),
             results.flat[:, rest],
             results.noise[:, rest],
             *results.scales,

@@ -5,75 +5,105 @@ from __future__ import annotations
 import math
 import os
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from leadline.architecture import ResNet
 from leadline.disk.write import check_folder
 from leadline.errors import MemoryBudgetError, check_int, check_real
-from leadline.limits.estimate import SOURCES, Extrapolation, estimate
-from leadline.limits.ladder import LEVELS, Ladder, Size, first_sizes, first_width
+from leadline.limits.existence import check_has_limit, check_over
+from leadline.limits.ladder import Ladder, first_sizes, first_width
+from leadline.limits.networks import (
+    Solved,
+    check_memory,
+    facts,
+    first_size,
+    of_first,
+    refuse,
+    sized,
+)
 from leadline.limits.result import Limit
+from leadline.limits.standing import Standing
+from leadline.matrixfree.configuration import TaskConfiguration
 from leadline.measure.record import check_task
-from leadline.recipes.sgd import SGD
-from leadline.solving import memory as memory_use
+from leadline.planning.plans import Plan
 from leadline.solving.configuration import Configuration
-from leadline.solving.solver import Progress
+from leadline.tracing.builder import Size, size
 from leadline.trajectory import versions
 
 if TYPE_CHECKING:
-    from leadline.problems import Problem
+    from leadline.parametrization.schemes import Scheme
+    from leadline.recipes.base import Recipe
+    from leadline.tracing.builder import Builder
 
-# A series that would misfit so much so rarely is not believed.
-MISFIT = 0.01
 # The arguments of a size that are the same for all sizes.
-_INFO = "problem network sgd coupling ensemble seeds seed tol variance_reduction dtype".split()
+_INFO = (
+    "problem network sgd recipe recorded coupling ensemble seeds seed accumulation tol stored "
+    "variance_reduction dtype"
+).split()
 # Most limits need a fraction of it; near instability no time is enough.
 SECONDS = 300.0
+# The first depth of a ResNet.
+_DEPTH = 8
 
 
 def limit(
-    problem: Problem,
-    network: ResNet,
-    sgd: SGD,
+    task: Any,
+    build: ResNet | Builder | Plan,
+    recipe: Recipe,
     rtol: float = 0.01,
     *,
+    over: str = "both",
+    width: int | None = None,
+    depth: int | None = None,
+    base: Mapping[str, int] | Size | None = None,
+    scheme: str | Scheme = "auto",
     coupling: str = "reused",
     ensemble: str = "gaussian",
-    width: int | None = None,
-    depth: int = 8,
     seeds: int = 4,
     seed: int = 0,
+    accumulation: int = 1,
     tol: float = 1e-3,
     variance_reduction: str | None = None,
-    dtype: str = "float32",
-    device: str = "cpu",
+    dtype: Any = "float32",
+    device: Any = "cpu",
     record_every: int = 1,
+    roles: Mapping[str, Any] | None = None,
+    inputs: Any = None,
+    stored: str | Sequence[str] = (),
     seconds: float | None = SECONDS,
     memory: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     group: Any = None,
-    progress: Progress | None = None,
+    progress: Callable[..., Any] | None = None,
 ) -> Limit:
-    """Extrapolate ``solve`` to infinite width and depth.
+    """Extrapolate ``solve`` to infinite width and depth, or to infinite width at a given depth.
 
     The outputs of a network of width n and depth L differ from their limit by a series in 1/n and
     1/L. From (width, depth) on, the size that promises most for its time is added, until the error
     bar of the training loss is at most ``rtol`` times the initial loss at every recorded step, and
     the sizes follow the series (``leadline.limits.series``).
 
+    Of a builder's models on a ``Problem`` outputs are extrapolated, as of a ``ResNet``, unless they stay
+    random in the limit (dropout; numbers drawn for what does not grow, such as a readout's bias). Then, and
+    on a ``Task`` or a ``Text``, which have no outputs, the mean loss of every step is extrapolated as a
+    number.
+
     Args:
+        task, build, recipe, base, scheme, accumulation, roles, inputs, stored: as in ``solve``.
+        over: "both", or "width": the limit of infinite width at the given ``depth``, by at least three
+            widths.
         ensemble: "fast" is checked against "gaussian" at the first size, by ten seeds of each.
-        variance_reduction: None is "balanced", for the fast ensemble "ends".
-        rtol: > 0 and < 1. width: the first n; None takes room enough for the problem.
+        variance_reduction: for a ``ResNet``: None is "balanced", for the fast ensemble "ends".
+        rtol: > 0 and < 1. width: the first n; None takes room enough for the problem (of a builder, a
+            multiple of the base's width). depth: the first L; None is 8 (of a builder, twice the base's).
+            Later sizes are these times powers of two.
         seconds: time budget: the next size is not begun if it would end later (the first three
             are solved in any case). None is no budget: near instability that may be forever.
         memory: budget in bytes, as in ``solve``.
         checkpoint: folder that keeps every finished size; the same call goes on from there.
-        The rest as in ``solve``.
+        group: for a ``ResNet``. The rest as in ``solve``.
 
     Returns:
         A ``Limit``; ``converged`` is False, with the reason and what to do, when a budget ended the
@@ -83,57 +113,113 @@ def limit(
         ValueError, TypeError: bad arguments, or a scheme that has no limit.
         MemoryError: the first size does not fit.
     """
-    check_task(problem, network, sgd)
+    over = check_over(over)
     rtol = check_rtol(rtol)
     seeds = check_int("seeds", seeds, 2)
     if seconds is not None:
         seconds = check_real("seconds", seconds, 0.0, open_minimum=True)
-    check_has_limit(network)
-    width = first_width(problem) if width is None else width
-    if variance_reduction is None:
-        variance_reduction = "ends" if ensemble == "fast" else "balanced"
-    first = Configuration(
-        problem,
-        network,
-        sgd,
-        width=width,
-        depth=depth,
+    if over == "width" and depth is None:
+        raise ValueError("over='width' is at one depth, and none is given: give depth=")
+    shared: dict[str, Any] = dict(
         coupling=coupling,
         ensemble=ensemble,
         seeds=seeds,
         seed=seed,
         tol=tol,
-        variance_reduction=variance_reduction,
         dtype=dtype,
         device=device,
         record_every=record_every,
         memory=memory,
-        group=group,
     )
+    of_builders = dict(base=base, roles=roles, inputs=inputs)
+    of_builders |= dict(scheme=scheme, accumulation=accumulation, stored=stored)
+    of_networks = dict(variance_reduction=variance_reduction, group=group)
+    if isinstance(build, ResNet):
+        refuse(of_builders, "for a builder", "a ResNet, which has a scheme of its own and no base")
+        first = _of_network(task, build, recipe, over, width, depth, of_networks | shared)
+    else:
+        refuse(of_networks, "for a ResNet", "a builder's models")
+        first = _of_builder(task, build, recipe, over, width, depth, of_builders | shared)
+    return _limit(first, over, rtol, seconds, checkpoint, progress)
+
+
+def _of_network(
+    problem: Any,
+    network: ResNet,
+    sgd: Any,
+    over: str,
+    width: int | None,
+    depth: int | None,
+    options: dict[str, Any],
+) -> Configuration:
+    """The first size of a ``ResNet``."""
+    check_task(problem, network, sgd)
+    check_has_limit(network, over)
+    if options["variance_reduction"] is None:
+        options["variance_reduction"] = "ends" if options["ensemble"] == "fast" else "balanced"
+    return Configuration(
+        problem,
+        network,
+        sgd,
+        width=first_width(problem) if width is None else width,
+        depth=_DEPTH if depth is None else depth,
+        **options,
+    )
+
+
+def _of_builder(
+    task: Any,
+    build: Any,
+    recipe: Recipe,
+    over: str,
+    width: int | None,
+    depth: int | None,
+    options: dict[str, Any],
+) -> TaskConfiguration:
+    """The first size of a builder's models; the plan is read at the base."""
+    base = build.base if isinstance(build, Plan) else options["base"]
+    at = Size(1, 1) if base is None else size("base", base)
+    one = TaskConfiguration(task, build, recipe, at.width, at.depth, **options)
+    check_has_limit(one.plan, over)
+    usual = first_size(one)
+    return one.at(
+        usual[0] if width is None else check_int("width", width, 1),
+        usual[1] if depth is None else check_int("depth", depth, 1),
+    )
+
+
+def _limit(
+    first: Solved,
+    over: str,
+    rtol: float,
+    seconds: float | None,
+    checkpoint: str | os.PathLike[str] | None,
+    progress: Callable[..., Any] | None,
+) -> Limit:
+    """Solve sizes until the bar is met, or a budget ends the work."""
     if checkpoint is not None:
         checkpoint = check_folder("checkpoint", checkpoint)
     started = time.perf_counter()
-    ladder = Ladder(first, progress, checkpoint)
+    ladder = Ladder(first, progress, checkpoint, over)
 
-    def stopped(size: Size, waiting: bool) -> str:
+    def stopped(n: int, l: int, waiting: bool) -> str:
         """Solve a size; or why not."""
-        configuration = replace(first, width=size[0], depth=size[1])
         # One clock decides for all processes.
-        need = configuration.shards.of_first(ladder.predict_seconds(*size)) if waiting else 0.0
-        spent = configuration.shards.of_first(ladder.seconds)
+        need = of_first(first, ladder.predict_seconds(n, l)) if waiting else 0.0
+        spent = of_first(first, ladder.seconds)
         if seconds is not None and waiting and spent + need > seconds:
             return (
-                f"stopped by seconds={seconds:g}: {{short}}; width={size[0]}, depth={size[1]} would "
+                f"stopped by seconds={seconds:g}: {{short}}; width={n}, depth={l} would "
                 f"take about {need:.0f} s more: give seconds={math.ceil(1.2 * (spent + need))}"
             )
         try:
-            memory_use.predict(configuration).check_first_step(memory_use.budget(configuration))
-            ladder.solve(*size)
+            check_memory(sized(first, n, l))
+            ladder.solve(n, l)
         except MemoryError as e:
             if isinstance(e, MemoryBudgetError) and e.checkpoint is not None:
                 # Finished sizes are kept, not parts of one.
                 Path(e.checkpoint).unlink(missing_ok=True)
-                reason = f"width={size[0]}, depth={size[1]} grew past the budget of {memory} bytes"
+                reason = f"width={n}, depth={l} grew past the budget of {first.memory} bytes"
             else:
                 reason = str(e)
             if not ladder.cells:
@@ -142,14 +228,14 @@ def limit(
         return ""
 
     message = ""
-    for size in first_sizes(first.width, first.depth):
-        message = message or stopped(size, waiting=False)
+    for step in first_sizes(first.width, first.depth, over):
+        message = message or stopped(*step, waiting=False)
     while True:
-        state = _State.of(ladder, rtol)
+        state = Standing.of(ladder, rtol)
         if state.verdict or message:
             break
         assert state.train is not None
-        message = stopped(ladder.next_size(state.train, state.target), waiting=True)
+        message = stopped(*ladder.next_size(state.train, state.target), waiting=True)
     return Limit(
         steps=state.steps,
         **state.arrays,
@@ -160,8 +246,10 @@ def limit(
         message=state.verdict or message.format(short=state.short),
         agreement=ladder.agreement,
         info={
-            **{name: value for name, value in first.info.items() if name in _INFO},
+            **{name: value for name, value in facts(first).items() if name in _INFO},
             "kind": "limit",
+            "over": over,
+            **({"depth": first.depth} if over == "width" else {}),
             "rtol": rtol,
             "versions": versions(),
             "seconds": time.perf_counter() - started,
@@ -172,99 +260,3 @@ def limit(
 def check_rtol(rtol: float) -> float:
     """Refuse what is no share of the initial loss."""
     return check_real("rtol", rtol, 0.0, 1.0, open_minimum=True, open_maximum=True)
-
-
-def check_has_limit(network: ResNet) -> None:
-    """Refuse a network without a feature-learning limit in width and depth."""
-    table, k = network.table, network.block_layers
-    drift = max(table.drift(j, k) for j in range(k))
-    if not network.skip:
-        raise ValueError("skip=False has no infinite-depth limit: give skip=True, or use solve")
-    if table.rate_width == 0.0:
-        raise ValueError(
-            f"scheme={network.scheme!r} is lazy in the limit: use leadline.lazy, or "
-            "scheme='depth-mup' or 'auto'"
-        )
-    if table.noise > 0 or drift > 0:
-        raise ValueError(
-            f"scheme={network.scheme!r} with block_layers={k} has no infinite-depth limit (its "
-            f"updates grow like L^{max(table.noise, drift):g}): use scheme='auto', or solve at a "
-            "given depth"
-        )
-
-
-@dataclass(frozen=True)
-class _State:
-    """What the sizes say together.
-
-    Attributes:
-        verdict: why no further size is needed, or "". short: what is missing, for other endings.
-        train: None where every size diverged.
-    """
-
-    steps: np.ndarray
-    arrays: dict[str, Any]
-    contributions: dict[str, float]
-    target: float
-    p_value: float
-    converged: bool
-    verdict: str
-    short: str
-    train: Extrapolation | None
-
-    @classmethod
-    def of(cls, ladder: Ladder, rtol: float) -> _State:
-        """Estimate and judge."""
-        problem = ladder.first.problem
-        runs, largest = ladder.runs, list(ladder.cells.values())[-1]
-        steps, gone = largest.steps, ladder.diverges
-        target = rtol * float(largest.mean()[0])
-        arrays: dict[str, Any] = {}
-        bar = np.full(len(steps), np.nan)
-        contributions = dict.fromkeys((*SOURCES, "truncation"), math.nan)
-        train = None
-        for part, y in (("train", problem.y), ("test", problem.y_test)):
-            if y is None:
-                continue
-            if not runs:
-                empty = np.full(np.shape(getattr(largest, f"{part}_outputs"))[1:], np.nan)
-                arrays |= {f"{part}_outputs": empty}
-                arrays |= {f"{part}_loss": bar, f"{part}_loss_error": bar}
-                continue
-            limit_of_part = estimate(runs, part, problem.loss, y, ladder.rank)
-            sources = limit_of_part.sources | {"truncation": ladder.truncation(f"{part}_loss")}
-            error = np.hypot(limit_of_part.bar, sources["truncation"])
-            for name, value in (
-                ("outputs", limit_of_part.outputs),
-                ("loss", limit_of_part.loss),
-                ("loss_error", error),
-            ):
-                value = np.array(value)
-                value[steps >= gone] = np.nan
-                arrays[f"{part}_{name}"] = value
-            if part == "train":
-                train, bar = limit_of_part, error
-                k = int(np.argmax(bar))
-                contributions = {source: float(x[k]) for source, x in sources.items()}
-        worst = float(bar.max())
-        p_value = math.nan if train is None else train.p_value
-        short = f"error bar {worst:.2g}, rtol asks for {target:.2g}"
-        enough = min(ladder.levels) >= LEVELS
-        if worst <= target:
-            short = f"error bar {worst:.2g} is within rtol={rtol:g}, but "
-            if enough:
-                short += f"the sizes do not follow a series in 1/n and 1/L (p = {p_value:.1g})"
-            else:
-                short += f"there are not {LEVELS} widths and {LEVELS} depths to test it"
-        converged = bool(worst <= target and enough and p_value >= MISFIT and math.isinf(gone))
-        agreement = ladder.agreement
-        converged = converged and (agreement is None or agreement.agrees)
-        verdict = ladder.divergence
-        if not verdict and agreement is not None and not agreement.agrees:
-            verdict = (
-                f"undecided: ensemble={ladder.first.ensemble!r} {agreement}: give width="
-                f"{2 * agreement.width}, where finite networks differ less, or ensemble='gaussian'"
-            )
-        if converged:
-            verdict = f"error bar {worst:.2g} within rtol={rtol:g} of the initial loss"
-        return cls(steps, arrays, contributions, target, p_value, converged, verdict, short, train)

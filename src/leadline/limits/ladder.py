@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,17 @@ from leadline.disk.write import attempt
 from leadline.errors import CheckpointError
 from leadline.limits import agreement as agreements
 from leadline.limits.estimate import Extrapolation
-from leadline.solving.configuration import Configuration
-from leadline.solving.solver import Progress, run
+from leadline.limits.networks import (
+    Solved,
+    facts,
+    is_random,
+    leads,
+    power,
+    run,
+    sized,
+    truncates,
+)
+from leadline.solving.solver import Progress
 from leadline.trajectory import Trajectory, standard_error
 
 if TYPE_CHECKING:
@@ -30,8 +39,8 @@ Size = tuple[int, int]
 
 # A fit of two lines through two widths and two depths says nothing of itself: so many different ones.
 LEVELS = 3
-# Neurons that take as long as what does not depend on their number.
-_OVERHEAD = 2048
+# Neurons that take as long as what does not depend on their number, where time grows as n and as n².
+_OVERHEAD, _SQUARE_OVERHEAD = 2048, 256
 
 
 def first_width(problem: Problem) -> int:
@@ -39,8 +48,10 @@ def first_width(problem: Problem) -> int:
     return max(256, 1 << (4 * problem.samples - 1).bit_length())
 
 
-def first_sizes(width: int, depth: int) -> tuple[Size, ...]:
+def first_sizes(width: int, depth: int, over: str = "both") -> tuple[Size, ...]:
     """The sizes that ``limit`` solves in any case."""
+    if over == "width":
+        return tuple((k * width, depth) for k in (1, 2, 4))
     return (width, depth), (2 * width, depth), (width, 2 * depth)
 
 
@@ -50,15 +61,17 @@ class Ladder:
     Args:
         first: the first size; the others differ from it in width, depth and seed.
         folder: where finished sizes are written, and read by the next call that needs the same.
+        over: "both", or "width": all sizes have the first one's depth.
     """
 
     def __init__(
         self,
-        first: Configuration,
+        first: Solved,
         progress: Progress | None = None,
         folder: str | os.PathLike[str] | None = None,
+        over: str = "both",
     ) -> None:
-        self.first, self._progress = first, progress
+        self.first, self.over, self._progress = first, over, progress
         self._folder = None if folder is None else Path(folder)
         self.cells: dict[Size, Trajectory] = {}
         self._fine: Trajectory | None = None
@@ -73,10 +86,10 @@ class Ladder:
         """Add one size (and, with the first, the check of the truncation)."""
         first = not self.cells
         self.cells[n, l] = self._run(n, l, self.first.tol)
-        if first:
+        if first and truncates(self.first):
             self._fine = self._run(n, l, self.first.tol / 10)
-            if self.first.ensemble != "gaussian":
-                self._compare(n, l)
+        if first and self.first.ensemble != "gaussian":
+            self._compare(n, l)
 
     def _compare(self, n: int, l: int) -> None:
         """Both ensembles at one size, by as many seeds as a test needs."""
@@ -90,15 +103,8 @@ class Ladder:
     def _run(self, n: int, l: int, tol: float, **other: Any) -> Trajectory:
         # Sizes share the order of batches and nothing else: their noise is independent.
         seed = self.first.seed
-        one = replace(
-            self.first,
-            width=n,
-            depth=l,
-            tol=tol,
-            seed=_size_seed(seed, n, l),
-            batch_seed=seed,
-            **other,
-        )
+        how = {"tol": tol, "seed": _size_seed(seed, n, l), "batch_seed": seed, **other}
+        one = sized(self.first, n, l, **how)
         path = None
         if self._folder is not None:
             marks = ["fine"] * (tol != self.first.tol) + [f"{v}" for v in other.values()]
@@ -107,20 +113,25 @@ class Ladder:
                 return self._kept(path, one)
         result = run(one, self._progress)
         self.seconds += result.info["seconds"]
-        if path is not None and one.shards.leads:
+        if path is not None and leads(one):
             attempt(lambda: result.save(path))
         return result
 
-    def _kept(self, path: Path, one: Configuration) -> Trajectory:
+    def _kept(self, path: Path, one: Solved) -> Trajectory:
         """A size that an earlier call has solved."""
         kept = Trajectory.load(path)
-        for key, value in json.loads(json.dumps(one.info)).items():
+        for key, value in json.loads(json.dumps(facts(one))).items():
             if kept.info.get(key) != value:
                 raise CheckpointError(
                     f"checkpoint={str(self._folder)!r} belongs to another limit: {path.name} has "
                     f"{key}={kept.info.get(key)!r}, this call {value!r}; give another folder"
                 )
         return kept
+
+    @cached_property
+    def random(self) -> bool:
+        """Do outputs stay random in the limit?"""
+        return is_random(self.first)
 
     @property
     def runs(self) -> list[Trajectory]:
@@ -153,6 +164,11 @@ class Ladder:
         """How many widths and depths there are among the sizes that did not diverge."""
         kept = [size for size, t in self.cells.items() if not _diverged(t)]
         return len({n for n, _ in kept}), len({l for _, l in kept})
+
+    @property
+    def enough(self) -> bool:
+        """Are there so many widths, and depths, that a series can be tested?"""
+        return min(self.levels[: 1 if self.over == "width" else 2]) >= LEVELS
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """For the result."""
@@ -187,13 +203,13 @@ class Ladder:
         return np.where(change > quantile * noise, change, 0.0)
 
     def predict_seconds(self, n: int, l: int) -> float:
-        """Time a layer is a + b·n, fitted to the sizes so far."""
-        sizes = np.array(list(self.cells), dtype=float)
+        """Time a layer is a + b·n (b·n² where updates are elementwise), fitted to the sizes so far."""
+        sizes, p = np.array(list(self.cells), dtype=float), power(self.first)
         layer = np.array([t.info["seconds"] for t in self.cells.values()]) / sizes[:, 1]
-        design = np.stack([np.ones(len(sizes)), sizes[:, 0]], axis=1)
+        design = np.stack([np.ones(len(sizes)), sizes[:, 0] ** p], axis=1)
         # Relative errors count: a small size tells as much as a large one.
         a, b = nnls(design / layer[:, None], np.ones(len(layer)))[0]
-        return float(l * (a + b * n))
+        return float(l * (a + b * n**p))
 
     def next_size(self, estimate: Extrapolation, target: float) -> Size:
         """The size that, by the error model, lowers the worst error bar most for its time.
@@ -204,10 +220,12 @@ class Ladder:
         """
         widths = sorted({n for n, _ in self.cells})
         depths = sorted({l for _, l in self.cells})
+        deepen = self.over == "both"
+        cost = _cost if power(self.first) == 1 else _square_cost
         grid = [
             (n, l)
             for n in (*widths, 2 * widths[-1], 4 * widths[-1])
-            for l in (*depths, 2 * depths[-1])
+            for l in (*depths, *[2 * depths[-1]] * deepen)
             if (n, l) not in self.cells
         ]
         k = int(np.argmax(estimate.bar))
@@ -216,9 +234,9 @@ class Ladder:
             useful = [
                 (n, l)
                 for n, l in grid
-                if (few_widths and n not in widths) or (few_depths and l not in depths)
+                if (few_widths and n not in widths) or (deepen and few_depths and l not in depths)
             ] or [(n, l) for n, l in grid if n > widths[-1] or l > depths[-1]]
-            return min(useful, key=_cost)
+            return min(useful, key=cost)
         models = estimate.posterior.likely(k)
         now = sum(p * model.variance(estimate.sizes, estimate.noise[k]) for p, model in models)
 
@@ -229,7 +247,7 @@ class Ladder:
             return float(estimate.bar[k] * np.sqrt(then / now))
 
         def worth(size: Size) -> float:
-            return (estimate.bar[k] - max(bar(*size), target)) / _cost(size)
+            return (estimate.bar[k] - max(bar(*size), target)) / cost(size)
 
         return max(grid, key=worth)
 
@@ -242,6 +260,11 @@ class Ladder:
 def _cost(size: Size) -> int:
     """In neurons times layers."""
     return (size[0] + _OVERHEAD) * size[1]
+
+
+def _square_cost(size: Size) -> int:
+    """The same where time grows as n²."""
+    return (size[0] ** 2 + _SQUARE_OVERHEAD**2) * size[1]
 
 
 def _size_seed(seed: int, n: int, l: int) -> int:

@@ -14,20 +14,24 @@ from leadline.limits.agreement import Agreement
 
 @dataclass(frozen=True, repr=False)
 class Limit:
-    """The training of the infinitely wide and deep network, with error bars (about 95 %).
+    """The training of the infinitely wide (and deep) network, with error bars (about 95 %).
 
     Attributes:
         steps: (R,) recorded steps.
-        train_loss, train_loss_error, test_loss, test_loss_error: (R,).
-        train_outputs (R, P, C), test_outputs (R, P_test, C): extrapolated means over seeds.
+        train_loss, train_loss_error, test_loss, test_loss_error: (R,). Of a ``Task`` or ``Text`` the
+            training loss of a step is that of its batch.
+        train_outputs (R, P, C), test_outputs (R, P_test, C): extrapolated means over seeds; None for
+            what is no ``Problem``, whose losses are extrapolated as numbers.
             From a step on at which networks diverge everything is NaN.
         contributions: what each source adds to the error bar of the training loss where it is
             largest, in squares: sampling (fluctuations over seeds), width and depth (terms of the
-            series in 1/n and 1/L), truncation (tol against tol/10, where significant).
+            series in 1/n and 1/L; no depth for a limit over width alone), truncation (tol against
+            tol/10, where significant).
         sizes: the sizes solved, as rows width, depth, seeds, loss, error, seconds.
         p_value: of the test that the sizes follow the series; NaN where there is nothing to test.
-        converged: whether the error bar met rtol, at least three widths and three depths were
-            solved, the series fits (p_value ≥ 0.01), and another ensemble agrees with the Gaussian one.
+        converged: whether the error bar met rtol, at least three widths and three depths (where
+            the limit is over both) were solved, the series fits (p_value ≥ 0.01), and another ensemble
+            agrees with the Gaussian one.
             message: why it stopped.
         agreement: of ensemble "fast" with "gaussian" at the first size: width, depth, seeds, p_value,
             difference and error (of losses, in units of the initial one); None for "gaussian".
@@ -37,7 +41,7 @@ class Limit:
     steps: np.ndarray
     train_loss: np.ndarray
     train_loss_error: np.ndarray
-    train_outputs: np.ndarray
+    train_outputs: np.ndarray | None
     contributions: Mapping[str, float]
     sizes: tuple[Mapping[str, Any], ...]
     p_value: float
@@ -48,6 +52,11 @@ class Limit:
     test_loss_error: np.ndarray | None = None
     test_outputs: np.ndarray | None = None
     agreement: Agreement | None = None
+
+    @property
+    def series(self) -> str:
+        """What losses are a series in."""
+        return "1/n" if self.info.get("over") == "width" else "1/n and 1/L"
 
     def __repr__(self) -> str:
         k = self.steps[-1]
@@ -67,7 +76,7 @@ class Limit:
         )
         lines.append("  sizes: " + ", ".join(f"{c['width']}x{c['depth']}" for c in self.sizes))
         if np.isfinite(self.p_value):
-            lines.append(f"  test of the series in 1/n and 1/L: p = {self.p_value:.2g}")
+            lines.append(f"  test of the series in {self.series}: p = {self.p_value:.2g}")
         if self.agreement is not None:
             lines.append(f"  ensemble {self.info['ensemble']}: {self.agreement}")
         return "\n".join(lines)

@@ -15,7 +15,7 @@ had: at n = b there is no direction left.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,21 +39,27 @@ def _smooth(x: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Widths and depths (c,) and the rank b."""
+    """Widths and depths (c,) and the rank b.
+
+    Attributes:
+        deepen: is the limit over depth too? Otherwise there is one depth, which makes no difference.
+    """
 
     n: np.ndarray
     l: np.ndarray
     rank: float
+    deepen: bool = True
 
     def covariances(self, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Covariances of the terms with depth and of those with width alone, both of size 1, for every
         step's a: (R, c, c)."""
         depth, width = _smooth(scale[:, None] / self.l), _smooth(self.rank / self.n)
+        depth = depth * float(self.deepen)
         return depth * (1 + width), np.broadcast_to(width, depth.shape)
 
     def and_one(self, n: float, l: float) -> Sizes:
         """With one size more; the limit is at infinity."""
-        return Sizes(np.append(self.n, n), np.append(self.l, l), self.rank)
+        return replace(self, n=np.append(self.n, n), l=np.append(self.l, l))
 
 
 @dataclass(frozen=True)
