@@ -10,13 +10,19 @@ from __future__ import annotations
 import csv
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from history import keep, size
 
 import leadline as ll
+from leadline.forecasting import resampling
+from leadline.forecasting.estimate import estimate, prepare, with_scale
+from leadline.forecasting.misfit import trainings
+from leadline.forecasting.resampling import bootstrap
 
 DRAWS = size(1000, 50)
 ND = dict(parameters="width", tokens="samples")
@@ -30,6 +36,26 @@ def row(what: str, published: float, ours: Any) -> Row:
         flush=True,
     )
     return dict(what=what, published=published, **ours.to_json(), covers=covers)
+
+
+def widths(f: Any, way: str, what: str) -> list[Row]:
+    """Widths of the intervals over those of resampled rows, or of resampled trainings."""
+    runs = replace(f.runs, groups=trainings(f.runs)) if way == "groups" else f.runs
+    law = next(k.law for k in f.laws if k.law.floor)
+    data = with_scale(law, prepare(runs, np.ones(len(runs))))
+    with mock.patch.object(resampling, "FEW_GROUPS", 0):
+        drawn = bootstrap(estimate(law, data), data, DRAWS, np.random.default_rng(0), way)
+    ours = {"E": f.floor} | {f"exponent of {a}": x for a, x in f.exponents.items()}
+    theirs = {"E": drawn.floors} | {f"exponent of {a}": x for a, x in drawn.exponents.items()}
+    out = []
+    for name, x in ours.items():
+        low, high = np.quantile(theirs[name][1:], (0.025, 0.975))
+        ratio = float((x.high - x.low) / (high - low))
+        print(
+            f"  {name}: width {ratio:.2f} times that of {what} [{low:.4g}, {high:.4g}]", flush=True
+        )
+        out.append(dict(what=f"{name}: width over that of {what}", value=ratio))
+    return out
 
 
 def chinchilla(folder: Path) -> list[Row]:
@@ -47,6 +73,8 @@ def chinchilla(folder: Path) -> list[Row]:
         )  # fmt: skip
         out += [row(f"Chinchilla, {name}: {k}", value, ours) for k, value, ours in numbers]
         print(f"  {f.resampled}; outliers {[(o.row, o.left_out) for o in f.outliers]}")
+        if len(rows) == 240:
+            out += widths(f, "pairs", "resampled rows")
     return out
 
 
@@ -85,7 +113,10 @@ def gemstones(folder: Path) -> list[Row]:
 
 
 def checkpoints(folder: Path) -> list[Row]:
-    """Leave one training of Gemstones out and predict its ten checkpoints."""
+    """Intervals beside those of resampled trainings; then one training of Gemstones left out, and its ten
+    checkpoints predicted."""
+    every = ll.forecast(folder / "gemstones_checkpoints.csv", draws=DRAWS)
+    out = widths(every, "groups", "resampled trainings")
     table = list(csv.DictReader((folder / "gemstones_checkpoints.csv").open()))
     sizes = sorted({(r["width"], r["depth"]) for r in table})
     hits = []
@@ -97,11 +128,8 @@ def checkpoints(folder: Path) -> list[Row]:
             loss = f.predict_at(at, run=True)
             hits.append(loss.low <= float(r["loss"]) <= loss.high)
     print(f"  leave one training out: {np.mean(hits):.1%} of {len(hits)} covered", flush=True)
-    return [
-        dict(
-            what="Gemstones checkpoints: one training left out, covered", value=float(np.mean(hits))
-        )
-    ]
+    what = "Gemstones checkpoints: one training left out, covered"
+    return [*out, dict(what=what, value=float(np.mean(hits)))]
 
 
 PARTS = (chinchilla, porian, open_lm, gemstones, checkpoints)
