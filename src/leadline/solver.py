@@ -99,7 +99,7 @@ def solve(
             which rounding would pass for new directions. None keeps all digits of dtype.
         spill: for a ``ResNet``: folder for files (nameless, gone with the process) that hold the bases,
             mapped into memory: for bases larger than memory, on a CPU.
-        checkpoint: for a ``ResNet``: file to write every ``checkpoint_every`` seconds and to resume from.
+        checkpoint: file to write every ``checkpoint_every`` seconds and to resume from.
             It stays when the work is done: the same call then reads its answer from it. Functions count by
             what they do; one that cannot be told from others needs a name, ``leadline.named``.
         group: for a ``ResNet``: a torch.distributed process group over which the neurons are shared out:
@@ -123,10 +123,9 @@ def solve(
         variance_reduction=variance_reduction,
         storage=storage,
         spill=spill,
-        checkpoint=checkpoint,
-        checkpoint_every=checkpoint_every,
         group=group,
     )
+    resumed: dict[str, Any] = dict(checkpoint=checkpoint, checkpoint_every=checkpoint_every)
     of_builders: dict[str, Any] = dict(
         base=base,
         scheme=scheme,
@@ -151,11 +150,11 @@ def solve(
     )
     if isinstance(build, ResNet):
         _refuse(of_builders, "for a builder", "a ResNet, which has a scheme of its own and no base")
-        options: dict[str, Any] = {**shared, **of_networks, "measure": measure}
+        options: dict[str, Any] = {**shared, **of_networks, **resumed, "measure": measure}
         return solve_network(task, build, _sgd(recipe), progress=progress, **options)
     _refuse({**of_networks, "measure": measure}, "for a ResNet", "a builder's models")
     options = {**shared, **of_builders}
-    return solve_task(TaskConfiguration(task, build, recipe, **options), progress)
+    return solve_task(TaskConfiguration(task, build, recipe, **options), progress, **resumed)
 
 
 _DEFAULTS: dict[str, Any] = {
@@ -163,7 +162,6 @@ _DEFAULTS: dict[str, Any] = {
     "accumulation": 1,
     "stored": (),
     "variance_reduction": "none",
-    "checkpoint_every": 300.0,
 }
 
 

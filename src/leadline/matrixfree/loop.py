@@ -79,13 +79,16 @@ class TaskTraining:
         self.train = [] if c.problem is None else c.single.train()
         self.test = c.single.test()
 
-    def run(self, done: Callable[[], None] = lambda: None) -> None:
+    def run(
+        self, done: Callable[[], None] = lambda: None, begin: Callable[[], None] = lambda: None
+    ) -> None:
         """Take all steps; random numbers that the model draws are the run's own.
 
         Args:
-            done: called after every step.
+            done: called after every step. begin: called before the first, within the run's random state.
         """
         with seeded(self.seed):
+            begin()
             while not self.done:
                 self.advance()
                 if not self.done:

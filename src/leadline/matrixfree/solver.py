@@ -2,43 +2,66 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
 
+from leadline.errors import check_real
 from leadline.matrixfree.configuration import TaskConfiguration
 from leadline.matrixfree.loop import TaskTraining
-from leadline.matrixfree.model import wide_model
+from leadline.matrixfree.model import wide_model, wide_names
+from leadline.matrixfree.run_state import ResumableRun, check_identified, factors_digest
 from leadline.matrixfree.updates import WideUpdates
 from leadline.measure.record import assemble
+from leadline.solving.checkpoint import Checkpoint
 from leadline.trajectory import Trajectory, versions
 
 
-def solve_task(c: TaskConfiguration, progress: Callable[..., Any] | None = None) -> Trajectory:
+def solve_task(
+    c: TaskConfiguration,
+    progress: Callable[..., Any] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 300.0,
+) -> Trajectory:
     """Solve what a configuration describes, one run after the other.
+
+    Args:
+        checkpoint, checkpoint_every: file to write every so many seconds, and to go on from.
 
     Raises:
         ValueError: no hidden weight can be wide, or one is drawn or used in a way that needs its entries.
+        TypeError: with a checkpoint, a builder, loss or batches that cannot be told from others.
     """
-    started = time.perf_counter()
-    records, rank, error, names = [], 0, 0.0, []
-    for s in range(c.seeds):
+    every = check_real("checkpoint_every", checkpoint_every, 0.0)
+    if checkpoint is not None:
+        check_identified(c, "checkpoint")
+    info = c.info("solve")
+    kept = Checkpoint(checkpoint, info | {"factors": factors_digest(c)}, every)
+    started = time.perf_counter() - kept.seconds
+    records = kept.records(c.record)
+    for s in range(len(records), c.seeds):
         work, updates = training(c, s)
-        names = list(updates.wide)
+        run = ResumableRun(work, updates)
+        kept.resume(run)
 
-        def done(work: TaskTraining = work, updates: WideUpdates = updates, s: int = s) -> None:
+        def done(run: ResumableRun = run, updates: WideUpdates = updates, s: int = s) -> None:
             if progress is not None:
-                how = dict(step=work.k, steps=c.recipe.steps, loss=work.loss)
+                how = dict(step=run.k, steps=c.recipe.steps, loss=run.work.loss)
                 progress(**how, seed=s, rank=updates.largest_rank, bytes=updates.bytes)
+            kept.seconds = time.perf_counter() - started
+            kept.maybe_save(records, run)
 
-        work.run(done)
-        rank, error = max(rank, updates.largest_rank), max(error, updates.error)
+        work.run(done, run.network.begin)
+        work.record.largest_rank = updates.largest_rank
+        work.record.product_error = updates.error
         records.append(work.record)
-    info = c.info("solve") | {
+        kept.finish(records)
+    info |= {
         "device": str(c.device),
-        "largest_rank": rank,
-        "product_error": error,
-        "wide": names,
+        "largest_rank": max(r.largest_rank for r in records),
+        "product_error": max(r.product_error for r in records),
+        "wide": wide_names(c.plan, c.stored),
         "versions": versions(),
         "seconds": time.perf_counter() - started,
     }

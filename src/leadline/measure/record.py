@@ -75,6 +75,7 @@ class Record:
     diverged: int = -1
     largest_rank: int = 0
     last_loss: float = float("nan")
+    product_error: float = 0.0
 
     @classmethod
     def empty(cls, problem: Problem, sgd: Recipe, every: int, measure: Measure | None) -> Record:
@@ -178,7 +179,8 @@ class Record:
         out = {f"record/{k}": v for k, v in self.arrays.items()}
         for k, values in self.measures.items():
             out |= {f"measure/{k}/{name}": v for name, v in values.items()}
-        out["scalars"] = np.array([self.diverged, self.largest_rank, self.last_loss])
+        scalars = [self.diverged, self.largest_rank, self.last_loss, self.product_error]
+        out["scalars"] = np.array(scalars)
         return out
 
     def restore(self, state: Mapping[str, np.ndarray]) -> Record:
@@ -198,7 +200,8 @@ class Record:
             elif kind == "measure":
                 step, _, quantity = rest.partition("/")
                 self.measures.setdefault(int(step), {})[quantity] = value
-        diverged, rank, self.last_loss = state["scalars"].tolist()
+        diverged, rank, self.last_loss, *rest = state["scalars"].tolist()
+        self.product_error = rest[0] if rest else 0.0
         self.diverged, self.largest_rank = int(diverged), int(rank)
         return self
 

@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -27,7 +27,23 @@ from leadline.solving.shards import Shards
 
 if TYPE_CHECKING:
     from leadline.measure.record import Record
-    from leadline.solving.training import Training
+
+
+class Resumable(Protocol):
+    """A run that a checkpoint saves and goes on with.
+
+    Attributes:
+        network: its state, by ``tensors`` and ``restore``; ``rest`` sends what lies in files out of memory.
+        k: steps taken.
+    """
+
+    network: Any
+    k: int
+
+    @property
+    def record(self) -> Record:
+        """What was recorded so far."""
+        ...
 
 
 class Checkpoint:
@@ -98,7 +114,8 @@ class Checkpoint:
 
     def _read(self, header: dict[str, Any], state: checkpoint_tensors.State) -> None:
         """Take what a file of this computation says, if it can be."""
-        steps, seeds = self.info["sgd"]["steps"], self.info["seeds"]
+        recipe = self.info["sgd"] if "sgd" in self.info else self.info["recipe"]
+        steps, seeds = recipe["steps"], self.info["seeds"]
         for name, most in (("step", steps), ("finished", seeds)):
             if type(header[name]) is not int or not 0 <= header[name] <= most:
                 raise ValueError(f"{name}={header[name]!r} is not in 0..{most}")
@@ -124,7 +141,7 @@ class Checkpoint:
         except (KeyError, ValueError, TypeError) as e:
             raise self._damaged(e) from None
 
-    def resume(self, work: Training) -> None:
+    def resume(self, work: Resumable) -> None:
         """Restore the state of the seed that ran, once."""
         loaded, self._loaded = self._loaded, None
         if loaded is None:
@@ -139,7 +156,7 @@ class Checkpoint:
         work.k = self._step
 
     def save(
-        self, finished: list[Record], work: Training | None, *, default: bool = False
+        self, finished: list[Record], work: Resumable | None, *, default: bool = False
     ) -> Path | None:
         """Write everything now; ``default`` makes up a path where none was given.
 
@@ -222,7 +239,7 @@ class Checkpoint:
             for r, name in enumerate(names)
         ]
 
-    def maybe_save(self, finished: list[Record], work: Training) -> None:
+    def maybe_save(self, finished: list[Record], work: Resumable) -> None:
         """Write if it is time."""
         if self.path is None:
             return
@@ -236,7 +253,7 @@ class Checkpoint:
             attempt(lambda: self.save(finished, None))
 
     def rescue(
-        self, finished: list[Record], work: Training, default: bool = True
+        self, finished: list[Record], work: Resumable, default: bool = True
     ) -> tuple[str | None, str]:
         """Save before giving up: the file, by default one in this folder, and what to say of it.
 

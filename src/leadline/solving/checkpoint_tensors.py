@@ -29,6 +29,7 @@ _KINDS = {
     torch.int64: "I64",
     torch.int32: "I32",
     torch.uint64: "U64",
+    torch.uint8: "U8",
     torch.bool: "BOOL",
 }
 _TYPES = {kind: dtype for dtype, kind in _KINDS.items()}
