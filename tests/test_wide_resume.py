@@ -134,10 +134,10 @@ def test_what_cannot_be_told_is_refused_with_a_checkpoint_alone(plans, tmp_path)
         assert lock is not None
         return loss(model, batch)
 
+    task = ll.Task(hidden, batch=torch.ones(6, 4))
+    how = dict(width=24, depth=2, checkpoint=tmp_path / "other")
     with pytest.raises(TypeError, match=r"task\.loss=hidden cannot be told.*name='my-task'"):
-        solved_with = ll.Task(hidden, batch=torch.ones(6, 4))
-        ll.solve(solved_with, plans["SGD"], RECIPES["SGD"], width=24, depth=2,
-                 checkpoint=tmp_path / "other")  # fmt: skip
+        ll.solve(task, plans["SGD"], RECIPES["SGD"], **how)
     with pytest.raises(ValueError, match="checkpoint_every"):
         solved(plans["SGD"], RECIPES["SGD"], checkpoint_every=-1)
 

@@ -81,7 +81,7 @@ def _resumable(command: str, options: dict[str, Any], out: Path | None) -> Kept:
     """What an interruption leaves behind; sets the default of --checkpoint."""
     if command == "compare" and out is not None:
         return [(out, "*", f"finished branches are in {out}")]
-    if command not in ("solve", "limit") or options.get("model") is not None:
+    if command not in ("solve", "limit"):
         return []
     if options["checkpoint"] is None and out is not None:
         default = "checkpoint.safetensors" if command == "solve" else "sizes"

@@ -58,6 +58,8 @@ def training(options: dict[str, Any]) -> tuple[Any, Any, Recipe] | None:
     task, build, told = model_of(reference, problem, options.pop("role"), options.pop("inputs"))
     module = load(reference)[0] if is_file(reference) else None
     recipe = _recipe(module, told.pop("schedule", None), options)
+    if options.get("checkpoint") is not None and not _told(("checkpoint",), options):
+        options["checkpoint"] = _checkpoint(options["checkpoint"], task, build, recipe)
     for name in (*_RESNETS, "problem", "optimizer", "betas", "eps", "adamw_lr"):
         options.pop(name, None)
     width, depth = values.size("base", options["base"], "64x4")
@@ -65,6 +67,18 @@ def training(options: dict[str, Any]) -> tuple[Any, Any, Recipe] | None:
     if "stored" in options:
         options["stored"] = tuple(filter(None, (options["stored"] or "").split(",")))
     return task, build, recipe
+
+
+def _checkpoint(path: str, task: Any, build: Any, recipe: Recipe) -> str | None:
+    """The file that --out keeps by default; none where what is trained cannot be told from others."""
+    from leadline.matrixfree.run_state import check_identified
+
+    try:
+        check_identified(build, task, recipe, "checkpoint")
+    except TypeError as error:
+        click.echo(f"Warning: no checkpoint is kept: {error}", err=True)
+        return None
+    return path
 
 
 def _told(names: tuple[str, ...], options: dict[str, Any]) -> list[str]:

@@ -48,7 +48,7 @@ class PartCost:
 
 @dataclass(frozen=True)
 class _Passes:
-    """Of a training, for each entry: steps of history, in a core's cache and from memory, and answers."""
+    """A training, for each entry: steps of history, in a core's cache and from memory, and answers."""
 
     history: float
     kept: float

@@ -1,4 +1,4 @@
-"""What a run of a builder's model is between two steps, as tensors: to stop it, and to go on with the same bits."""
+"""A run of a builder's model between two steps, as tensors: to stop, and to go on with the same bits."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from leadline.matrixfree.configuration import TaskConfiguration
 from leadline.matrixfree.loop import TaskTraining
 from leadline.matrixfree.updates import WideUpdates
 from leadline.measure.record import Record
+from leadline.recipes.base import Recipe
 from leadline.solving.checkpoint_tensors import State
 from leadline.tasks.task import Task
 
@@ -98,17 +99,17 @@ class ResumableRun:
         self.work.k = value
 
 
-def check_identified(c: TaskConfiguration, what: str) -> None:
+def check_identified(build: Any, task: Any, recipe: Recipe, what: str) -> None:
     """Refuse functions that cannot be told from others, where what is kept would answer for them.
 
     Args:
+        build, task, recipe: as of ``solve``.
         what: what is kept: "checkpoint".
 
     Raises:
         TypeError: naming the argument and the remedy.
     """
-    check_told("build", c.builder, what)
-    task = c.task
+    check_told("build", build, what)
     if isinstance(task, Task) and task.name is None:
         parts = {"loss": task.loss, "batches": task.source.identity, "eval_batch": task.eval_batch}
         for name, x in parts.items():
@@ -119,9 +120,9 @@ def check_identified(c: TaskConfiguration, what: str) -> None:
                 raise TypeError(
                     f"{head}: give the task a name, leadline.Task(..., name='my-task'), or give no {what}"
                 ) from None
-    if callable(c.recipe.schedule) and schedule(c.recipe).endswith(f"#{UNKNOWN}"):
+    if callable(recipe.schedule) and schedule(recipe).endswith(f"#{UNKNOWN}"):
         raise TypeError(
-            f"schedule={readable(c.recipe.schedule)} gives other multipliers when it is asked again: a "
+            f"schedule={readable(recipe.schedule)} gives other multipliers when it is asked again: a "
             f"{what} could go on with another schedule; give a sequence of numbers, a function of the step "
             f"alone, or no {what}"
         )

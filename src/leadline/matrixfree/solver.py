@@ -35,7 +35,7 @@ def solve_task(
     """
     every = check_real("checkpoint_every", checkpoint_every, 0.0)
     if checkpoint is not None:
-        check_identified(c, "checkpoint")
+        check_identified(c.builder, c.task, c.recipe, "checkpoint")
     info = c.info("solve")
     kept = Checkpoint(checkpoint, info | {"factors": factors_digest(c)}, every)
     started = time.perf_counter() - kept.seconds
