@@ -90,7 +90,8 @@ def solve(
             (also the fresh noise): less fluctuation at equal n, for extrapolating to the limit.
         dtype: "float32" or "float64". device: any torch device.
         record_every: record every so many steps (the first and the last are always recorded).
-        measure: kernels and other measures of the training inputs, at chosen times and steps.
+        measure: kernels and other measures of the training inputs, at chosen steps: at depth times of a
+            ``ResNet``, or of the outputs of a builder's modules (``Measure(modules=...)``).
         stored: for a builder: names or patterns of hidden weights that keep their entries in memory.
         memory: budget in bytes for all that the call adds to what Python and the libraries take: data,
             records, weights, bases, and what a query holds at once (default: 80 % of what is
@@ -146,13 +147,14 @@ def solve(
         dtype=dtype,
         device=device,
         record_every=record_every,
+        measure=measure,
         memory=memory,
     )
     if isinstance(build, ResNet):
         _refuse(of_builders, "for a builder", "a ResNet, which has a scheme of its own and no base")
-        options: dict[str, Any] = {**shared, **of_networks, **resumed, "measure": measure}
+        options: dict[str, Any] = {**shared, **of_networks, **resumed}
         return solve_network(task, build, _sgd(recipe), progress=progress, **options)
-    _refuse({**of_networks, "measure": measure}, "for a ResNet", "a builder's models")
+    _refuse(of_networks, "for a ResNet", "a builder's models")
     options = {**shared, **of_builders}
     return solve_task(TaskConfiguration(task, build, recipe, **options), progress, **resumed)
 

@@ -59,7 +59,8 @@ class Trajectory:
             ``activation_kernel`` φ(h)·φ(h')/n and ``gradient_kernel`` z·z'/n, all (S, M, D, P, P);
             ``tangent_input``, ``tangent_hidden``, ``tangent_readout`` (S, M, P, P), in units of η;
             ``movement`` RMS of h − h(step 0) (S, M, D, P); ``particles`` (S, M, D, P, particles).
-            With several outputs gradient and tangent kernels are means over the outputs.
+            With several outputs gradient and tangent kernels are means over the outputs. Of a builder's
+            models D is the modules, named by ``modules``, and P their first rows (``Measure.rows``).
         info: how it was computed: kind, arguments, versions, seconds.
     """
 
@@ -89,6 +90,11 @@ class Trajectory:
         """S."""
         return len(self.train_loss)
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """(D,) names of the measured modules of a builder's model."""
+        return tuple(self.info.get("modules", ()))
+
     def mean(self, name: str = "train_loss") -> np.ndarray:
         """Mean over seeds of an attribute or measure."""
         return self._get(name).mean(0)
@@ -107,8 +113,13 @@ class Trajectory:
         return np.linalg.eigvalsh(self._get(kernel))[..., 0]
 
     def alignment(self, targets: np.ndarray, kernel: str = "feature_kernel") -> np.ndarray:
-        """Alignment ⟨K, yyᵀ⟩/(‖K‖‖yyᵀ‖) of a kernel with targets (P, C): (S, M, D) in [-1, 1]."""
+        """Alignment ⟨K, yyᵀ⟩/(‖K‖‖yyᵀ‖) of a kernel with targets (P, C): (S, M, D) in [-1, 1].
+
+        Of modules, whose kernels are of the first rows, so are the targets that count.
+        """
         k = self.tangent_kernel() if kernel == "tangent_kernel" else self._get(kernel)
+        if self.modules:
+            targets = np.asarray(targets)[: k.shape[-1]]
         y = np.asarray(targets, dtype=float).reshape(k.shape[-1], -1)
         yy = y @ y.T
         norms = np.sqrt((k**2).sum((-2, -1))) * np.sqrt((yy**2).sum())
@@ -154,7 +165,8 @@ class Trajectory:
                 first, last = self.steps[0], self.steps[-1]
                 lines.append(f"  {name}: {ends[0]} (step {first}) → {ends[1]} (step {last})")
         if self.measures:
-            lines.append(f"  measures: {', '.join(self.measures)}")
+            where = cut(f" of {', '.join(self.modules)}", 200) if self.modules else ""
+            lines.append(f"  measures: {', '.join(self.measures)}{where}")
         if self.diverged is not None and (self.diverged >= 0).any():
             at = self.diverged[self.diverged >= 0]
             lines.append(
@@ -199,7 +211,8 @@ class Trajectory:
                 raise ValueError(f"it is {header.get('kind', 'something else')!r}")
             measures = {k[9:]: arrays.pop(k) for k in list(arrays) if k.startswith("measures/")}
             info = dict(header["info"])
-            _check_arrays(arrays, measures, info.get("recorded") == "losses")
+            losses, modules = info.get("recorded") == "losses", info.get("modules", ())
+            _check_arrays(arrays, measures, losses, len(modules))
             return cls(**arrays, measures=measures, info=info)
         except FileNotFoundError:
             raise FileNotFoundError(f"{shown} does not exist: give a saved trajectory") from None
@@ -216,7 +229,10 @@ class Trajectory:
 
 
 def _check_arrays(
-    arrays: Mapping[str, np.ndarray], measures: Mapping[str, np.ndarray], losses_alone: bool
+    arrays: Mapping[str, np.ndarray],
+    measures: Mapping[str, np.ndarray],
+    losses_alone: bool,
+    modules: int,
 ) -> None:
     """Refuse arrays whose names, types or shapes are not a trajectory's."""
     unknown = sorted(set(arrays) - set(_ARRAYS))
@@ -233,6 +249,7 @@ def _check_arrays(
             raise ValueError(f"{name} has type {x.dtype}")
         if name in measures:
             right = x.shape[:2] == (seeds, len(measured)) and x.ndim >= 4
+            right &= not modules or x.shape[2] == modules
         elif name == "diverged":
             right = x.shape == (seeds,)
         elif name in ("steps", "times", "measured_steps"):
@@ -244,7 +261,7 @@ def _check_arrays(
             raise ValueError(f"{name} has shape {x.shape}, with {seeds} seeds, {recorded} steps")
     if "train_outputs" not in arrays and not losses_alone:
         raise KeyError("train_outputs")
-    if len(times) == 0 and any(m.ndim > 4 for m in measures.values()):
+    if len(times) == 0 and not modules and any(m.ndim > 4 for m in measures.values()):
         raise KeyError("times")
 
 

@@ -17,7 +17,8 @@ from leadline.architecture import COUPLINGS, ENSEMBLES
 from leadline.describe import plain, settings
 from leadline.errors import check_choice, check_int, check_list, check_real, check_type, shown
 from leadline.identity.names import readable, told_or_not
-from leadline.measure.record import Record
+from leadline.measure.observation import Measure
+from leadline.measure.record import Record, check_measure
 from leadline.parametrization.schemes import Scheme
 from leadline.planning.factors import check_scheme
 from leadline.planning.of_task import plan_for_task, refuse_beside_a_plan
@@ -47,6 +48,7 @@ class TaskConfiguration:
         accumulation: batches a step, >= 1.
         dtype, device: in which, and where, models train; they are drawn where the builder draws them.
         record_every: steps between two that are recorded.
+        measure: of modules, or None.
         memory: budget in bytes, or None.
         stored: names or patterns of hidden weights that ``solve`` keeps as tensors with entries.
         plan: of the size; made where it is None.
@@ -72,6 +74,7 @@ class TaskConfiguration:
     dtype: Any = "float32"
     device: Any = "cpu"
     record_every: int = 1
+    measure: Measure | None = None
     roles: Mapping[str, Any] | None = None
     inputs: Any = None
     memory: float | None = None
@@ -103,6 +106,13 @@ class TaskConfiguration:
         keep("ensemble", check_choice("ensemble", self.ensemble, ENSEMBLES))
         keep("dtype", available.dtype(self.dtype))
         keep("device", available.device(self.device))
+        if self.measure is not None:
+            check_measure(self.measure, self.recipe)
+            if not self.measure.modules:
+                raise ValueError(
+                    "measure.modules is missing, for a builder's models: give such as "
+                    "measure=Measure(modules=('blocks.*', 'head')), with names of the model's modules"
+                )
         patterns = (self.stored,) if isinstance(self.stored, str) else self.stored
         if patterns:
             patterns = check_list("stored", patterns, 1000, what="names or patterns")
@@ -236,6 +246,8 @@ class TaskConfiguration:
         if kind != "train":
             out |= {"ensemble": self.ensemble, "tol": self.tol, "stored": list(self.stored)}
         out["dtype"] = str(self.dtype).removeprefix("torch.")
+        if self.measure is not None:
+            out["measure"] = plain(self.measure)
         return out | {"record_every": self.record_every}
 
     def _task_info(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from leadline.matrixfree.configuration import TaskConfiguration
+from leadline.measure.modules import ModuleMeasurement
+from leadline.measure.observation import Measure
 from leadline.planning.application import clip_grad_norm_
 from leadline.tasks.builtin import output
 from leadline.tasks.data import copied, mean_loss
@@ -45,6 +47,15 @@ class WeightUpdates(Protocol):
         """Within it the model is evaluated and not trained."""
         ...
 
+    def initially(self) -> AbstractContextManager[None]:
+        """Within an evaluation: the weights are as they were before training."""
+        ...
+
+    @property
+    def names(self) -> Collection[str]:
+        """Of the weights."""
+        ...
+
 
 class TaskTraining:
     """A run, one step after the other.
@@ -55,7 +66,8 @@ class TaskTraining:
         elsewhere: the weights that these do not train; None is none.
 
     Attributes:
-        record: what was recorded so far. k: steps taken. done: whether nothing is left to do.
+        record: what was recorded so far. measurement: of modules, if that is wanted.
+        k: steps taken. done: whether nothing is left to do.
         loss: that of the last step's batch, before the step.
     """
 
@@ -78,6 +90,13 @@ class TaskTraining:
         """Does a step's pass put out all that is recorded of the training samples?"""
         self.train = [] if c.problem is None else c.single.train()
         self.test = c.single.test()
+        self.measurement = None if c.measure is None else self._measurement(c.measure)
+        self.measured = () if c.measure is None else c.measure.at(c.recipe.steps)
+
+    @property
+    def modules(self) -> dict[str, list[str]]:
+        """For the result's info: the names of the modules that are measured, if any are."""
+        return {} if self.measurement is None else {"modules": self.measurement.names}
 
     def run(
         self, done: Callable[[], None] = lambda: None, begin: Callable[[], None] = lambda: None
@@ -106,6 +125,9 @@ class TaskTraining:
         k, recorded = self.k, self.record.recorded(self.k)
         last = k == self.c.recipe.steps
         before = self._evaluate() if recorded else {}
+        measurement = self.measurement if k in self.measured else None
+        if measurement is not None:
+            measurement.before_pass()
         outputs = None
         if not last or self.c.problem is None or self.full:
             outputs = self._pass(gradients=not last)
@@ -115,6 +137,9 @@ class TaskTraining:
         if recorded and not self._observe(before, outputs):
             self.done = True
             return
+        if measurement is not None:
+            # After the step's pass, so that its queries' answers are those that are measured.
+            self.record.measure(k, measurement.numbers())
         if last:
             self.done = True
             return
@@ -185,6 +210,23 @@ class TaskTraining:
         ((x, _),) = copied(batches)
         with evaluating(self.model), self._elsewhere("evaluation"):
             return output(self.model(x))
+
+    def _measurement(self, request: Measure) -> ModuleMeasurement:
+        """Of the run's model, which is at initialization."""
+
+        @contextmanager
+        def evaluation() -> Generator[None]:
+            with evaluating(self.model), self._elsewhere("evaluation"):
+                yield
+
+        def backward() -> AbstractContextManager[None]:
+            return self._elsewhere("gradients")
+
+        options: dict[str, Any] = {}
+        if self.elsewhere is not None:
+            options = dict(initially=self.elsewhere.initially, elsewhere=self.elsewhere.names)
+        data = self.c.single
+        return ModuleMeasurement(request, self.model, data, evaluation, backward, **options)
 
     def _elsewhere(self, what: str) -> AbstractContextManager[None]:
         """The context of this name of the weights that are trained elsewhere."""

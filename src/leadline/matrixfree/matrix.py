@@ -34,10 +34,12 @@ class Passes:
     Attributes:
         remember: are queries kept? A training step's are; an evaluation's are forgotten.
         backward: is the gradient of the training loss being taken?
+        initial: is the model the one before training, W(0) alone?
     """
 
     remember: bool = True
     backward: bool = False
+    initial: bool = False
 
     @contextmanager
     def gradient(self) -> Generator[None]:
@@ -89,8 +91,9 @@ class WideMatrix:
         if not len(rows):  # an expert that no row was sent to
             return rows.new_zeros(0, self.n_in if transposed else self.n_out), rows[:, :0]
         query = self.answers.query_transposed if transposed else self.answers.query
-        y, kept = query(rows, together=together, forget=not self.passes.remember)
-        if self.part is None:
+        before = rows.new_ones(len(rows), dtype=torch.bool) if self.passes.initial else None
+        y, kept = query(rows, together=together, forget=not self.passes.remember, initial=before)
+        if self.part is None or self.passes.initial:
             return y, kept
         learned = self.part.transposed if transposed else self.part.product
         return y.add_(learned(rows)), rows

@@ -39,7 +39,7 @@ def solve_task(
     info = c.info("solve")
     kept = Checkpoint(checkpoint, info | {"factors": factors_digest(c)}, every)
     started = time.perf_counter() - kept.seconds
-    records = kept.records(c.record)
+    records, work = kept.records(c.record), None
     for s in range(len(records), c.seeds):
         work, updates = training(c, s)
         run = ResumableRun(work, updates)
@@ -57,6 +57,9 @@ def solve_task(
         work.record.product_error = updates.error
         records.append(work.record)
         kept.finish(records)
+    if c.measure is not None:
+        # All runs may have been kept.
+        info |= (training(c, 0)[0] if work is None else work).modules
     info |= {
         "device": str(c.device),
         "largest_rank": max(r.largest_rank for r in records),
@@ -65,7 +68,7 @@ def solve_task(
         "versions": versions(),
         "seconds": time.perf_counter() - started,
     }
-    return assemble(records, info, c.recipe, None)
+    return assemble(records, info, c.recipe, c.measure)
 
 
 def training(c: TaskConfiguration, s: int) -> tuple[TaskTraining, WideUpdates]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 
 from leadline.matrixfree.configuration import TaskConfiguration
@@ -24,6 +24,11 @@ class WideUpdates:
     ) -> None:
         self.c, self.wide, self.passes = c, dict(wide), passes
         self._factor = 1.0
+
+    @property
+    def names(self) -> Collection[str]:
+        """Of the weights."""
+        return self.wide
 
     def zero_grad(self) -> None:
         """Forget the gradients of the last step."""
@@ -64,6 +69,15 @@ class WideUpdates:
             self.passes.remember = before
             for m, mark in zip(matrices, marks, strict=True):
                 m.answers.rollback(mark)
+
+    @contextmanager
+    def initially(self) -> Generator[None]:
+        """Within an evaluation: passes without what was learned."""
+        self.passes.initial = True
+        try:
+            yield
+        finally:
+            self.passes.initial = False
 
     @property
     def largest_rank(self) -> int:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leadline.errors import LARGEST, check_choice, check_int, check_list, check_real
+from leadline.errors import LARGEST, check_choice, check_int, check_list, check_real, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _MOST = 100_000
+# Samples or tokens of a module's output that kernels are of, unless told otherwise, and at most.
+_ROWS, _MOST_ROWS = 64, 4096
+_TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 QUANTITIES = (
     "feature_kernel",
@@ -22,23 +25,38 @@ QUANTITIES = (
     "tangent_kernel",
     "movement",
 )
+MODULE_QUANTITIES = ("feature_kernel", "gradient_kernel", "movement")
+"""Those that are known of any module's output."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A request: which quantities, at which depth times and steps, on the training inputs.
+    """A request: which quantities, where in the network and at which steps, on the training inputs.
+
+    Where is depth times of a ``ResNet``, or modules of a builder's model, whose outputs are rows of
+    features: (B, n) as it is, (B, T, n) as B·T tokens, and with more axes (B, C, H, W) one row a sample.
 
     Args:
-        quantities: any of ``QUANTITIES``; the tangent kernel comes in its three parts.
+        quantities: any of ``QUANTITIES``; the tangent kernel comes in its three parts. Of modules
+            "feature_kernel" h·h'/n, "gradient_kernel" z·z'/n with z = n·∂loss/∂h times the number of
+            rows (the gradient of one row's loss), and "movement".
         times: depth times t = l/L in [0, 1]; layer round(t·L) is taken.
         steps: training steps; negative ones count from the end (-1 is after the last step).
         particles: record h of this many neurons (the law of h_t); 0 is none.
+        modules: names of modules, or patterns such as "blocks.*" (``fnmatch``; * spans dots).
+        rows: of modules' outputs, the first so many count. In evaluation mode, on the training samples, or
+            on the first of the training batches where these differ.
+
+    >>> Measure(modules="blocks.?", steps=(0, 10, -1)).modules
+    ('blocks.?',)
     """
 
     quantities: tuple[str, ...] = ("feature_kernel", "movement")
-    times: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    times: tuple[float, ...] = _TIMES
     steps: tuple[int, ...] = (0, -1)
     particles: int = 0
+    modules: tuple[str, ...] = ()
+    rows: int = _ROWS
 
     def __post_init__(self) -> None:
         names = (self.quantities,) if isinstance(self.quantities, str) else self.quantities
@@ -53,6 +71,35 @@ class Measure:
         steps = tuple(check_int("steps", k, -LARGEST) for k in steps)
         object.__setattr__(self, "steps", steps)
         object.__setattr__(self, "particles", check_int("particles", self.particles, 0))
+        object.__setattr__(self, "rows", check_int("rows", self.rows, 1, _MOST_ROWS))
+        self._check_modules()
+
+    def _check_modules(self) -> None:
+        """Refuse what does not go with modules, or only with them."""
+        names = (self.modules,) if isinstance(self.modules, str) else self.modules
+        if not isinstance(names, tuple) or names:
+            names = check_list("modules", names, _MOST, what="names or patterns of modules")
+        object.__setattr__(self, "modules", tuple(names))
+        for name in names:
+            if not isinstance(name, str) or not name:
+                raise TypeError(
+                    f"modules={shown(name)} is no name: give such as modules=('blocks.*', 'head')"
+                )
+        if not names:
+            if self.rows != _ROWS:
+                raise ValueError(f"rows={self.rows} is for modules: give modules=, or leave it out")
+            return
+        for name in self.quantities:
+            if name not in MODULE_QUANTITIES:
+                raise ValueError(
+                    f"quantities={name!r} is not known of modules: give any of "
+                    f"{', '.join(MODULE_QUANTITIES)}"
+                )
+        for name, usual in (("times", _TIMES), ("particles", 0)):
+            if getattr(self, name) != usual:
+                raise ValueError(
+                    f"{name}={shown(getattr(self, name))} is for a ResNet: leave it out beside modules"
+                )
 
     def at(self, total: int) -> tuple[int, ...]:
         """The steps of the request, in a training of ``total`` steps, sorted."""

@@ -55,8 +55,18 @@ def check_task(problem: Any, network: Any, sgd: Any, measure: Any = None) -> Non
             )
     sgd.check(problem.samples)
     if measure is not None:
-        check_type("measure", measure, Measure, "give leadline.Measure(...) or None")
-        measure.at(sgd.steps)
+        check_measure(measure, sgd)
+        if measure.modules:
+            raise ValueError(
+                f"measure.modules={shown(measure.modules)} is for a builder's models: give times= for a "
+                "ResNet"
+            )
+
+
+def check_measure(measure: Any, recipe: Recipe) -> None:
+    """Refuse what is no request, or one of steps that the training does not have."""
+    check_type("measure", measure, Measure, "give leadline.Measure(...) or None")
+    measure.at(recipe.steps)
 
 
 @dataclass
@@ -224,7 +234,8 @@ def assemble(
         at = measure.at(sgd.steps)
         # Nothing was measured if every run diverged before the first measured step.
         shapes = {n: v.shape for r in records for m in r.measures.values() for n, v in m.items()}
-        extra["times"] = np.array(measure.times)
+        if not measure.modules:
+            extra["times"] = np.array(measure.times)
         extra["measured_steps"] = np.array(at)
         extra["measures"] = {
             name: np.stack(

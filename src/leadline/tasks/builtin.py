@@ -89,6 +89,10 @@ class Samples(TrainingData):
         """All training samples."""
         return [(self.x, self.y)]
 
+    def first(self, rows: int) -> tuple[Tensor, Tensor]:
+        """The first samples."""
+        return self.x[:rows], self.y[:rows]
+
     def test(self) -> list[Any] | None:
         """All test samples."""
         p = self.problem
@@ -143,6 +147,12 @@ class Tokens(TrainingData):
     def train(self) -> list[Any]:
         """Sequences that no seed trains on in this order."""
         return [self._tensors(self.text.batch(0, _EVALUATED, 2**31))]
+
+    def first(self, rows: int) -> tuple[Tensor, Tensor]:
+        """The first sequences that have so many tokens together."""
+        x, y = self.train()[0]
+        count = -(-rows // x.shape[1])
+        return x[:count], y[:count]
 
     def test(self) -> list[Any] | None:
         """Fixed sequences of the test text."""

@@ -48,6 +48,10 @@ class TrainingData(ABC):
     def train(self) -> list[Any]:
         """Batches on which the loss at the end is the mean."""
 
+    def first(self, rows: int) -> Any:
+        """The first of the training batches, or so much of it as has so many samples or tokens."""
+        return self.train()[0]
+
     @abstractmethod
     def test(self) -> list[Any] | None:
         """The same of data that no run trains on."""

@@ -78,7 +78,8 @@ def train(
         dtype: "float32" or "float64", or the torch dtype.
         device: a torch device.
         record_every: record steps 0, record_every, ..., and always the last.
-        measure: what to measure inside a ``ResNet``; None is nothing.
+        measure: what to measure inside, at depth times of a ``ResNet`` or in modules of a builder's models
+            (``Measure(modules=...)``); None is nothing.
         memory: budget in bytes for all that the call adds to what Python and the libraries take: data,
             records, weights, gradients, momentum, activations; None is 60 % of what is available. Of a
             builder's models weights, gradients and optimizer states count.
@@ -122,8 +123,6 @@ def train(
             memory=memory,
             progress=progress,
         )
-    if measure is not None:
-        raise ValueError("measure is for a ResNet: leave it out for a builder's models")
     configuration = TaskConfiguration(
         task,
         build,
@@ -140,6 +139,7 @@ def train(
         dtype=dtype,
         device=device,
         record_every=record_every,
+        measure=measure,
         roles=roles,
         inputs=inputs,
         memory=memory,
@@ -161,10 +161,11 @@ def train_task(c: TaskConfiguration, progress: Callable[..., Any] | None = None)
             "call leadline.solve, which has it for any model"
         )
     _check_memory(c)
-    records = []
+    records, measured = [], {}
     for s in range(c.seeds):
         model = c.model(s)
         work = TaskTraining(c, s, model, c.optimizers(model))
+        measured = work.modules
 
         def done(work: TaskTraining = work, s: int = s) -> None:
             if progress is not None:
@@ -174,12 +175,13 @@ def train_task(c: TaskConfiguration, progress: Callable[..., Any] | None = None)
         work.run(done)
         records.append(work.record)
     info = c.info("train") | {
+        **measured,
         "device": str(c.device),
         "versions": versions(),
         "parameters_bytes": c.entries * c.dtype.itemsize,
         "seconds": time.perf_counter() - started,
     }
-    return assemble(records, info, c.recipe, None)
+    return assemble(records, info, c.recipe, c.measure)
 
 
 def _check_memory(c: TaskConfiguration) -> None:
