@@ -114,26 +114,26 @@ class ModuleMeasurement:
                 out["movement"].append(moved.square().mean(-1).sqrt())
         return {k: torch.stack(v).double().cpu().numpy() for k, v in out.items()}
 
-    def _of(self, name: str, outputs: Mapping[str, Rows]) -> Tensor:
+    def _of(self, name: str, outputs: Mapping[str, ModuleRows]) -> Tensor:
         """A module's rows (P, n); NaN where it has others than at first (those of experts change)."""
         rows, shape = outputs.get(name), self._shapes[name]
         if rows is None or rows.shape != shape:
             return torch.full((min(shape[0], self.request.rows), shape[1]), torch.nan).double()
         return rows.first
 
-    def _features(self) -> dict[str, Rows]:
+    def _features(self) -> dict[str, ModuleRows]:
         """Every module's output in one pass."""
-        kept: dict[str, Rows] = {}
+        kept: dict[str, ModuleRows] = {}
 
         def keep(name: str, h: Tensor) -> Tensor:
-            kept[name] = Rows.of(h, self.request.rows)
+            kept[name] = ModuleRows.of(h, self.request.rows)
             return h
 
         with self._hooked(keep):
             self.data.loss(self.model, copied(self._batch))
         return kept
 
-    def _gradients(self) -> tuple[dict[str, Rows], dict[str, Rows]]:
+    def _gradients(self) -> tuple[dict[str, ModuleRows], dict[str, ModuleRows]]:
         """Every module's output (B, n), and z = n·B·∂loss/∂h."""
         kept: dict[str, Tensor] = {}
 
@@ -146,9 +146,9 @@ class ModuleMeasurement:
         with self._backward():
             z = torch.autograd.grad(loss, list(kept.values()), allow_unused=True)
         count = self.request.rows
-        features = {name: Rows.of(h, count) for name, h in kept.items()}
+        features = {name: ModuleRows.of(h, count) for name, h in kept.items()}
         gradients = {
-            name: Rows.of(torch.zeros_like(h) if g is None else g * h.numel(), count)
+            name: ModuleRows.of(torch.zeros_like(h) if g is None else g * h.numel(), count)
             for (name, h), g in zip(kept.items(), z, strict=True)
         }
         return features, gradients
@@ -182,7 +182,7 @@ class ModuleMeasurement:
             for handle in handles:
                 handle.remove()
 
-    def _check(self, features: Mapping[str, Rows]) -> None:
+    def _check(self, features: Mapping[str, ModuleRows]) -> None:
         for pattern in self.request.modules:
             here = [name for name in self.names if fnmatchcase(name, pattern)]
             if not any(name in features for name in here):
@@ -217,7 +217,7 @@ def _swapped(tensors: Sequence[tuple[Tensor, Tensor]]) -> Generator[None]:
 
 
 @dataclass(frozen=True)
-class Rows:
+class ModuleRows:
     """A module's output.
 
     Attributes:
@@ -228,7 +228,7 @@ class Rows:
     first: Tensor
 
     @classmethod
-    def of(cls, h: Tensor, count: int) -> Rows:
+    def of(cls, h: Tensor, count: int) -> ModuleRows:
         """(B, n) as it is, (B, T, n) as (B·T, n), (B, C, ...) as (B, C·...); at most ``count`` are kept."""
         h = h.detach()
         h = h.reshape(-1, h.shape[-1] if h.ndim > 1 else 1) if h.ndim <= 3 else h.flatten(1)
