@@ -53,7 +53,7 @@ class WeightUpdates(Protocol):
 
     @property
     def names(self) -> Collection[str]:
-        """Of the weights."""
+        """Names of the weights."""
         ...
 
 
@@ -212,7 +212,7 @@ class TaskTraining:
             return output(self.model(x))
 
     def _measurement(self, request: Measure) -> ModuleMeasurement:
-        """Of the run's model, which is at initialization."""
+        """The measurement of the run's model, which is at initialization."""
 
         @contextmanager
         def evaluation() -> Generator[None]:

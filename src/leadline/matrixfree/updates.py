@@ -27,7 +27,7 @@ class WideUpdates:
 
     @property
     def names(self) -> Collection[str]:
-        """Of the weights."""
+        """Names of the weights."""
         return self.wide
 
     def zero_grad(self) -> None:
