@@ -1,4 +1,7 @@
-"""The floor fitted to finite ResNets beside leadline.limit, on digits 0/1: ./dev bench forecast resnet
+"""Forecasts: ./dev bench forecast [resnet] [cost]
+
+resnet: the floor fitted to finite ResNets beside leadline.limit, on digits 0/1. cost: time and memory of
+10,000 rows over three axes with 1,000 refits, in a process of its own.
 
 Keeps its numbers in benchmarks/results/forecast.json. How often intervals hold: forecast_coverage.py;
 public tables: forecast_public.py.
@@ -6,8 +9,12 @@ public tables: forecast_public.py.
 
 from __future__ import annotations
 
+import multiprocessing
+import resource
 import sys
+import time
 
+import numpy as np
 from history import keep, size
 
 import leadline as ll
@@ -56,8 +63,44 @@ def resnet() -> None:
     keep("forecast", {"resnet": {"rows": found}})
 
 
+def _rows(count: int) -> dict[str, np.ndarray]:
+    r = np.random.default_rng(0)
+    width, depth, tokens = (
+        np.exp(r.uniform(np.log(a), np.log(b), count))
+        for a, b in ((64, 4096), (2, 64), (1e9, 1e12))
+    )
+    law = 1 + 2 * (width / 64) ** -0.5 + 0.6 * (depth / 2) ** -0.7 + 1.5 * (tokens / 1e9) ** -0.4
+    loss = law * np.exp(0.01 * r.standard_normal(count))
+    return {"width": np.round(width), "depth": np.round(depth), "tokens": tokens, "loss": loss}
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _costs(count: int, draws: int) -> dict[str, float]:
+    ll.forecast(_rows(50), draws=50)
+    before, wall, processor = _peak(), time.perf_counter(), time.process_time()
+    f = ll.forecast(_rows(count), draws=draws)
+    out = dict(
+        rows=count,
+        draws=draws,
+        wall_s=time.perf_counter() - wall,
+        processor_s=time.process_time() - processor,
+        more_MB=_peak() - before,
+        peak_MB=_peak(),
+    )
+    print(f"  {f.law}, {f.resampled}: {out}")
+    return out
+
+
+def cost() -> None:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        keep("forecast", {"cost": pool.apply(_costs, size((10_000, 1000), (200, 50)))})
+
+
 if __name__ == "__main__":
-    parts = {"resnet": resnet}
+    parts = {"resnet": resnet, "cost": cost}
     for part in sys.argv[1:] or list(parts):
         print(part, flush=True)
         parts[part]()

@@ -16,7 +16,7 @@ from leadline.forecasting.answers import (
     nearest,
     outside,
 )
-from leadline.forecasting.by_axis import ByAxis
+from leadline.forecasting.by_axis import ByAxis, each_axis
 from leadline.forecasting.choice import HeldOut
 from leadline.forecasting.costs import RunCost, axis_named, make_cost
 from leadline.forecasting.estimate import Fitted
@@ -91,13 +91,13 @@ class Forecast:
     @property
     def exponents(self) -> ByAxis:
         """By axis."""
-        return ByAxis(self._each(self.terms, [f.exponents for f in self.laws]), self.runs)
+        return self._each(self.terms, [f.exponents for f in self.laws])
 
     @property
     def coefficients(self) -> ByAxis:
         """A, B, … of the formula, by the axis of each term."""
         answers = [f.coefficients for f in self.laws]
-        return ByAxis(self._each(answers[0], answers), self.runs)
+        return self._each(answers[0], answers)
 
     def predict(
         self,
@@ -297,12 +297,8 @@ class Forecast:
 
     def _each(
         self, axes: Sequence[str] | Mapping[str, Any], answers: Sequence[Mapping[str, np.ndarray]]
-    ) -> dict[str, Interval]:
-        """Intervals by axis over the laws of the chosen law's form, for another's exponents mean other
-        things."""
-        kind = self.laws[0].law.kind
-        same = [a for f, a in zip(self.laws, answers, strict=True) if f.law.kind == kind]
-        return {axis: self._interval([a[axis] for a in same if axis in a]) for axis in axes}
+    ) -> ByAxis:
+        return ByAxis(each_axis(self.laws, axes, answers, self.confidence), self.runs)
 
     def _axis(self, argument: str, name: str) -> str:
         axis = axis_named(str(name), self.runs)
