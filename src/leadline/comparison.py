@@ -3,47 +3,57 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 
-from leadline.architecture import COUPLINGS, ENSEMBLES
+from leadline.architecture import COUPLINGS, ENSEMBLES, ResNet
 from leadline.describe import describe
 from leadline.disk.write import attempt, check_folder
 from leadline.errors import check_choice, check_int, check_list, check_real, shown
 from leadline.kernels.kernels import check_limit
-from leadline.limits.existence import check_has_limit
+from leadline.limits.existence import check_has_limit, check_over
 from leadline.limits.extrapolation import SECONDS, check_rtol, limit
 from leadline.limits.lazy_training import lazy
+from leadline.limits.networks import refuse
 from leadline.limits.result import Limit
+from leadline.matrixfree.configuration import TaskConfiguration
 from leadline.measure.record import check_task
+from leadline.planning.plans import Plan
 from leadline.problems.losses import accuracy
 from leadline.reporting.comparisons import COLUMNS, Comparison, Computation
-from leadline.solving.solver import solve_network
+from leadline.solver import solve
+from leadline.tracing.builder import Size, size
 from leadline.training.trainer import train
 from leadline.trajectory import Trajectory, versions
 
 if TYPE_CHECKING:
-    from leadline.architecture import ResNet
+    from leadline.parametrization.schemes import Scheme
     from leadline.problems import Problem
+    from leadline.recipes.base import Recipe
     from leadline.recipes.sgd import SGD
+    from leadline.tracing.builder import Builder
 
 # In scheme ntk the initial outputs are random at infinite width too, and averaging them is cheap.
 _LAZY_SEEDS = 64
 
 
 def compare(
-    problem: Problem,
-    network: ResNet,
-    sgd: SGD,
+    task: Any,
+    build: ResNet | Builder | Plan,
+    recipe: Recipe,
     *,
-    sizes: Sequence[tuple[int, int]] = ((64, 4), (128, 8), (256, 16)),
-    couplings: Sequence[str] = COUPLINGS,
+    sizes: Sequence[tuple[int, int]] | None = None,
+    over: str = "both",
+    base: Mapping[str, int] | Size | None = None,
+    scheme: str | Scheme = "auto",
+    couplings: str | Sequence[str] | None = None,
     ensemble: str = "gaussian",
     seeds: int = 4,
     seed: int = 0,
+    accumulation: int = 1,
     rtol: float = 0.01,
     tol: float = 1e-3,
     seconds: float | None = SECONDS,
@@ -51,6 +61,8 @@ def compare(
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
     record_every: int = 1,
+    roles: Mapping[str, Any] | None = None,
+    inputs: Any = None,
     out: str | os.PathLike[str] | None = None,
     progress: Callable[..., Any] | None = None,
 ) -> Comparison:
@@ -61,8 +73,15 @@ def compare(
     no limit, ``solve`` at four times the largest width and the largest depth stands in for it; for
     scheme ntk the limit is the lazy one.
 
+    A builder's models have no lazy branch, and dense ones have the coupling "reused" alone: with
+    "independent" its limit stands beside the same networks.
+
     Args:
-        sizes: (width, depth) of the finite networks, in the order they are trained.
+        task, build, recipe, base, scheme, accumulation, roles, inputs: as in ``solve``.
+        sizes: (width, depth) of the finite networks, in the order they are trained; None is three, each
+            twice the one before, from (64, 4) or a builder's base on.
+        over: "both", or "width": limits of infinite width at the depth of ``sizes``, which then is one.
+        couplings: None is both, of a builder "reused".
         ensemble: of the limits and of what stands in for them, as in ``solve``.
         seeds: S ≥ 2, of every branch (lazy in ntk has more). rtol, tol: as in ``limit``.
         seconds: time budget of the limits, each coupling has an equal share; None is none.
@@ -76,8 +95,12 @@ def compare(
         ValueError, TypeError, OSError: naming the argument, its value and the remedy.
         MemoryError: a branch does not fit; those finished are in ``out``.
     """
-    pairs = _check_sizes(sizes)
-    wanted = (couplings,) if isinstance(couplings, str) else couplings
+    over = check_over(over)
+    network = build if isinstance(build, ResNet) else None
+    wanted: Any = couplings
+    if couplings is None:
+        wanted = ("reused",) if network is None else COUPLINGS
+    wanted = (wanted,) if isinstance(wanted, str) else wanted
     wanted = check_list("couplings", wanted, 100, what="couplings")
     wanted = [check_choice("couplings", coupling, COUPLINGS) for coupling in wanted]
     if not wanted or len(set(wanted)) < len(wanted):
@@ -85,7 +108,7 @@ def compare(
             f"couplings={shown(couplings)}: give one or both of {', '.join(COUPLINGS)}"
         )
     ensemble = check_choice("ensemble", ensemble, ENSEMBLES)
-    check_task(problem, network, sgd)
+    pairs = None if sizes is None else _check_sizes(sizes)
     seeds, seed = check_int("seeds", seeds, 2), check_int("seed", seed, 0)
     rtol = check_rtol(rtol)
     tol = check_real("tol", tol, 0.0, 1.0, open_maximum=True)
@@ -93,13 +116,46 @@ def compare(
     if seconds is not None:
         seconds = check_real("seconds", seconds, 0.0, open_minimum=True)
     kind = str(dtype).removeprefix("torch.")
+    of_builders: dict[str, Any] = dict(base=base, scheme=scheme, roles=roles, inputs=inputs)
+    of_builders["accumulation"] = accumulation
+    problem: Problem | None
+    if network is not None:
+        refuse(of_builders, "for a builder", "a ResNet, which has a scheme of its own and no base")
+        check_task(task, network, recipe)
+        problem, plan = task, network
+        described = describe(task, network, cast("SGD", recipe))
+        of_builders, first = {}, (64, 4)
+    else:
+        models = cast("Builder | Plan", build)
+        at = models.base if isinstance(models, Plan) else base
+        at = Size(1, 1) if at is None else size("base", at)
+        one = TaskConfiguration(task, models, recipe, at.width, at.depth, tol=tol, **of_builders)
+        problem, build = one.problem, one.plan
+        plan, first = one.plan, (at.width, at.depth)
+        described = {k: one.info("compare")[k] for k in ("problem", "network", "recipe")}
+        of_builders = {"accumulation": one.accumulation}
+    deepen = over == "both"
+    if pairs is None:
+        pairs = [(first[0] * k, first[1] * (k if deepen else 1)) for k in (1, 2, 4)]
+    widest, deepest = max(n for n, _ in pairs), max(depth for _, depth in pairs)
+    if not deepen and len({depth for _, depth in pairs}) > 1:
+        raise ValueError(
+            f"sizes={shown(sizes)} have several depths, and over='width' is at one: give one depth"
+        )
     folder = None if out is None else check_folder("out", out)
 
-    widest, deepest = max(n for n, _ in pairs), max(depth for _, depth in pairs)
-    is_lazy = network.table.rate_width == 0.0
-    lazy_depth = None if _passes(check_limit, network) else deepest
-    has_limit = _passes(check_has_limit, network)
-    notes = _notes(network, is_lazy, has_limit, lazy_depth, widest, deepest)
+    is_lazy = network is not None and network.table.rate_width == 0.0
+    lazy_depth = deepest
+    if deepen and network is not None and _passes(check_limit, network):
+        lazy_depth = None
+    has_limit = _passes(lambda what: check_has_limit(what, over), plan)
+    notes = _notes(network, plan, is_lazy, has_limit, lazy_depth, widest, deepest)
+    trained = wanted if network is not None else ["reused"]
+    if trained != wanted and "independent" in wanted:
+        notes.append(
+            "dense networks of a builder are trained by true backpropagation alone: the limit of the "
+            "independent coupling stands beside the same networks"
+        )
     branches: list[Computation] = []
 
     def add(
@@ -111,40 +167,40 @@ def compare(
         **how: Any,
     ) -> None:
         label = {"finite": "train", "reference": "solve"}.get(role, role)
-        size = f"{width}x{depth}" if width else ""
-        name = "-".join(part for part in (label, size, coupling) if part)
+        shape = f"{width}x{depth}" if width else ""
+        name = "-".join(part for part in (label, shape, coupling) if part)
         if run is not lazy:
             how |= {"dtype": kind, "device": device, "memory": memory, "coupling": coupling}
+            how |= of_builders
             if progress is not None:
                 how["progress"] = lambda **kw: progress(branch=name, **kw)
-        if role != "limit":
+        if role != "limit" or depth is not None:
             how["depth"] = depth
         if width is not None:
             how["width"] = width
         count = max(seeds, _LAZY_SEEDS) if role == "lazy" and is_lazy else seeds
-        result = run(
-            problem, network, sgd, seeds=count, seed=seed, record_every=record_every, **how
-        )
+        result = run(task, build, recipe, seeds=count, seed=seed, record_every=record_every, **how)
         branch = Computation(name, role, width, depth, coupling, result)
         branches.append(branch)
         if folder is not None:
             attempt(lambda: branch.write(folder))
 
-    add(lazy, "lazy", None, lazy_depth, None, seconds=None)
-    for coupling in wanted:
+    if network is not None:
+        add(lazy, "lazy", None, lazy_depth, None, seconds=None)
+    for coupling in trained:
         for width, depth in pairs:
             add(train, "finite", width, depth, coupling)
     for coupling in wanted if not is_lazy else ():
         if has_limit:
             share = None if seconds is None else seconds / len(wanted)
-            how = {"rtol": rtol, "tol": tol, "ensemble": ensemble, "seconds": share}
-            add(limit, "limit", None, None, coupling, **how)
+            how = {"rtol": rtol, "tol": tol, "ensemble": ensemble, "seconds": share, "over": over}
+            add(limit, "limit", None, None if deepen else deepest, coupling, **how)
             result = branches[-1].result
             if isinstance(result, Limit) and not result.converged:
                 notes.append(f"limit-{coupling}: {result.message}")
         else:
             how = {"tol": tol, "ensemble": ensemble}
-            add(solve_network, "reference", 4 * widest, deepest, coupling, **how)
+            add(solve, "reference", 4 * widest, deepest, coupling, **how)
 
     order = {"limit": 0, "reference": 0, "lazy": 1, "finite": 2}
     branches.sort(key=lambda b: order[b.role])
@@ -154,12 +210,14 @@ def compare(
         notes=tuple(notes),
         info={
             "kind": "compare",
-            **describe(problem, network, sgd),
+            **described,
             "sizes": [list(pair) for pair in pairs],
+            "over": over,
             "couplings": list(wanted),
             "ensemble": ensemble,
             "seeds": seeds,
             "seed": seed,
+            **of_builders,
             "rtol": rtol,
             "tol": tol,
             "dtype": kind,
@@ -180,14 +238,17 @@ def target(branch: Computation, branches: Sequence[Computation]) -> Computation 
         return None
     ends = [b for b in branches if b.role in ("limit", "reference")]
     same = [b for b in ends if b.coupling == branch.coupling]
-    return (same or [b for b in branches if b.role == "lazy"])[0]
+    return (same or [b for b in branches if b.role == "lazy"] or ends)[0]
 
 
-def _row(branch: Computation, branches: Sequence[Computation], problem: Problem) -> dict[str, Any]:
+def _row(
+    branch: Computation, branches: Sequence[Computation], problem: Problem | None
+) -> dict[str, Any]:
     """The table's row of a branch."""
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row |= {name: getattr(branch, name) for name in ("name", "width", "depth", "coupling")}
-    for part, labels in (("train", problem.labels), ("test", problem.labels_test)):
+    known = (None, None) if problem is None else (problem.labels, problem.labels_test)
+    for part, labels in zip(("train", "test"), known, strict=True):
         loss, error = branch.loss(part), branch.error(part)
         if loss is None or error is None:
             continue
@@ -211,7 +272,8 @@ def _accuracy(result: Trajectory | Limit, part: str, labels: np.ndarray) -> floa
 
 
 def _notes(
-    network: ResNet,
+    network: ResNet | None,
+    plan: ResNet | Plan,
     is_lazy: bool,
     has_limit: bool,
     lazy_depth: int | None,
@@ -222,21 +284,25 @@ def _notes(
     notes = []
     if is_lazy:
         notes.append(
-            f"scheme={network.scheme!r} is lazy: its limit is the lazy one, a mean over at least "
+            f"scheme={shown(plan.scheme)} is lazy: its limit is the lazy one, a mean over at least "
             f"{_LAZY_SEEDS} seeds"
         )
     elif not has_limit:
-        reason = "skip=False" if not network.skip else f"scheme={network.scheme!r}"
+        reason = f"scheme={shown(plan.scheme)}"
+        if network is not None and not network.skip:
+            reason = "skip=False"
+        what = "infinite-depth limit"
+        if network is None and not _passes(lambda p: check_has_limit(p, "width"), plan):
+            what = "feature-learning limit in width"
         notes.append(
-            f"{reason} has no infinite-depth limit: solve at width={4 * widest}, "
-            f"depth={deepest} stands in for it"
+            f"{reason} has no {what}: solve at width={4 * widest}, depth={deepest} stands in for it"
         )
-    if lazy_depth is not None:
+    if network is not None and lazy_depth is not None:
         notes.append(f"the lazy limit is taken in width only, at depth={lazy_depth}")
     return notes
 
 
-def _passes(check: Callable[[ResNet], None], network: ResNet) -> bool:
+def _passes(check: Callable[[Any], None], network: ResNet | Plan) -> bool:
     try:
         check(network)
     except ValueError:

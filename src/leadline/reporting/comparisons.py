@@ -187,7 +187,8 @@ def _over_width(comparison: Comparison, networks: list[Computation]) -> list[Ser
 def label(branch: Computation) -> str:
     """A branch as the legend names it."""
     if branch.role == "limit":
-        return f"limit, {branch.coupling}"
+        at = "" if branch.depth is None else f"n=∞, L={branch.depth}, "
+        return f"limit, {at}{branch.coupling}"
     if branch.role == "lazy":
         return "lazy limit" if branch.depth is None else f"lazy, n=∞, L={branch.depth}"
     size = f"n={branch.width}, L={branch.depth}"
@@ -245,7 +246,7 @@ def comparison_table(comparison: Comparison) -> str:
     return "\n".join(
         [
             f"{samples['name']} ({samples['loss']}, {comparison.info['seeds']} seeds, "
-            f"{comparison.info['sgd']['steps']} steps)",
+            f"{(comparison.info.get('sgd') or comparison.info['recipe'])['steps']} steps)",
             "",
             text,
             "",
@@ -277,11 +278,13 @@ def _cells(row: Mapping[str, Any], has: Mapping[str, bool]) -> list[str]:
 def summary(comparison: Comparison) -> list[str]:
     """Differences between the limits, in words."""
     ends = {b.coupling: b for b in comparison.branches if b.role in ("limit", "reference")}
-    lazy = next(b for b in comparison.branches if b.role == "lazy")
+    lazy = next((b for b in comparison.branches if b.role == "lazy"), None)
     lines = []
     if len(ends) == 2:
         distance = number(ends["independent"].gap(ends["reused"]))
         lines.append(f"Between the couplings' limits: {distance} (RMS over steps).")
+    if lazy is None:
+        return lines
     for coupling, branch in ends.items():
         lines.append(f"Feature learning ({coupling} against lazy): {number(lazy.gap(branch))}.")
     return lines
