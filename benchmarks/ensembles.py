@@ -6,8 +6,9 @@ momentum and coupling. At every width both ensembles train with the same U and v
 tests/test_replay.py), above by ``solve`` with tol = 1e-3. Outputs at four steps (the first, a quarter,
 half, all), and losses there in units of the initial one, differ by D(n) = D + A·64/n + noise. Reported are
 D and its 95 % interval, simultaneous over the steps and samples of a combination (bootstrap of the seeds),
-relative to the root mean square of the outputs there, and the p-value of D = 0; and the same for A: do
-finite networks differ? Of every step the sample is shown that is farthest from 0 in units of its interval.
+relative to the root mean square of the outputs at the last step, and the p-value of D = 0; and the same
+for A (do finite networks differ?). Of every step the sample is shown that is farthest from 0 in units of
+its interval.
 
 Finished sizes are kept in --work (build/ensembles): the same command goes on. --until SECONDS begins no
 size after that.
@@ -204,7 +205,7 @@ def compared(c: Combination, results: dict[int, dict[str, np.ndarray]]) -> dict[
     widths = np.array(sorted(results))
     differences = [results[n]["fast"] - results[n]["gaussian"] for n in widths]
     largest = results[widths[-1]]["gaussian"].mean(0)
-    level = np.sqrt((largest[:, :-1] ** 2).mean(1, keepdims=True))
+    level = np.sqrt((largest[-1, :-1] ** 2).mean())
     found = {
         "outputs": series(widths, [d[..., :-1] / level for d in differences]),
         "loss": series(widths, [d[..., -1:] for d in differences]),
@@ -215,6 +216,12 @@ def compared(c: Combination, results: dict[int, dict[str, np.ndarray]]) -> dict[
         "lr": c.lr,
         "steps": shown(c.steps).tolist(),
         "loss of gaussian": largest[:, -1].tolist(),
+        "variance over seeds, fast / gaussian": [
+            float(
+                np.exp(np.log(r["fast"][..., :-1].var(0) / r["gaussian"][..., :-1].var(0)).mean())
+            )
+            for _, r in sorted(results.items())
+        ],
     }
     for what, s in found.items():
         for name in ("D", "A"):
@@ -262,6 +269,12 @@ def main() -> None:
                 )
                 text = ", ".join(f"{a:+.1f} ± {b:.1f}" for a, b in pairs)
                 print(f"  {key} {what}, %: {text}; p = {row[f'{key}: p of {what} = 0']:.2g}")
+    for what in ("D", "A"):
+        p = sorted((float(row[f"outputs: p of {what} = 0"]), name) for name, row in numbers.items())
+        whole = min(1.0, len(p) * p[0][0])
+        print(
+            f"{what} = 0 for the outputs of all {len(p)} combinations: p = {whole:.2g} ({p[0][1]})"
+        )
     keep("ensembles", numbers)
 
 
