@@ -74,10 +74,10 @@ class Configuration:
         check_choice("variance_reduction", self.variance_reduction, VARIANCE_REDUCTIONS)
         keep("ensemble", check_choice("ensemble", self.ensemble, ENSEMBLES))
         keep("dtype", available.dtype(self.dtype))
-        if self.ensemble == "fast":
-            self._check_fast()
         self.sgd.check_width(self.problem.samples, self.width)
         keep("device", available.device(self.device))
+        if self.ensemble == "fast":
+            self._check_fast()
         if self.storage is not None:
             keep("storage", self._check_storage(self.storage))
         if self.spill is not None:
