@@ -36,7 +36,7 @@ from leadline.solving.variance_reduction import orthogonal_ends
 SEEDS = size({64: 256, 128: 128, 256: 64, 512: 32, 1024: 32}, {16: 6, 24: 4, 32: 4})
 # Up to this width as dense networks, so many seeds together.
 DENSE, TOGETHER = size((256, 32), (24, 4))
-BOOTSTRAP = size(10000, 500)
+BOOTSTRAP = size(2000, 500)
 ENSEMBLES = ("gaussian", "fast")
 
 
