@@ -31,19 +31,22 @@ def forecast_page(
         "largest sizes from the smaller ones as well as the best of them.",
         tables=(Table(*candidate_cells(made), "Laws that were tried"),),
     )
-    answers = [(f"loss at {k}", *i.cells(), _said(i)) for k, i in (predictions or {}).items()]
+    answers, said = [], []
+    for name, loss in (predictions or {}).items():
+        answers.append((f"loss at {name}", *loss.cells()))
+        said += [f"Loss at {name}: {_said(loss)}."] * bool(_said(loss))
     for b in best:
-        for axis, x in b.sizes.items():
-            answers.append((f"best {axis} for {b.budget:g}", *x.cells(), ""))
-        answers.append((f"loss there, {b.budget:g}", *b.loss.cells(), _said(b.loss)))
+        answers += [(f"best {axis} for {b.budget:g}", *x.cells()) for axis, x in b.sizes.items()]
+        answers.append((f"loss there, {b.budget:g}", *b.loss.cells()))
+        said += [f"Best for {b.budget:g}: {_said(b.loss)}."] * bool(_said(b.loss))
     sections = [law_section(made, command)]
     if answers:
-        head = ("", "value", "low", "high", "")
         sections.append(
             Section(
                 title="Predictions",
                 anchor="answers",
-                tables=(Table(head, answers, "Predictions"),),
+                paragraphs=tuple(said),
+                tables=(Table(("", "value", "low", "high"), answers, "Predictions"),),
             )
         )
     if frontier is not None:
