@@ -13,7 +13,7 @@ Finished sizes are kept in --work (build/limits_any_model): the same command goe
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +43,15 @@ class Measured:
 ADAMW = ll.AdamW(lr=3e-3, steps=size(8, 2), weight_decay=0.1)
 SGD = ll.SGD(lr=0.05, steps=size(8, 2), momentum=0.9)
 MEASURED = {
-    "gpt-width": Measured("GPT, fused qkv", ADAMW, "width", 64, 8, (2048, 2), 4),
+    "mlp-both": Measured("residual MLP, 2 layers a block", ADAMW, "both", 64, 8, (512, 32), 8),
+    "gpt-width": Measured("GPT, fused qkv", ADAMW, "width", 64, 8, (1024, 2), 4),
     "conv-width": Measured("conv ResNet", SGD, "width", 32, 8, (1024, 2), 8),
     "gpt-both": Measured("GPT, fused qkv", ADAMW, "both", 64, 8, (512, 16), 4),
     "conv-both": Measured("conv ResNet", SGD, "both", 32, 8, (256, 16), 8),
 }
 if TOY:
-    small = replace(MEASURED["conv-width"], width=16, seeds=2, large=(32, 2), large_seeds=2)
-    MEASURED = {"conv-width": small}
+    SMALL = Measured("residual MLP, 1 layers a block", SGD, "width", 16, 2, (32, 2), 2)
+    MEASURED = {"mlp-width": SMALL}
 
 
 def measure(name: str, work: Path, seconds: float) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def measure(name: str, work: Path, seconds: float) -> dict[str, Any]:
     m, case = MEASURED[name], CASES[MEASURED[name].case]()
     folder = work / name
     folder.mkdir(parents=True, exist_ok=True)
-    how: dict[str, Any] = {"base": case.base, "ensemble": "fast"}
+    how: dict[str, Any] = {"base": case.base, "ensemble": size("fast", "gaussian")}
     found = ll.limit(
         case.task, case.build, m.recipe, RTOL, over=m.over, width=m.width, depth=2, seeds=m.seeds,
         seconds=seconds, checkpoint=folder, **how,

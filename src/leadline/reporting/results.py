@@ -292,7 +292,7 @@ def _course(result: Trajectory | Limit) -> tuple[str, ...]:
     tested = f"p = {p:.2g}" if p == p else "nothing to test yet"
     return (
         f"{verdict}: {result.message}.",
-        f"Do the sizes follow a series in 1/n and 1/L? {tested} (below 0.01 they do not).",
+        f"Do the sizes follow a series in {result.series}? {tested} (below 0.01 they do not).",
         f"Sources of the error bar of the training loss: {sources}.",
         f"Sizes solved, width × depth: {sizes}.",
     )
