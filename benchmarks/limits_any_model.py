@@ -46,7 +46,7 @@ MEASURED = {
     "mlp-both": Measured("residual MLP, 2 layers a block", ADAMW, "both", 64, 8, (512, 32), 8),
     "gpt-width": Measured("GPT, fused qkv", ADAMW, "width", 64, 8, (1024, 2), 4),
     "conv-width": Measured("conv ResNet", SGD, "width", 32, 8, (1024, 2), 8),
-    "gpt-both": Measured("GPT, fused qkv", ADAMW, "both", 64, 8, (512, 16), 4),
+    "gpt-both": Measured("GPT, fused qkv", ADAMW, "both", 64, 8, (256, 16), 4),
     "conv-both": Measured("conv ResNet", SGD, "both", 32, 8, (256, 16), 8),
 }
 if TOY:
