@@ -141,7 +141,7 @@ def test_the_three_questions():
                 variance += expected.width[k] + expected.depth[k]
                 ratios.append(((seen.flat[k, new] - w[k] @ y) ** 2).mean() / variance)
             values.append(estimates._p_value(np.array(ratios), 1, freedom))
-        assert estimates._lack_of_fit(seen, posterior) == pytest.approx(
+        assert estimates.lack_of_fit(seen, posterior) == pytest.approx(
             min(1.0, len(values) * min(values)), rel=1e-6
         )
 
@@ -153,7 +153,7 @@ def test_two_sizes_are_tested_by_their_misfit_alone():
         seen = estimates._results(given, "train")
         posterior = infer(seen.sizes, seen.flat, seen.noise, *seen.scales)
         p = estimates._p_value(posterior.misfit[1:], 1, 6)
-        assert estimates._lack_of_fit(seen, posterior) == pytest.approx(p, rel=1e-12)
+        assert estimates.lack_of_fit(seen, posterior) == pytest.approx(p, rel=1e-12)
     only = [
         Trajectory(
             steps=t.steps[:1],

@@ -215,7 +215,7 @@ def test_noise_joins_a_size_with_all_sizes():
     variance, n, seeds = np.array([[4.0, 1.0]]), np.array([100.0, 200.0]), np.array([4.0, 4.0])
     pool = (400 + 200) / 2
     expected = [(3 * 4.0 + 3 * pool / 100) / 6 / 4, (3 * 1.0 + 3 * pool / 200) / 6 / 4]
-    found = estimates._noise(variance, Sizes(n, np.full(2, 8.0), 1.0), seeds)
+    found = estimates.noise_of_means(variance, Sizes(n, np.full(2, 8.0), 1.0), seeds)
     assert found[0] == pytest.approx(expected, rel=1e-12)
 
 
@@ -224,7 +224,7 @@ def test_noise_pools_along_depth():
     seeds, depths = 4.0, 2.0 ** np.arange(9)
     n = np.where(np.arange(9) % 2, 100.0, 300.0)
     variance = np.stack([depths**-2 / n, np.ones(9) / n])
-    found = estimates._noise(variance, Sizes(n, depths, 1.0), np.full(9, seeds))
+    found = estimates.noise_of_means(variance, Sizes(n, depths, 1.0), np.full(9, seeds))
     assert found[0] == pytest.approx(variance[0] / seeds, rel=0.1)
     assert found[1] == pytest.approx(variance[1] / seeds, rel=1e-12)
     two = Sizes(np.full(2, 100.0), np.array([4.0, 16.0]), 1.0)
@@ -233,12 +233,12 @@ def test_noise_pools_along_depth():
     exponent = -2 * 2 * x**2 / (2 * x**2 + math.pi**2 / 2 - 4)
     trend = np.array([2.0**-exponent, 2.0**exponent])
     pool = np.mean(two.l**-2.0 / trend) * trend
-    found = estimates._noise(two.l[None] ** -2.0, two, np.full(2, seeds))
+    found = estimates.noise_of_means(two.l[None] ** -2.0, two, np.full(2, seeds))
     assert found[0] == pytest.approx((two.l**-2.0 + pool) / 2 / seeds, rel=1e-12)
 
 
 def test_no_noise_stays_none():
-    found = estimates._noise(
+    found = estimates.noise_of_means(
         np.zeros((1, 2)), Sizes(np.full(2, 64.0), np.array([4.0, 8.0]), 1.0), np.full(2, 3.0)
     )
     assert (found == 0).all()
@@ -249,8 +249,8 @@ def test_few_seeds_widen_by_students_quantile():
     one, both = np.array([[1.0, 0.0]]), np.array([[1.0, 1.0]])
     for shares, freedom in ((one, 6), (both, 12)):
         expected = stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975)
-        assert estimates._widening(shares, np.array([4.0, 4.0])) == pytest.approx([expected])
-    assert estimates._widening(np.zeros((1, 2)), np.array([4.0, 4.0])) == pytest.approx([1.0])
+        assert estimates.widening(shares, np.array([4.0, 4.0])) == pytest.approx([expected])
+    assert estimates.widening(np.zeros((1, 2)), np.array([4.0, 4.0])) == pytest.approx([1.0])
 
 
 @pytest.mark.parametrize("kind", ["mse", "cross_entropy"])

@@ -83,19 +83,19 @@ def estimate(
     slope = slope.reshape(r, m)
     along = np.einsum("rcm,rm->rc", flat, slope)
     losses = [np.einsum("srm,rm->sr", x.reshape(len(x), r, m), slope) for x in each]
-    shares = weights**2 * _noise(
+    shares = weights**2 * noise_of_means(
         np.stack([x.var(0, ddof=1) for x in losses], axis=1), results.sizes, seeds, any_fall
     )
     variances = {
-        "sampling": shares.sum(1) * _widening(shares, seeds) ** 2,
+        "sampling": shares.sum(1) * widening(shares, seeds) ** 2,
         "width": posterior.width * (slope**2).sum(1),
         "depth": posterior.depth * (slope**2).sum(1),
     }
-    variances["depth" if deepen else "width"] += posterior.spread(_gram(along[..., None]))
+    variances["depth" if deepen else "width"] += posterior.spread(products(along[..., None]))
     linear = sum(variances.values())
     # What is of second order in the outputs' error counts where the loss is near its minimum.
     uncertain = (weights**2 * noise).sum(1) + posterior.width + posterior.depth
-    uncertain += posterior.spread(_gram(flat))
+    uncertain += posterior.spread(products(flat))
     second = 0.5 * uncertain * curvature * (1 + 2 * np.sqrt(2 / m))
     z = stats.norm.isf(_OUTSIDE)
     bar = np.hypot(z * np.sqrt(linear), second)
@@ -105,7 +105,7 @@ def estimate(
         bar,
         f,
         {k: np.sqrt(v * share) for k, v in variances.items()},
-        _lack_of_fit(results, posterior),
+        lack_of_fit(results, posterior),
         results.sizes,
         posterior,
         noise,
@@ -113,7 +113,7 @@ def estimate(
 
 
 @dataclass(frozen=True)
-class _Results:
+class SizeResults:
     """What the sizes gave: flat (R, c, M) means over seeds, each (S, R, P, C), noise (R, c).
 
     scales: (R,) how far outputs have moved, and how far training has come.
@@ -134,7 +134,7 @@ def _results(
     rank: float = 0.0,
     deepen: bool = True,
     any_fall: bool = False,
-) -> _Results:
+) -> SizeResults:
     n, l, seeds = (
         np.array([t.info[k] for t in runs], dtype=float) for k in ("width", "depth", "seeds")
     )
@@ -145,7 +145,7 @@ def _results(
         each = [x[..., None, None] for x in each]
     means = np.stack([f.mean(0) for f in each], axis=1)
     variances = np.stack([f.var(0, ddof=1).mean((-2, -1)) for f in each], axis=1)
-    noise = _noise(variances, sizes, seeds, any_fall)
+    noise = noise_of_means(variances, sizes, seeds, any_fall)
     steps = runs[0].steps
     progress = (steps + 1.0) / (steps[-1] + 1.0)
     typical = _typical(means[:, np.argmax(n * l)])
@@ -153,16 +153,16 @@ def _results(
         # The loss of random outputs depends on the width before any step, the mean of outputs does not.
         typical = np.hypot(typical, np.maximum.accumulate(np.ptp(means[..., 0, 0], axis=1)))
     flat = means.reshape(*means.shape[:2], -1)
-    return _Results(sizes, seeds, each, flat, noise, (typical, progress))
+    return SizeResults(sizes, seeds, each, flat, noise, (typical, progress))
 
 
-def _gram(y: np.ndarray) -> np.ndarray:
+def products(y: np.ndarray) -> np.ndarray:
     """(R, c, c) products of sizes, their mean taken off, averaged over outputs: y is (R, c, M)."""
     y = y - y.mean(1, keepdims=True)
     return np.einsum("rcm,rdm->rcd", y, y) / y.shape[2]
 
 
-def _noise(
+def noise_of_means(
     variance: np.ndarray, sizes: Sizes, seeds: np.ndarray, any_fall: bool = False
 ) -> np.ndarray:
     """Variance of a size's mean (R, c), from that of one seed.
@@ -188,7 +188,7 @@ def _noise(
     return (freedom * variance + _PRIOR_SEEDS * pooled) / total / seeds
 
 
-def _widening(shares: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+def widening(shares: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     """(R,) Student's quantile over the normal one, for variances from few seeds and the pooled ones."""
     total = shares.sum(1)
     each = (shares**2 / (seeds - 1 + _PRIOR_SEEDS)).sum(1)
@@ -218,7 +218,7 @@ def _loss(
     return loss, (chance - y) / p, (chance * (1 - chance)).sum((1, 2)) / p
 
 
-def _lack_of_fit(results: _Results, posterior: Posterior) -> float:
+def lack_of_fit(results: SizeResults, posterior: Posterior) -> float:
     """p-value of the test that the series describes the sizes.
 
     Three tests: are the sizes nearer to the most probable series than noise would be; and were the
@@ -252,7 +252,7 @@ def _lack_of_fit(results: _Results, posterior: Posterior) -> float:
             + (w**2 * results.noise[:, rest]).sum(1)
             + expected.width
             + expected.depth
-            + expected.spread(_gram(results.flat[:, rest]))
+            + expected.spread(products(results.flat[:, rest]))
         )
         ratio = (surprise**2).mean(1) / np.maximum(variance, 1e-300)
         p_values.append(_p_value(ratio[trained], 1, freedom))

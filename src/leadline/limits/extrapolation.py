@@ -13,6 +13,7 @@ from leadline.architecture import ResNet
 from leadline.disk.write import check_folder
 from leadline.errors import MemoryBudgetError, check_int, check_real
 from leadline.limits.existence import check_has_limit, check_over
+from leadline.limits.kernels_of_sizes import check_measurable, measured_limit
 from leadline.limits.ladder import Ladder, first_sizes, first_width
 from leadline.limits.networks import (
     Solved,
@@ -33,6 +34,7 @@ from leadline.tracing.builder import Size, size
 from leadline.trajectory import versions
 
 if TYPE_CHECKING:
+    from leadline.measure.observation import Measure
     from leadline.parametrization.schemes import Scheme
     from leadline.recipes.base import Recipe
     from leadline.tracing.builder import Builder
@@ -69,6 +71,7 @@ def limit(
     dtype: Any = "float32",
     device: Any = "cpu",
     record_every: int = 1,
+    measure: Measure | None = None,
     roles: Mapping[str, Any] | None = None,
     inputs: Any = None,
     stored: str | Sequence[str] = (),
@@ -99,6 +102,9 @@ def limit(
         rtol: > 0 and < 1. width: the first n; None takes room enough for the problem (of a builder, a
             multiple of the base's width). depth: the first L; None is 8 (of a builder, twice the base's).
             Later sizes are these times powers of two.
+        measure: what to extrapolate besides: kernels and movement, from the sizes that the losses
+            needed, each with its error bar (``Limit.measures``), which does not have to meet rtol. Depth
+            times must be layers of the first size; modules must be there at every depth.
         seconds: time budget: the next size is not begun if it would end later (the first three
             are solved in any case). None is no budget: near instability that may be forever.
         memory: budget in bytes, as in ``solve``.
@@ -129,6 +135,7 @@ def limit(
         dtype=dtype,
         device=device,
         record_every=record_every,
+        measure=measure,
         memory=memory,
     )
     of_builders = dict(base=base, roles=roles, inputs=inputs)
@@ -200,6 +207,7 @@ def _limit(
     if checkpoint is not None:
         checkpoint = check_folder("checkpoint", checkpoint)
     started = time.perf_counter()
+    check_measurable(first, over)
     ladder = Ladder(first, progress, checkpoint, over)
 
     def stopped(n: int, l: int, waiting: bool) -> str:
@@ -245,6 +253,7 @@ def _limit(
         converged=state.converged,
         message=state.verdict or message.format(short=state.short),
         agreement=ladder.agreement,
+        measures=measured_limit(ladder),
         info={
             **{name: value for name, value in facts(first).items() if name in _INFO},
             "kind": "limit",

@@ -188,18 +188,20 @@ class Ladder:
         What the fast ensemble draws does not depend on tol: seeds are compared one by one.
         """
         coarse, fine = next(iter(self.cells.values())), self._fine
-        steps = len(coarse.steps)
         if fine is None:
-            return np.zeros(steps)
+            return np.zeros(coarse.mean(name).shape)
         change = np.abs(coarse.mean(name) - fine.mean(name))
         if self.first.ensemble == "fast":
-            noise = standard_error(getattr(coarse, name) - getattr(fine, name))
+            one, other = (
+                t.measures[name] if name in t.measures else getattr(t, name) for t in (coarse, fine)
+            )
+            noise = standard_error(one - other)
             freedom = coarse.seeds - 1
         else:
             noise = np.hypot(coarse.error(name), fine.error(name))
             freedom = coarse.seeds + fine.seeds - 2
-        # Bonferroni over steps: training would otherwise "change" at one in twenty.
-        quantile = stats.t.ppf(1 - 0.025 / steps, freedom)
+        # Bonferroni over steps (and entries): training would otherwise "change" at one in twenty.
+        quantile = stats.t.ppf(1 - 0.025 / change.size, freedom)
         return np.where(change > quantile * noise, change, 0.0)
 
     def predict_seconds(self, n: int, l: int) -> float:

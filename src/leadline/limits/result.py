@@ -10,6 +10,7 @@ import numpy as np
 
 from leadline.disk.plain import plain
 from leadline.limits.agreement import Agreement
+from leadline.limits.kernels_of_sizes import MeasuredLimit
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,6 +36,7 @@ class Limit:
             message: why it stopped.
         agreement: of ensemble "fast" with "gaussian" at the first size: width, depth, seeds, p_value,
             difference and error (of losses, in units of the initial one); None for "gaussian".
+        measures: what was measured (``measure=``), extrapolated too; None is nothing.
         info: arguments and versions.
     """
 
@@ -52,6 +54,7 @@ class Limit:
     test_loss_error: np.ndarray | None = None
     test_outputs: np.ndarray | None = None
     agreement: Agreement | None = None
+    measures: MeasuredLimit | None = None
 
     @property
     def series(self) -> str:
@@ -77,6 +80,8 @@ class Limit:
         lines.append("  sizes: " + ", ".join(f"{c['width']}x{c['depth']}" for c in self.sizes))
         if np.isfinite(self.p_value):
             lines.append(f"  test of the series in {self.series}: p = {self.p_value:.2g}")
+        if self.measures is not None:
+            lines.append(f"  {self.measures}")
         if self.agreement is not None:
             lines.append(f"  ensemble {self.info['ensemble']}: {self.agreement}")
         return "\n".join(lines)
@@ -103,4 +108,6 @@ class Limit:
         ):
             value = getattr(self, name)
             out[name] = plain(value) if lists and value is not None else value
+        if self.measures is not None:
+            out["measures"] = self.measures.to_json(lists)
         return out
