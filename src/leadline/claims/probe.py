@@ -184,7 +184,7 @@ def _optimizer(
             params = [*weights.hidden[j::k], *(weights.backward or ())[j::k]]
             groups.append({"params": params, "lr": lr * factor, "eps": 1e-30})
         settings |= {"betas": BETAS, "weight_decay": 0.0}
-    (made,) = kind.make(groups, **settings)
+    (made,) = kind.make(groups, settings=settings)
     for group in groups:
         for p in group["params"]:
             p.requires_grad_()
