@@ -13,7 +13,9 @@ import leadline as ll
 import linear_networks
 from leadline.errors import CheckpointError
 from leadline.limits import ladder as ladders
+from leadline.limits.estimate import _noise
 from leadline.limits.networks import first_size
+from leadline.limits.series import Sizes
 from leadline.matrixfree.configuration import TaskConfiguration
 
 BASE = dict(width=16, depth=2)
@@ -41,6 +43,27 @@ class Chain(nn.Module):
 
 def chain(width, depth):
     return Chain(width, depth, bias=False)
+
+
+class Shift(nn.Module):
+    """Adds numbers that no width averages, drawn anew by every build."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("drawn", None)
+
+    def forward(self, x):
+        return x + self.drawn
+
+
+def shifted(width, depth):
+    shift = Shift()
+    shift.drawn = torch.randn(2)
+    return nn.Sequential(shift, chain(width, depth))
+
+
+def dropped(width, depth):
+    return nn.Sequential(nn.Dropout(0.1), chain(width, depth))
 
 
 def biased(width, depth):
@@ -122,6 +145,8 @@ def test_random_outputs_have_a_loss_that_is_a_number():
     )  # the builder's bias is uniform on ± n^-½, whatever the plan does it is O(1) in width
     assert ladders.is_random(r_configuration(p, biased))
     assert not ladders.is_random(r_configuration(p, chain))
+    assert ladders.is_random(r_configuration(p, shifted))
+    assert ladders.is_random(r_configuration(p, dropped))
     mean = loss(r.train_outputs)
     assert r.train_loss[0] > mean[0]
     assert r.train_loss[0] < loss(np.zeros((1, 3, 2)))[0] + bound + 2 * r.train_loss_error[0]
@@ -217,3 +242,14 @@ def test_a_builders_ladder_begins_at_multiples_of_its_base():
     one = r_configuration(problem(), chain)
     assert first_size(one) == (256, 4)
     assert first_size(replace(one, recipe=ll.Adam(), plan=None)) == (128, 4)
+
+
+def test_noise_that_width_does_not_average_is_not_pooled_away():
+    """Variances that are equal at all widths: pooled as ∝ 1/n a wide size would seem nearly exact."""
+    sizes = Sizes(2.0 ** np.arange(6, 12), np.full(6, 2.0), 8.0)
+    variance, seeds = np.full((2, 6), 0.04), np.full(6, 4.0)
+    fitted, usual = (_noise(variance, sizes, seeds, any_fall) for any_fall in (True, False))
+    assert (fitted[:, -1] > usual[:, -1]).all()
+    np.testing.assert_allclose(usual[:, -1], 0.01 * (1 + 63 / 192) / 2)
+    falling = variance * 64 / sizes.n
+    np.testing.assert_allclose(*(_noise(falling, sizes, seeds, x) for x in (True, False)))

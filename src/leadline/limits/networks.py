@@ -92,12 +92,15 @@ def is_random(one: Solved) -> bool:
     if not isinstance(one, TaskConfiguration):
         return False
     plan = one.plan
-    finite = {k.template for k in plan.kinds if k.role == "finite"}
+    averaged = {
+        k.template for k in plan.kinds if k.role in ("input", "hidden", "readout", "vector")
+    }
     model, other = (construct(one.builder, plan.base, seed) for seed in (0, 1))
-    pairs = zip(model.named_parameters(), other.parameters(), strict=True)
-    for (name, p), q in pairs:
-        if plan.naming.template(name) in finite and not torch.equal(p, q):
+    for (name, p), q in zip(model.named_parameters(), other.parameters(), strict=True):
+        if plan.naming.template(name) not in averaged and not torch.equal(p, q):
             return True
+    if any(not torch.equal(x, y) for x, y in zip(model.buffers(), other.buffers(), strict=True)):
+        return True
     return any(isinstance(m, _DropoutNd) and m.p > 0 for m in model.modules())
 
 
