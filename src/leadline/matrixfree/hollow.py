@@ -1,16 +1,16 @@
 """A builder's model without the memory of its wide weights: what was drawn into them is noted instead.
 
 While the builder runs, tensors that have the shape of a wide weight are allocated on the meta device. Every
-operation on one is written down: from that follows the standard deviation of its entries; and a parameter
-that only happens to have such a shape (a vocabulary as large as the width) gets its values after all, by
-the same operations.
+operation on one is written down: from that follows the standard deviation of its entries, and which tensors
+depend on one another. A parameter that only happens to have such a shape (a vocabulary as large as the
+width) gets its values after all, by the same operations; where these cannot be repeated one by one (a
+mask's triangle), the builder runs a second time with the memory of everything.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from leadline.available import memory as memory_available
+from leadline.matrixfree.disguise import disguised
+from leadline.matrixfree.drawn import Draw
+from leadline.matrixfree.holders import exchange
 from leadline.tracing.builder import Builder, Size, construct, seeded
 
 _FACTORIES = {
@@ -25,129 +29,128 @@ _FACTORIES = {
     for n in "empty zeros ones full randn rand empty_strided new_empty new_zeros new_ones new_full "
     "normal".split()
 }
-# Entries of a sample: a standard deviation is then known to 3.5e-4.
-_SAMPLE = 1 << 22
-_VIEWS = {f"aten::{n}" for n in "detach alias view _unsafe_view t transpose lift_fresh".split()}
+# What overwrites all entries, each anew; and what changes each entry by itself.
+_RANDOM = frozenset(
+    "normal uniform rand randn exponential cauchy log_normal geometric random".split()
+)
+_OVERWRITES = _RANDOM | {"zero", "fill"}
+_ENTRYWISE = _OVERWRITES | frozenset(
+    "mul div add sub neg clamp clamp_min clamp_max erfinv erf sqrt abs pow tanh exp log sign clone "
+    "_to_copy empty_like zeros_like ones_like full_like rand_like randn_like".split()
+)
 
 
-@dataclass
-class Draw:
-    """What was done to one tensor since it was made.
-
-    Attributes:
-        steps: functions of the tensor so far, in order; the first makes it from a shape.
-        unknown: an operation whose result cannot be made again; "" if there is none.
-    """
-
-    shape: tuple[int, ...]
-    steps: list[tuple[str, Callable[..., Tensor], tuple[Any, ...]]] = field(default_factory=list)
-    unknown: str = ""
-
-    def values(self, shape: tuple[int, ...] | None = None) -> Tensor:
-        """The tensor, drawn anew."""
-        out = torch.empty(0)
-        for _, make, _ in self.steps:
-            out = make(out, self.shape if shape is None else shape)
-        return out
-
-    def std(self) -> float:
-        """Standard deviation of independent entries of mean 0.
-
-        Raises:
-            ValueError: they are not that, or it cannot be told.
-        """
-        if self.unknown:
-            raise ValueError(f"its values come from {self.unknown}")
-        known = self._known()
-        if known is not None:
-            mean, std = known
-        else:
-            sample = self.values((_SAMPLE,)).double()
-            mean, std = float(sample.mean()), float(sample.std())
-            mean = 0.0 if abs(mean) < 6 * std / math.sqrt(_SAMPLE) else mean
-        if mean:
-            raise ValueError(f"its values have the mean {mean:.3g}, not 0")
-        return std
-
-    def _known(self) -> tuple[float, float] | None:
-        """Mean and standard deviation where the operations say them."""
-        mean, std = math.nan, math.nan
-        for name, _, numbers in self.steps:
-            if name in ("normal_", "normal", "randn"):
-                mean, std = (*numbers, *(0.0, 1.0)[len(numbers) :])[:2]
-            elif name in ("uniform_", "rand"):
-                low, high = (*numbers, *(0.0, 1.0)[len(numbers) :])[:2]
-                mean, std = (low + high) / 2, (high - low) / math.sqrt(12)
-                mean = 0.0 if abs(mean) < 1e-9 * std else mean
-            elif name in ("zero_", "zeros", "fill_", "ones", "full", "new_zeros", "new_ones"):
-                value = {"ones": 1.0, "new_ones": 1.0}.get(
-                    name, float(numbers[0]) if numbers else 0.0
-                )
-                mean, std = value, 0.0
-            elif name in ("mul_", "mul"):
-                mean, std = mean * numbers[0], std * abs(numbers[0])
-            elif name in ("div_", "div"):
-                mean, std = mean / numbers[0], std / abs(numbers[0])
-            elif name not in ("empty", "new_empty", "empty_strided", "clone", "_to_copy"):
-                return None
-        return None if math.isnan(std) else (mean, std)
+class NeedsMemoryError(ValueError):
+    """The values of a tensor that is not wide cannot be made from what was noted."""
 
 
 class _Hollow(TorchDispatchMode):
-    """Sends tensors of these shapes to the meta device and writes down what happens to them."""
+    """Writes down what happens to tensors of these shapes, and sends them to the meta device.
 
-    def __init__(self, shapes: Iterable[tuple[int, ...]]) -> None:
+    Args:
+        memory: do they keep their values?
+
+    Attributes:
+        seen: draws of random numbers whose results the builder read.
+    """
+
+    def __init__(self, shapes: Iterable[tuple[int, ...]], memory: bool) -> None:
         super().__init__()
-        self.shapes = set(shapes)
+        self.shapes, self.memory = set(shapes), memory
         self.draws: dict[int, Draw] = {}
+        self.seen: set[int] = set()
         self._kept: list[Tensor] = []
+        self._events = 0
 
     def draw(self, x: Tensor) -> Draw | None:
         """What was done to a tensor; None if it is an ordinary one."""
-        return self.draws.get(x.untyped_storage()._cdata) if x.is_meta else None
+        with torch._C.DisableTorchFunction():
+            if not self.memory and not x.is_meta:
+                return None
+        return self.draws.get(x.untyped_storage()._cdata)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = func._schema.name
-        if name in _FACTORIES:
-            return self._made(func, name, args, kwargs)
+        if name in _FACTORIES and "out" not in kwargs:
+            at = next((i for i, a in enumerate(args) if isinstance(a, list | tuple)), None)
+            if at is not None:
+                return self._made(func, name, at, args, kwargs)
         tracked = [x for x in _tensors((args, kwargs)) if self.draw(x) is not None]
         if not tracked:
             return func(*args, **kwargs)
-        if name in _VIEWS:
-            return func(*args, **kwargs)
-        x = tracked[0]
-        draw = self.draws[x.untyped_storage()._cdata]
-        first = args and args[0] is x and len(tracked) == 1
-        whole = math.prod(x.shape) == math.prod(draw.shape)
-        short = name.removeprefix("aten::").split(".")[0]
+        short = name.removeprefix("aten::")
+        if short in ("_local_scalar_dense", "equal", "is_nonzero"):
+            for x in tracked:
+                self.seen |= self._draw(x).events
+        plain = args and args[0] is tracked[0] and len(tracked) == 1 and self.whole(tracked[0])
+        plain = plain and not any(x.numel() != 1 for x in _tensors((args[1:], kwargs)))
+        plain = plain and short.removesuffix("_") in _ENTRYWISE
         if func._schema.is_mutable:
-            if not (first and whole and short.endswith("_")):
-                draw.unknown = short if first else f"{short} with another tensor"
-                return args[0] if args else x
-            self._note(draw, short, func, args, kwargs)
-            return x
+            return self._changed(func, short, args, kwargs, tracked, bool(plain))
         out = func(*args, **kwargs)
         for made in _tensors(out):
-            if made.is_meta:
-                there = Draw(tuple(made.shape), list(draw.steps), draw.unknown)
-                if first and whole and made.numel() == x.numel() and made is out:
-                    self._note(there, short, func, args, kwargs)
-                else:
-                    there.unknown = short
-                self._keep(made, there)
+            if made.untyped_storage()._cdata in self.draws:
+                continue  # a view
+            draw = Draw(tuple(made.shape), events=self._union(tracked), unknown=short)
+            if plain and made is out:
+                draw.steps, draw.unknown = (
+                    list(self._draw(args[0]).steps),
+                    self._draw(args[0]).unknown,
+                )
+                self._note(draw, short, func, args, kwargs)
+            self._keep(made, draw)
         return out
 
-    def _made(self, func: Any, name: str, args: Any, kwargs: Any) -> Tensor:
-        at = next((i for i, a in enumerate(args) if isinstance(a, list | tuple | torch.Size)), None)
+    def _draw(self, x: Tensor) -> Draw:
+        return self.draws[x.untyped_storage()._cdata]
+
+    def whole(self, x: Tensor) -> bool:
+        """Does it show all entries of its memory?"""
+        return x.numel() == math.prod(self._draw(x).shape)
+
+    def _union(self, tracked: Sequence[Tensor]) -> frozenset[int]:
+        return frozenset().union(*(self._draw(x).events for x in tracked))
+
+    def _event(self) -> frozenset[int]:
+        self._events += 1
+        return frozenset({self._events})
+
+    def _changed(
+        self, func: Any, short: str, args: Any, kwargs: Any, tracked: list[Tensor], plain: bool
+    ) -> Any:
+        """An operation in place."""
+        x = args[0] if args and isinstance(args[0], Tensor) else kwargs.get("out", tracked[0])
+        if self.draw(x) is None:
+            if not self.memory:
+                raise NeedsMemoryError(f"{short} of a tensor that is not wide")
+            self._keep(x, Draw(tuple(x.shape), unknown=short))
+        result = func(*args, **kwargs) if self.memory else x
+        draw, whole = self._draw(x), self.whole(x)
+        if short.removesuffix("_") in _OVERWRITES and whole and plain:
+            # What was there before is gone; only the tensor itself is still needed.
+            del draw.steps[1:]
+            draw.unknown, draw.events = "", frozenset()
+        if plain:
+            self._note(draw, short, func, args, kwargs)
+        else:
+            draw.unknown = short if whole else f"{short} of a part"
+            draw.events |= self._union(tracked)
+            if short.removesuffix("_") in _RANDOM:
+                draw.events |= self._event()
+        return result
+
+    def _made(self, func: Any, name: str, at: int, args: Any, kwargs: Any) -> Tensor:
         meta = torch.device("meta")
-        if at is None or tuple(args[at]) not in self.shapes or kwargs.get("device") == meta:
+        if tuple(args[at]) not in self.shapes or kwargs.get("device") == meta:
             return func(*args, **kwargs)
         shape, likes = tuple(args[at]), _tensors(args)
         dtype = kwargs.get("dtype") or (likes[0].dtype if likes else None)
         plain = torch.empty(shape, dtype=dtype, device=meta)
         draw = Draw(shape)
         device, dtype = kwargs.get("device"), plain.dtype
+        if self.memory:
+            plain = func(*args, **kwargs)
         before, after = args[:at], args[at + 1 :]
         short = name.removeprefix("aten::")
         if short == "empty_strided":
@@ -161,29 +164,34 @@ class _Hollow(TorchDispatchMode):
 
         numbers = tuple(v for v in (*before, *after) if isinstance(v, int | float))
         draw.steps.append((short, make, numbers))
+        draw.events = self._event() if short in _RANDOM else frozenset()
         self._keep(plain, draw)
         return plain
 
     def _note(self, draw: Draw, short: str, func: Any, args: Any, kwargs: Any) -> None:
         rest = args[1:]
+        told = {k: v for k, v in kwargs.items() if not isinstance(v, torch.Generator)}
         numbers = tuple(
             float(v)
-            for v in rest
+            for v in (*rest, *told.values())
             if isinstance(v, int | float) or (isinstance(v, Tensor) and v.numel() == 1)
         )
-        for key in ("mean", "std", "from", "to"):
-            if key in kwargs:
-                numbers = (*numbers, float(kwargs[key]))
-        if any(isinstance(v, Tensor) and v.numel() != 1 for v in rest):
-            short = f"{short} with a tensor"
+        shown = short if set(told) <= {"from", "to", "mean", "std"} else f"{short} {sorted(told)}"
 
         def make(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-            return func(x, *rest, **kwargs)
+            return func(x, *rest, **told)
 
-        if short in ("normal_", "uniform_", "zero_", "fill_"):
-            # What was there before is gone; only the tensor itself is still needed.
-            del draw.steps[1:]
-        draw.steps.append((short, make, numbers))
+        draw.steps.append((shown if short != "_to_copy" else short, make, numbers))
+        if short.removesuffix("_").removesuffix("_like") in _RANDOM:
+            draw.events |= self._event()
+
+    def overwrite(self, x: Tensor, name: str, func: Any, numbers: tuple[float, ...]) -> Tensor:
+        """Note a function that gives every entry a random value, as one operation."""
+        draw = self._draw(x)
+        del draw.steps[1:]
+        draw.steps.append((name, lambda y, _: func(y, *numbers), numbers))
+        draw.unknown, draw.events = "", self._event()
+        return x
 
     def _keep(self, x: Tensor, draw: Draw) -> None:
         self._kept.append(x)
@@ -199,63 +207,133 @@ def hollow_model(
 ) -> tuple[nn.Module, dict[str, Draw]]:
     """The builder's model, whose wide weights are on the meta device, and how they were drawn.
 
+    Where values of other tensors cannot be had so, the builder runs with the memory of everything.
+
     Args:
         wide: shapes of the weights that stay without memory, by name.
 
     Raises:
-        ValueError: the builder needs their values.
+        ValueError: the builder needs their values, or other tensors depend on them.
     """
-    hollow = _Hollow(wide.values())
+    try:
+        return _built(build, at, seed, wide, memory=False)
+    except NeedsMemoryError as e:
+        entries = sum(math.prod(shape) for shape in wide.values())
+        if 8 * entries > memory_available():
+            need = f"{8 * entries / 2**30:.3g} GiB"
+            raise ValueError(
+                f"{e}; that takes {need} for a moment, more than there is: give a smaller width"
+            ) from e
+    return _built(build, at, seed, wide, memory=True)
 
-    def without_memory(width: int, depth: int) -> nn.Module:
-        with hollow:
+
+def _built(
+    build: Builder, at: Size, seed: int, wide: dict[str, tuple[int, ...]], memory: bool
+) -> tuple[nn.Module, dict[str, Draw]]:
+    hollow = _Hollow(wide.values(), memory)
+
+    def noted(width: int, depth: int) -> nn.Module:
+        with hollow, disguised(hollow):
             return build(width, depth)
 
     try:
-        model = construct(without_memory, at, seed)
+        model = construct(noted, at, seed)
     except ValueError as e:
-        raise ValueError(
-            f"{e}; its wide weights ({', '.join(list(wide)[:3])}, ...) have no memory here: if the builder "
-            "looks at their values, give stored= with the names of those"
-        ) from e
-    draws: dict[str, Draw] = {}
-    parameters = dict(model.named_parameters())
+        raise (e if memory else NeedsMemoryError(str(e))) from e
+    model = getattr(model, "_orig_mod", model)
+    parameters, draws = dict(model.named_parameters()), {}
     for name in wide:
-        draw = hollow.draw(parameters[name])
-        if draw is None:
+        p = parameters[name]
+        draw = hollow.draw(p)
+        if draw is None or not hollow.whole(p):
             raise ValueError(
-                f"parameter {name!r} was not made while the builder ran (are its values loaded, or kept "
-                f"from before?): make it in the builder, or give stored={name!r}"
+                f"parameter {name!r} was not made while the builder ran (are its values loaded, kept from "
+                f"before, or a part of another tensor?): make it in the builder, or give stored={name!r}"
             )
         draws[name] = draw
-    kept: dict[int, Tensor] = {id(parameters[name]): parameters[name] for name in wide}
-    with seeded(seed + 1), torch.no_grad():
-        for module in model.modules():
-            for group in (module._parameters, module._buffers, module.__dict__):
-                _fill(hollow, group, kept)
+        _check_hooks(name, p)
+    names = {id(parameters[name]): name for name in wide}
+    _check_independence(hollow, model, names, draws)
+    if not memory:
+        kept: dict[int, Tensor] = {id(parameters[name]): parameters[name] for name in wide}
+        events: set[int] = set()
+        with seeded(seed + 1), torch.no_grad():
+            exchange(model, lambda key, x: _filled(hollow, key, x, kept, events))
     return model, draws
 
 
-def _fill(hollow: _Hollow, group: dict[str, Any], kept: dict[int, Tensor]) -> None:
-    """Give tensors that are not wide their values.
+def _check_hooks(name: str, p: Tensor) -> None:
+    """Refuse hooks, which would see the gradient."""
+    if p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None):
+        raise ValueError(
+            f"parameter {name!r} has a hook on its gradient, which is never formed: give stored={name!r} "
+            "to keep its entries in memory"
+        )
+
+
+def _check_independence(
+    hollow: _Hollow, model: nn.Module, names: dict[int, str], draws: dict[str, Draw]
+) -> None:
+    """Refuse wide weights on whose values other tensors depend.
+
+    Raises:
+        ValueError: one was copied, or its values were read.
+    """
+    drawn: dict[int, str] = {}
+    storages = {id(d): n for n, d in draws.items()}
+    for name, draw in draws.items():
+        if draw.events & hollow.seen:
+            raise ValueError(
+                f"the builder reads values of parameter {name!r}, which is wide: give stored={name!r} to "
+                "keep its entries in memory"
+            )
+        for e in draw.events:
+            if e in drawn:
+                raise ValueError(
+                    f"parameters {drawn[e]!r} and {name!r} are copies of one draw (copy.deepcopy?), and "
+                    f"wide weights are independent: draw each anew, or give stored=[{drawn[e]!r}, "
+                    f"{name!r}] to "
+                    "keep their entries in memory"
+                )
+            drawn[e] = name
+
+    def check(key: str, x: Tensor) -> Tensor:
+        draw = hollow.draw(x)
+        if draw is not None and id(x) not in names:
+            name = storages.get(id(draw)) or next(
+                (drawn[e] for e in draw.events if e in drawn), None
+            )
+            if name is not None:
+                raise ValueError(
+                    f"tensor {key!r} is made of the values of parameter {name!r}, which is wide: give "
+                    f"stored={name!r} to keep its entries in memory"
+                )
+        return x
+
+    exchange(model, check)
+
+
+def _filled(
+    hollow: _Hollow, name: str, x: Tensor, kept: dict[int, Tensor], events: set[int]
+) -> Tensor:
+    """A tensor that is not wide, with its values.
 
     Args:
         kept: tensors by the identity of those that they stand for: wide weights stand for themselves.
+        events: draws of random numbers in those so far.
     """
-    for key, x in list(group.items()):
-        draw = hollow.draw(x) if isinstance(x, Tensor) else None
-        if draw is not None:
-            if id(x) not in kept:
-                kept[id(x)] = _filled(key, x, draw)
-            group[key] = kept[id(x)]
-
-
-def _filled(name: str, x: Tensor, draw: Draw) -> Tensor:
-    """A tensor that is not wide, with its values."""
-    if draw.unknown or math.prod(draw.shape) != x.numel():
-        raise ValueError(
+    draw = hollow.draw(x)
+    if draw is None or id(x) in kept:
+        return kept.get(id(x), x)
+    if draw.unknown or not hollow.whole(x) or draw.events & events or x._backward_hooks:
+        raise NeedsMemoryError(
             f"tensor {name!r} has the shape of a wide weight, {tuple(x.shape)}, and its values come from "
-            f"{draw.unknown or 'a part of another tensor'}: give a size at which the two differ"
+            f"{draw.unknown or 'another tensor'}"
         )
+    events |= draw.events
     values = draw.values().reshape(x.shape)
-    return nn.Parameter(values, x.requires_grad) if isinstance(x, nn.Parameter) else values
+    if isinstance(x, nn.Parameter):
+        values = nn.Parameter(values, x.requires_grad)
+        values.__dict__.update(x.__dict__)
+    kept[id(x)] = values
+    return values

@@ -76,11 +76,18 @@ class WideMatrix:
         self.whole = whole or part is not None
         self.pending: list[tuple[Tensor, Tensor]] = []
         """(z, u) of the present gradient zᵀu: coefficients, or whole rows for ``part``."""
+        self.sides: set[bool] = set()
+        """In which directions forward passes multiply: ``transposed`` or not."""
         self._anchor = torch.zeros((), requires_grad=True)
 
-    def product(self, x: Tensor, transposed: bool = False) -> Tensor:
-        """x Wᵀ for rows x (..., n_in), or x W for rows (..., n_out)."""
-        return _Product.apply(x, self._anchor, self, transposed)
+    def product(self, x: Tensor, transposed: bool = False, trained: bool = True) -> Tensor:
+        """x Wᵀ for rows x (..., n_in), or x W for rows (..., n_out).
+
+        Args:
+            trained: does the product's gradient train W?
+        """
+        self.sides.add(transposed)
+        return _Product.apply(x, self._anchor if trained else None, self, transposed)
 
     def multiply(self, rows: Tensor, transposed: bool, together: bool) -> tuple[Tensor, Tensor]:
         """The same for rows (p, n) of ``dtype``, and what the gradient needs of them.
@@ -104,9 +111,9 @@ class WideMatrix:
             raise GradientInLossError(
                 "the loss takes gradients itself (torch.autograd.grad or backward inside it), which would "
                 "count as gradients of the training loss: give a loss that is a function of the model's "
-                "outputs alone"
+                "outputs alone, or train it with leadline.train"
             )
-        if self.passes.remember and len(z):
+        if self.passes.remember:
             self.pending.append((z, u))
 
     def gradient(self) -> tuple[Tensor, Tensor]:
@@ -158,11 +165,12 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, anchor: Tensor, matrix: WideMatrix, transposed: bool
+        ctx: Any, x: Tensor, anchor: Tensor | None, matrix: WideMatrix, transposed: bool
     ) -> Tensor:
         rows = x.detach().reshape(-1, x.shape[-1]).to(matrix.dtype).contiguous()
         y, kept = matrix.multiply(rows, transposed, together=False)
         ctx.matrix, ctx.transposed, ctx.kept, ctx.like = matrix, transposed, kept, x
+        ctx.trained = anchor is not None
         return y.reshape(*x.shape[:-1], y.shape[-1]).to(x.dtype)
 
     @staticmethod
@@ -171,6 +179,7 @@ class _Product(torch.autograd.Function):
         matrix, x = ctx.matrix, ctx.like
         rows = gradient.reshape(-1, gradient.shape[-1]).to(matrix.dtype).contiguous()
         y, kept = matrix.multiply(rows, not ctx.transposed, together=True)
-        z, u = (ctx.kept, kept) if ctx.transposed else (kept, ctx.kept)
-        matrix.add_gradient(z, u)
+        if ctx.trained:
+            z, u = (ctx.kept, kept) if ctx.transposed else (kept, ctx.kept)
+            matrix.add_gradient(z, u)
         return y.reshape(x.shape).to(x.dtype), None, None, None

@@ -16,8 +16,10 @@ import leadline.matrixfree.products
 import leadline.matrixfree.views  # noqa: F401  (both fill the table of torch's functions)
 from leadline.errors import cut
 from leadline.matrixfree.configuration import TaskConfiguration
+from leadline.matrixfree.drawn import Draw
 from leadline.matrixfree.elementwise import ElementwisePart
-from leadline.matrixfree.hollow import Draw, hollow_model
+from leadline.matrixfree.holders import exchange
+from leadline.matrixfree.hollow import hollow_model
 from leadline.matrixfree.matrix import Answers, Passes, WideMatrix
 from leadline.matrixfree.steps import rule_of
 from leadline.matrixfree.weight import Layout, WideWeight
@@ -134,7 +136,6 @@ def wide_model(c: TaskConfiguration, s: int) -> tuple[nn.Module, dict[str, WideP
     kinds = {n: plan.kinds[plan.names[n]] for n in names}
     shapes = {n: _shape(plan, kinds[n]) for n in names}
     model, draws = hollow_model(c.builder, plan.target, c.run_seed(s), shapes)
-    model = getattr(model, "_orig_mod", model)
     parameters, factors = dict(model.named_parameters()), plan.factors()
     wide: dict[str, WideParameter] = {}
     weights: dict[int, WideWeight] = {}
@@ -158,10 +159,8 @@ def wide_model(c: TaskConfiguration, s: int) -> tuple[nn.Module, dict[str, WideP
             name, tuple(made), (0, sides[0]), (0, sides[1]), stacked=stacked, kernel=kernel
         )
         weights[id(parameters[name])] = WideWeight.parameter(layout, c.dtype, c.device)
-    for module in model.modules():
-        for key, p in module._parameters.items():
-            if p is not None and id(p) in weights:
-                module._parameters[key] = weights[id(p)]  # ty: ignore[invalid-assignment]
+        weights[id(parameters[name])].__dict__.update(parameters[name].__dict__)
+    exchange(model, lambda _, x: weights.get(id(x), x))
     _rescale(c, model, wide)
     return model, wide, passes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from leadline.matrixfree.weight import (
     handles,
     named,
     no_kernel,
+    plain_matrix,
     refusal,
 )
 
@@ -26,6 +28,7 @@ def _linear(
 ) -> Tensor:
     if isinstance(x, WideWeight) or not isinstance(weight, WideWeight):
         raise refusal(first((x, weight, bias), {}).layout_.name, "a product of two weights")
+    plain_matrix(weight, "linear with a kernel or a stack of matrices")
     y = weight.layout_.times(x)
     return y if bias is None else y + bias
 
@@ -33,6 +36,8 @@ def _linear(
 def _stack_times(layout: Layout, x: Tensor, last: bool) -> Tensor:
     """Products of every expert with its rows x (..., experts, p, n), or with all rows x (p, n)."""
     experts = layout.experts
+    if len(experts) == 1 and x.ndim > 2:
+        return layout.one(experts[0]).times(x, last)
     parts = x.unbind(-3) if x.ndim > 2 and x.shape[-3] != 1 else [x] * len(experts)
     if x.ndim > 2 and x.shape[-3] == 1:
         parts = [x.squeeze(-3)] * len(experts)
@@ -74,8 +79,10 @@ def _rmatmul(a: Any, b: Any) -> Tensor:
     return _matmul(b, a)
 
 
-@handles(*named("addmm", "baddbmm", "addmv", "addbmm"))
+@handles(*named("addmm", "baddbmm", "addmv"))
 def _addmm(added: Tensor, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    if isinstance(added, WideWeight):
+        raise refusal(added.layout_.name, "a sum with other entries")
     y = _matmul(a, b)
     y = y if alpha == 1 else alpha * y
     return y + (added if beta == 1 else beta * added)
@@ -144,8 +151,8 @@ def _convolution(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    if isinstance(x, WideWeight) or not weight.layout_.kernel or groups != 1:
-        raise refusal(first((x, weight), {}).layout_.name, f"a convolution of {groups} groups")
+    if isinstance(x, WideWeight) or not isinstance(weight, WideWeight) or not weight.layout_.kernel:
+        raise refusal(first((x, weight, bias), {}).layout_.name, "a convolution in this form")
     kernel = weight.layout_.kernel
     dims = len(kernel)
     stride, dilation = (_each(v, dims) for v in (stride, dilation))
@@ -156,8 +163,14 @@ def _convolution(
         x = x.unfold(2 + d, (k - 1) * gap + 1, s)[..., ::gap]
     # (N, C, *places, *kernel) -> (N, *places, C·kernel), the order of a kernel's entries.
     places = range(2, 2 + dims)
-    x = x.permute(0, *places, 1, *range(2 + dims, 2 + 2 * dims)).flatten(1 + dims)
-    y = weight.layout_.times(x).movedim(-1, 1)
+    x = x.permute(0, *places, 1, *range(2 + dims, 2 + 2 * dims))
+    layout = weight.layout_
+    at, size = layout.rows[0], (layout.rows[1] - layout.rows[0]) // groups
+    ys = [
+        replace(layout, rows=(at + g * size, at + (g + 1) * size)).times(part.flatten(1 + dims))
+        for g, part in enumerate(x.chunk(groups, 1 + dims))
+    ]
+    y = (ys[0] if groups == 1 else torch.cat(ys, -1)).movedim(-1, 1)
     if bias is not None:
         y = y + bias.view(-1, *[1] * dims)
     return y[0] if single else y

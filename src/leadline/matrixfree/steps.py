@@ -46,11 +46,21 @@ def rule_of(recipe: Recipe, kind: Kind, factors: Factors) -> ElementwiseRule | N
 
 
 def step_of(
-    recipe: Recipe, kind: Kind, factors: Factors, multiplier: float, shape: tuple[int, int]
+    recipe: Recipe,
+    kind: Kind,
+    factors: Factors,
+    multiplier: float,
+    shape: tuple[int, int],
+    decays: bool = True,
 ) -> Step | MuonStep | ElementwiseStep:
-    """The numbers of a step with every rate times the schedule's multiplier, for a matrix of this shape."""
+    """The numbers of a step with every rate times the schedule's multiplier, for a matrix of this shape.
+
+    Args:
+        decays: is it one that the recipe lets decay?
+    """
     recipe = recipe_of(recipe, kind)
-    lr, decay = recipe.lr * factors.lr * multiplier, recipe.weight_decay * factors.weight_decay
+    lr = recipe.lr * factors.lr * multiplier
+    decay = recipe.weight_decay * factors.weight_decay if decays else 0.0
     if isinstance(recipe, SGD):
         return Step(lr, recipe.momentum, decay)
     if isinstance(recipe, Muon):

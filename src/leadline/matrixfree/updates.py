@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 
 from leadline.matrixfree.configuration import TaskConfiguration
 from leadline.matrixfree.matrix import Passes
@@ -49,7 +50,12 @@ class WideUpdates:
         """Take a step with every rate times the schedule's multiplier."""
         for w in self.wide.values():
             shape = w.matrices[0].n_out, w.matrices[0].n_in
-            w.update(step_of(self.c.recipe, w.kind, w.factors, multiplier, shape), self._factor)
+            decays = not any(
+                w.kind.role == x or fnmatchcase(w.name, x) for x in self.c.recipe.no_decay
+            )
+            w.update(
+                step_of(self.c.recipe, w.kind, w.factors, multiplier, shape, decays), self._factor
+            )
 
     @contextmanager
     def gradients(self) -> Generator[None]:

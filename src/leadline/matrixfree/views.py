@@ -14,9 +14,12 @@ from leadline.matrixfree.weight import (
     handles,
     named,
     refusal,
+    trained_,
     transposed,
     view,
 )
+
+_REAL = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
 @handles(*named("t", "adjoint"))
@@ -44,9 +47,24 @@ def _permute(weight: WideWeight, *dims: Any) -> WideWeight:
     raise refusal(weight.layout_.name, f"permute{order}")
 
 
-@handles(*named("contiguous", "detach", "clone", "alias"))
+@handles(*named("contiguous", "clone", "alias"))
 def _same(weight: WideWeight, *args: Any, **kwargs: Any) -> WideWeight:
     return view(weight, weight.layout_)
+
+
+@handles(*named("detach"))
+def _detach(weight: WideWeight) -> WideWeight:
+    return view(weight, replace(weight.layout_, trained=False))
+
+
+@handles(*named("requires_grad_"))
+def _requires_grad_(weight: WideWeight, requires_grad: bool = True) -> WideWeight:
+    return trained_(weight, requires_grad)
+
+
+@handles(*named("register_hook", "register_post_accumulate_grad_hook", "retain_grad"))
+def _hook(weight: WideWeight, *args: Any) -> Any:
+    raise refusal(weight.layout_.name, "a hook on its gradient")
 
 
 @handles(*named("to", "type_as", "float", "double", "half", "bfloat16", "cpu", "cuda", "type"))
@@ -54,6 +72,10 @@ def _cast(weight: Any, *args: Any, **kwargs: Any) -> Any:
     """Products have the type of what is multiplied."""
     if not isinstance(weight, WideWeight):
         return weight.to(*(a.dtype if isinstance(a, WideWeight) else a for a in args), **kwargs)
+    types = [d for d in (*args, *kwargs.values()) if isinstance(d, torch.dtype)]
+    types += [d.dtype for d in (*args, *kwargs.values()) if isinstance(d, Tensor)]
+    if not set(types) <= _REAL or any(isinstance(d, str) and "Tensor" in d for d in args):
+        raise refusal(weight.layout_.name, f"a conversion to {types[0] if types else args[0]}")
     return view(weight, weight.layout_)
 
 
@@ -99,6 +121,8 @@ def _block(weight: WideWeight, dim: int, start: int, stop: int) -> WideWeight:
 
 @handles(*named("narrow"))
 def _narrow(weight: WideWeight, dim: int, start: int, length: int) -> WideWeight:
+    start = int(start)
+    start += weight.layout_.shape[dim] if start < 0 else 0
     return _block(weight, dim, start, start + length)
 
 
@@ -171,11 +195,13 @@ def _item(weight: WideWeight, at: Any) -> WideWeight:
 
 
 @handles(*named("reshape", "view", "flatten", "view_as", "reshape_as"))
-def _reshape(weight: WideWeight, *shape: Any, **kwargs: Any) -> WideWeight:
+def _reshape(weight: Any, *shape: Any, **kwargs: Any) -> Any:
+    if not isinstance(weight, WideWeight):
+        return weight.reshape(first(shape, kwargs).layout_.shape)
     layout = weight.layout_
     if len(shape) == 1 and isinstance(shape[0], Tensor):
         shape = tuple(shape[0].shape)
-    sizes = tuple(shape[0]) if shape and not isinstance(shape[0], int) else shape
+    sizes = tuple(shape[0]) if shape and isinstance(shape[0], list | tuple) else shape
     flat = (layout.shape[0], -1), (layout.shape[0], layout.columns[1] - layout.columns[0])
     if sizes == layout.shape:
         return weight

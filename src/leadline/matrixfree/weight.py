@@ -7,6 +7,7 @@ the entries is refused by name.
 
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ class Layout:
         index: the expert of every entry of that axis, where it is not each expert once.
         kernel: side lengths of a convolution's kernel, which the columns hold.
         factor: on all entries.
+        trained: do its products' gradients train the matrices? Not where it was detached.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Layout:
     index: Tensor | None = None
     kernel: tuple[int, ...] = ()
     factor: Factor = 1.0
+    trained: bool = True
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -75,9 +78,20 @@ class Layout:
         over_columns = last != self.transposed
         here, there = (self.columns, self.rows) if over_columns else (self.rows, self.columns)
         whole = matrix.n_in if over_columns else matrix.n_out
+        if x.shape[-1] != here[1] - here[0] or x.is_complex():
+            raise ValueError(
+                f"parameter {self.name!r}, which has {here[1] - here[0]} real entries there, is multiplied "
+                f"by rows of {x.shape[-1]} ({x.dtype})"
+            )
         if here != (0, whole):
             x = F.pad(x, (here[0], whole - here[1]))
-        y = matrix.product(x, transposed=not over_columns)
+        if not matrix.answers.settings.reused and matrix.sides == {over_columns}:
+            raise ValueError(
+                f"parameter {self.name!r} and its transpose are multiplied by in one forward pass, and "
+                "with coupling='independent' these would be two weights: give "
+                f"stored={self.name!r} to keep its entries in memory"
+            )
+        y = matrix.product(x, not over_columns, self.trained)
         if there != (0, y.shape[-1]):
             y = y[..., there[0] : there[1]]
         return y if isinstance(self.factor, float) and self.factor == 1.0 else y * self.factor
@@ -91,8 +105,13 @@ class WideWeight(Tensor):
     @staticmethod
     def __new__(cls, layout: Layout, dtype: torch.dtype, device: torch.device) -> WideWeight:
         """A tensor of the layout's shape without memory."""
-        made = Tensor._make_wrapper_subclass(cls, layout.shape, dtype=dtype, device=device)
+        made = Tensor._make_wrapper_subclass(
+            cls, layout.shape, dtype=dtype, device=device, requires_grad=layout.trained
+        )
         made.layout_ = layout
+        if layout.trained:
+            with torch._C.DisableTorchFunctionSubclass():
+                made.register_hook(_Formed(layout.name))
         return made
 
     def __init__(self, layout: Layout, dtype: torch.dtype, device: torch.device) -> None:
@@ -137,6 +156,14 @@ class WideWeight(Tensor):
         return func(*args, **(kwargs or {}))
 
 
+def trained_(weight: WideWeight, trained: bool = True) -> WideWeight:
+    """Switch whether products from here on train the matrices."""
+    weight.layout_ = replace(weight.layout_, trained=bool(trained))
+    with torch._C.DisableTorchFunctionSubclass():
+        weight.requires_grad = bool(trained)
+    return weight
+
+
 def view(weight: WideWeight, layout: Layout) -> WideWeight:
     """Another view of the same matrices."""
     with torch._C.DisableTorchFunctionSubclass():
@@ -151,6 +178,22 @@ def refusal(name: str, operation: str) -> ValueError:
         f"entries; multiply by it (linear, matmul, einsum, a convolution), or give stored={name!r} to keep "
         "all of its entries in memory"
     )
+
+
+@dataclass(frozen=True)
+class _Formed:
+    """A hook on the gradient with respect to entries, which only functions of a model's own can make."""
+
+    name: str
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        raise refusal(self.name, "a torch.autograd.Function that returns its gradient")
+
+
+def plain_matrix(x: Any, operation: str) -> None:
+    """Refuse what is no wide weight, or one of a convolution or of experts."""
+    if not isinstance(x, WideWeight) or x.layout_.kernel or x.layout_.stacked:
+        raise refusal(first((x,), {}).layout_.name, operation)
 
 
 def no_kernel(weight: WideWeight) -> None:
@@ -191,15 +234,25 @@ def answer(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         ValueError: it needs the weight's entries.
     """
     if handler := HANDLERS.get(func):
+        # Torch's names of what handlers take in order.
+        args = (*args, *(kwargs[k] for k in _IN_ORDER if k in kwargs))
+        kwargs = {k: v for k, v in kwargs.items() if k not in _IN_ORDER}
+        try:
+            inspect.signature(handler).bind(*args, **kwargs)
+        except TypeError:
+            name = f"{_shown(func, func.__name__)} with the arguments {sorted(kwargs)}"
+            raise refusal(first(args, kwargs).layout_.name, name) from None
         return handler(*args, **kwargs)
     attribute = getattr(getattr(func, "__self__", None), "__name__", "")
     name = attribute if getattr(func, "__name__", "") == "__get__" else func.__name__
     if name in _ATTRIBUTES or func in _PLAIN:
         with torch._C.DisableTorchFunctionSubclass():
             return func(*args, **kwargs)
-    if attribute == "data":
-        return view(args[0], args[0].layout_)
-    if attribute in ("T", "mT"):
+    if attribute == "data" and name == "data":
+        return view(args[0], replace(args[0].layout_, trained=False))
+    if attribute == "requires_grad" and len(args) == 2:
+        return trained_(*args)
+    if attribute in ("T", "mT") and name == attribute:
         return transposed(args[0])
     if isinstance(func, types.FunctionType):
         return _inside(func)(*args, **kwargs)
@@ -241,6 +294,7 @@ def _none(*args: Any) -> bool:
     return False
 
 
+_IN_ORDER = tuple("input self mat1 batch1 mat tensor1 mat2 batch2 vec other".split())
 _ATTRIBUTES = frozenset(
     "shape dtype device requires_grad is_leaf ndim layout grad grad_fn names is_cuda is_cpu is_meta is_mps "
     "is_sparse is_sparse_csr is_quantized is_mkldnn is_nested is_xpu is_vulkan is_xla is_ipu is_mtia "
@@ -249,7 +303,7 @@ _ATTRIBUTES = frozenset(
 _PLAIN = frozenset(
     named(
         *"size dim numel nelement is_floating_point is_complex is_contiguous stride element_size "
-        "get_device requires_grad_ is_inference is_same_size is_signed is_conj is_neg ndimension "
+        "get_device is_inference is_same_size is_signed is_conj is_neg ndimension "
         "__len__ __hash__ __repr__ __format__ dim_order".split()
     )
 )
