@@ -134,6 +134,24 @@ def test_solve_takes_the_same_flags(write, tmp_path):
     assert ll.Trajectory.load(tmp_path / "o" / "trajectory.safetensors").info["ensemble"] == "fast"
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_dry_run_predicts_memory_and_time(write, optimizer):
+    """Nothing is left of it; what it says of memory is kept by a solve with that budget."""
+    how = ("solve", write(), *SIZE, "--optimizer", optimizer, "--steps", "8")
+    data, _ = result(*how, "--dry-run")
+    assert data["measured_steps"] == 4
+    assert data["wide"] == 4
+    assert 0 <= data["elementwise_seconds"] <= data["seconds"] < 60
+    assert (data["elementwise_seconds"] > 0) == (optimizer == "adamw")
+    done = run(*how, "--dry-run")
+    assert ("T²: 16 steps" in done.stdout) == (optimizer == "adamw")
+    solved, _ = result(*how, "--memory", data["at_most_bytes"])
+    assert len(solved["train_loss"][0]) == 9
+    small = run(*how, "--memory", data["first_step_bytes"] - 1)
+    assert small.exit_code == 2
+    assert "the first step of width=32, depth=4 needs" in small.stderr
+
+
 def test_results_stay(write, tmp_path):
     """A built-in model; a page, JSON and the trajectory in the folder."""
     out = tmp_path / "out"
@@ -158,7 +176,7 @@ def test_results_stay(write, tmp_path):
         (("mlp", "--eps", "0.1", "--optimizer", "lion"), "eps=0.1 is none of the settings of lion"),
         (("mlp", "--betas", "0.9"), "betas=(0.9,) is one number"),
         (("mlp", "--base", "64"), "base='64' is not WIDTHxDEPTH"),
-        (("mlp", "--dry-run"), "dry_run=True is for the built-in ResNet"),
+        (("mlp", "--dry-run"), "dry_run=True predicts solve of a model"),
         (("mlp", "--coupling", "independent"), "coupling='independent' cannot be trained"),
         (("nowhere.py",), "there is no file 'nowhere.py'"),
         (("what",), "model='what' is unknown"),

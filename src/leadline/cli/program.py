@@ -127,12 +127,17 @@ def _run(command: str, options: dict[str, Any], outputs: Outputs) -> None:
         from leadline.architecture import ResNet
         from leadline.cli.prediction import predict
 
-        if not isinstance(build, ResNet):
+        if isinstance(build, ResNet):
+            prediction = predict(command, task, build, recipe, options)
+        elif command == "solve":
+            from leadline.cli import model_prediction
+
+            prediction = model_prediction.predict(task, build, recipe, options)
+        else:
             raise ValueError(
-                "dry_run=True is for the built-in ResNet: leave it out, or give --steps 1 to see what a "
-                "step takes"
+                "dry_run=True predicts solve of a model, and training of the built-in ResNet: leave it "
+                "out, or give --steps 1 to see what a step takes"
             )
-        prediction = predict(command, task, build, recipe, options)
         click.echo(json.dumps(prediction.to_json()) if as_json else prediction.text())
         return
 

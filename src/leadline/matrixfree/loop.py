@@ -113,6 +113,11 @@ class TaskTraining:
                 if not self.done:
                     done()
 
+    def first_pass(self) -> None:
+        """The loss of the first batch and its gradients, without a step."""
+        with seeded(self.seed):
+            self._pass(gradients=True)
+
     def advance(self) -> None:
         """Record step k if it is one to be recorded, then take the step from k to k + 1."""
         try:

@@ -145,6 +145,16 @@ class WideMatrix:
         kept = sum(t.nbytes for t in tensors)
         return kept + (0 if self.part is None else self.part.bytes)
 
+    @property
+    def grown(self) -> int:
+        """Bytes of what grows with every step: bases, tables and the history, without tiles."""
+        draws = ("noise", "scratch")
+        tensors = self.answers.tensors().items()
+        kept = sum(t.nbytes for name, t in tensors if not name.startswith(draws))
+        if self.part is not None:
+            kept += sum(x.nbytes for x in (*self.part.tiles.z, *self.part.tiles.u))
+        return kept
+
     @torch.no_grad()
     def initial(self) -> Tensor:
         """W(0) (n_out, n_in), which is drawn as far as it was not: for tests and small n."""

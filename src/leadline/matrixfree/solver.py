@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from leadline.available import refusal
 from leadline.errors import check_real
 from leadline.matrixfree.configuration import TaskConfiguration
-from leadline.matrixfree.loop import TaskTraining
-from leadline.matrixfree.model import wide_model, wide_names
+from leadline.matrixfree.initialization import training
+from leadline.matrixfree.memory import TaskMeter, budget, ordinary_bytes, predict
+from leadline.matrixfree.model import wide_names
 from leadline.matrixfree.run_state import ResumableRun, check_identified, factors_digest
-from leadline.matrixfree.updates import WideUpdates
 from leadline.measure.record import assemble
 from leadline.solving.checkpoint import Checkpoint
 from leadline.trajectory import Trajectory, versions
@@ -32,10 +33,12 @@ def solve_task(
     Raises:
         ValueError: no hidden weight can be wide, or one is drawn or used in a way that needs its entries.
         TypeError: with a checkpoint, a builder, loss or batches that cannot be told from others.
+        MemoryError: a first step does not fit; ``MemoryBudgetError`` when the budget ends later.
     """
     every = check_real("checkpoint_every", checkpoint_every, 0.0)
     if checkpoint is not None:
         check_identified(c.builder, c.task, c.recipe, "checkpoint")
+    most, fixed = budget(c), _fixed(c)
     info = c.info("solve")
     kept = Checkpoint(checkpoint, info | {"factors": factors_digest(c)}, every)
     started = time.perf_counter() - kept.seconds
@@ -44,12 +47,16 @@ def solve_task(
         work, updates = training(c, s)
         run = ResumableRun(work, updates)
         kept.resume(run)
+        meter = TaskMeter(c, updates, fixed, most)
 
-        def done(run: ResumableRun = run, updates: WideUpdates = updates, s: int = s) -> None:
+        def done(run: ResumableRun = run, meter: TaskMeter = meter, s: int = s) -> None:
+            fits, rank = meter.fits_another_step(), meter.updates.largest_rank
             if progress is not None:
                 how = dict(step=run.k, steps=c.recipe.steps, loss=run.work.loss)
-                progress(**how, seed=s, rank=updates.largest_rank, bytes=updates.bytes)
+                progress(**how, seed=s, rank=rank, bytes=meter.bytes)
             kept.seconds = time.perf_counter() - started
+            if not fits and run.k < c.recipe.steps:
+                raise meter.error(s, run.k, *kept.rescue(records, run, _identified(c)))
             kept.maybe_save(records, run)
 
         work.run(done, run.network.begin)
@@ -71,14 +78,29 @@ def solve_task(
     return assemble(records, info, c.recipe, c.measure)
 
 
-def training(c: TaskConfiguration, s: int) -> tuple[TaskTraining, WideUpdates]:
-    """Run s at initialization, and its wide weights."""
-    model, wide, passes = wide_model(c, s)
-    if not wide:
-        raise ValueError(
-            "no hidden weight of the model can be wide (a matrix, a convolution or experts' matrices whose "
-            "two sides grow with width): leadline.plan(...) says which role each parameter has; train it "
-            "with leadline.train"
-        )
-    updates = WideUpdates(c, wide, passes)
-    return TaskTraining(c, s, model, c.optimizers(model, frozenset(wide)), updates), updates
+def _fixed(c: TaskConfiguration) -> int:
+    """Bytes that do not grow with the steps.
+
+    With a budget of the caller's they are measured on a small model; without one weights count alone.
+
+    Raises:
+        MemoryError: they, or a first step, do not fit.
+    """
+    if c.memory is not None:
+        need = predict(c)
+        need.check_first_step(budget(c))
+        return need.fixed
+    weights = ordinary_bytes(c)
+    if weights > budget(c):
+        what = f"a model of width={c.width} and depth={c.depth}"
+        raise MemoryError(refusal(what, {"weights": weights}, budget(c), set_by_user=False))
+    return weights
+
+
+def _identified(c: TaskConfiguration) -> bool:
+    """Can what is kept of the computation be told from another's?"""
+    try:
+        check_identified(c.builder, c.task, c.recipe, "checkpoint")
+    except TypeError:
+        return False
+    return True
