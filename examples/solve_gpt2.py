@@ -40,6 +40,8 @@ plan = ll.plan(
     build, base=dict(width=64, depth=2), optimizer="sgd", inputs=dict(input_ids=counting(0, None))
 )
 for width in WIDTHS:
-    run = ll.solve(task, plan, ll.SGD(lr=0.2, steps=6), width=width, depth=2, ensemble="fast")
+    run = ll.solve(task, plan, ll.SGD(lr=0.05, steps=6), width=width, depth=2, ensemble="fast")
     rank, wide = run.info["largest_rank"], len(run.info["wide"])
-    print(f"width {width}: {wide} weights multiplied, rank {rank}, losses {run.train_loss[0].round(3)}")
+    print(
+        f"width {width}: {wide} weights multiplied, rank {rank}, losses {run.train_loss[0].round(3)}"
+    )

@@ -40,7 +40,7 @@ def test_what_grows_is_predicted(made, name, ensemble):
     work, updates = training(c, 0)
     work.run()
     grown = sum(m.grown for w in updates.wide.values() for m in w.matrices)
-    assert 0.4 < 1.3 * grown / predict(c).bases(c.recipe.steps) <= 1.01
+    assert 0.3 < 1.3 * grown / predict(c).bases(c.recipe.steps) <= 1.0
 
 
 @pytest.mark.parametrize("name", ["SGD", "AdamW"])

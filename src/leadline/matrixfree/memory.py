@@ -49,11 +49,11 @@ class MatrixUse:
         sides, rows = self.n_in + self.n_out, self.rows * steps
         # The pass after the last step queries without a gradient.
         q, r = min(rows + self.rows, self.n_in), min(rows, self.n_out)
-        kept = 0
+        kept, table = 0, (3 * max(q, r) // 2) ** 2  # with room to grow
         if ensemble == "gaussian":
-            kept += (q + r) * sides + 3 * q * r
+            kept += (q + r) * sides + 3 * table
         elif self.rule is None:
-            kept += q * self.n_in + r * self.n_out + 3 * q * r
+            kept += q * self.n_in + r * self.n_out + 3 * table
         if self.rule is not None:
             kept += rows * sides
         return self.count * (kept + _SMALL)
