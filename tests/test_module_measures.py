@@ -189,6 +189,26 @@ def test_measuring_leaves_training_alone(case, ensemble):
     assert (seen.measures["movement"][:, 1] > 1e-4).all()
 
 
+def test_measures_resume(tmp_path):
+    """Stopped after two steps and gone on with, and read from what was kept: the same numbers."""
+    recipe = ll.SGD(lr=0.1, steps=3, momentum=0.9)
+    how = HOW | dict(measure=measure(steps=(0, 1, 3)))
+    whole, path = ll.solve(PROBLEM, Linears, recipe, **how), tmp_path / "run"
+
+    def stop(step, **_):
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ll.solve(
+            PROBLEM, Linears, recipe, **how, checkpoint=path, checkpoint_every=0, progress=stop
+        )
+    for _ in range(2):
+        again = ll.solve(PROBLEM, Linears, recipe, **how, checkpoint=path)
+        assert again.modules == whole.modules
+        assert all(np.array_equal(again.measures[k], v) for k, v in whole.measures.items())
+
+
 def test_odd_modules():
     """In place, in a tuple, with dropout; training is as without measuring."""
     recipe = ll.SGD(lr=0.1, steps=3)
