@@ -140,7 +140,7 @@ def test_a_dry_run_predicts_memory_and_time(write, optimizer):
     how = ("solve", write(), *SIZE, "--optimizer", optimizer, "--steps", "8")
     data, _ = result(*how, "--dry-run")
     assert data["measured_steps"] == 4
-    assert data["wide"] == 4
+    assert data["wide"] == 8
     assert 0 <= data["elementwise_seconds"] <= data["seconds"] < 60
     assert (data["elementwise_seconds"] > 0) == (optimizer == "adamw")
     done = run(*how, "--dry-run")
