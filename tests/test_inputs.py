@@ -57,7 +57,7 @@ def test_numbers_of_every_library_are_kept_as_pythons_own(form):
         same = verb(
             PROBLEM,
             ll.ResNet("relu", 1, True, 1.5, 0.5, "depth-mup"),
-            ll.SGD(0.5, 3, 4, 0.25, 0.0, center=False, schedule=(1.0, 0.5, 0.25)),
+            ll.SGD(0.5, 3, 4, 0.25, weight_decay=0.0, center=False, schedule=(1.0, 0.5, 0.25)),
             measure=ll.Measure(("movement",), (0.0, 1.0), (0, -1), 2),
             **plain,
             **how,
