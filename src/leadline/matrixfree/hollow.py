@@ -240,7 +240,11 @@ def _built(
         model = construct(noted, at, seed)
     except ValueError as e:
         raise (e if memory else NeedsMemoryError(str(e))) from e
-    model = getattr(model, "_orig_mod", model)
+    if hasattr(model, "_orig_mod"):
+        raise ValueError(
+            "build returns a model of torch.compile, which would compile products with wide weights: "
+            "return the model itself"
+        )
     parameters, draws = dict(model.named_parameters()), {}
     for name in wide:
         p = parameters[name]
