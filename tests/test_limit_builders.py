@@ -13,7 +13,7 @@ import leadline as ll
 import linear_networks
 from leadline.errors import CheckpointError
 from leadline.limits import ladder as ladders
-from leadline.limits.estimate import _noise
+from leadline.limits.estimate import noise_of_means
 from leadline.limits.networks import first_size
 from leadline.limits.series import Sizes
 from leadline.matrixfree.configuration import TaskConfiguration
@@ -248,8 +248,8 @@ def test_noise_that_width_does_not_average_is_not_pooled_away():
     """Variances that are equal at all widths: pooled as ∝ 1/n a wide size would seem nearly exact."""
     sizes = Sizes(2.0 ** np.arange(6, 12), np.full(6, 2.0), 8.0)
     variance, seeds = np.full((2, 6), 0.04), np.full(6, 4.0)
-    fitted, usual = (_noise(variance, sizes, seeds, any_fall) for any_fall in (True, False))
+    fitted, usual = (noise_of_means(variance, sizes, seeds, any_fall) for any_fall in (True, False))
     assert (fitted[:, -1] > usual[:, -1]).all()
     np.testing.assert_allclose(usual[:, -1], 0.01 * (1 + 63 / 192) / 2)
     falling = variance * 64 / sizes.n
-    np.testing.assert_allclose(*(_noise(falling, sizes, seeds, x) for x in (True, False)))
+    np.testing.assert_allclose(*(noise_of_means(falling, sizes, seeds, x) for x in (True, False)))
