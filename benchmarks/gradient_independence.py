@@ -32,7 +32,12 @@ DEPTH, WIDTHS = size(4, 2), size((64, 256, 512), ())
 STEPS = size(10, 2)
 # Rates at the base at which ten steps take off a good part of the loss, without instability.
 MODELS = {"GPT, fused qkv": 0.2, "conv ResNet": 0.1}
-STATE = Path(size("leadline-out/gradient_independence", tempfile.mkdtemp()))
+STATE = Path(
+    size(
+        "leadline-out/gradient_independence",
+        f"{tempfile.gettempdir()}/gradient_independence-{os.getpid()}",
+    )
+)
 
 
 def solved(name: str, plan: Any, width: int, depth: int, coupling: str, seed: int) -> list[float]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -24,7 +25,9 @@ SCHEMES = ("completep", "depth-mup", "depth-mup-corrected")
 WIDTH, SEEDS, STEPS = size(512, 64), size(3, 2), size(15, 2)
 DEPTHS = size((4, 8, 16, 32, 64), (2, 4))
 RATES = size([2.0 ** (k / 2) for k in range(-8, 3)], [0.25, 0.5, 1.0])
-STATE = Path(size("leadline-out/limit_landscapes", tempfile.mkdtemp()))
+STATE = Path(
+    size("leadline-out/limit_landscapes", f"{tempfile.gettempdir()}/limit_landscapes-{os.getpid()}")
+)
 
 
 def losses(scheme: str, depth: int, lr: float) -> list[float | None]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import leadline as ll
 
@@ -88,10 +90,31 @@ def test_truncation_changes_little_and_saves_rank(made):
     assert abs(rough.train_loss / exact.train_loss - 1).max() < 0.01
 
 
-def test_nothing_of_the_matrices_size_is_allocated(made):
-    """A width whose hidden matrices would take 13 GB."""
-    c = made(SMALL[0], "SGD")
-    one = ll.SGD(lr=0.05, steps=1)
-    s = ll.solve(c.task, c.plan, one, width=20_000, depth=2, ensemble="fast")
+class _Largest(TorchDispatchMode):
+    """The most entries that any tensor with memory has."""
+
+    entries = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        made = [x for x in tree_leaves(out) if isinstance(x, torch.Tensor) and not x.is_meta]
+        self.entries = max([self.entries, *(x.numel() for x in made)])
+        return out
+
+
+@pytest.mark.parametrize("ensemble", ["gaussian", "fast"])
+@pytest.mark.parametrize("recipe", ["SGD", "Muon"])
+def test_nothing_of_the_matrices_size_is_allocated(made, recipe, ensemble):
+    n = 2048
+    c = made(SMALL[0], recipe, 2)
+    with _Largest() as largest:
+        s = ll.solve(c.task, c.plan, c.recipe, width=n, depth=2, ensemble=ensemble)
     assert len(s.info["wide"]) == 4
-    assert torch.isfinite(torch.tensor(s.train_loss)).all()
+    # The bases begin with room for 512 rows, which is not touched before it is needed.
+    assert largest.entries <= 512 * n
+
+
+def test_muon_takes_no_rough_tolerance(made):
+    c = made(SMALL[0], "Muon", 2)
+    with pytest.raises(ValueError, match=r"tol=0\.01 is too large for Muon"):
+        ll.solve(c.task, c.plan, c.recipe, width=64, depth=2, tol=0.01)

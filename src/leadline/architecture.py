@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from leadline import activations
-from leadline.errors import check_bool, check_choice, check_int, check_real
+from leadline.errors import check_bool, check_choice, check_int, check_real, shown
 from leadline.parametrization import schemes
 
 if TYPE_CHECKING:
@@ -129,3 +130,32 @@ class ResNet:
         return DenseResNet(
             self, width, depth, seed, inputs=inputs, outputs=outputs, dtype=dtype, device=device
         )
+
+
+# What options have where they are left out; None for all others.
+_LEFT_OUT: dict[str, Any] = {
+    "scheme": "auto",
+    "accumulation": 1,
+    "stored": (),
+    "variance_reduction": "none",
+}
+
+
+def refuse_for_network(**options: Any) -> None:
+    """Refuse options of builders' models where a ``ResNet`` is given.
+
+    Raises:
+        TypeError: naming the first that was not left out.
+    """
+    _refuse(options, "for a builder", "a ResNet, which has a scheme of its own and no base")
+
+
+def refuse_for_builder(**options: Any) -> None:
+    """Refuse options of a ``ResNet`` where a builder is given; as ``refuse_for_network``."""
+    _refuse(options, "for a ResNet", "a builder's models")
+
+
+def _refuse(options: Mapping[str, Any], whose: str, leave_out: str) -> None:
+    for name, value in options.items():
+        if value is not None and value != _LEFT_OUT.get(name):
+            raise TypeError(f"{name}={shown(value)} is {whose}: leave it out for {leave_out}")

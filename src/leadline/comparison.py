@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
-from leadline.architecture import COUPLINGS, ENSEMBLES, ResNet
+from leadline.architecture import COUPLINGS, ENSEMBLES, ResNet, refuse_for_network
 from leadline.describe import describe
 from leadline.disk.write import attempt, check_folder
 from leadline.errors import check_choice, check_int, check_list, check_real, shown
@@ -17,7 +17,6 @@ from leadline.kernels.kernels import check_limit
 from leadline.limits.existence import check_has_limit, check_over
 from leadline.limits.extrapolation import SECONDS, check_rtol, limit
 from leadline.limits.lazy_training import lazy
-from leadline.limits.networks import refuse
 from leadline.limits.result import Limit
 from leadline.matrixfree.configuration import TaskConfiguration
 from leadline.measure.record import check_task
@@ -120,7 +119,7 @@ def compare(
     of_builders["accumulation"] = accumulation
     problem: Problem | None
     if network is not None:
-        refuse(of_builders, "for a builder", "a ResNet, which has a scheme of its own and no base")
+        refuse_for_network(**of_builders)
         check_task(task, network, recipe)
         problem, plan = task, network
         described = describe(task, network, cast("SGD", recipe))

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from leadline.architecture import ResNet
-from leadline.errors import shown
+from leadline.architecture import ResNet, refuse_for_builder, refuse_for_network
 from leadline.matrixfree.configuration import TaskConfiguration
 from leadline.matrixfree.solver import solve_task
 from leadline.measure.observation import Measure
@@ -151,29 +150,14 @@ def solve(
         memory=memory,
     )
     if isinstance(build, ResNet):
-        _refuse(of_builders, "for a builder", "a ResNet, which has a scheme of its own and no base")
+        refuse_for_network(**of_builders)
         options: dict[str, Any] = {**shared, **of_networks, **resumed}
         return solve_network(task, build, _sgd(recipe), progress=progress, **options)
-    _refuse(of_networks, "for a ResNet", "a builder's models")
+    refuse_for_builder(**of_networks)
     options = {**shared, **of_builders}
     return solve_task(TaskConfiguration(task, build, recipe, **options), progress, **resumed)
-
-
-_DEFAULTS: dict[str, Any] = {
-    "scheme": "auto",
-    "accumulation": 1,
-    "stored": (),
-    "variance_reduction": "none",
-}
 
 
 def _sgd(recipe: Any) -> SGD:
     """The recipe, which ``solve_network`` checks."""
     return recipe
-
-
-def _refuse(options: Mapping[str, Any], whose: str, leave_out: str) -> None:
-    """Refuse options of the other kind of network."""
-    for name, value in options.items():
-        if value is not None and value != _DEFAULTS.get(name):
-            raise TypeError(f"{name}={shown(value)} is {whose}: leave it out for {leave_out}")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leadline.architecture import ResNet
+from leadline.architecture import ResNet, refuse_for_builder, refuse_for_network
 from leadline.disk.write import check_folder
 from leadline.errors import MemoryBudgetError, check_int, check_real
 from leadline.limits.existence import check_has_limit, check_over
@@ -21,7 +21,6 @@ from leadline.limits.networks import (
     facts,
     first_size,
     of_first,
-    refuse,
     sized,
 )
 from leadline.limits.result import Limit
@@ -142,10 +141,10 @@ def limit(
     of_builders |= dict(scheme=scheme, accumulation=accumulation, stored=stored)
     of_networks = dict(variance_reduction=variance_reduction, group=group)
     if isinstance(build, ResNet):
-        refuse(of_builders, "for a builder", "a ResNet, which has a scheme of its own and no base")
+        refuse_for_network(**of_builders)
         first = _of_network(task, build, recipe, over, width, depth, of_networks | shared)
     else:
-        refuse(of_networks, "for a ResNet", "a builder's models")
+        refuse_for_builder(**of_networks)
         first = _of_builder(task, build, recipe, over, width, depth, of_builders | shared)
     return _limit(first, over, rtol, seconds, checkpoint, progress)
 

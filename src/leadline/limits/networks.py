@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch.nn.modules.dropout import _DropoutNd
 
-from leadline.errors import shown
 from leadline.matrixfree.configuration import TaskConfiguration
 from leadline.matrixfree.solver import solve_task
 from leadline.recipes.elementwise import Adam, AdamW, Lion, SignSGD
@@ -102,17 +101,3 @@ def is_random(one: Solved) -> bool:
     if any(not torch.equal(x, y) for x, y in zip(model.buffers(), other.buffers(), strict=True)):
         return True
     return any(isinstance(m, _DropoutNd) and m.p > 0 for m in model.modules())
-
-
-_DEFAULTS: dict[str, Any] = {"scheme": "auto", "accumulation": 1, "stored": ()}
-
-
-def refuse(options: dict[str, Any], whose: str, leave_out: str) -> None:
-    """Refuse options of the other kind of network.
-
-    Raises:
-        TypeError: naming the first that is said.
-    """
-    for name, value in options.items():
-        if value is not None and value != _DEFAULTS.get(name):
-            raise TypeError(f"{name}={shown(value)} is {whose}: leave it out for {leave_out}")

@@ -25,11 +25,15 @@ from leadline.planning.of_task import plan_for_task, refuse_beside_a_plan
 from leadline.planning.plans import Plan
 from leadline.problems import Problem
 from leadline.recipes.base import Recipe
+from leadline.recipes.muon import Muon
 from leadline.recipes.sgd import SGD
 from leadline.tasks.builtin import Samples
 from leadline.tasks.data import Accumulated, TrainingData, copied
 from leadline.tasks.task import Task, data_of
 from leadline.tracing.builder import Builder, Size, construct, size
+
+# Newton–Schulz steps multiply what is cut off by up to 485.
+_MUON_TOL = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +104,11 @@ class TaskConfiguration:
         if self.batch_seed is not None:
             keep("batch_seed", check_int("batch_seed", self.batch_seed, 0))
         keep("tol", check_real("tol", self.tol, 0.0, 1.0, open_maximum=True))
+        if isinstance(self.recipe, Muon) and self.tol > _MUON_TOL:
+            raise ValueError(
+                f"tol={self.tol:g} is too large for Muon, which makes small singular values large: give "
+                f"tol <= {_MUON_TOL:g}"
+            )
         keep("record_every", check_int("record_every", self.record_every, 1))
         keep("accumulation", check_int("accumulation", self.accumulation, 1, 10_000))
         keep("coupling", check_choice("coupling", self.coupling, COUPLINGS))

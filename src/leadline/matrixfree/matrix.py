@@ -120,7 +120,8 @@ class WideMatrix:
         """z (p, r) and u (p, q) of the present gradient zᵀu, all of its parts in the present bases."""
         q, r = (self.n_in, self.n_out) if self.whole else self.answers.ranks
         zs, us = [p[0] for p in self.pending], [p[1] for p in self.pending]
-        return _stacked(zs, r, self.dtype), _stacked(us, q, self.dtype)
+        like = torch.empty(0, dtype=self.dtype, device=self.answers.settings.device)
+        return _stacked(zs, r, like), _stacked(us, q, like)
 
     def square_norm(self) -> float:
         """‖zᵀu‖² of the present gradient: in orthonormal bases, coefficients multiply as rows do."""
@@ -158,15 +159,16 @@ class WideMatrix:
     @torch.no_grad()
     def initial(self) -> Tensor:
         """W(0) (n_out, n_in), which is drawn as far as it was not: for tests and small n."""
-        rows = torch.eye(self.n_in, dtype=self.dtype)
-        every = torch.ones(self.n_in, dtype=torch.bool)
+        device = self.answers.settings.device
+        rows = torch.eye(self.n_in, dtype=self.dtype, device=device)
+        every = torch.ones(self.n_in, dtype=torch.bool, device=device)
         return self.answers.query(rows, initial=every)[0].mT.contiguous()
 
 
-def _stacked(parts: Sequence[Tensor], width: int, dtype: torch.dtype) -> Tensor:
+def _stacked(parts: Sequence[Tensor], width: int, like: Tensor) -> Tensor:
     """Coefficients one under the other; those from before a basis grew are 0 in what came later."""
     if not parts:
-        return torch.zeros((0, width), dtype=dtype)
+        return like.new_zeros((0, width))
     return torch.cat([torch.nn.functional.pad(x, (0, width - x.shape[1])) for x in parts])
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from leadline.architecture import ResNet
+from leadline.architecture import ResNet, refuse_for_network
 from leadline.available import refusal
-from leadline.errors import MemoryBudgetError, shown
+from leadline.errors import MemoryBudgetError
 from leadline.matrixfree.configuration import TaskConfiguration
 from leadline.matrixfree.loop import TaskTraining
 from leadline.measure.observation import Measure
@@ -98,15 +98,8 @@ def train(
         MemoryError: if not even one run fits, before any work.
     """
     if isinstance(build, ResNet):
-        told = dict(base=base, batch_seed=batch_seed, roles=roles, inputs=inputs)
-        told["scheme"] = None if scheme == "auto" else scheme
-        told["accumulation"] = None if accumulation == 1 else accumulation
-        for name, value in told.items():
-            if value is not None:
-                raise TypeError(
-                    f"{name}={shown(value)} is for a builder: leave it out for a ResNet, which has a "
-                    "scheme of its own and no base"
-                )
+        of_builders = dict(base=base, batch_seed=batch_seed, roles=roles, inputs=inputs)
+        refuse_for_network(**of_builders, scheme=scheme, accumulation=accumulation)
         return train_network(
             task,
             build,
