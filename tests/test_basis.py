@@ -371,3 +371,23 @@ def test_small_factors_with_and_without_scipy(scipy, monkeypatch):
     np.testing.assert_allclose(inverse @ np.tril(factor), np.eye(4), atol=1e-13)
     assert (np.triu(inverse, 1) == 0).all()
     assert basis_module.cholesky(np.array([[1.0, 2.0], [2.0, 1.0]]))[1] != 0
+
+
+@pytest.mark.parametrize("m", [20, 40, 60])
+def test_rows_far_more_dependent_than_their_remainders_show(m):
+    """Kahan's matrix: every remainder is above 1e-5, and the rows' Gram matrix is singular to rounding, so
+    that its factor is no way to orthogonal directions of all of them at once."""
+    s = 1e-5 ** (1 / 60)
+    c = math.sqrt(1 - s**2)
+    upper = torch.eye(m, dtype=torch.float64) - c * torch.ones(m, m, dtype=torch.float64).triu(1)
+    scale = s ** torch.arange(m, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    q = torch.linalg.qr(torch.randn(128, m, generator=generator, dtype=torch.float64))[0]
+    rows = (scale[:, None] * upper).mT @ q.mT
+    basis = rows.new_zeros(0, 128)
+    squares = rows.square().sum(1).numpy()
+    k, _ = extend(rows, squares, 1e-24 * squares, basis)
+    assert len(k) == m
+    assert float((k @ k.mT - torch.eye(m, dtype=torch.float64)).abs().max()) < 1e-12
+    # Rounding over the smallest remainder.
+    assert float((rows - (rows @ k.mT) @ k).abs().max()) < 1e-11

@@ -16,6 +16,9 @@ FLOOR = {torch.float32: 1e-5, torch.float64: 1e-12}
 # A float64 Gram matrix resolves squared remainders down to this fraction of the diagonal; what
 # lies below waits for the next round, where it is measured from its own, smaller remainder.
 _RESOLVED = 1e-10
+_EPS = float(np.finfo(np.float64).eps)
+# Largest part of a direction that may be rounding before it is orthogonalised a second time.
+_LOST = 0.1
 
 # LAPACK directly: numpy's checks take longer than matrices of this size.
 _lapack: Any = None
@@ -48,7 +51,11 @@ def choose(
                 chosen.append(j)
                 schur -= np.outer(schur[j], schur[j]) / schur[j, j]
     index = np.array(chosen, dtype=np.intp)
-    return index, cholesky(gram[np.ix_(index, index)])[0]
+    factor, failed = cholesky(gram[np.ix_(index, index)])
+    while failed:  # what comes before the failure is right (numpy does not say where it is)
+        index = index[: failed - 1 if failed > 1 else len(index) // 2]
+        factor, failed = cholesky(gram[np.ix_(index, index)])
+    return index, factor
 
 
 def extend(
@@ -103,13 +110,18 @@ def extend(
         chosen, factor = choose(gram, np.maximum(bound, _RESOLVED * remain), room - count)
         if not len(chosen):
             break
-        every = len(chosen) == len(gram)
-        new, first = rows, squares
-        if not every:
-            new, first = rows[_there(chosen, rows)], squares[chosen]
         inverse = inverted(factor)
+        # What rounding makes of each direction: that of the rows, and that of their Gram matrix, which
+        # counts in squares. One that is mostly rounding waits for the next round, and with it those
+        # after it, which were orthogonalised against it.
+        lost = np.abs(inverse) @ np.sqrt(squares[chosen]) * (eps + defect)
+        blurred = (np.abs(inverse) @ np.sqrt(remain[chosen])) ** 2 * _EPS
+        good = max(int(np.argmax(np.append(np.maximum(lost, blurred), np.inf) > _LOST)), 1)
+        chosen, waiting, inverse = chosen[:good], chosen[good:], inverse[:good, :good]
+        every = len(chosen) == len(gram)
+        new = rows if every else rows[_there(chosen, rows)]
         new = _there(inverse, new).to(new.dtype) @ new
-        grown = float((np.abs(inverse) @ np.sqrt(first)).max()) * (eps + defect)
+        grown = float(lost[:good].max())
         if not (twice or count) and grown <= most:
             defect = max(defect, grown)
         else:
@@ -119,7 +131,7 @@ def extend(
             break
         # What was not chosen may still hold a direction that its larger part hid.
         left = np.delete(np.arange(len(gram)), chosen)
-        left = left[_RESOLVED * remain[left] > bound[left]]
+        left = left[(_RESOLVED * remain[left] > bound[left]) | np.isin(left, waiting)]
         if not len(left):
             break
         rows, bound, squares, gram = rows[_there(left, rows)], bound[left], squares[left], None
