@@ -19,6 +19,7 @@ import time
 from typing import Any
 
 from history import keep, size
+from wide_models import Residual
 
 VOCABULARY, TOKENS, STEPS = 256, 32, size(10, 2)
 WIDTHS = size((1024, 2048, 4096, 16384), (64, 64, 64, 128))
@@ -54,6 +55,11 @@ def gpt2(width: int, depth: int) -> Any:
     )  # fmt: skip
 
 
+def perceptron(width: int, depth: int) -> Any:
+    """A residual perceptron with one layer a block: ``depth`` hidden matrices."""
+    return Residual(width, depth, 1)
+
+
 def language(model: Any, batch: Any) -> Any:
     """Cross-entropy of the next token."""
     return model(input_ids=batch, labels=batch).loss
@@ -82,8 +88,8 @@ def one(model: str, width: int, verb: str = "solve", ensemble: str = "gaussian")
         how |= dict(depth=2, base=dict(width=64, depth=2))
     else:
         generator = torch.Generator().manual_seed(0)
-        batch = tuple(torch.randn(32, d, generator=generator) for d in (10, 10))
-        task, build = ll.Task(squares, batch=batch), ll.residual_mlp(10, 10)
+        batch = tuple(torch.randn(32, d, generator=generator) for d in (4, 1))
+        task, build = ll.Task(squares, batch=batch), perceptron
         recipe = ll.Adam(lr=1e-3, steps=size(20, 2))
         how |= dict(depth=3, base=dict(width=64, depth=3))
     c = TaskConfiguration(task, build, recipe, **how)
