@@ -36,6 +36,9 @@ def _linear(
 def _stack_times(layout: Layout, x: Tensor, last: bool) -> Tensor:
     """Products of every expert with its rows x (..., experts, p, n), or with all rows x (p, n)."""
     experts = layout.experts
+    if not experts:  # no row was sent to any; the gradient is 0, not missing
+        rows = x[None] if x.ndim == 2 else x
+        return layout.one(layout.matrices[0]).times(rows[..., :0, :, :], last)
     if len(experts) == 1 and x.ndim > 2:
         return layout.one(experts[0]).times(x, last)
     parts = x.unbind(-3) if x.ndim > 2 and x.shape[-3] != 1 else [x] * len(experts)
@@ -129,8 +132,11 @@ def _einsum(equation: Any, *operands: Any) -> Tensor:
 
 @handles(*named("grouped_mm", "_grouped_mm"))
 def _grouped(x: Tensor, weight: Any, *, offs: Tensor, bias: Any = None, **kwargs: Any) -> Tensor:
+    name = first((x, weight), {}).layout_.name
     if not isinstance(weight, WideWeight) or isinstance(x, WideWeight) or bias is not None:
-        raise refusal(first((x, weight), {}).layout_.name, "grouped_mm in this form")
+        raise refusal(name, "grouped_mm in this form")
+    if not weight.layout_.stacked or x.ndim != 2:
+        raise refusal(name, "grouped_mm with other than rows (p, n) and a stack of matrices")
     parts, start = [], 0
     for m, end in zip(weight.layout_.experts, offs.tolist(), strict=True):
         if end > start:

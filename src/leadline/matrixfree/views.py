@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from math import prod
 from typing import Any
 
 import torch
@@ -82,7 +84,8 @@ def _cast(weight: Any, *args: Any, **kwargs: Any) -> Any:
 @handles(*named("mul", "multiply", "__mul__", "__rmul__"))
 def _mul(a: Any, b: Any) -> WideWeight:
     weight, c = (a, b) if isinstance(a, WideWeight) else (b, a)
-    if isinstance(c, WideWeight) or (isinstance(c, Tensor) and c.numel() != 1):
+    many = isinstance(c, Tensor) and (c.numel() != 1 or c.ndim > len(weight.layout_.shape))
+    if isinstance(c, WideWeight) or many:
         raise refusal(weight.layout_.name, "a product entry by entry")
     c = c.reshape(()) if isinstance(c, Tensor) else float(c)
     return view(weight, replace(weight.layout_, factor=weight.layout_.factor * c))
@@ -194,17 +197,38 @@ def _item(weight: WideWeight, at: Any) -> WideWeight:
     return out
 
 
-@handles(*named("reshape", "view", "flatten", "view_as", "reshape_as"))
-def _reshape(weight: Any, *shape: Any, **kwargs: Any) -> Any:
+@handles(*named("flatten"))
+def _flatten(weight: WideWeight, start_dim: int = 0, end_dim: int = -1) -> WideWeight:
+    shape = weight.layout_.shape
+    start, end = start_dim % len(shape), end_dim % len(shape)
+    return _reshape(weight, *shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :])
+
+
+@handles(*named("reshape", "view", "view_as", "reshape_as"))
+def _reshape(weight: Any, *shape: Any) -> Any:
     if not isinstance(weight, WideWeight):
-        return weight.reshape(first(shape, kwargs).layout_.shape)
+        return weight.reshape(first(shape, {}).layout_.shape)
     layout = weight.layout_
     if len(shape) == 1 and isinstance(shape[0], Tensor):
         shape = tuple(shape[0].shape)
     sizes = tuple(shape[0]) if shape and isinstance(shape[0], list | tuple) else shape
-    flat = (layout.shape[0], -1), (layout.shape[0], layout.columns[1] - layout.columns[0])
+    if sizes.count(-1) == 1 and all(isinstance(k, int) for k in sizes):
+        rest = prod(k for k in sizes if k != -1)
+        sizes = tuple(prod(layout.shape) // max(rest, 1) if k == -1 else k for k in sizes)
     if sizes == layout.shape:
         return weight
-    if layout.kernel and sizes in flat:
+    if layout.kernel and sizes == (layout.shape[0], prod(layout.shape[1:])):
         return view(weight, replace(layout, kernel=()))
     raise refusal(layout.name, f"a view of shape {sizes}")
+
+
+def _new(make: str, weight: Any, *args: Any, **kwargs: Any) -> Tensor:
+    """A tensor with entries, of a wide weight's type and on its device."""
+    others = (*args, *kwargs.values())
+    if not isinstance(weight, WideWeight) or any(isinstance(x, WideWeight) for x in others):
+        raise refusal(first((weight, *args), kwargs).layout_.name, make)
+    return getattr(torch.empty(0, dtype=weight.dtype, device=weight.device), make)(*args, **kwargs)
+
+
+for _make in ("new_zeros", "new_ones", "new_empty", "new_full", "new_tensor"):
+    handles(*named(_make))(partial(_new, _make))
