@@ -21,6 +21,7 @@ ARGUMENTS = {
     "memory": ["test inputs", "spill", "records, refused", "train, momentum"],
     "store": ["put", "sweep"],
     "damage": ["flips", "lengths", "store"],
+    "seconds": ["small", "tests", "evaluation", "limit", "wide"],
 }
 # sweeps and shards start processes of their own, which is most of their time; gpu needs a GPU;
 # readme_study measures nothing, it writes what a finished study says.
