@@ -114,8 +114,6 @@ def jackknife(number: Callable[..., float], *groups: Any) -> Interval:
         groups: arrays whose first axis is seeds. Seeds of one group are independent of each other and
             of other groups; along the other axes anything may be shared.
     """
-    from scipy import stats
-
     arrays = [np.asarray(g, dtype=float) for g in groups]
     value = float(number(*arrays))
     variance = curvature = 0.0
@@ -137,7 +135,7 @@ def jackknife(number: Callable[..., float], *groups: Any) -> Interval:
     if variance == 0:
         return Interval(value, value, value)
     # Welch and Satterthwaite's degrees of freedom.
-    t = float(stats.t.ppf((1 + LEVEL) / 2, variance**2 / curvature))
+    t = float(t_quantile((1 + LEVEL) / 2, variance**2 / curvature))
     half = t * math.sqrt(variance)
     return Interval(value, value - half, value + half)
 
@@ -222,9 +220,33 @@ def widened(
 
 def stretch(seeds: int) -> float:
     """Half-width of Student's t for a mean over so many seeds, over that of the percentiles themselves."""
-    from scipy import stats
-
     if seeds < 2:
         return float("nan")
     tail = (1 + LEVEL) / 2
-    return float(stats.t.ppf(tail, seeds - 1) / stats.norm.ppf(tail) * (seeds / (seeds - 1)) ** 0.5)
+    ratio = t_quantile(tail, seeds - 1) / normal_quantile(tail)
+    return float(ratio * (seeds / (seeds - 1)) ** 0.5)
+
+
+def t_quantile(p: Any, freedom: Any) -> Any:
+    """Quantile of Student's t, as ``scipy.stats.t.ppf``, whose import takes longer than a small solve."""
+    from scipy.special import stdtrit
+
+    return stdtrit(np.minimum(freedom, 1e10), p)
+
+
+def normal_quantile(p: float) -> float:
+    """Quantile of the normal distribution, as ``scipy.stats.norm.ppf``."""
+    from scipy.special import ndtri
+
+    return float(ndtri(p))
+
+
+def f_tail(ratio: Any, above: Any, below: Any) -> Any:
+    """Probability of more than a ratio by Fisher's F, as ``scipy.stats.f.sf``.
+
+    Args:
+        above, below: degrees of freedom of numerator and denominator.
+    """
+    from scipy.special import fdtrc
+
+    return fdtrc(above, below, ratio)

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from leadline.architecture import ResNet, refuse_for_builder, refuse_for_network
-from leadline.matrixfree.configuration import TaskConfiguration
-from leadline.matrixfree.solver import solve_task
 from leadline.measure.observation import Measure
 from leadline.recipes.sgd import SGD
 from leadline.solving.solver import solve_network
@@ -154,6 +152,10 @@ def solve(
         options: dict[str, Any] = {**shared, **of_networks, **resumed}
         return solve_network(task, build, _sgd(recipe), progress=progress, **options)
     refuse_for_builder(**of_networks)
+    # What reads and multiplies models of builders takes as long to import as a small network to solve.
+    from leadline.matrixfree.configuration import TaskConfiguration
+    from leadline.matrixfree.solver import solve_task
+
     options = {**shared, **of_builders}
     return solve_task(TaskConfiguration(task, build, recipe, **options), progress, **resumed)
 

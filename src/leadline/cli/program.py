@@ -142,7 +142,6 @@ def _run(command: str, options: dict[str, Any], outputs: Outputs) -> None:
         return
 
     import leadline
-    from leadline.reporting.comparisons import Comparison
     from leadline.reporting.json_text import pieces
     from leadline.reporting.progress import Progress
     from leadline.trajectory import Trajectory
@@ -167,12 +166,12 @@ def _run(command: str, options: dict[str, Any], outputs: Outputs) -> None:
         from leadline.reporting.comparisons import comparison_page
         from leadline.reporting.results import result_page
 
-        if isinstance(result, Comparison):
+        if command == "compare":
             return comparison_page(result, command_line)
         return result_page(result, command_line)
 
     out = outputs.out
-    if isinstance(result, Comparison):
+    if command == "compare":
         outputs.keep(page, "compare.html")
         if out is not None and not lifecycle.state.unwritten:
             click.echo(f"wrote {out / 'compare.json'} and branches", err=True)
@@ -220,13 +219,14 @@ def _warnings(result: Trajectory | Limit | Comparison) -> list[str]:
     """A line for each training that diverged."""
     import numpy as np
 
-    from leadline.limits.result import Limit
-    from leadline.reporting.comparisons import Comparison
+    from leadline.trajectory import Trajectory
 
-    if isinstance(result, Comparison):
-        return [f"{b.name}: {w}" for b in result.branches for w in _warnings(b.result)]
     remedy = "lower --lr, or use a scheme with a limit"
-    if isinstance(result, Limit):
+    if not isinstance(result, Trajectory):
+        from leadline.limits.result import Limit
+
+        if not isinstance(result, Limit):
+            return [f"{b.name}: {w}" for b in result.branches for w in _warnings(b.result)]
         bad = np.flatnonzero(~np.isfinite(result.train_loss))
         lines = [f"diverged at step {result.steps[bad[0]]}: {remedy}"] if len(bad) else []
         return lines if result.converged else [*lines, f"not converged: {result.message}"]

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
+from leadline.intervals import t_quantile
 from leadline.trajectory import Trajectory
 
 # 2⁹ choices of signs: the smallest p-value is 1/512.
@@ -62,7 +62,7 @@ def agreement(fast: Trajectory, gaussian: Trajectory) -> Agreement:
     size = {"width": fast.info["width"], "depth": fast.info["depth"], "seeds": s}
     if not (np.isfinite(d).all() and np.isfinite(loss).all()):
         return Agreement(**size, p_value=math.nan, difference=math.nan, error=math.nan)
-    quantile = stats.t.isf(0.025 / loss.shape[1], s - 1)
+    quantile = t_quantile(1 - 0.025 / loss.shape[1], s - 1)
     mean, error = loss.mean(0), quantile * loss.std(0, ddof=1) / math.sqrt(s)
     k = int(np.argmax(np.abs(mean)))
     return Agreement(**size, p_value=_p_value(d), difference=float(mean[k]), error=float(error[k]))

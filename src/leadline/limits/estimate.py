@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
 from scipy.special import polygamma
 
+from leadline.intervals import f_tail, normal_quantile, t_quantile
 from leadline.limits.series import Posterior, Sizes, infer
 from leadline.trajectory import Trajectory
 
@@ -97,7 +97,7 @@ def estimate(
     uncertain = (weights**2 * noise).sum(1) + posterior.width + posterior.depth
     uncertain += posterior.spread(products(flat))
     second = 0.5 * uncertain * curvature * (1 + 2 * np.sqrt(2 / m))
-    z = stats.norm.isf(_OUTSIDE)
+    z = normal_quantile(1 - _OUTSIDE)
     bar = np.hypot(z * np.sqrt(linear), second)
     share = np.divide(bar**2, linear, out=np.ones(r), where=linear > 0)
     return Extrapolation(
@@ -193,7 +193,7 @@ def widening(shares: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     total = shares.sum(1)
     each = (shares**2 / (seeds - 1 + _PRIOR_SEEDS)).sum(1)
     freedom = np.divide(total**2, each, out=np.full(len(total), np.inf), where=each > 0)
-    return stats.t.isf(_OUTSIDE, freedom) / stats.norm.isf(_OUTSIDE)
+    return t_quantile(1 - _OUTSIDE, freedom) / normal_quantile(1 - _OUTSIDE)
 
 
 def _typical(f: np.ndarray) -> np.ndarray:
@@ -265,5 +265,5 @@ def _p_value(ratio: np.ndarray, differences: int, freedom: int) -> float:
     Outputs and steps may be copies of each other: a step's outputs count as one, and the steps' p-values
     join by their mean in Cauchy's scale, which holds however they depend on each other.
     """
-    p = np.clip(stats.f.sf(ratio, differences, freedom), 1e-15, 1 - 1e-15)
+    p = np.clip(f_tail(ratio, differences, freedom), 1e-15, 1 - 1e-15)
     return float(0.5 - np.arctan(np.tan((0.5 - p) * np.pi).mean()) / np.pi)

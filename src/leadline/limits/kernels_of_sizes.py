@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from leadline.disk.plain import plain
 from leadline.errors import shown
+from leadline.intervals import normal_quantile
 from leadline.limits import estimate as estimates
 from leadline.limits.ladder import Ladder
 from leadline.limits.networks import Solved
@@ -225,7 +225,7 @@ def _limit_of(results: estimates.SizeResults) -> tuple[np.ndarray, np.ndarray, f
         part, freedom = part + (len(x) - 1) * ratio, freedom + len(x) - 1
     total = sampling[:, None] * part / freedom + terms[:, None]
     value = np.einsum("rc,rcm->rm", weights, flat)
-    error = stats.norm.isf(_OUTSIDE) * np.sqrt(total)
+    error = normal_quantile(1 - _OUTSIDE) * np.sqrt(total)
     return value, error, estimates.lack_of_fit(results, every)
 
 

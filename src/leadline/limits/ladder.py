@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
-from scipy.optimize import nnls
 
 from leadline.disk.write import attempt
 from leadline.errors import CheckpointError
+from leadline.intervals import t_quantile
 from leadline.limits import agreement as agreements
 from leadline.limits.estimate import Extrapolation
 from leadline.limits.networks import (
@@ -201,7 +200,7 @@ class Ladder:
             noise = np.hypot(coarse.error(name), fine.error(name))
             freedom = coarse.seeds + fine.seeds - 2
         # Bonferroni over steps (and entries): training would otherwise "change" at one in twenty.
-        quantile = stats.t.ppf(1 - 0.025 / change.size, freedom)
+        quantile = t_quantile(1 - 0.025 / change.size, freedom)
         return np.where(change > quantile * noise, change, 0.0)
 
     def predict_seconds(self, n: int, l: int) -> float:
@@ -210,7 +209,7 @@ class Ladder:
         layer = np.array([t.info["seconds"] for t in self.cells.values()]) / sizes[:, 1]
         design = np.stack([np.ones(len(sizes)), sizes[:, 0] ** p], axis=1)
         # Relative errors count: a small size tells as much as a large one.
-        a, b = nnls(design / layer[:, None], np.ones(len(layer)))[0]
+        a, b = _nonnegative(design / layer[:, None])
         return float(l * (a + b * n**p))
 
     def next_size(self, estimate: Extrapolation, target: float) -> Size:
@@ -267,6 +266,16 @@ def _cost(size: Size) -> int:
 def _square_cost(size: Size) -> int:
     """The same where time grows as n²."""
     return (size[0] ** 2 + _SQUARE_OVERHEAD**2) * size[1]
+
+
+def _nonnegative(design: np.ndarray) -> np.ndarray:
+    """The two coefficients ≥ 0 whose sum of columns (c, 2) is nearest to ones."""
+    best = np.linalg.lstsq(design, np.ones(len(design)), rcond=None)[0]
+    if best.min() >= 0:
+        return best
+    each = design.sum(0) / np.maximum((design**2).sum(0), 1e-300)
+    # The column that comes nearer to ones by itself.
+    return each * (np.arange(2) == np.argmax(design.sum(0) * each))
 
 
 def _size_seed(seed: int, n: int, l: int) -> int:

@@ -11,14 +11,13 @@ import torch
 from leadline.architecture import ResNet, refuse_for_network
 from leadline.available import refusal
 from leadline.errors import MemoryBudgetError
-from leadline.matrixfree.configuration import TaskConfiguration
-from leadline.matrixfree.loop import TaskTraining
 from leadline.measure.observation import Measure
 from leadline.measure.record import assemble
 from leadline.training.networks import budget, train_network
 from leadline.trajectory import Trajectory, versions
 
 if TYPE_CHECKING:
+    from leadline.matrixfree.configuration import TaskConfiguration
     from leadline.parametrization.schemes import Scheme
     from leadline.planning.plans import Plan
     from leadline.recipes.base import Recipe
@@ -116,6 +115,8 @@ def train(
             memory=memory,
             progress=progress,
         )
+    from leadline.matrixfree.configuration import TaskConfiguration
+
     configuration = TaskConfiguration(
         task,
         build,
@@ -153,6 +154,8 @@ def train_task(c: TaskConfiguration, progress: Callable[..., Any] | None = None)
             f"coupling={c.coupling!r} cannot be trained with dense weights of a builder: leave it out, or "
             "call leadline.solve, which has it for any model"
         )
+    from leadline.matrixfree.loop import TaskTraining
+
     _check_memory(c)
     records, measured = [], {}
     for s in range(c.seeds):
