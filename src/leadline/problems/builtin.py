@@ -97,7 +97,8 @@ def digits(
 def _pixels_and_digits() -> tuple[np.ndarray, np.ndarray]:
     """Pixels (1797, 64) and digits (1797,) of scikit-learn's file, without the seconds of its import."""
     package = importlib.util.find_spec("sklearn")
-    for folder in (package and package.submodule_search_locations) or ():
+    folders = None if package is None else package.submodule_search_locations
+    for folder in folders or ():
         path = Path(folder) / "datasets" / "data" / "digits.csv.gz"
         if path.is_file():
             with gzip.open(path, "rt") as file:
