@@ -12,8 +12,7 @@ from click.testing import CliRunner
 
 import leadline as ll
 from disks import disk
-from leadline.claims import cells
-from leadline.claims import claim as claims_
+from leadline.claims import cells, sources
 from leadline.claims.cells import Cell
 from leadline.claims.claim import NUMBERS, PRESETS, TOY, Setting, claim
 from leadline.claims.measurement import outline, study
@@ -189,7 +188,7 @@ def test_presets_are_consistent(preset, monkeypatch, tmp_path):
                 x[:samples], labels[:samples], *ends, loss=loss, classes=range(2 if pair else 10)
             )
 
-        monkeypatch.setattr(claims_, "_problem", like_cifar)
+        monkeypatch.setattr(sources, "source_problem", like_cifar)
     source = "cifar10:none" if preset == "full" else "digits"
     plan = outline(preset=preset, problem=source, out=tmp_path)
     assert plan.stored == 0
@@ -216,17 +215,20 @@ def test_device_is_no_part_of_a_cell():
         (dict(claims=["3"]), "give numbers 1 to 10"),
         (dict(preset="standart"), "did you mean 'standard'"),
         (dict(problem="digit"), "did you mean 'digits'"),
-        (dict(problem="cifar10"), "give 'digits' or 'cifar10:PATH'"),
-        (dict(problem="digits:3,8"), "give 'digits' or 'cifar10:PATH'"),
+        (dict(problem="cifar10"), "give 'digits', 'cifar10:PATH' or 'mnist:FOLDER'"),
+        (dict(problem="digits:3,8"), "give 'digits', 'cifar10:PATH' or 'mnist:FOLDER'"),
+        (dict(problem="mnist:"), "give 'digits', 'cifar10:PATH' or 'mnist:FOLDER'"),
+        (dict(problem="mnist:/nowhere"), "path='/nowhere' does not exist"),
+        (dict(problem="mnist:/x?side=4,seed=1"), "sets 'seed', which is the study's: give side"),
         (dict(problem=7), "is not a text"),
-        (dict(preset="full"), "give problem='cifar10:PATH'"),
+        (dict(preset="full"), "give problem='mnist:FOLDER'"),
         (dict(seed=-1), "seed=-1 is too small"),
         (dict(workers=0), "workers=0 is too small"),
         (dict(device="no such"), "device='no such' cannot be used"),
     ],
 )
 def test_mistakes_come_before_any_work(how, match, tmp_path):
-    with pytest.raises((ValueError, TypeError), match=match):
+    with pytest.raises((ValueError, TypeError, OSError), match=match):
         study(**how, out=tmp_path / "none")
     assert not (tmp_path / "none").exists()
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from leadline.problems import arrays as arrays
     from leadline.problems import cifar10 as cifar10
     from leadline.problems import digits as digits
+    from leadline.problems import mnist as mnist
     from leadline.problems import npz as npz
     from leadline.problems import parse as parse
     from leadline.problems import power_law as power_law
@@ -107,6 +108,7 @@ _WHERE = {
     "arrays": "problems",
     "cifar10": "problems",
     "digits": "problems",
+    "mnist": "problems",
     "npz": "problems",
     "parse": "problems",
     "power_law": "problems",

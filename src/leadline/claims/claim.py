@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from leadline.architecture import ResNet
+from leadline.claims import sources
 from leadline.claims.cells import Arrays, Cell
 from leadline.claims.verdict import Judgement
-from leadline.errors import check_choice
 from leadline.kernels.kernels import initial_kernels
-from leadline.problems import Problem, cifar10, digits
+from leadline.problems import Problem
 from leadline.reporting.page import Drawing, Table
 from leadline.reporting.panels import BLUE, GREEN, ORANGE
 
@@ -52,7 +52,7 @@ class Setting:
     """A study's choices.
 
     Attributes:
-        source: "digits" or "cifar10:PATH".
+        source: "digits", "cifar10:PATH" or "mnist:FOLDER".
         seed: of weights and batches; the samples are always the same.
     """
 
@@ -63,35 +63,11 @@ class Setting:
 
     def two(self, samples: int, test_samples: int = 0) -> Problem:
         """Two classes that are easily confused, one output, targets ±1, squared error."""
-        return _problem(self.source, True, samples, test_samples, "mse")
+        return sources.source_problem(self.source, True, samples, test_samples, "mse")
 
     def all(self, samples: int, test_samples: int) -> Problem:
         """All ten classes, cross-entropy."""
-        return _problem(self.source, False, samples, test_samples, "cross_entropy")
-
-
-@cache
-def _problem(source: str, pair: bool, samples: int, test_samples: int, loss: str) -> Problem:
-    how: dict[str, Any] = dict(samples=samples, test_samples=test_samples, loss=loss)
-    if source == "digits":
-        return digits(classes=(3, 8) if pair else None, **how)
-    path = source.partition(":")[2]
-    return cifar10(path, classes=("cat", "dog") if pair else None, **how)
-
-
-def check_source(source: str) -> str:
-    """Refuse other data: the sizes of the presets are made for these.
-
-    Raises:
-        ValueError: naming the nearest valid one.
-    """
-    if not isinstance(source, str):
-        raise TypeError(f"problem={source!r} is not a text: give 'digits' or 'cifar10:PATH'")
-    kind, colon, path = source.partition(":")
-    check_choice("problem", kind, ("digits", "cifar10"))
-    if (kind == "cifar10") != bool(path) or (kind == "digits" and colon):
-        raise ValueError(f"problem={source!r}: give 'digits' or 'cifar10:PATH'")
-    return source
+        return sources.source_problem(self.source, False, samples, test_samples, "cross_entropy")
 
 
 class Claim:

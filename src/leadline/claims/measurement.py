@@ -12,7 +12,8 @@ from typing import Any
 from leadline import available
 from leadline.claims import cells
 from leadline.claims.cells import Cell
-from leadline.claims.claim import NUMBERS, PRESETS, TOY, Setting, check_claims, check_source, claim
+from leadline.claims.claim import NUMBERS, PRESETS, TOY, Setting, check_claims, claim
+from leadline.claims.sources import check_source
 from leadline.claims.studies import Study, content, identity_of, read, read_claim, write_claim
 from leadline.disk.write import attempt, check_folder
 from leadline.errors import check_choice, check_int
@@ -42,7 +43,8 @@ def study(
     Args:
         claims: numbers 1 to 10; None is all.
         preset: "quick" (minutes on two cores), "standard" (half an hour), "full" (a GPU).
-        problem: "digits" or "cifar10:PATH".
+        problem: "digits", "cifar10:PATH" or "mnist:FOLDER" (MNIST, Fashion-MNIST; "mnist:FOLDER?side=14"
+            takes means of pixels, "?center=false" leaves the mean in).
         out: folder.
         device: a torch device.
         seed: of weights and batches, >= 0.
@@ -96,7 +98,7 @@ def check_arguments(
     if preset == "full" and source == "digits":
         raise ValueError(
             "preset='full' needs more samples than problem='digits' has: give "
-            "problem='cifar10:PATH', or preset='standard'"
+            "problem='mnist:FOLDER' or 'cifar10:PATH', or preset='standard'"
         )
     return wanted, Setting(preset, source, seed, device)
 

@@ -53,8 +53,8 @@ _PATH = click.Path()
 
 FLAGS = (
     Flag("--problem", "problem", str, "digits:3,8?samples=32,test_samples=50", ALL,
-         "Data and targets: digits:0,1 | teacher | power_law | npz:PATH | cifar10:PATH, with "
-         "?parameter=value,... of the builder."),
+         "Data and targets: digits:0,1 | teacher | power_law | npz:PATH | cifar10:PATH | mnist:FOLDER, "
+         "with ?parameter=value,... of the builder."),
     Flag("--loss", "loss", str, None, ALL, "mse or cross_entropy; default: the problem's."),
     Flag("--width", "width", int, {"solve": 512, "train": 256, "limit": None}, "solve train limit",
          "Width n (limit: the first; default: room enough for the problem)."),

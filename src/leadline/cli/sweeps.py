@@ -270,7 +270,9 @@ def _transferred(model: str, metric: str, extend: int, options: dict[str, Any]) 
 @click.command("study", help="Measure the paper's claims: verdicts, data and a report.")
 @click.option("--claims", default=None, metavar="3,7", help="Numbers 1 to 10; default: all.")
 @click.option("--preset", default="quick", show_default=True, help="quick, standard or full.")
-@click.option("--problem", default="digits", show_default=True, help="digits or cifar10:PATH.")
+@click.option(
+    "--problem", default="digits", show_default=True, help="digits, cifar10:PATH or mnist:FOLDER."
+)
 @click.option(
     "--out", default="leadline-study", show_default=True, type=click.Path(), help="Folder."
 )

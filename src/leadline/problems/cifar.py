@@ -16,7 +16,7 @@ import numpy as np
 
 from leadline.disk.bounded import Bounded
 from leadline.errors import check_choice, check_int, check_path
-from leadline.problems.data import arrays, check_classes, check_samples, check_subset, round_robin
+from leadline.problems.data import arrays, balanced_draw, check_classes
 from leadline.problems.problem import Problem, spec
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -207,26 +207,17 @@ def cifar10(
     batches = read(where, (*_TRAIN, _TEST) if tested else _TRAIN)
 
     rng = np.random.default_rng(seed)
-    renumber = np.full(10, -1)
-    renumber[list(indices)] = np.arange(len(indices))
     sets: list[np.ndarray | None] = []
     for names in (_TRAIN, (_TEST,)):
         if names[0] not in batches:
             sets += [None, None]
             continue
         parts = [_decode(f"{text}: {name}", batches[name]) for name in names]
-        labels = renumber[np.concatenate([part[1] for part in parts])]
-        members = np.flatnonzero(labels >= 0)
-        labels = labels[members]
-        if names is not _TRAIN:
-            count = check_subset("test_samples", test_samples, len(members))
-        elif samples is None:
-            count = len(members)
-        else:
-            count = check_samples(samples, labels, chosen)
-        drawn = np.sort(round_robin(labels, rng)[:count])
-        pixels = np.concatenate([part[0] for part in parts])[members[drawn]]
-        sets += [pixels, np.array(chosen)[labels[drawn]]]
+        pixels, labels = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
+        train = names is _TRAIN
+        count = samples if train else test_samples
+        rows = balanced_draw(labels, indices, rng, count, train=train, names=chosen)
+        sets += [pixels[rows], np.array(NAMES)[labels[rows]]]
     return arrays(
         *sets,
         loss=loss,

@@ -175,6 +175,37 @@ def check_subset(name: str, value: Any, available: int) -> int:
     return count
 
 
+def balanced_draw(
+    labels: np.ndarray,
+    classes: Sequence[int],
+    rng: np.random.Generator,
+    count: int | None,
+    *,
+    train: bool,
+    names: tuple[Any, ...] | None = None,
+) -> np.ndarray:
+    """Places (P,) of samples of these classes, sorted; of every class as many, as far as there are.
+
+    Args:
+        labels: (N,) class indices. classes: those that are drawn from.
+        count: P; None is all.
+        train: P must be an equal share of every class; else it is as balanced as there are samples.
+        names: of the classes, for errors.
+    """
+    renumber = np.full(max(int(labels.max()), *classes) + 1, -1)
+    renumber[list(classes)] = np.arange(len(classes))
+    order = renumber[labels]
+    members = np.flatnonzero(order >= 0)
+    order = order[members]
+    if not train:
+        count = check_subset("test_samples", count, len(members))
+    elif count is None:
+        count = len(members)
+    else:
+        count = check_samples(count, order, tuple(classes) if names is None else names)
+    return members[np.sort(round_robin(order, rng)[:count])]
+
+
 def _scale_rows(name: str, x: np.ndarray, before: np.ndarray) -> np.ndarray:
     """Scale rows to |x|² = d; ``before`` (P,) is each row's magnitude before centring."""
     size = np.abs(x).max(1)
@@ -188,12 +219,12 @@ def _scale_rows(name: str, x: np.ndarray, before: np.ndarray) -> np.ndarray:
     return x * np.sqrt(x.shape[1] / (x * x).sum(1, keepdims=True))
 
 
-def _standardize(xs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _standardize(xs: dict[str, np.ndarray], center: bool) -> dict[str, np.ndarray]:
     """Centre by the training mean (not with one sample alone), then scale rows to |x|² = d."""
     shift = -np.frexp(max(np.abs(x).max() for x in xs.values()))[1]
     xs = {end: np.ldexp(x, shift) for end, x in xs.items()}  # exact; sums do not overflow
     train = xs[""]
-    mean = train.mean(0) if len(train) > 1 else np.zeros(train.shape[1])
+    mean = train.mean(0) if center and len(train) > 1 else np.zeros(train.shape[1])
     results = {}
     for end, x in xs.items():
         before = np.maximum(np.abs(x).max(1), np.abs(mean).max())
@@ -210,6 +241,7 @@ def arrays(
     loss: str = "mse",
     classes: Sequence[Any] | None = None,
     standardize: bool = True,
+    center: bool = True,
     name: str = "arrays",
 ) -> Problem:
     """A problem from NumPy arrays, lists or torch tensors.
@@ -225,6 +257,7 @@ def arrays(
         classes: class labels in the order of their indices; None is those of y, sorted.
         standardize: centre the inputs by the training mean, then scale each row to |x|² = d
             (test rows too, by the training mean). With one sample only the scaling is done.
+        center: False leaves the training mean in when the rows are scaled.
         name: names the problem in records.
 
     Raises:
@@ -237,6 +270,7 @@ def arrays(
     """
     loss = check_choice("loss", loss, NAMES)
     standardize = check_bool("standardize", standardize)
+    center = check_bool("center", center)
     check_both(x_test, y_test)
     xs = {"": _inputs("x", x)}
     ys = {"": as_array("y", y)}
@@ -270,7 +304,7 @@ def arrays(
             ys[end] = _regression(f"y{end}", a, columns)
             columns = ys[end].shape[1]
     if standardize:
-        xs = _standardize(xs)
+        xs = _standardize(xs, center)
     return Problem(
         xs[""],
         ys[""],

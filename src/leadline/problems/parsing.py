@@ -11,6 +11,7 @@ from leadline.errors import check_choice, shown
 from leadline.problems.builtin import digits, power_law, teacher
 from leadline.problems.cifar import cifar10
 from leadline.problems.files import npz
+from leadline.problems.images import mnist
 from leadline.problems.losses import NAMES
 from leadline.problems.problem import Problem
 from leadline.problems.texts import Text
@@ -19,6 +20,7 @@ from leadline.problems.texts import text as builtin_text
 _KINDS: dict[str, Callable[..., Any]] = {
     "digits": digits,
     "cifar10": cifar10,
+    "mnist": mnist,
     "npz": npz,
     "teacher": teacher,
     "power_law": power_law,
@@ -44,7 +46,7 @@ def _value(key: str, value: str, build: Callable[..., Any], text: str) -> Any:
         if key == "classes":
             expected = "digits, such as 0;1"
             return tuple(
-                (int if build is digits else _integer_or_text)(v) for v in value.split(";")
+                (_integer_or_text if build is cifar10 else int)(v) for v in value.split(";")
             )
         if isinstance(default, bool):
             expected = "true or false"
@@ -52,7 +54,7 @@ def _value(key: str, value: str, build: Callable[..., Any], text: str) -> Any:
         if isinstance(default, float):
             expected = "a number"
             return float(value)
-        if key in ("samples", "test_samples") and value.lower() == "none":
+        if key in ("samples", "test_samples", "side") and value.lower() == "none":
             return None
         return int(value)
     except (ValueError, KeyError):
@@ -63,10 +65,10 @@ def parse(text: str, loss: str | None = None) -> Problem:
     """The problem that a string names: ``kind``, ``kind:argument``, then ``?parameters``.
 
     Kinds are the builders: "digits:0,1?samples=64,seed=1", "cifar10:PATH?classes=cat;dog",
-    "npz:PATH", "teacher?samples=32", "power_law?exponent=1.5". Parameters are the builder's,
-    separated by commas; items of a list by semicolons; true, false and none are values. A path may
-    hold anything; parameters begin after the last "?", so end the string with one more if the path
-    itself holds a "?".
+    "mnist:FOLDER?side=14", "npz:PATH", "teacher?samples=32", "power_law?exponent=1.5". Parameters are
+    the builder's, separated by commas; items of a list by semicolons; true, false and none are values. A
+    path may hold anything; parameters begin after the last "?", so end the string with one more if the
+    path itself holds a "?".
 
     Args:
         text: the name.

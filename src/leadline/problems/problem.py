@@ -59,8 +59,8 @@ def _frozen(name: str, value: Any, dtype: type, ndim: int) -> np.ndarray:
 class Problem:
     """What is learned: P samples of d inputs and C outputs, a loss, and held-out samples.
 
-    Use a builder (``arrays``, ``digits``, ``cifar10``, ``npz``, ``teacher``, ``power_law``) unless
-    the arrays are already in this form. Problems are equal when their arrays and loss are.
+    Use a builder (``arrays``, ``digits``, ``cifar10``, ``mnist``, ``npz``, ``teacher``, ``power_law``)
+    unless the arrays are already in this form. Problems are equal when their arrays and loss are.
 
     Attributes:
         x: (P, d) float64 inputs. All arrays are C-contiguous and read-only.
