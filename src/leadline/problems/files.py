@@ -160,7 +160,10 @@ def npz(
         drawn = np.sort(round_robin(kinds, rng)[:count])
         data[f"x{end}"], data[f"y{end}"] = x[drawn], y[drawn]
     return arrays(
-        **data,
+        data["x"],
+        data["y"],
+        data.get("x_test"),
+        data.get("y_test"),
         loss=loss,
         classes=classes,
         standardize=standardize,
