@@ -103,10 +103,13 @@ def _pixels_and_digits() -> tuple[np.ndarray, np.ndarray]:
         if path.is_file():
             with gzip.open(path, "rt") as file:
                 table = np.loadtxt(file, delimiter=",")
-            return table[:, :-1], table[:, -1].astype(np.int64)
-    from sklearn.datasets import load_digits
+            break
+    else:
+        from sklearn.datasets import load_digits
 
-    return load_digits(return_X_y=True)
+        table = np.column_stack(load_digits(return_X_y=True))
+    table.flags.writeable = False
+    return table[:, :-1], table[:, -1].astype(np.int64)
 
 
 def _streams(seed: int) -> list[np.random.Generator]:
