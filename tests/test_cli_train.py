@@ -176,7 +176,6 @@ def test_results_stay(write, tmp_path):
         (("mlp", "--eps", "0.1", "--optimizer", "lion"), "eps=0.1 is none of the settings of lion"),
         (("mlp", "--betas", "0.9"), "betas=(0.9,) is one number"),
         (("mlp", "--base", "64"), "base='64' is not WIDTHxDEPTH"),
-        (("mlp", "--dry-run"), "dry_run=True predicts solve of a model"),
         (("mlp", "--coupling", "independent"), "coupling='independent' cannot be trained"),
         (("nowhere.py",), "there is no file 'nowhere.py'"),
         (("what",), "model='what' is unknown"),

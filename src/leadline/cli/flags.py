@@ -16,6 +16,7 @@ from leadline.parametrization import schemes
 ALL = "solve train limit lazy compare kernels"
 RUNS = "solve train limit lazy compare"
 SOLVERS = "solve limit compare"
+MEASURING = "train solve limit"
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,15 @@ FLAGS = (
          "with ?parameter=value,... of the builder."),
     Flag("--loss", "loss", str, None, ALL, "mse or cross_entropy; default: the problem's."),
     Flag("--width", "width", int, {"solve": 512, "train": 256, "limit": None}, "solve train limit",
-         "Width n (limit: the first; default: room enough for the problem)."),
+         "Width n (limit: the first; default: room enough for the problem; of a model times the base's)."),
     Flag("--depth", "depth", int,
-         {"solve": 8, "train": 8, "limit": 8, "lazy": None, "kernels": None},
-         "solve train limit lazy kernels", "Depth L (limit: the first; lazy, kernels: default ∞)."),
-    Flag("--sizes", "sizes", SizeList(), "64x4,128x8,256x16", "compare",
-         "Finite networks, WIDTHxDEPTH,..."),
+         {"solve": 8, "train": 8, "limit": None, "lazy": None, "kernels": None},
+         "solve train limit lazy kernels",
+         "Depth L (limit: the first; default 8, of a model twice the base's; lazy, kernels: default ∞)."),
+    Flag("--sizes", "sizes", SizeList(), None, "compare",
+         "Finite networks, WIDTHxDEPTH,...; default 64x4,128x8,256x16, of a model 1, 2, 4 times the base."),
+    Flag("--over", "over", str, "both", "limit compare",
+         "both, or width: the limit of infinite width at one depth."),
     Flag("--coupling", "coupling", str, "reused", "solve train limit",
          "reused (backpropagation through the same weights) or independent (through a copy)."),
     Flag("--ensemble", "ensemble", str, "gaussian", "solve limit compare",
@@ -98,6 +102,15 @@ FLAGS = (
     Flag("--variance-reduction", "variance_reduction", str, {"solve": "none", "limit": None},
          "solve limit", "none, ends or balanced (limit: by default balanced, with --ensemble fast ends)."),
     Flag("--record-every", "record_every", int, 1, RUNS, "Record every so many steps."),
+    Flag("--measure", "quantities", str, None, MEASURING,
+         "Record in the network: feature_kernel, gradient_kernel, movement; of a ResNet also "
+         "activation_kernel, tangent_kernel; by commas (with --modules: default features, movement)."),
+    Flag("--modules", "modules", str, None, MEASURING,
+         "For a model: measure outputs of these modules, names or patterns by commas, such as 'blocks.*'."),
+    Flag("--measure-steps", "measure_steps", str, None, MEASURING,
+         "Steps of --measure, by commas; -1 is after the last one. Default 0,-1."),
+    Flag("--measure-times", "measure_times", str, None, MEASURING,
+         "For a ResNet: depth times in [0, 1] of --measure. Default 0,0.25,0.5,0.75,1."),
     Flag("--dtype", "dtype", str, "float32", f"train {SOLVERS}", "float32 or float64."),
     Flag("--device", "device", str, "cpu", f"train {SOLVERS}", "A torch device."),
     Flag("--memory", "memory", Bytes(), None, f"train {SOLVERS}",
@@ -119,7 +132,7 @@ FLAGS = (
 )  # fmt: skip
 
 
-MODELS = "train solve"
+MODELS = "train solve limit compare"
 """Commands that take a model of a builder too."""
 
 OF_A_MODEL = (
@@ -132,9 +145,10 @@ OF_A_MODEL = (
     Flag("--eps", "eps", float, None, MODELS, "For a model: Adam's and AdamW's ε."),
     Flag("--adamw-lr", "adamw_lr", float, None, MODELS,
          "For muon: rate of AdamW, which trains what is no hidden matrix; default: --lr."),
-    Flag("--stored", "stored", str, None, "solve",
+    Flag("--stored", "stored", str, None, "solve limit",
          "For a model: hidden weights that keep their entries, names or patterns by commas."),
-    Flag("--batch-seed", "batch_seed", int, None, MODELS, "For a model: seed of batches; default: --seed."),
+    Flag("--batch-seed", "batch_seed", int, None, "train solve",
+         "For a model: seed of batches; default: --seed."),
 )  # fmt: skip
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
@@ -177,7 +191,13 @@ def flags(command: str) -> Callable[[Any], Any]:
     return together(f.option(command) for f in FLAGS if command in f.commands.split())
 
 
-_READING = {r"\broles(=|\[)": "--role PATTERN=ROLE", r"\binputs=": "--input SHAPE"}
+_READING = {
+    r"\broles(=|\[)": "--role PATTERN=ROLE",
+    r"\binputs=": "--input SHAPE",
+    r"\bmeasure\.steps=": "--measure-steps",
+    r"\btimes=": "--measure-times",
+    r"\bmeasure\.modules\b": "--modules",
+}
 """What of Python's arguments has an option of another form."""
 
 

@@ -1,4 +1,4 @@
-"""``solve FILE.py --dry-run``: memory and time of a model of yours, from its first steps."""
+"""``--dry-run`` of a model of yours: memory and time, from the first steps of each size that will run."""
 
 from __future__ import annotations
 
@@ -10,30 +10,41 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from leadline.limits.agreement import SEEDS
+from leadline.limits.existence import check_has_limit
+from leadline.limits.extrapolation import builders_first
+from leadline.limits.ladder import first_sizes
+from leadline.limits.networks import truncates
 from leadline.matrixfree import elementwise_cost, memory
 from leadline.matrixfree.configuration import TaskConfiguration
 from leadline.matrixfree.initialization import training
+from leadline.matrixfree.loop import TaskTraining
+from leadline.matrixfree.memory import TaskMemory
 from leadline.reporting.progress import duration, size
+from leadline.training.networks import budget as dense_budget
+from leadline.training.trainer import check_dense_memory, dense_task_bytes
 
 # The first steps are taken until there are so many, or so many seconds are over.
 _STEPS, _SECONDS = 4, 10.0
-_NOT_OF_THE_COMPUTATION = ("checkpoint", "checkpoint_every", "progress", "as_json", "quiet")
-_NETWORKS_ALONE = ("variance_reduction", "storage", "spill")
+_NOT_OF_THE_COMPUTATION = ("checkpoint", "checkpoint_every", "progress", "as_json", "quiet", "out")
+_OF_LIMITS = ("rtol", "seconds", "over", "width", "depth", "sizes")
 
 
 @dataclass(frozen=True)
 class ModelCost:
-    """Predicted cost of a solve of a model.
+    """Predicted cost of ``solve``, ``train``, ``limit`` or ``compare`` of a model.
 
     Attributes:
-        wide: weights that are multiplied and not stored; parts: bytes that do not grow with the steps.
-        first_step_bytes, at_most_bytes: of one seed.
+        sizes: (width, depth) that are sure to run; at_least: whether more may follow.
+        wide: weights that are multiplied and not stored, of the deepest.
+        parts: bytes of the largest that do not grow with the steps.
+        first_step_bytes, at_most_bytes: of one seed of the size that takes most.
         seconds: of all seeds; elementwise_seconds, those of passes over the history, which grow as T².
-        measured_steps: that the time was measured on.
+        measured_steps: that the time was measured on, of the size with the fewest.
     """
 
-    width: int
-    depth: int
+    command: str
+    sizes: tuple[tuple[int, int], ...]
     steps: int
     wide: int
     parts: dict[str, int]
@@ -43,6 +54,7 @@ class ModelCost:
     seconds: float
     elementwise_seconds: float
     measured_steps: int
+    at_least: bool
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers."""
@@ -50,12 +62,20 @@ class ModelCost:
 
     def text(self) -> str:
         """The prediction in words."""
+        what = f"{self.wide} weights multiplied and not stored" if self.wide else "dense"
+        takes = (
+            f"{size(self.first_step_bytes)} for the first step, at most {size(self.at_most_bytes)}"
+        )
+        if not self.wide:
+            takes = (
+                f"{size(self.at_most_bytes)} for weights, gradients and what the optimizer keeps"
+            )
+        each = " of each size" if len(self.sizes) > 1 else ""
         lines = [
-            f"solve: {self.width}x{self.depth}, {self.wide} weights multiplied and not stored",
-            f"  memory: {size(self.first_step_bytes)} for the first step, at most "
-            f"{size(self.at_most_bytes)}; budget {size(self.budget_bytes)}",
-            f"  time: about {duration(self.seconds)} (from the first {self.measured_steps} steps; a factor "
-            "of 2 is usual)",
+            f"{self.command}: {', '.join(f'{n}x{depth}' for n, depth in self.sizes)}; {what}",
+            f"  memory: {takes}; budget {size(self.budget_bytes)}",
+            f"  time: {'at least' if self.at_least else 'about'} {duration(self.seconds)} (from the first "
+            f"{self.measured_steps} steps{each}; a factor of 2 is usual)",
         ]
         if self.elementwise_seconds:
             lines.append(
@@ -65,49 +85,115 @@ class ModelCost:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A size that runs: so many seeds of it, dense or not."""
+
+    c: TaskConfiguration
+    seeds: int
+    dense: bool = False
+
+
 class _StepsTaken(Exception):
     """The first steps have told enough."""
 
 
-def predict(task: Any, build: Any, recipe: Any, options: dict[str, Any]) -> ModelCost:
-    """Predict a solve's cost; its first step must fit the budget, as when it is run.
+def predict(command: str, task: Any, build: Any, recipe: Any, options: dict[str, Any]) -> ModelCost:
+    """Predict a command's cost; first steps must fit the budget, as when it is run.
 
     Raises:
-        MemoryError: it does not.
+        MemoryError: one does not.
     """
-    left_out = (*_NOT_OF_THE_COMPUTATION, *_NETWORKS_ALONE)
-    settings = {k: v for k, v in options.items() if k not in left_out}
-    c = TaskConfiguration(task, build, recipe, **settings)
-    most, need = memory.budget(c), memory.predict(c)
-    need.check_first_step(most)
-    times = _first_steps(c)
-    rest, elementwise = _remaining(times, recipe.steps), 0.0
-    counts: Counter[Any] = Counter()
-    for m in need.matrices:
-        counts[m.n_in, m.n_out, m.rows, m.rule] += m.count
-    how = dict(dtype=c.dtype, device=c.device)
-    for (n_in, n_out, rows, rule), count in counts.items():
-        if rule is not None and rows and recipe.steps > len(times):
-            one = elementwise_cost.predict(n_in, n_out, rows, recipe.steps, rule=rule, **how)
-            elementwise += count * one.seconds
+    settings = {k: v for k, v in options.items() if k not in _NOT_OF_THE_COMPUTATION}
+    parts = _parts(command, task, build, recipe, settings)
+    needs = {id(p): memory.predict(p.c) for p in parts if not p.dense}
+    first = most = 0
+    for p in parts:
+        if p.dense:
+            check_dense_memory(p.c)
+            need = sum(dense_task_bytes(p.c).values())
+            first, most = max(first, need), max(most, need)
+        else:
+            needs[id(p)].check_first_step(memory.budget(p.c))
+            first = max(first, needs[id(p)].first_step)
+            most = max(most, needs[id(p)].at_most)
+    largest = max(needs.values(), key=lambda need: need.at_most, default=None)
+    seconds = elementwise = 0.0
+    measured = recipe.steps
+    for p in parts:
+        times = _first_steps(p)
+        measured = min(measured, len(times))
+        seconds += p.seeds * _remaining(times, recipe.steps, grows=not p.dense)
+        if not p.dense:
+            elementwise += p.seeds * _elementwise(needs[id(p)], len(times))
+    c = parts[0].c
     return ModelCost(
-        width=c.width,
-        depth=c.depth,
+        command=command,
+        sizes=tuple(dict.fromkeys((p.c.width, p.c.depth) for p in parts)),
         steps=recipe.steps,
-        wide=len(need.matrices),
-        parts=dict(need.parts),
-        first_step_bytes=need.first_step,
-        at_most_bytes=need.at_most,
-        budget_bytes=most,
-        seconds=c.seeds * (rest + elementwise),
-        elementwise_seconds=c.seeds * elementwise,
-        measured_steps=len(times),
+        wide=max((len(need.matrices) for need in needs.values()), default=0),
+        parts=dense_task_bytes(c) if largest is None else dict(largest.parts),
+        first_step_bytes=first,
+        at_most_bytes=most,
+        budget_bytes=dense_budget(c.memory, c.device) if largest is None else memory.budget(c),
+        seconds=seconds + elementwise,
+        elementwise_seconds=elementwise,
+        measured_steps=measured,
+        at_least=command in ("limit", "compare"),
     )
 
 
-def _first_steps(c: TaskConfiguration) -> list[float]:
+def _parts(
+    command: str, task: Any, build: Any, recipe: Any, settings: dict[str, Any]
+) -> list[_Part]:
+    """What a command is sure to run."""
+    if command in ("solve", "train"):
+        c = TaskConfiguration(task, build, recipe, **settings)
+        return [_Part(c, c.seeds, command == "train")]
+    over, width, depth, sizes = (settings.get(k) for k in ("over", "width", "depth", "sizes"))
+    settings = {k: v for k, v in settings.items() if k not in _OF_LIMITS}
+    over = over or "both"
+    if command == "limit":
+        return _of_limit(builders_first(task, build, recipe, over, width, depth, settings), over)
+    base = settings["base"]
+    one = TaskConfiguration(task, build, recipe, base["width"], base["depth"], **settings)
+    deepen = over == "both"
+    pairs = sizes or [(base["width"] * k, base["depth"] * (k if deepen else 1)) for k in (1, 2, 4)]
+    parts = [_Part(one.at(n, depth), one.seeds, True) for n, depth in pairs]
+    widest, deepest = max(n for n, _ in pairs), max(depth for _, depth in pairs)
+    try:
+        check_has_limit(one.plan, over)
+    except ValueError:
+        return [*parts, _Part(one.at(4 * widest, deepest), one.seeds)]
+    at = None if deepen else deepest
+    return parts + _of_limit(builders_first(task, build, recipe, over, None, at, settings), over)
+
+
+def _of_limit(first: TaskConfiguration, over: str) -> list[_Part]:
+    """Sizes that ``limit`` solves in any case, with its checks of tol and of the ensemble."""
+    parts = [
+        _Part(first.at(n, depth), first.seeds)
+        for n, depth in first_sizes(first.width, first.depth, over)
+    ]
+    if truncates(first):
+        fine = first.at(first.width, first.depth, tol=first.tol / 10)
+        parts.append(_Part(fine, first.seeds))
+    if first.ensemble != "gaussian":
+        usual = first.at(first.width, first.depth, ensemble="gaussian")
+        parts.append(_Part(usual, max(first.seeds, SEEDS)))
+        if first.seeds < SEEDS:
+            parts.append(_Part(first, SEEDS))
+    return parts
+
+
+def _first_steps(part: _Part) -> list[float]:
     """Seconds of the first steps of run 0."""
-    work, _ = training(c, 0)
+    c = part.c
+    if part.dense:
+        model = c.model(0)
+        work = TaskTraining(c, 0, model, c.optimizers(model))
+    else:
+        work, _ = training(c, 0)
     started = time.perf_counter()
     at: list[float] = []
 
@@ -121,15 +207,34 @@ def _first_steps(c: TaskConfiguration) -> list[float]:
     return [b - a for a, b in itertools.pairwise([0.0, *at])]
 
 
-def _remaining(times: list[float], steps: int) -> float:
-    """Seconds of all steps: those measured, and the others, which grow as the measured ones did.
+def _elementwise(need: TaskMemory, measured: int) -> float:
+    """Seconds that passes over the history take in one seed."""
+    c, seconds = need.c, 0.0
+    steps = c.recipe.steps
+    if steps <= measured:
+        return 0.0
+    counts: Counter[Any] = Counter()
+    for m in need.matrices:
+        if m.rule is not None and m.rows:
+            counts[m.n_in, m.n_out, m.rows, m.rule] += m.count
+    for (n_in, n_out, rows, rule), count in counts.items():
+        how = dict(rule=rule, dtype=c.dtype, device=c.device)
+        seconds += count * elementwise_cost.predict(n_in, n_out, rows, steps, **how).seconds
+    return seconds
 
-    The first warms up, and is left out of the growth.
+
+def _remaining(times: list[float], steps: int, grows: bool) -> float:
+    """Seconds of all steps: those measured, and the others.
+
+    The first warms up, and is left out.
+
+    Args:
+        grows: does a step take longer than the one before? Then the others grow as the measured ones did.
     """
     if steps <= len(times) or not times:
         return sum(times)
     later = times[1:] or times
     pace = sum(later) / len(later)
-    growth = max(later[-1] - later[0], 0.0) / max(len(later) - 1, 1)
+    growth = max(later[-1] - later[0], 0.0) / max(len(later) - 1, 1) if grows else 0.0
     others = steps - len(times)
     return sum(times) + others * (pace + growth * others / 2)

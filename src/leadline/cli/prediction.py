@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from leadline.limits.existence import check_has_limit
+from leadline.limits.extrapolation import DEPTH
 from leadline.limits.ladder import first_sizes, first_width
 from leadline.reporting.progress import duration, size
 from leadline.solving import memory
@@ -114,27 +115,33 @@ def _sizes(
     command: str, problem: Problem, network: ResNet, options: dict[str, Any]
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Sizes that are solved, and that are trained; a limit's are the first ones."""
+    over = options.get("over", "both")
     if command == "compare":
-        trained = list(options["sizes"])
+        usual = [(64 * k, 4 * k if over == "both" else 4) for k in (1, 2, 4)]
+        trained: list[tuple[int, int]] = list(options["sizes"] or usual)
         if network.table.rate_width == 0.0:
             solved = []
         else:
             try:
-                check_has_limit(network)
-                solved = _ladder(problem, None, 8)
+                check_has_limit(network, over)
+                deepest = max(depth for _, depth in trained)
+                solved = _ladder(problem, None, None if over == "both" else deepest, over)
             except ValueError:
                 solved = [(4 * max(n for n, _ in trained), max(depth for _, depth in trained))]
         return 2 * solved, 2 * trained
     if command == "limit":
-        check_has_limit(network)
-        return _ladder(problem, options["width"], options["depth"]), []
+        check_has_limit(network, over)
+        return _ladder(problem, options["width"], options["depth"], over), []
     one = [(options["width"], options["depth"])]
     return (one, []) if command == "solve" else ([], one)
 
 
-def _ladder(problem: Problem, width: int | None, depth: int) -> list[tuple[int, int]]:
+def _ladder(
+    problem: Problem, width: int | None, depth: int | None, over: str
+) -> list[tuple[int, int]]:
     """What ``limit`` solves at least: the first size also with a finer tol."""
-    sizes = first_sizes(first_width(problem) if width is None else width, depth)
+    width = first_width(problem) if width is None else width
+    sizes = first_sizes(width, DEPTH if depth is None else depth, over)
     return [sizes[0], *sizes]
 
 

@@ -12,7 +12,7 @@ import click
 
 from leadline._version import __version__
 from leadline.cli import laws, lifecycle, models, processes, results, sweeps, trainings
-from leadline.cli.flags import flags
+from leadline.cli.flags import MEASURING, flags
 from leadline.cli.lifecycle import CommandGroup, Kept, one_line, show, while_reading
 from leadline.cli.outputs import Outputs
 from leadline.disk.bounded import within
@@ -121,6 +121,8 @@ def _run(command: str, options: dict[str, Any], outputs: Outputs) -> None:
     as_json, quiet = options.pop("as_json"), options.pop("quiet")
     dry = options.pop("dry_run", False)
     task, build, recipe = _trained(options)
+    if command in MEASURING.split():
+        options["measure"] = trainings.measuring(options)
     if dry and not processes.leads():
         return
     if dry:
@@ -129,15 +131,10 @@ def _run(command: str, options: dict[str, Any], outputs: Outputs) -> None:
 
         if isinstance(build, ResNet):
             prediction = predict(command, task, build, recipe, options)
-        elif command == "solve":
+        else:
             from leadline.cli import model_prediction
 
-            prediction = model_prediction.predict(task, build, recipe, options)
-        else:
-            raise ValueError(
-                "dry_run=True predicts solve of a model, and training of the built-in ResNet: leave it "
-                "out, or give --steps 1 to see what a step takes"
-            )
+            prediction = model_prediction.predict(command, task, build, recipe, options)
         click.echo(json.dumps(prediction.to_json()) if as_json else prediction.text())
         return
 
@@ -160,7 +157,7 @@ def _run(command: str, options: dict[str, Any], outputs: Outputs) -> None:
     for warning in _warnings(result):
         click.echo(f"Warning: {warning}", err=True)
     data = result.to_json(lists=False)
-    show(pieces(data) if as_json else repr(result))
+    show(pieces(data) if as_json else _words(result, task))
 
     def page(command_line: str) -> Page:
         from leadline.reporting.comparisons import comparison_page
@@ -168,7 +165,7 @@ def _run(command: str, options: dict[str, Any], outputs: Outputs) -> None:
 
         if command == "compare":
             return comparison_page(result, command_line)
-        return result_page(result, command_line)
+        return result_page(result, command_line, _targets(task))
 
     out = outputs.out
     if command == "compare":
@@ -179,6 +176,22 @@ def _run(command: str, options: dict[str, Any], outputs: Outputs) -> None:
     if out is not None and isinstance(result, Trajectory):
         attempt(lambda: result.save(out / "trajectory.safetensors"))
     outputs.keep(page, "figure.html", {"result.json": data})
+
+
+def _words(result: Trajectory | Limit | Comparison, task: Any) -> str:
+    """A result for people: what it says of itself, and what was measured."""
+    from leadline.reporting.comparisons import Comparison
+    from leadline.reporting.measures import measures_text
+
+    table = "" if isinstance(result, Comparison) else measures_text(result, _targets(task))
+    return f"{result!r}\n\n{table}" if table else repr(result)
+
+
+def _targets(task: Any) -> Any:
+    """What a problem's outputs are to be, (P, C); None of other tasks."""
+    from leadline.problems.problem import Problem
+
+    return task.y if isinstance(task, Problem) else None
 
 
 def _trained(options: dict[str, Any]) -> tuple[Any, Any, Any]:

@@ -15,9 +15,11 @@ from leadline.cli.sweeps import model_of
 from leadline.cli.user_file import READING, is_file, load
 
 if TYPE_CHECKING:
+    from leadline.measure.observation import Measure
     from leadline.recipes.base import Recipe
 
 _RESNETS = ("activation", "block_layers", "skip", "gain", "horizon", "train", "center", "loss")
+_RESNETS += ("measure_times", "variance_reduction", "storage", "spill")
 """Flags that say what a ``ResNet`` is, or that only it has."""
 _MODELS = tuple(f.argument for f in OF_A_MODEL)
 _MODELS += ("schedule", "warmup", "clip", "accumulation", "role", "inputs")
@@ -65,8 +67,38 @@ def training(options: dict[str, Any]) -> tuple[Any, Any, Recipe] | None:
     width, depth = values.size("base", options["base"], "64x4")
     options |= told | {"base": dict(width=width, depth=depth)}
     if "stored" in options:
-        options["stored"] = tuple(filter(None, (options["stored"] or "").split(",")))
+        options["stored"] = parts(options["stored"])
     return task, build, recipe
+
+
+def measuring(options: dict[str, Any]) -> Measure | None:
+    """What the flags ask to measure, which leave the options; None for nothing.
+
+    Raises:
+        ValueError: steps, times or modules of nothing.
+    """
+    told = {
+        k: options.pop(k, None) for k in ("quantities", "modules", "measure_steps", "measure_times")
+    }
+    how: dict[str, Any] = {k: parts(v) for k, v in told.items() if v is not None}
+    if not {"quantities", "modules"} & how.keys():
+        for flag in how:
+            raise ValueError(
+                f"{flag}={told[flag]!r} is for --measure: give such as --measure feature_kernel,movement, "
+                "for a model with --modules"
+            )
+        return None
+    from leadline.measure.observation import Measure
+
+    for flag, kind in (("measure_steps", int), ("measure_times", float)):
+        if how.pop(flag, None) is not None:
+            how[flag.removeprefix("measure_")] = tuple(values.numbers(flag, told[flag], kind))
+    return Measure(**how)
+
+
+def parts(text: str | None) -> tuple[str, ...]:
+    """What stands between commas."""
+    return tuple(filter(None, (p.strip() for p in (text or "").split(","))))
 
 
 def _checkpoint(path: str, task: Any, build: Any, recipe: Recipe) -> str | None:

@@ -26,6 +26,7 @@ from leadline.limits.networks import (
 from leadline.limits.result import Limit
 from leadline.limits.standing import Standing
 from leadline.matrixfree.configuration import TaskConfiguration
+from leadline.matrixfree.run_state import check_identified
 from leadline.measure.record import check_task
 from leadline.planning.plans import Plan
 from leadline.solving.configuration import Configuration
@@ -46,7 +47,7 @@ _INFO = (
 # Most limits need a fraction of it; near instability no time is enough.
 SECONDS = 300.0
 # The first depth of a ResNet.
-_DEPTH = 8
+DEPTH = 8
 
 
 def limit(
@@ -145,7 +146,9 @@ def limit(
         first = _of_network(task, build, recipe, over, width, depth, of_networks | shared)
     else:
         refuse_for_builder(**of_networks)
-        first = _of_builder(task, build, recipe, over, width, depth, of_builders | shared)
+        first = builders_first(task, build, recipe, over, width, depth, of_builders | shared)
+        if checkpoint is not None:
+            check_identified(first.builder, first.task, first.recipe, "checkpoint")
     return _limit(first, over, rtol, seconds, checkpoint, progress)
 
 
@@ -168,12 +171,12 @@ def _of_network(
         network,
         sgd,
         width=first_width(problem) if width is None else width,
-        depth=_DEPTH if depth is None else depth,
+        depth=DEPTH if depth is None else depth,
         **options,
     )
 
 
-def _of_builder(
+def builders_first(
     task: Any,
     build: Any,
     recipe: Recipe,
@@ -182,7 +185,7 @@ def _of_builder(
     depth: int | None,
     options: dict[str, Any],
 ) -> TaskConfiguration:
-    """The first size of a builder's models; the plan is read at the base."""
+    """The first size of ``limit`` of a builder's models; the plan is read at the base."""
     base = build.base if isinstance(build, Plan) else options["base"]
     at = Size(1, 1) if base is None else size("base", base)
     one = TaskConfiguration(task, build, recipe, at.width, at.depth, **options)

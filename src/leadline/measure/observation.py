@@ -107,7 +107,9 @@ class Measure:
         for k in self.steps:
             step = k + total + 1 if k < 0 else k
             if not 0 <= step <= total:
-                raise ValueError(f"steps={k} is outside the training: give 0 to {total}, or -1")
+                raise ValueError(
+                    f"measure.steps={k} is outside the training: give 0 to {total}, or -1"
+                )
             out.add(step)
         return tuple(sorted(out))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
+from leadline.reporting.measures import measures_table
 from leadline.reporting.page import Drawing, Page, Section, Table, facts, settings
 from leadline.reporting.panels import BLUE, GREY, ORANGE, Panels, ramp, ticks
 from leadline.tabular.tables import matrix_csv, table_csv
@@ -182,8 +183,14 @@ def kernels_figure(kernels: InitialKernels) -> go.Figure:
     return panels.figure
 
 
-def result_page(result: Trajectory | Limit, command: str = "") -> Page:
-    """One run, or one limit."""
+def result_page(
+    result: Trajectory | Limit, command: str = "", targets: np.ndarray | None = None
+) -> Page:
+    """One run, or one limit, and what was measured in it.
+
+    Args:
+        targets: (P, C) of the problem, with which kernels are aligned.
+    """
     info, curves = result.info, result_curves(result)
     bands = "; bands about 95 %" if any(c["error"] is not None for c in curves) else ""
     drawing = Drawing(
@@ -210,9 +217,19 @@ def result_page(result: Trajectory | Limit, command: str = "") -> Page:
     return Page(
         heading,
         (f"{info['problem']['name']}: {_size(info)}",),
-        (section,),
+        (section, *_measured(result, targets)),
         facts(command, settings(info)),
     )
+
+
+def _measured(result: Trajectory | Limit, targets: np.ndarray | None) -> tuple[Section, ...]:
+    """A section with what was measured, if anything was."""
+    table = measures_table(result, targets)
+    if table is None:
+        return ()
+    head, rows = table
+    caption = "Mean over samples at each measured step; half-widths about 95 %"
+    return (Section(title="Measures", anchor="measures", tables=(Table(head, rows, caption),)),)
 
 
 def kernels_page(kernels: InitialKernels, command: str = "") -> Page:

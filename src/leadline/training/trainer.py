@@ -156,7 +156,7 @@ def train_task(c: TaskConfiguration, progress: Callable[..., Any] | None = None)
         )
     from leadline.matrixfree.loop import TaskTraining
 
-    _check_memory(c)
+    check_dense_memory(c)
     records, measured = [], {}
     for s in range(c.seeds):
         model = c.model(s)
@@ -180,14 +180,20 @@ def train_task(c: TaskConfiguration, progress: Callable[..., Any] | None = None)
     return assemble(records, info, c.recipe, c.measure)
 
 
-def _check_memory(c: TaskConfiguration) -> None:
+def dense_task_bytes(c: TaskConfiguration) -> dict[str, int]:
+    """What a dense model of a builder needs, by name."""
     weights = c.entries * c.dtype.itemsize
-    need = {
-        "weights": weights,
-        "gradients": weights,
-        "optimizer": weights * _STATES.get(c.recipe.optimizer, 2),
-    }
-    most = budget(c.memory, c.device)
+    states = _STATES.get(c.recipe.optimizer, 2)
+    return {"weights": weights, "gradients": weights, "optimizer": weights * states}
+
+
+def check_dense_memory(c: TaskConfiguration) -> None:
+    """Refuse a model that does not fit with gradients and optimizer states.
+
+    Raises:
+        MemoryError: naming the parts.
+    """
+    need, most = dense_task_bytes(c), budget(c.memory, c.device)
     if sum(need.values()) > most:
         what = f"a model of width={c.width} and depth={c.depth}"
         raise MemoryBudgetError(refusal(what, need, most, set_by_user=c.memory is not None))
