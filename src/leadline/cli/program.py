@@ -178,13 +178,13 @@ def _run(command: str, options: dict[str, Any], outputs: Outputs) -> None:
     outputs.keep(page, "figure.html", {"result.json": data})
 
 
-def _words(result: Trajectory | Limit | Comparison, task: Any) -> str:
+def _words(result: Any, task: Any) -> str:
     """A result for people: what it says of itself, and what was measured."""
-    from leadline.reporting.comparisons import Comparison
+    if not getattr(result, "measures", None):
+        return repr(result)
     from leadline.reporting.measures import measures_text
 
-    table = "" if isinstance(result, Comparison) else measures_text(result, _targets(task))
-    return f"{result!r}\n\n{table}" if table else repr(result)
+    return f"{result!r}\n\n{measures_text(result, _targets(task))}"
 
 
 def _targets(task: Any) -> Any:
