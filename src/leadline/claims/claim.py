@@ -39,6 +39,8 @@ WIDTH, DEPTH = "width n, neurons", "depth L, blocks"
 
 Data = Mapping[str, Any]
 """JSON-able: numbers, texts, nested lists and dicts of them (arrays until they are stored)."""
+Name = int | str
+"""A claim's number, or the name of one of the paper's figures."""
 Key = tuple[Any, ...]
 """What names a claim's cell: kind, sizes, coupling, …"""
 
@@ -74,14 +76,14 @@ class Claim:
     """One claim of the paper; each is a subclass in a file of its own.
 
     Attributes:
-        number: the claim's. title: a few words.
+        number: the claim's, or a figure's name in ``FIGURES``. title: a few words.
         sentence: what is claimed. where: where the paper says it.
         design: how it is measured, in words.
         rule: how the verdict follows from the data; docs/findings.md lists what pilot runs changed.
         sizes: what ``cells`` measures, by preset.
     """
 
-    number: ClassVar[int]
+    number: ClassVar[Name]
     title: ClassVar[str]
     sentence: ClassVar[str]
     where: ClassVar[str] = "abstract"
@@ -127,34 +129,50 @@ _CLASSES = {
     10: "stronger.StrongerNetworks",
 }
 NUMBERS = tuple(_CLASSES)
+_FIGURES = {
+    "figure-1": "figure_limits.LimitFigure",
+    "figure-2": "figure_couplings.CouplingsFigure",
+    "figure-3": "figure_covariance.CovarianceFigure",
+}
+FIGURES = tuple(_FIGURES)
 
 
-def claim(number: int) -> Claim:
-    """The claim of that number."""
-    module, name = _CLASSES[number].split(".")
+def claim(number: Name) -> Claim:
+    """The claim of that number, or the figure of that name."""
+    places: dict[Name, str] = {**_CLASSES, **_FIGURES}
+    module, name = places[number].split(".")
     return getattr(importlib.import_module(f"leadline.claims.{module}"), name)()
 
 
-def check_claims(claims: Iterable[int] | int | None) -> tuple[int, ...]:
-    """Sorted numbers, each once; None is all.
+def check_claims(
+    claims: Iterable[int] | int | None, figures: Iterable[int] | int | None = None
+) -> tuple[Name, ...]:
+    """Sorted numbers of claims, then names of figures, each once; None is all claims, or no figure.
+
+    With figures, None is no claim.
 
     Raises:
         ValueError, TypeError: one that there is not; names the nearest.
     """
-    if claims is None:
+    if claims is None and figures is None:
         return NUMBERS
-    wanted = (claims,) if isinstance(claims, int) else tuple(claims)
+    numbers = () if claims is None else _numbers("claims", claims, len(NUMBERS))
+    drawn = () if figures is None else _numbers("figures", figures, len(FIGURES))
+    return (*numbers, *(f"figure-{k}" for k in drawn))
+
+
+def _numbers(name: str, values: Iterable[int] | int, last: int) -> tuple[int, ...]:
+    wanted = (values,) if isinstance(values, int) else tuple(values)
     for number in wanted:
         if isinstance(number, bool) or not isinstance(number, int):
-            raise TypeError(f"claims={claims!r} holds {number!r}: give numbers 1 to {NUMBERS[-1]}")
-        if number not in _CLASSES:
-            nearest = min(NUMBERS, key=lambda k: abs(k - number))
+            raise TypeError(f"{name}={values!r} holds {number!r}: give numbers 1 to {last}")
+        if not 1 <= number <= last:
+            nearest = min(max(number, 1), last)
             raise ValueError(
-                f"claims={number!r} is unknown: did you mean {nearest}? choose from 1 to "
-                f"{NUMBERS[-1]}"
+                f"{name}={number!r} is unknown: did you mean {nearest}? choose from 1 to {last}"
             )
     if not wanted:
-        raise ValueError(f"claims={claims!r} is empty: give numbers 1 to {NUMBERS[-1]}, or None")
+        raise ValueError(f"{name}={values!r} is empty: give numbers 1 to {last}, or None")
     return tuple(sorted(set(wanted)))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from leadline import available
 from leadline.claims import cells
 from leadline.claims.cells import Cell
-from leadline.claims.claim import NUMBERS, PRESETS, TOY, Setting, check_claims, claim
+from leadline.claims.claim import FIGURES, NUMBERS, PRESETS, TOY, Name, Setting, check_claims, claim
 from leadline.claims.sources import check_source
 from leadline.claims.studies import Study, content, identity_of, read, read_claim, write_claim
 from leadline.disk.write import attempt, check_folder
@@ -33,6 +33,7 @@ def study(
     resume: bool = True,
     progress: Callable[..., None] | None = None,
     workers: int | None = None,
+    figures: Iterable[int] | int | None = None,
 ) -> Study:
     """Measure claims of arXiv 2512.21075v1 and judge each by its stated rule.
 
@@ -41,7 +42,7 @@ def study(
     with the same preset, problem and seed stay in its report.
 
     Args:
-        claims: numbers 1 to 10; None is all.
+        claims: numbers 1 to 10; None is all, or none where figures are named.
         preset: "quick" (minutes on two cores), "standard" (half an hour), "full" (a GPU).
         problem: "digits", "cifar10:PATH" or "mnist:FOLDER" (MNIST, Fashion-MNIST; "mnist:FOLDER?side=14"
             takes means of pixels, "?center=false" leaves the mean in).
@@ -51,14 +52,15 @@ def study(
         resume: False measures everything again.
         progress: called as ``progress(step=cells done, steps=cells, branch=what was done)``.
         workers: one-thread processes at once; None is one a core, 1 is this process.
+        figures: 1 to 3: the paper's own figures, drawn by its protocol, with statistics beside each.
 
     Raises:
         ValueError, TypeError, OSError: naming the argument, its value and the remedy, before any work.
     """
     started = time.perf_counter()
-    wanted, setting = check_arguments(claims, preset, problem, device, seed, workers)
+    wanted, setting = check_arguments(claims, preset, problem, device, seed, workers, figures)
     folder = check_folder("out", out)
-    for number in set(NUMBERS) - set(wanted):
+    for number in {*NUMBERS, *FIGURES} - set(wanted):
         read_claim(folder, number)  # one that is damaged is refused now, not after the work
     chosen = {number: claim(number) for number in wanted}
     named = {number: c.cells(setting) for number, c in chosen.items()}
@@ -84,9 +86,10 @@ def check_arguments(
     device: str,
     seed: int,
     workers: int | None,
-) -> tuple[tuple[int, ...], Setting]:
+    figures: Iterable[int] | int | None = None,
+) -> tuple[tuple[Name, ...], Setting]:
     """Refuse bad arguments before any work."""
-    wanted = check_claims(claims)
+    wanted = check_claims(claims, figures)
     if preset != TOY:
         check_choice("preset", preset, PRESETS)
     check_int("seed", seed, 0)
@@ -117,9 +120,9 @@ def _made(setting: Setting) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class OutlineLine:
-    """One claim's share: cells, how many are stored, and its largest by width times depth."""
+    """A claim's or a figure's share: cells, how many are stored, its largest by width times depth."""
 
-    claim: int
+    claim: Name
     title: str
     cells: int
     stored: int
@@ -152,13 +155,14 @@ def outline(
     device: str = "cpu",
     seed: int = 0,
     workers: int | None = None,
+    figures: Iterable[int] | int | None = None,
 ) -> Outline:
     """What ``study`` with these arguments would measure.
 
     Raises:
         ValueError, TypeError, OSError: as ``study`` does.
     """
-    wanted, setting = check_arguments(claims, preset, problem, device, seed, workers)
+    wanted, setting = check_arguments(claims, preset, problem, device, seed, workers, figures)
     named = {number: claim(number).cells(setting) for number in wanted}
     ids = {n: {run_id(c.spec()) for c in cells_of.values()} for n, cells_of in named.items()}
     stored: set[str] = set()

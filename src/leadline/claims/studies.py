@@ -1,8 +1,8 @@
 """A study: verdicts, page and text of the claims measured in one folder, and the files there.
 
 store/              one record a cell
-data/claim-3.json   what a claim's verdict and figures are made of
-verdicts.json       per claim: number, verdict, value, low, high, command; and how it was made
+data/claim-3.json   what a claim's verdict and figures are made of; figure-2.json of a figure of the paper's
+verdicts.json       per claim or figure: number, verdict, value, low, high, command; and how it was made
 report.html
 """
 
@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from leadline.claims.claim import NUMBERS, claim
+from leadline.claims.claim import FIGURES, NUMBERS, PRESETS, TOY, Name, claim
 from leadline.claims.verdict import UNDECIDED, Judgement, Verdict
 from leadline.disk import strict
 from leadline.disk.plain import plain
@@ -32,22 +33,23 @@ PAPER = "arXiv 2512.21075v1"
 
 @dataclass(frozen=True, repr=False)
 class Study:
-    """Claims, measured and judged.
+    """Claims and figures of the paper, measured and judged.
 
     Attributes:
         path: the folder with report.html, verdicts.json, data/ and store/.
-        data: what each claim's verdict and figures are made of, by the claim's number.
+        data: what each claim's verdict and figures are made of, by the claim's number or the figure's
+            name ("figure-2").
         made: how each was made: preset, problem, seed, device, date, versions, machine.
         seconds: of the call that returned this; None if it was read back.
     """
 
     path: Path
-    data: Mapping[int, Mapping[str, Any]]
-    made: Mapping[int, Mapping[str, Any]]
+    data: Mapping[Name, Mapping[str, Any]]
+    made: Mapping[Name, Mapping[str, Any]]
     seconds: float | None = None
 
     @cached_property
-    def verdicts(self) -> dict[int, Judgement]:
+    def verdicts(self) -> dict[Name, Judgement]:
         """Each claim's verdict and those of its parts, computed from the data."""
         return {number: claim(number).judge(data) for number, data in self.data.items()}
 
@@ -60,7 +62,7 @@ class Study:
         """The report."""
         return _page(self)
 
-    def command(self, number: int | None = None) -> str:
+    def command(self, number: Name | None = None) -> str:
         """What measures a claim (None: all of these) again."""
         made = self.made[next(iter(self.made)) if number is None else number]
         claims = tuple(self.data) if number is None else (number,)
@@ -81,34 +83,56 @@ class Study:
         return _text(self)
 
 
-def _command(made: Mapping[str, Any], claims: Sequence[int]) -> str:
-    """The command line that measures these claims."""
+def _command(made: Mapping[str, Any], names: Sequence[Name]) -> str:
+    """The command line that measures these claims and figures."""
     parts = ["leadline study"]
-    if tuple(claims) != NUMBERS:
+    claims = tuple(n for n in names if n in NUMBERS)
+    figures = [str(n).partition("-")[2] for n in names if n in FIGURES]
+    if claims and (claims != NUMBERS or figures):
         parts.append(f"--claims {','.join(str(c) for c in claims)}")
+    if figures:
+        parts.append(f"--figure {','.join(figures)}")
     parts.append(f"--preset {made['preset']}")
     for name, default in (("problem", "digits"), ("device", "cpu"), ("seed", 0)):
         if made[name] != default:
-            parts.append(f"--{name} {made[name]}")
+            parts.append(f"--{name} {shlex.quote(str(made[name]))}")
     return " ".join(parts)
+
+
+def _larger(made: Mapping[str, Any], number: Name) -> str:
+    """What would decide it, in words."""
+    after = dict(zip((TOY, *PRESETS), PRESETS, strict=False)).get(made["preset"])
+    if after is None:
+        return "No preset is larger: more seeds or larger sizes than these would decide it."
+    problem = "mnist:FOLDER" if (after, made["problem"]) == ("full", "digits") else made["problem"]
+    return f"More sizes and seeds: {_command({**made, 'preset': after, 'problem': problem}, (number,))}"
 
 
 def _verdicts(study: Study) -> dict[str, Any]:
     """Verdicts with their numbers, and how they were made."""
     made = study.made[next(iter(study.made))] if study.made else {}
-    rows = []
+    rows: list[dict[str, Any]] = []
+    figures: list[dict[str, Any]] = []
     for number, judged in study.verdicts.items():
         c = claim(number)
         parts = [
             {"key": p.key, "statement": p.statement, "claimed": p.claimed, **_row(p.verdict)}
             for p in judged.parts
         ]
-        row = {"claim": number, "title": c.title, "sentence": c.sentence, **_row(judged.headline)}
+        row = {"title": c.title, "sentence": c.sentence, **_row(judged.headline)}
         about_it = {"command": study.command(number), "seconds": study.made[number]["seconds"]}
-        rows.append({**row, **about_it, "parts": parts})
+        row = {**row, **about_it, "parts": parts}
+        if number in NUMBERS:
+            rows.append({"claim": number, **row})
+            continue
+        tables = [
+            {"caption": t.caption, "head": t.head, "rows": t.rows}
+            for t in c.tables(study.data[number])
+        ]
+        figures.append({"figure": number, **row, "tables": tables})
     about = {k: v for k, v in made.items() if k != "seconds"}
     about["command"] = study.command() if made else ""
-    return {"study": about, "claims": rows}
+    return {"study": about, "claims": rows} | ({"figures": figures} if figures else {})
 
 
 def _row(v: Verdict) -> dict[str, Any]:
@@ -122,17 +146,18 @@ def _row(v: Verdict) -> dict[str, Any]:
     }
 
 
-def _section(study: Study, number: int) -> Section:
-    """One claim."""
+def _section(study: Study, number: Name) -> Section:
+    """One claim, or one figure."""
     c, data, judged = claim(number), study.data[number], study.verdicts[number]
     v = judged.headline
     findings = tuple(c.findings(data))
     if v.verdict == UNDECIDED:
-        findings = (f"This claim is {v.words}.", *findings)
+        what = "claim is" if number in NUMBERS else "figure's claim is"
+        findings = (f"This {what} {v.words}. {_larger(study.made[number], number)}", *findings)
     tables = (*((_parts(study, number),) if judged.parts else ()), *c.tables(data))
     return Section(
-        title=f"{number}. {c.title}",
-        anchor=f"claim-{number}",
+        title=f"{_shown(number)}. {c.title}",
+        anchor=_stem(number),
         sentence=f"{c.sentence} ({c.where})",
         verdict=v.verdict,
         number=v.number,
@@ -145,12 +170,22 @@ def _section(study: Study, number: int) -> Section:
         tables=tables,
         command=study.command(number),
         downloads=(
-            (f"claim-{number}.json", claim_text(content(study.made[number], number, data))),
+            (f"{_stem(number)}.json", claim_text(content(study.made[number], number, data))),
         ),
     )
 
 
-def _parts(study: Study, number: int) -> Table:
+def _shown(name: Name) -> str:
+    """As a reader names it: 3, Figure 2."""
+    return str(name).replace("-", " ").capitalize()
+
+
+def _stem(name: Name) -> str:
+    """Of its file: claim-3, figure-2."""
+    return f"claim-{name}" if name in NUMBERS else str(name)
+
+
+def _parts(study: Study, number: Name) -> Table:
     """The statements that a claim consists of, and those found beside it."""
     rows = [
         (
@@ -207,13 +242,17 @@ def _text(study: Study) -> str:
     """The table of verdicts for a terminal."""
     rows = []
     for number, judged in study.verdicts.items():
-        entries = [(str(number), claim(number).title, judged.headline)]
+        entries = [(_shown(number), claim(number).title, judged.headline)]
         entries += [(f"  {p.key}", "", p.verdict) for p in judged.parts]
         for key, title, v in entries:
             rows.append((key, title, v.words, v.number, written(v.value, v.low, v.high)))
     body = text_table(("", "claim", "verdict", "number", "value, 95 %"), rows, left=4)
-    tail = f"report: {study.path / 'report.html'}"
-    return "\n".join([study.command(), "", body, "", tail])
+    lines = [study.command(), "", body, ""]
+    for name in study.data:
+        for table in claim(name).tables(study.data[name]) if name in FIGURES else ():
+            cells = [[str(cell) for cell in row] for row in table.rows]
+            lines += [table.caption, text_table([str(h) for h in table.head], cells), ""]
+    return "\n".join([*lines, f"report: {study.path / 'report.html'}"])
 
 
 def load(path: str | os.PathLike[str]) -> Study:
@@ -242,11 +281,12 @@ def read(
     folder: Path,
     identity: Mapping[str, Any],
     seconds: float | None,
-    fresh: Mapping[int, Mapping[str, Any]],
+    fresh: Mapping[Name, Mapping[str, Any]],
 ) -> Study:
     """All claims of a folder that were made the same way, and those at hand."""
-    data, made = {}, {}
-    for number in NUMBERS:
+    data: dict[Name, Any] = {}
+    made: dict[Name, Any] = {}
+    for number in (*NUMBERS, *FIGURES):
         stored = fresh.get(number) or read_claim(folder, number)
         if stored is not None and identity_of(stored["made"]) == identity:
             made[number], data[number] = stored["made"], stored["data"]
@@ -257,7 +297,7 @@ def identity_of(made: Mapping[str, Any]) -> dict[str, Any]:
     return {k: made[k] for k in ("preset", "problem", "seed")}
 
 
-def content(made: Mapping[str, Any], number: int, data: Mapping[str, Any]) -> dict[str, Any]:
+def content(made: Mapping[str, Any], number: Name, data: Mapping[str, Any]) -> dict[str, Any]:
     """The file of one claim's data, as plain data."""
     return plain({"leadline_study": FORMAT, "claim": number, "made": made, "data": data})
 
@@ -267,12 +307,12 @@ def claim_text(claim_content: Mapping[str, Any]) -> str:
     return json.dumps(strict.seal(claim_content), allow_nan=False)
 
 
-def write_claim(folder: Path, number: int, data: Mapping[str, Any]) -> None:
+def write_claim(folder: Path, number: Name, data: Mapping[str, Any]) -> None:
     """Write what ``content`` made, whole or not at all."""
     write_atomic(_data(folder, number), claim_text(data).encode(), "out")
 
 
-def read_claim(folder: Path, number: int) -> dict[str, Any] | None:
+def read_claim(folder: Path, number: Name) -> dict[str, Any] | None:
     """What ``content`` made; None if there is no such file.
 
     Raises:
@@ -288,9 +328,10 @@ def read_claim(folder: Path, number: int) -> dict[str, Any] | None:
         return {"made": dict(read["made"]), "data": dict(read["data"])}
     except (ValueError, KeyError, TypeError, OSError) as e:
         raise ValueError(
-            f"{str(path)!r} is no data of claim {number} ({e}): delete it and measure it again"
+            f"{str(path)!r} is no data of {_stem(number).replace('-', ' ')} ({e}): delete it and measure "
+            "it again"
         ) from None
 
 
-def _data(folder: Path, number: int) -> Path:
-    return folder / "data" / f"claim-{number}.json"
+def _data(folder: Path, number: Name) -> Path:
+    return folder / "data" / f"{_stem(number)}.json"

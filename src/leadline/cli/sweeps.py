@@ -269,6 +269,13 @@ def _transferred(model: str, metric: str, extend: int, options: dict[str, Any]) 
 
 @click.command("study", help="Measure the paper's claims: verdicts, data and a report.")
 @click.option("--claims", default=None, metavar="3,7", help="Numbers 1 to 10; default: all.")
+@click.option(
+    "--figure",
+    "figures",
+    default=None,
+    metavar="2",
+    help="Figures 1 to 3 of the paper, by its protocol.",
+)
 @click.option("--preset", default="quick", show_default=True, help="quick, standard or full.")
 @click.option(
     "--problem", default="digits", show_default=True, help="digits, cifar10:PATH or mnist:FOLDER."
@@ -285,13 +292,16 @@ def _transferred(model: str, metric: str, extend: int, options: dict[str, Any]) 
 @click.option("--dry-run", is_flag=True, help="List what would be measured, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print verdicts as JSON, and nothing else.")
 @QUIET
-def study_command(claims: str | None, out: str, dry_run: bool, **options: Any) -> None:
+def study_command(
+    claims: str | None, figures: str | None, out: str, dry_run: bool, **options: Any
+) -> None:
     """Verdicts to stdout."""
     as_json, quiet = options.pop("as_json"), options.pop("quiet")
     words = f"finished cells are in {out}; the same command goes on"
     kept: Kept = [] if dry_run else [(Path(out) / "store", _has_runs, words)]
     with one_line(kept):
         wanted = None if claims is None else values.claims(claims)
+        options["figures"] = None if figures is None else values.claims(figures, "figure")
         if dry_run:
             from leadline.claims.measurement import outline
 

@@ -115,8 +115,8 @@ def _ladder(name: str, text: str) -> list[float]:
     return out
 
 
-def claims(text: str) -> list[int]:
-    """Numbers of claims separated by commas; ranges as 3-6.
+def claims(text: str, name: str = "claims") -> list[int]:
+    """Numbers of claims, or of figures, separated by commas; ranges as 3-6.
 
     >>> claims("3,7-9")
     [3, 7, 8, 9]
@@ -125,7 +125,7 @@ def claims(text: str) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,3})(?:-([0-9]{1,3}))?\s*", part)
         if match is None:
-            raise ValueError(f"claims={shown(text)} are no numbers: give such as 3,7 or 1-10")
+            raise ValueError(f"{name}={shown(text)} are no numbers: give such as 3,7 or 1-10")
         out.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
     return out
 
