@@ -235,7 +235,7 @@ def _outputs(data: Data, coupling: str) -> np.ndarray:
 
 
 def _end(means: np.ndarray) -> np.ndarray:
-    """Of mean outputs (depths, ...) the value at L = ∞, by 1/L."""
+    """The value at L = ∞ of mean outputs (depths, ...), by 1/L."""
     return 2 * means[-1] - means[-2]
 
 

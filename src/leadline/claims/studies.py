@@ -181,7 +181,7 @@ def _shown(name: Name) -> str:
 
 
 def _stem(name: Name) -> str:
-    """Of its file: claim-3, figure-2."""
+    """The name of its file: claim-3, figure-2."""
     return f"claim-{name}" if name in NUMBERS else str(name)
 
 
