@@ -107,21 +107,13 @@ def extend(
         remain = gram.diagonal()
         if not np.isfinite(remain).all():
             raise FloatingPointError("a query of the operator is not finite")
-        chosen, factor = choose(gram, np.maximum(bound, _RESOLVED * remain), room - count)
-        if not len(chosen):
+        pick = select(gram, squares, bound, room - count, eps + defect)
+        if pick is None:
             break
-        inverse = inverted(factor)
-        # What rounding makes of each direction: that of the rows, and that of their Gram matrix, which
-        # counts in squares. One that is mostly rounding waits for the next round, and with it those
-        # after it, which were orthogonalised against it.
-        lost = np.abs(inverse) @ np.sqrt(squares[chosen]) * (eps + defect)
-        blurred = (np.abs(inverse) @ np.sqrt(remain[chosen])) ** 2 * _EPS
-        good = max(int(np.argmax(np.append(np.maximum(lost, blurred), np.inf) > _LOST)), 1)
-        chosen, waiting, inverse = chosen[:good], chosen[good:], inverse[:good, :good]
+        chosen, waiting, inverse, grown = pick
         every = len(chosen) == len(gram)
         new = rows if every else rows[_there(chosen, rows)]
         new = _there(inverse, new).to(new.dtype) @ new
-        grown = float(lost[:good].max())
         if not (twice or count) and grown <= most:
             defect = max(defect, grown)
         else:
@@ -129,15 +121,48 @@ def extend(
         k, count = torch.cat([k, new]) if count else new, count + len(chosen)
         if every:
             break
-        # What was not chosen may still hold a direction that its larger part hid.
-        left = np.delete(np.arange(len(gram)), chosen)
-        left = left[(_RESOLVED * remain[left] > bound[left]) | np.isin(left, waiting)]
+        left = remaining(remain, bound, chosen, waiting)
         if not len(left):
             break
         rows, bound, squares, gram = rows[_there(left, rows)], bound[left], squares[left], None
         (part,) = shards.inner((rows, new))
         rows = torch.addmm(rows, part, new, alpha=-1)
     return k, defect
+
+
+def select(
+    gram: np.ndarray, squares: np.ndarray, bound: np.ndarray, room: int, error: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float] | None:
+    """Which of m remainders become directions in one round of Gram-Schmidt, and how.
+
+    Args:
+        gram: (m, m) float64, their inner products. squares, bound: as of ``extend``.
+        room: most directions. error: relative rounding of the rows, with the overlaps of their basis.
+
+    Returns:
+        Indices chosen; indices that wait for the next round; rows (k, k) that make orthonormal directions
+        of those chosen; and the largest part of a direction that is rounding. None where none is chosen.
+    """
+    remain = gram.diagonal()
+    chosen, factor = choose(gram, np.maximum(bound, _RESOLVED * remain), room)
+    if not len(chosen):
+        return None
+    inverse = inverted(factor)
+    # What rounding makes of each direction: that of the rows, and that of their Gram matrix, which
+    # counts in squares. One that is mostly rounding waits for the next round, and with it those
+    # after it, which were orthogonalised against it.
+    lost = np.abs(inverse) @ np.sqrt(squares[chosen]) * error
+    blurred = (np.abs(inverse) @ np.sqrt(remain[chosen])) ** 2 * _EPS
+    good = max(int(np.argmax(np.append(np.maximum(lost, blurred), np.inf) > _LOST)), 1)
+    return chosen[:good], chosen[good:], inverse[:good, :good], float(lost[:good].max())
+
+
+def remaining(
+    remain: np.ndarray, bound: np.ndarray, chosen: np.ndarray, waiting: np.ndarray
+) -> np.ndarray:
+    """Indices that may still hold a direction, which their larger part hid."""
+    left = np.delete(np.arange(len(remain)), chosen)
+    return left[(_RESOLVED * remain[left] > bound[left]) | np.isin(left, waiting)]
 
 
 def _again(new: Tensor, known: list[Tensor], shards: Shards, lean: bool, rounded: bool) -> Tensor:

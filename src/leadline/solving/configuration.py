@@ -204,6 +204,8 @@ class Settings:
     """Folder for files that hold the bases, or None."""
     shards: Shards = field(default=None)  # ty: ignore[invalid-assignment]
     """Which of the n neurons are here; all by default."""
+    seeds: tuple[int, ...] = ()
+    """Leading axes of every row and table: (S,) where several seeds are solved together."""
 
     def __post_init__(self) -> None:
         if self.shards is None:

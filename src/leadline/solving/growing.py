@@ -1,4 +1,7 @@
-"""Tensors that grow in place: the rows of a basis, and tables of coefficients between two bases."""
+"""Tensors that grow in place: the rows of a basis, and tables of coefficients between two bases.
+
+Each may have a leading axis, for several seeds that are solved together (``stack``).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ class Rows:
     """Rows (q, n) in a buffer that grows; a row is contiguous, so appending copies nothing else.
 
     Args:
+        seeds: () or (S,), the leading axes.
         dtype: of the rows that are appended and of ``view``.
         storage: of the buffer; None is dtype.
         spill: folder for a file that holds the buffer, mapped into memory; None is memory.
@@ -25,11 +29,12 @@ class Rows:
         expected: int = 0,
         storage: torch.dtype | None = None,
         spill: str | None = None,
+        seeds: tuple[int, ...] = (),
     ) -> None:
         self.count = 0
         self.dtype, self._spill = dtype, spill
         self._expected = expected if device.type == "cpu" and spill is None else 0
-        self._buffer = torch.empty((0, n), dtype=storage or dtype, device=device)
+        self._buffer = torch.empty((*seeds, 0, n), dtype=storage or dtype, device=device)
         self.stored = self._buffer
         """(q, n) as they are kept, no copy."""
 
@@ -44,23 +49,23 @@ class Rows:
 
     def append(self, rows: Tensor) -> None:
         """Add (m, n) rows."""
-        m, capacity = rows.shape[0], self._buffer.shape[0]
+        m, capacity = rows.shape[-2], self._buffer.shape[-2]
         need = self.count + m
         if need > capacity:
             # Memory that was never written costs nothing on a CPU, so doubling is free there; a file
             # takes its whole size on the disk.
             free = self._buffer.device.type == "cpu" and self._spill is None
             buffer = self._empty(max(need, int((2 if free else 1.25) * capacity), self._expected))
-            buffer[: self.count] = self.stored
+            buffer.narrow(-2, 0, self.count).copy_(self.stored)
             self._buffer = buffer
-        self._buffer.narrow(0, self.count, m).copy_(rows)
+        self._buffer.narrow(-2, self.count, m).copy_(rows)
         self.count = need
-        self.stored = self._buffer.narrow(0, 0, need)
+        self.stored = self._buffer.narrow(-2, 0, need)
 
     def _empty(self, capacity: int) -> Tensor:
         old = self._buffer
-        if self._spill is None or old.shape[1] == 0:
-            return old.new_empty((capacity, old.shape[1]))
+        if self._spill is None or old.shape[-1] == 0:
+            return old.new_empty((*old.shape[:-2], capacity, old.shape[-1]))
         size = capacity * old.shape[1]
         flat = mapped.empty(self._spill, size, old.dtype, "spill")
         return flat.view(capacity, old.shape[1])
@@ -72,7 +77,12 @@ class Rows:
     def rollback(self, mark: tuple[int, Tensor]) -> None:
         """Forget every row appended since ``mark`` and free what the growth took."""
         self.count, self._buffer = mark
-        self.stored = self._buffer[: self.count]
+        self.stored = self._buffer.narrow(-2, 0, self.count)
+
+    def keep(self, seeds: list[int]) -> None:
+        """Go on with some seeds of the leading axis."""
+        self._buffer = self._buffer[seeds]
+        self.stored = self._buffer.narrow(-2, 0, self.count)
 
     def rest(self) -> None:
         """Let the system drop from memory what is also in the file."""
@@ -83,24 +93,31 @@ class Rows:
 class CoefficientTable:
     """A small matrix (r, q) of coefficients that grows with both ranks; new entries are zero."""
 
-    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
-        self.replace(torch.zeros((0, 0), dtype=dtype, device=device))
+    def __init__(
+        self, dtype: torch.dtype, device: torch.device, seeds: tuple[int, ...] = ()
+    ) -> None:
+        self.replace(torch.zeros((*seeds, 0, 0), dtype=dtype, device=device))
 
     def replace(self, buffer: Tensor) -> None:
         """Take these entries instead."""
         self.buffer = buffer
         """Saved whole: a product's rounding depends on how far apart its rows lie."""
-        self._shape, self._corner = tuple(buffer.shape), buffer
+        self._shape, self._corner = tuple(buffer.shape[-2:]), buffer
 
     def view(self, r: int, q: int) -> Tensor:
         """The (r, q) corner, no copy."""
         if self._shape != (r, q):
-            rows, columns = self.buffer.shape
+            *seeds, rows, columns = self.buffer.shape
             if r > rows or q > columns:
                 tall = max(r, 2 * rows) if r > rows else rows
                 wide = max(q, 2 * columns) if q > columns else columns
-                buffer = self.buffer.new_zeros((tall, wide))
-                buffer[:rows, :columns] = self.buffer
+                buffer = self.buffer.new_zeros((*seeds, tall, wide))
+                buffer[..., :rows, :columns] = self.buffer
                 self.buffer = buffer
-            self._shape, self._corner = (r, q), self.buffer[:r, :q]
+            self._shape, self._corner = (r, q), self.buffer[..., :r, :q]
         return self._corner
+
+
+def add_product(x: Tensor, a: Tensor, b: Tensor, alpha: float = 1.0) -> Tensor:
+    """x + alpha·a b, in place, of matrices or of as many of them as there are seeds."""
+    return (x.addmm_ if x.dim() == 2 else x.baddbmm_)(a, b, alpha=alpha)

@@ -79,6 +79,12 @@ class Prediction:
         """Bytes if no query were a combination of earlier ones; ranks usually saturate."""
         return self.fixed + self.bases(self.most)
 
+    @property
+    def stacked(self) -> int:
+        """Bytes a seed of several that are solved together, which are given no more than they may need."""
+        # Seeds that reveal fewer directions than others have rows of zeros.
+        return self.fixed + int(1.25 * self.bases(self.most))
+
     def check_first_step(self, budget: int) -> None:
         """Refuse what cannot take a single step."""
         if self.first_step > budget:

@@ -14,6 +14,7 @@ from torch import Tensor
 from leadline import activations
 from leadline.dense.weights import centred
 from leadline.solving.checkpoint_tensors import State
+from leadline.solving.completion import CompleteOperator, pays
 from leadline.solving.configuration import Configuration
 from leadline.solving.fast import FastOperator
 from leadline.solving.noise import Draws, HashedNoise, Noise
@@ -21,7 +22,9 @@ from leadline.solving.operator import Operator
 from leadline.solving.updates import Step, StoredWeight
 from leadline.solving.variance_reduction import orthogonal_ends
 
-_TRAINING, _SCRATCH, _INPUT, _READOUT, _FAST = range(5)
+TRAINING, SCRATCH, _INPUT, _READOUT, _FAST = range(5)
+
+AnyOperator = Operator | FastOperator | CompleteOperator
 
 
 @dataclass
@@ -76,33 +79,62 @@ class RevealedNetwork:
         self.configuration = configuration
         self.network, self.sgd = configuration.network, configuration.sgd
         self.settings, self.shards = configuration.settings, configuration.shards
-        n, depth = self.n, self.depth = configuration.width, configuration.depth
-        problem, settings = configuration.problem, self.settings
+        self.n, depth = configuration.width, configuration.depth
+        self.depth = depth
+        self._prepare()
         self.phi = activations.find(self.network.activation).value_and_slope
         self.alpha = self.network.branch(depth)
-        self.kappa = self.network.rate(n) * self.network.readout(n)
+        self.kappa = self.network.rate(self.n) * self.network.readout(self.n)
 
-        def noise(*key: int) -> Draws:
-            kind = HashedNoise if settings.counter else Noise
-            return kind(configuration.seed, (s, *key), n, self.shards.blocks)
-
-        def columns(key: int, count: int) -> Tensor:
-            return noise(key).draw(count, settings.dtype, settings.device).mT.contiguous()
-
-        def operator(l: int, j: int) -> Operator | FastOperator:
-            if configuration.ensemble == "fast":
-                sequence = np.random.SeedSequence(configuration.seed, spawn_key=(s, _FAST, l, j))
-                return FastOperator(settings, sequence)
-            return Operator(settings, noise(_TRAINING, l, j), noise(_SCRATCH, l, j))
-
-        u, v = columns(_INPUT, problem.dimension), columns(_READOUT, problem.outputs)
-        if configuration.variance_reduction != "none":
-            u, v = orthogonal_ends(u, v, self.shards)
+        self.s = s
+        u, v = self._ends(s)
         self.u, self.v = StoredWeight(u), StoredWeight(v)
         self.u_initial = u
-        self.operators = [
-            [operator(l, j) for j in range(self.network.block_layers)] for l in range(depth)
+        self.operators: list[list[AnyOperator]] = [
+            [self._operator(l, j) for j in range(self.network.block_layers)] for l in range(depth)
         ]
+
+    def _prepare(self) -> None:
+        """Before any weight is drawn."""
+
+    def _noise(self, s: int, *key: int) -> Draws:
+        """Draws of run s."""
+        kind = HashedNoise if self.settings.counter else Noise
+        return kind(self.configuration.seed, (s, *key), self.n, self.shards.blocks)
+
+    def _ends(self, s: int) -> tuple[Tensor, Tensor]:
+        """U (n, d) and v (n, C) of run s."""
+        c, settings = self.configuration, self.settings
+
+        def columns(key: int, count: int) -> Tensor:
+            draws = self._noise(s, key).draw(count, settings.dtype, settings.device)
+            return draws.mT.contiguous()
+
+        u, v = columns(_INPUT, c.problem.dimension), columns(_READOUT, c.problem.outputs)
+        if c.variance_reduction != "none":
+            u, v = orthogonal_ends(u, v, c.shards)
+        return u, v
+
+    def _operator(self, l: int, j: int) -> Operator | FastOperator:
+        """That of weight j of block l."""
+        if self.configuration.ensemble == "fast":
+            key = (self.s, _FAST, l, j)
+            sequence = np.random.SeedSequence(self.configuration.seed, spawn_key=key)
+            return FastOperator(self.settings, sequence)
+        noise, scratch = (self._noise(self.s, kind, l, j) for kind in (TRAINING, SCRATCH))
+        return Operator(self.settings, noise, scratch)
+
+    def complete(self, k: int) -> None:
+        """Draw every W(0) whole before step k, where that pays."""
+        c = self.configuration
+        rows = c.sgd.batch_size or c.problem.samples
+        plain = c.shards.alone and c.storage is None and c.spill is None
+        if not plain or not pays(self.n, rows, k, c.sgd.steps - k):
+            return
+        for block in self.operators:
+            for j, o in enumerate(block):
+                if isinstance(o, Operator):
+                    block[j] = CompleteOperator.of(o)
 
     def forward(self, x: Tensor, observer: PassObserver = _UNOBSERVED) -> Pass:
         """Query the network about inputs x (B, d), for a step of training."""
@@ -120,7 +152,7 @@ class RevealedNetwork:
         """Outputs (B, C) on inputs queried together, with nothing remembered."""
 
         def answer(
-            operator: Operator | FastOperator, a: Tensor, slope: Tensor | None, avoid: Tensor | None
+            operator: AnyOperator, a: Tensor, slope: Tensor | None, avoid: Tensor | None
         ) -> Tensor:
             return operator.sample(a, avoid=avoid)
 
@@ -139,7 +171,7 @@ class RevealedNetwork:
         coefficients: list[Tensor] = []
 
         def answer(
-            operator: Operator | FastOperator, a: Tensor, slope: Tensor | None, avoid: Tensor | None
+            operator: AnyOperator, a: Tensor, slope: Tensor | None, avoid: Tensor | None
         ) -> Tensor:
             observer.weight(a)
             a, c = operator.query(a, forget=forget, initial=initial, avoid=avoid)
@@ -163,7 +195,7 @@ class RevealedNetwork:
         self,
         x: Tensor,
         h: Tensor,
-        answer: Callable[[Operator | FastOperator, Tensor, Tensor | None, Tensor | None], Tensor],
+        answer: Callable[[AnyOperator, Tensor, Tensor | None, Tensor | None], Tensor],
         observer: PassObserver = _UNOBSERVED,
     ) -> Pass:
         """From h_0 to the outputs.
@@ -176,7 +208,7 @@ class RevealedNetwork:
         observer.stream(0, h)
         for l, operators in enumerate(self.operators, start=1):
             if avoid is not None:
-                avoid[: len(h)] = h
+                avoid[..., : h.shape[-2], :] = h
             a = h
             for j, operator in enumerate(operators):
                 slope = None
@@ -193,7 +225,7 @@ class RevealedNetwork:
 
     def _avoid(self, h: Tensor) -> Tensor | None:
         """Rows that balanced noise is orthogonal to: the present features, h_0, and v."""
-        return torch.cat([h, h, self.v.value.mT]) if self.settings.balanced else None
+        return torch.cat([h, h, self.v.value.mT], dim=-2) if self.settings.balanced else None
 
     def backward(self, done: Pass, g: Tensor, observer: PassObserver) -> Tensor:
         """Backpropagate g (B', n) = n·∂loss/∂h_L in mup form to h_0, drawing from the scratch stream.
@@ -249,13 +281,13 @@ class RevealedNetwork:
                 gradient at the weight's output: factors wait for the last of the passes over b.
         """
         net, gain = self.network, self.network.gain
-        repeat = len(g) // len(done.x)
+        repeat = g.shape[-2] // len(done.x)
         avoid = self._avoid(g)
         observer.stream(self.depth, g)
         for l in range(self.depth - 1, -1, -1):
             a, b, slope = self.alpha, g, None
             if avoid is not None:
-                avoid[: len(g)] = g
+                avoid[..., : g.shape[-2], :] = g
             for j in range(net.block_layers - 1, -1, -1):
                 if slope is not None:
                     b = b * slope
@@ -325,5 +357,9 @@ class RevealedNetwork:
         self.u_initial = here["u_initial"]
         for l, block in enumerate(self.operators):
             for j, operator in enumerate(block):
-                operator.restore(state.under(f"{l}.{j}."))
+                there = state.under(f"{l}.{j}.")
+                if "whole0" in there:
+                    operator = block[j] = CompleteOperator.restored(self.settings, there)
+                else:
+                    operator.restore(there)
                 operator.rest()

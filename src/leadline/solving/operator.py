@@ -26,7 +26,7 @@ from torch import Tensor
 
 from leadline.solving.basis import extend, jittered_cholesky
 from leadline.solving.configuration import Settings
-from leadline.solving.growing import CoefficientTable
+from leadline.solving.growing import CoefficientTable, add_product
 from leadline.solving.noise import Draws
 from leadline.solving.shards import Shards
 from leadline.solving.sides import Rectangle, Side
@@ -57,9 +57,9 @@ class Operator:
             out, inputs = (Shards(n, device=device) for n in (shape.n_out, shape.n_in))
             self.std = shape.std
         self.forward, self.transposed = Side(settings, inputs, out), Side(settings, out, inputs)
-        self.learned = LearnedPart(dtype, device)
+        self.learned = LearnedPart(dtype, device, settings.seeds)
         # RᵀM = YᵀQ, entry by entry: known for free whenever a direction is revealed.
-        self._cross = CoefficientTable(dtype, device)
+        self._cross = CoefficientTable(dtype, device, settings.seeds)
 
     @property
     def ranks(self) -> tuple[int, int]:
@@ -129,18 +129,16 @@ class Operator:
         c, across, squares = self._coordinates(u, near, far)
         directions = self._directions_lean if self.settings.lean else self._directions
         k, e, rows = directions(u, c, squares, near, together)
-        if m := len(k):
+        if m := k.shape[-2]:
             k = near.queries.rounded(k)
             g, lift, new = self._reveal(k, e, near, far, forget, avoid)
             near.queries.append(k)
-            if rows is not None:
-                new, part = new.new_zeros((len(u), m)), new
-                new[rows] = part
-            c = torch.cat([c, new], dim=1)
+            c = torch.cat([c, self._spread(new, rows, u)], dim=-1)
         drift, weight = self._drift(c, across, initial, near)
         if m and lift is not None:
             # R is read once for the new directions' answers and for these rows'.
-            lifted, rest = (torch.cat([lift, drift]) @ far.queries.view).split([m, len(u)])
+            both = torch.cat([lift, drift], dim=-2) @ far.queries.view
+            lifted, rest = both.split([m, u.shape[-2]], dim=-2)
             near.answers.append(g.add_(lifted))
             return ((weight * c) @ near.answers.view).add_(rest), c
         if m:
@@ -198,10 +196,20 @@ class Operator:
         )
         return k, e, None
 
+    def _spread(self, new: Tensor, rows: np.ndarray | None, u: Tensor) -> Tensor:
+        """Coefficients (P, m) of rows u, from those of the rows that hold anything new."""
+        if rows is None:
+            return new
+        out = new.new_zeros((len(u), new.shape[1]))
+        out[rows] = new
+        return out
+
     def _bounds(self, squares: np.ndarray, together: bool) -> np.ndarray:
         """Bounds on squared remainders."""
         bound = self.settings.floor**2 * squares
-        return np.full_like(bound, bound.max()) if together else bound
+        if together:
+            bound = np.broadcast_to(bound.max(-1, keepdims=True), bound.shape)
+        return bound
 
     def _above(self, c: Tensor, squares: np.ndarray, bound: np.ndarray) -> np.ndarray | None:
         """Rows whose remainders may be above their bounds; None for all."""
@@ -234,7 +242,7 @@ class Operator:
             weight = torch.where(before, c.new_tensor(1.0), self.learned.scale)
             drift = torch.where(before, c.new_tensor(0.0), drift)
         if across is not None:
-            mean = across.addmm_(c, cross, alpha=-1)
+            mean = add_product(across, c, cross, alpha=-1.0)
             drift += weight * mean
         return drift, weight
 
@@ -242,7 +250,7 @@ class Operator:
         self, c: Tensor, drift: Tensor, weight: Tensor | float, near: Side, far: Side
     ) -> Tensor:
         """Answers (P, n) from coefficients in both bases."""
-        return ((weight * c) @ near.answers.view).addmm_(drift, far.queries.view)
+        return add_product((weight * c) @ near.answers.view, drift, far.queries.view)
 
     def _fresh(self, m: int, near: Side, far: Side, forget: bool, avoid: Tensor | None) -> Tensor:
         """Noise (m, n) of variance 1/n, balanced if the run is."""
@@ -254,6 +262,11 @@ class Operator:
             return g
         return balance(g, near.answers.view, far.queries.view, avoid, near.far)
 
+    def noise_whole(self, n: int) -> Tensor:
+        """A matrix (n, n) of noise of variance 1/n."""
+        s = self.settings
+        return self.noise.draw(n, s.dtype, s.device).mul_(self.std)
+
     def _reveal(
         self, k: Tensor, e: Tensor, near: Side, far: Side, forget: bool, avoid: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor]:
@@ -263,7 +276,7 @@ class Operator:
             Noise (m, n) and coefficients (m, r): the answers are their sum g + Rᵀ(…), g alone if they are
             None; and the coefficients of remainders e (P, n) in k: (P, m).
         """
-        m = k.shape[0]
+        m = k.shape[-2]
         g = self._fresh(m, near, far, forget, avoid)
         other = far.queries.view
         if not self.settings.reused:
@@ -272,9 +285,9 @@ class Operator:
         new, mean, seen = near.inner((e, k), (k, far.answers.view), beyond=(g, other))
         q, r = self.ranks
         if near is self.forward:
-            self._cross.view(r, q + m)[:, q:] = mean.mT
+            self._cross.view(r, q + m)[..., q:] = mean.mT
         else:
-            self._cross.view(r + m, q)[r:] = mean
+            self._cross.view(r + m, q)[..., r:, :] = mean
         return g, mean.sub_(seen), new
 
     def update(self, z: Tensor, u: Tensor, step: Step | MuonStep) -> None:

@@ -31,7 +31,7 @@ class Side:
     """
 
     def __init__(self, s: Settings, near: Shards, far: Shards) -> None:
-        options = (s.dtype, s.device, s.expected, s.storage, s.spill)
+        options = (s.dtype, s.device, s.expected, s.storage, s.spill, s.seeds)
         self.queries, self.answers = Rows(near.width, *options), Rows(far.width, *options)
         self.shards, self.far = near, far
         self.defect = 0.0

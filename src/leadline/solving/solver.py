@@ -18,6 +18,8 @@ from leadline.recipes.sgd import SGD
 from leadline.solving import memory as memory_use
 from leadline.solving.checkpoint import Checkpoint
 from leadline.solving.configuration import Configuration
+from leadline.solving.stack import WIDTH as STACKED_WIDTH
+from leadline.solving.stacked_training import StackedTraining
 from leadline.solving.training import Training
 from leadline.trajectory import Trajectory, versions
 
@@ -90,6 +92,10 @@ def run(c: Configuration, progress: Progress | None = None) -> Trajectory:
     checkpoint = Checkpoint(c.checkpoint, info, c.checkpoint_every, c.shards)
     started = time.perf_counter() - checkpoint.seconds
     records = checkpoint.records(lambda: Record.empty(c.problem, c.sgd, c.record_every, c.measure))
+    together = _together(c, budget, prediction)
+    while together > 1 and len(records) < c.seeds:
+        runs = range(len(records), min(c.seeds, len(records) + together))
+        records += _stacked(c, runs, prediction, progress)
     for s in range(len(records), c.seeds):
         work = Training(c, s)
         checkpoint.resume(work)
@@ -118,6 +124,36 @@ def run(c: Configuration, progress: Progress | None = None) -> Trajectory:
         "seconds": time.perf_counter() - started,
     }
     return assemble(records, info, c.sgd, c.measure)
+
+
+def _together(c: Configuration, budget: int, prediction: memory_use.Prediction) -> int:
+    """How many seeds are solved as one program."""
+    plain = c.shards.alone and c.measure is None and c.storage is None and c.spill is None
+    if not plain or c.ensemble != "gaussian" or c.checkpoint is not None or c.width > STACKED_WIDTH:
+        return 1
+    return min(c.seeds, int(budget // prediction.stacked))
+
+
+def _stacked(
+    c: Configuration,
+    runs: range,
+    prediction: memory_use.Prediction,
+    progress: Progress | None,
+) -> list[Record]:
+    """The records of several seeds."""
+    work = StackedTraining(c, runs)
+    while not work.done:
+        work.advance()
+        if progress is not None:
+            progress(
+                seeds=runs,
+                step=work.k,
+                steps=c.sgd.steps,
+                loss=work.last_loss,
+                rank=int(work.network.largest_ranks().max(initial=0)),
+                bytes=len(runs) * prediction.stacked,
+            )
+    return work.finish()
 
 
 def _out_of_memory(

@@ -60,9 +60,12 @@ class Training:
         loss, measure = self.configuration.problem.loss, self.configuration.measure
         if k == 0 and sgd.center:
             network.center(self.x)
+        network.complete(k)
         last = k == sgd.steps
         batch = None if last else self.batches[k]
         done = network.forward(self.x) if self.full and not last else None
+        if done is not None and not done.outputs.isfinite().all():
+            raise FloatingPointError("the outputs are not finite")
         if self.record.recorded(k) and not self._observe(k, None if done is None else done.outputs):
             self.done = True
             return

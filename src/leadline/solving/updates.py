@@ -66,15 +66,20 @@ class StoredWeight:
             gradient = self.buffer
         self.value = self.value.add(gradient, alpha=-step.lr)
 
+    def keep(self, seeds: list[int]) -> None:
+        """Go on with some seeds of a leading axis."""
+        self.value = self.value[seeds]
+        self.buffer = None if self.buffer is None else self.buffer[seeds]
+
 
 class LearnedPart:
-    """s and C of W/√n = s·W̄ + Rᵀ C Q, with their momentum buffers; C is (r, q)."""
+    """s and C of W/√n = s·W̄ + Rᵀ C Q, with their momentum buffers; C is (r, q), or (S, r, q)."""
 
-    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
-        self.table, self.table_buffer = (
-            CoefficientTable(dtype, device),
-            CoefficientTable(dtype, device),
-        )
+    def __init__(
+        self, dtype: torch.dtype, device: torch.device, seeds: tuple[int, ...] = ()
+    ) -> None:
+        self.table = CoefficientTable(dtype, device, seeds)
+        self.table_buffer = CoefficientTable(dtype, device, seeds)
         self.scale, self.scale_buffer = 1.0, 0.0
 
     def update(self, z: Tensor, u: Tensor, ranks: tuple[int, int], step: Step | MuonStep) -> None:
@@ -94,7 +99,7 @@ class LearnedPart:
             return
         if step.momentum:
             buffer = self.table_buffer.view(*ranks).mul_(step.momentum)
-            buffer[: z.shape[1], : u.shape[1]].add_(z.mT @ u)
+            buffer[..., : z.shape[-1], : u.shape[-1]].add_(z.mT @ u)
             if step.decay:
                 buffer.add_(learned, alpha=step.decay)
             learned.add_(buffer, alpha=-step.lr)
@@ -102,7 +107,7 @@ class LearnedPart:
             if step.decay:
                 learned.mul_(1 - step.lr * step.decay)
             # Not addmm: a product of its own has the same bits at any number of threads.
-            learned[: z.shape[1], : u.shape[1]].add_(z.mT @ u, alpha=-step.lr)
+            learned[..., : z.shape[-1], : u.shape[-1]].add_(z.mT @ u, alpha=-step.lr)
         self.scale_buffer = step.momentum * self.scale_buffer + step.decay * self.scale
         self.scale -= step.lr * self.scale_buffer
 

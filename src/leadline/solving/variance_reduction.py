@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,16 +33,25 @@ def orthogonal_ends(u: Tensor, v: Tensor, shards: Shards) -> tuple[Tensor, Tenso
 
 
 def balance(
-    g: Tensor, answers: Tensor, other: Tensor, avoid: Tensor | None, shards: Shards
+    g: Tensor,
+    answers: Tensor,
+    other: Tensor,
+    avoid: Tensor | None,
+    shards: Shards,
+    counts: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
 ) -> Tensor:
     """Noise made orthogonal to other rows and to itself; as it is where the rows leave no room.
 
     Args:
-        g: (m, n) fresh noise. answers: (q, n) earlier answers, nearly orthonormal themselves.
+        g: (m, n) fresh noise, or (S, m, n) for S seeds, and so for the rest.
+        answers: (q, n) earlier answers, nearly orthonormal themselves.
         other: (r, n) orthonormal rows. avoid: (p, n) any rows, dependent ones too.
+        counts: (S,) rows of each seed's answers, other and g; the remaining rows are zero.
     """
-    n, inner = shards.n, shards.inner
-    if len(answers) + len(other) + len(g) + (0 if avoid is None else len(avoid)) > n // 2:
+    n, inner, start = shards.n, shards.inner, g
+    rows = counts or [np.array([x.shape[-2]]) for x in (answers, other, g)]
+    roomy = sum(rows) + (0 if avoid is None else avoid.shape[-2]) <= n // 2
+    if not roomy.any():
         return g
     if avoid is not None:
         wide = avoid.double()
@@ -49,15 +59,22 @@ def balance(
         if not gram.isfinite().all():
             raise FloatingPointError("the features are not finite")
         values, vectors = torch.linalg.eigh(gram)
-        keep = values > 1e-6 * values[-1]
-        avoid = ((vectors[:, keep] * values[keep].rsqrt()).mT @ wide).to(g)
+        scale = torch.where(values > 1e-6 * values[..., -1:], values.rsqrt(), 0.0)
+        avoid = ((vectors * scale[..., None, :]).mT @ wide).to(g)
     for _ in range(2):
-        for rows in (answers, avoid, other):
-            if rows is not None:
-                (part,) = inner((g, rows))
-                g = torch.addmm(g, part, rows, alpha=-1)
+        for known in (answers, avoid, other):
+            if known is not None:
+                (part,) = inner((g, known))
+                g = g - part @ known
     wide = g.double()
     (gram,) = inner((wide, wide))
-    factor = torch.linalg.cholesky(gram)
-    norm = math.sqrt((n - len(other)) / n)
-    return torch.linalg.solve_triangular(factor, wide, upper=False).to(g) * norm
+    norm = torch.from_numpy(np.sqrt((n - rows[1]) / n)).to(g)
+    if counts is None:
+        factor = torch.linalg.cholesky(gram)
+        return torch.linalg.solve_triangular(factor, wide, upper=False).to(g) * norm
+    free = torch.arange(g.shape[-2]) >= torch.from_numpy(rows[2])[:, None]
+    gram.diagonal(dim1=-2, dim2=-1).add_(free.to(gram))
+    # A seed without room has no factor; its noise stays as it is.
+    factor, _ = torch.linalg.cholesky_ex(gram)
+    even = torch.linalg.solve_triangular(factor, wide, upper=False).to(g) * norm[:, None, None]
+    return torch.where(torch.from_numpy(roomy).to(g.device)[:, None, None], even, start)

@@ -1,0 +1,352 @@
+"""Several seeds of a solve as one program: every row, basis and table has a leading axis of seeds.
+
+A small network's query is dozens of operations that each take longer to start than to compute; all seeds
+share them. A seed's random streams and decisions are those that it has alone, so that its numbers agree
+with a solve of its own up to rounding. Seeds that reveal fewer directions in a query than others have rows
+of zeros in their place, which change nothing: coefficients there are zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leadline.dense.weights import centred
+from leadline.solving.basis import jittered_cholesky, remaining, select
+from leadline.solving.completion import CompleteOperator
+from leadline.solving.configuration import Configuration, Settings
+from leadline.solving.network import SCRATCH, TRAINING, Pass, RevealedNetwork
+from leadline.solving.noise import Draws
+from leadline.solving.operator import Operator
+from leadline.solving.shards import Shards
+from leadline.solving.sides import Side
+from leadline.solving.updates import StoredWeight
+from leadline.solving.variance_reduction import balance
+
+# Largest width at which the operations' start counts; above it seeds only crowd each other's caches.
+WIDTH = 4096
+
+
+class _NotFinite(FloatingPointError):
+    """Rows of some seeds are not finite."""
+
+    def __init__(self, seeds: np.ndarray) -> None:
+        super().__init__("a query of the operator is not finite")
+        self.seeds = seeds
+
+
+@dataclass(frozen=True, eq=False)
+class StackedNeurons(Shards):
+    """All neurons, here, of rows (S, p, n)."""
+
+    def inner(self, *pairs: tuple[Tensor, Tensor], squares: Tensor | None = None) -> list[Tensor]:
+        """a bᵀ for every pair, and the squared norms of rows."""
+        out = [a @ b.mT for a, b in pairs]
+        if squares is not None:
+            out.append(torch.linalg.vector_norm(squares, dim=-1).square())
+        return out
+
+
+class StackedOperator(Operator):
+    """W/√n of one layer of S seeds; rows are (S, P, n).
+
+    Args:
+        noises, scratches: each seed's draws, and those for answers that are forgotten.
+        broken: where the places of seeds are noted whose rows are not finite; their answers are zero.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        noises: Sequence[Draws],
+        scratches: Sequence[Draws],
+        broken: set[int],
+    ) -> None:
+        super().__init__(settings, noises[0])
+        self.noises, self.scratches, self._broken = list(noises), list(scratches), broken
+        # Directions of each seed: of both sides, and of the query that is being answered.
+        self._filled = {
+            id(side): np.zeros(len(noises), int) for side in (self.forward, self.transposed)
+        }
+        self._new = np.zeros(len(noises), int)
+
+    @property
+    def largest(self) -> np.ndarray:
+        """(S, 2): q and r of every seed."""
+        return np.stack([self._filled[id(s)] for s in (self.forward, self.transposed)], axis=1)
+
+    def _query(self, u: Tensor, near: Side, far: Side, **options) -> tuple[Tensor, Tensor]:
+        try:
+            answer, c = super()._query(u, near, far, **options)
+        except _NotFinite as error:
+            answer, c = super()._query(self._without(u, error), near, far, **options)
+        self._filled[id(near)] += self._new
+        return answer, c
+
+    def sample(
+        self, u: Tensor, *, initial: Tensor | None = None, avoid: Tensor | None = None
+    ) -> Tensor:
+        """The answers that ``query`` gives, in law, with nothing remembered."""
+        near, far = self.forward, self.transposed
+        try:
+            c, across, squares = self._coordinates(u, near, far)
+        except _NotFinite as error:
+            u = self._without(u, error)
+            c, across, squares = self._coordinates(u, near, far)
+        drift, weight = self._drift(c, across, initial, near)
+        sizes = squares.cpu().numpy().astype(np.float64)
+        above = self._above_bound(c, sizes, self._bounds(sizes, together=False))
+        e = torch.baddbmm(u, c, near.queries.view, alpha=-1)
+        # Drawn for all rows: whether one is near its bound then changes nothing for the others.
+        self._new[:] = u.shape[1]
+        g = self._fresh(u.shape[1], near, far, True, avoid)
+        if not above.all():
+            mask = torch.from_numpy(above).to(e)[..., None]
+            e, g = e * mask, g * mask
+        wide = e.double()
+        fresh = (weight * jittered(wide @ wide.mT, above).to(g)) @ g
+        if self.settings.reused:
+            drift -= fresh @ far.queries.view.mT
+        return self._combine(c, drift, weight, near, far).add_(fresh)
+
+    def _without(self, u: Tensor, error: _NotFinite) -> Tensor:
+        """Rows of zeros for seeds that have diverged."""
+        self._broken.update(error.seeds.tolist())
+        u = u.clone()
+        u[error.seeds] = 0.0
+        return u
+
+    def _coordinates(
+        self, u: Tensor, near: Side, far: Side
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        c, across, squares = super()._coordinates(u, near, far)
+        finite = squares.isfinite().all(1).cpu().numpy()
+        if not finite.all():
+            raise _NotFinite(np.flatnonzero(~finite))
+        return c, across, squares
+
+    def _directions(
+        self, u: Tensor, c: Tensor, squares: Tensor, near: Side, together: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """New orthonormal directions k (S, m, n), remainders e, and each seed's rows that these are of."""
+        s, basis = self.settings, near.queries.view
+        sizes = squares.cpu().numpy().astype(np.float64)
+        bound = np.array(self._bounds(sizes, together))
+        there, order = self._above_bound(c, sizes, bound), None
+        count = int(there.sum(1).max())
+        if not count:
+            self._new[:] = 0
+            return u[:, :0], u[:, :0], None
+        if count == there.shape[1]:
+            e = torch.baddbmm(u, c, basis, alpha=-1)
+        else:
+            order = np.argsort(~there, axis=1, kind="stable")[:, :count]
+            there, sizes, bound = (np.take_along_axis(x, order, 1) for x in (there, sizes, bound))
+            index = torch.from_numpy(order).to(u.device)
+            every = torch.arange(len(u), device=u.device)[:, None]
+            e = torch.baddbmm(u[every, index], c[every, index], basis, alpha=-1)
+        if not there.all():
+            e.mul_(torch.from_numpy(there).to(e)[..., None])
+        k, self._new, near.defect = extend(
+            e, sizes, bound, there, basis, s.n - self._filled[id(near)], near.defect, s
+        )
+        return k, e, None if order is None else index
+
+    _directions_lean = _directions
+
+    def _above_bound(self, c: Tensor, squares: np.ndarray, bound: np.ndarray) -> np.ndarray:
+        """Rows (S, P) whose remainders may be above their bounds."""
+        s = self.settings
+        if s.lean or s.tol**2 < 4 * torch.finfo(s.dtype).eps:
+            return np.ones(squares.shape, bool)
+        small = c.cpu().numpy()
+        return squares - np.einsum("sij,sij->si", small, small, dtype=np.float64) > bound
+
+    def _spread(self, new: Tensor, rows: Tensor | None, u: Tensor) -> Tensor:
+        if rows is None:
+            return new
+        out = new.new_zeros((*u.shape[:2], new.shape[2]))
+        # Rows of padding are zero: added where they point to, they change nothing.
+        return out.scatter_add_(1, rows[..., None].expand_as(new), new)
+
+    def _fresh(self, m: int, near: Side, far: Side, forget: bool, avoid: Tensor | None) -> Tensor:
+        s = self.settings
+        g = torch.zeros((len(self.noises), m, s.n), dtype=s.dtype, device=s.device)
+        noises = self.scratches if forget else self.noises
+        for row, noise, count in zip(g, noises, self._new.tolist(), strict=True):
+            if count:
+                row[:count] = noise.draw(count, s.dtype, s.device)
+        g.mul_(self.std)
+        if not s.balanced:
+            return g
+        # The answers' side counts as many rows as the queries'.
+        counts = self._filled[id(near)], self._filled[id(far)], self._new
+        return balance(g, near.answers.view, far.queries.view, avoid, near.far, counts)
+
+    def noise_whole(self, n: int) -> Tensor:
+        """A matrix (S, n, n) of noise of variance 1/n."""
+        s = self.settings
+        return torch.stack([x.draw(n, s.dtype, s.device) for x in self.noises]).mul_(self.std)
+
+    def keep(self, seeds: list[int]) -> None:
+        """Go on with some of the seeds."""
+        self.noises = [self.noises[i] for i in seeds]
+        self.scratches = [self.scratches[i] for i in seeds]
+        for side in (self.forward, self.transposed):
+            self._filled[id(side)] = self._filled[id(side)][seeds]
+            side.queries.keep(seeds)
+            side.answers.keep(seeds)
+        self._new = self._new[seeds]
+        for table in (self.learned.table, self.learned.table_buffer, self._cross):
+            table.replace(table.buffer[seeds])
+        self.settings = replace(self.settings, seeds=(len(seeds),))
+
+
+def extend(
+    e: Tensor,
+    squares: np.ndarray,
+    bound: np.ndarray,
+    there: np.ndarray,
+    basis: Tensor,
+    room: np.ndarray,
+    defect: float,
+    settings: Settings,
+) -> tuple[Tensor, np.ndarray, float]:
+    """``basis.extend`` of every seed's remainders e (S, p, n).
+
+    Args:
+        squares, bound: (S, p). there: (S, p) bool, rows that are no padding. room: (S,) most directions.
+        defect: bound on overlaps within every seed's basis.
+
+    Returns:
+        Directions (S, m, n), zero where a seed has fewer; their numbers (S,); and the bound on overlaps.
+    """
+    count, p, _ = e.shape
+    eps, twice = torch.finfo(e.dtype).eps, settings.lean or e.dtype == torch.float64
+    k, counts, first = e[:, :0], np.zeros(count, int), True
+    while True:
+        wide = e.double()
+        gram = (wide @ wide.mT).cpu().numpy()
+        turn = np.zeros((count, p, p))
+        m, left, grown = np.zeros(count, int), np.zeros_like(there), 0.0
+        for s in range(count):
+            index = np.flatnonzero(there[s])
+            if not len(index) or counts[s] >= room[s]:
+                continue
+            inner = gram[s] if len(index) == p else gram[s][np.ix_(index, index)]
+            limits = bound[s, index]
+            pick = select(inner, squares[s, index], limits, room[s] - counts[s], eps + defect)
+            if pick is None:
+                continue
+            chosen, waiting, inverse, lost = pick
+            m[s], grown = len(chosen), max(grown, lost)
+            turn[s, : m[s], index[chosen]] = inverse.T
+            if m[s] < len(index):
+                left[s, index[remaining(inner.diagonal(), limits, chosen, waiting)]] = True
+        if not m.any():
+            return k, counts, defect
+        new = torch.from_numpy(turn[:, : m.max()]).to(e) @ e
+        if first and not twice and grown <= settings.defect:
+            defect = max(defect, grown)
+        else:
+            new = _again(new, [basis, k], m)
+        k, counts, first = torch.cat([k, new], dim=1), counts + m, False
+        if not left.any():
+            return k, counts, defect
+        there = left
+        e = torch.baddbmm(e, e @ new.mT, new, alpha=-1)
+        e.mul_(torch.from_numpy(there).to(e)[..., None])
+
+
+def _again(new: Tensor, known: list[Tensor], m: np.ndarray) -> Tensor:
+    """Orthonormal rows, from rows (S, k, n) that nearly are, off what is known; m (S,) are no padding."""
+    gram = new @ new.mT
+    for earlier in known:
+        c = new @ earlier.mT
+        new = torch.baddbmm(new, c, earlier, alpha=-1)
+        gram = torch.baddbmm(gram, c, c.mT, alpha=-1)
+    padding = torch.from_numpy(np.arange(new.shape[1]) >= m[:, None]).to(new.device)
+    gram = gram.double()
+    gram.diagonal(dim1=-2, dim2=-1).add_(padding.to(gram))
+    factor, _ = torch.linalg.cholesky_ex(gram)
+    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    return torch.linalg.solve_triangular(factor, eye, upper=False).to(new) @ new
+
+
+def jittered(gram: Tensor, there: np.ndarray) -> Tensor:
+    """``basis.jittered_cholesky`` of every seed's gram (S, m, m), which has rows of zeros where not there."""
+    free = torch.from_numpy(~there).to(gram)
+    gram.diagonal(dim1=-2, dim2=-1).add_(free)
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    for s in failed.nonzero()[:, 0].tolist():
+        factor[s] = jittered_cholesky(gram[s])
+    return factor
+
+
+class StackedNetwork(RevealedNetwork):
+    """The state of the training of several runs, each with its own draws.
+
+    Attributes:
+        broken: places of runs that were not finite since the last ``keep``.
+    """
+
+    def __init__(self, configuration: Configuration, runs: Sequence[int]) -> None:
+        self.runs, self.broken = list(runs), set()
+        super().__init__(configuration, self.runs[0])
+
+    def _prepare(self) -> None:
+        self.shards = StackedNeurons(self.n, device=self.settings.device)
+        self.settings = replace(self.settings, seeds=(len(self.runs),), shards=self.shards)
+
+    def _ends(self, s: int) -> tuple[Tensor, Tensor]:
+        u, v = zip(*(super(StackedNetwork, self)._ends(s) for s in self.runs), strict=True)
+        return torch.stack(u), torch.stack(v)
+
+    def _operator(self, l: int, j: int) -> Operator:
+        noises, scratches = (
+            [self._noise(s, kind, l, j) for s in self.runs] for kind in (TRAINING, SCRATCH)
+        )
+        return StackedOperator(self.settings, noises, scratches, self.broken)
+
+    def center(self, x: Tensor) -> None:
+        """Take every run's v off the span of the features of x (P, d) at initialization."""
+        top = self.forward(x).top
+        self.v = StoredWeight(
+            torch.stack([centred(v, h) for v, h in zip(self.v.value, top, strict=True)])
+        )
+
+    def keep(self, places: list[int], done: Pass | None = None) -> Pass | None:
+        """Go on with the runs in some places; and what is left of a pass."""
+        self.runs = [self.runs[i] for i in places]
+        self.broken.clear()
+        self.u.keep(places)
+        self.v.keep(places)
+        self.u_initial = self.u_initial[places]
+        for block in self.operators:
+            for o in block:
+                assert isinstance(o, StackedOperator | CompleteOperator)
+                o.keep(places)
+        if done is None:
+            return None
+        return Pass(
+            done.x,
+            done.outputs[places],
+            done.top[places],
+            [[None if s is None else s[places] for s in block] for block in done.slopes],
+            [[c[places] for c in block] for block in done.coefficients],
+        )
+
+    def largest_ranks(self) -> np.ndarray:
+        """(runs,): the largest rank of each."""
+        rows = [
+            o.largest.max(1)
+            if isinstance(o, StackedOperator)
+            else np.full(len(self.runs), self.n)
+            for block in self.operators
+            for o in block
+        ]
+        return np.max(rows, axis=0)
