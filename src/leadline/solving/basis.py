@@ -17,6 +17,8 @@ FLOOR = {torch.float32: 1e-5, torch.float64: 1e-12}
 # lies below waits for the next round, where it is measured from its own, smaller remainder.
 _RESOLVED = 1e-10
 _EPS = float(np.finfo(np.float64).eps)
+# Squared remainder, relative to the row, that is rounding where a Gram matrix is singular.
+_DEPENDENT = 1e-12
 # Largest part of a direction that may be rounding before it is orthogonalised a second time.
 _LOST = 0.1
 
@@ -24,6 +26,18 @@ _LOST = 0.1
 _lapack: Any = None
 with contextlib.suppress(ImportError):  # a GPU's machine may have torch and numpy alone
     from scipy.linalg import lapack as _lapack
+
+
+def above_bound(c: Tensor, squares: np.ndarray, bound: np.ndarray) -> np.ndarray:
+    """Rows (…, P) whose remainders may be above their bounds, by |u⊥|² = |u|² − |c|².
+
+    Its rounding blurs tol, by less than a half, where ``Settings.blurred`` is false.
+
+    Args:
+        c: (…, P, q) coefficients. squares, bound: (…, P).
+    """
+    small = c.cpu().numpy()
+    return squares - np.einsum("...ij,...ij->...i", small, small, dtype=np.float64) > bound
 
 
 def choose(
@@ -195,16 +209,22 @@ def jittered_cholesky(gram: Tensor) -> Tensor:
     """
     if not gram.isfinite().all():
         raise FloatingPointError("a query of the operator is not finite")
-    scale = gram.diagonal().mean()
-    # Rounding makes an eigenvalue that is 0 at most so much smaller.
-    for jitter in (0.0, 1e-15 * len(gram)):
-        added = gram.clone()
-        added.diagonal().add_(jitter * scale)
-        factor, failed = torch.linalg.cholesky_ex(added)
-        if not failed:
-            return factor
-    values, vectors = torch.linalg.eigh(gram)
-    return vectors * values.clamp_min(0).sqrt()
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    if not (failed or nearly_singular(factor, gram)):
+        return factor
+    # In a fixed order, rows that depend on those before them add nothing: eigenvectors would turn with
+    # the rounding.
+    a = gram.cpu().numpy()
+    chosen, small = choose(a, _DEPENDENT * a.diagonal())
+    out = np.zeros_like(a)
+    out[:, chosen] = a[:, chosen] @ inverted(small).T
+    return torch.from_numpy(np.tril(out)).to(gram.device)
+
+
+def nearly_singular(factor: Tensor, gram: Tensor) -> Tensor:
+    """Whether a pivot of a Cholesky factor (…, m, m) is mostly rounding, or not a number: (…)."""
+    pivots = factor.diagonal(dim1=-2, dim2=-1).square()
+    return ~(pivots > _DEPENDENT * gram.diagonal(dim1=-2, dim2=-1)).all(-1)
 
 
 def cholesky(a: np.ndarray) -> tuple[np.ndarray, int]:

@@ -25,7 +25,7 @@ from leadline.solving.updates import Step, StoredWeight
 
 # Largest width: above it, drawing n² numbers and projecting them costs more than it saves.
 WIDTH = 512
-# Share of n that the rows queried so far are to reach.
+# Share of n that the rows queried, those of the next step included, are to reach.
 _SHARE = 0.3
 
 
@@ -33,12 +33,12 @@ def pays(n: int, rows: int, steps_before: int, steps_left: int) -> bool:
     """Whether to complete W(0) before a step.
 
     Not a function of ranks, which differ between seeds: seeds that are solved together and one by one
-    take the same decisions.
+    take the same decisions. Balanced noise (``variance_reduction``) has no room by then.
 
     Args:
         rows: of a step.
     """
-    return n <= WIDTH and rows * steps_before >= _SHARE * n and rows * steps_left >= n
+    return n <= WIDTH and rows * (steps_before + 1) >= _SHARE * n and rows * steps_left >= n
 
 
 class CompleteOperator:

@@ -220,6 +220,11 @@ class Settings:
         return self.storage not in (None, self.dtype)
 
     @property
+    def blurred(self) -> bool:
+        """Whether rounding hides by |u|² − |c|² what tol tells apart."""
+        return self.tol**2 < 4 * torch.finfo(self.dtype).eps
+
+    @property
     def floor(self) -> float:
         """Relative size below which a remainder is no direction."""
         return max(self.tol, FLOOR[self.dtype])

@@ -79,11 +79,11 @@ class Prediction:
         """Bytes if no query were a combination of earlier ones; ranks usually saturate."""
         return self.fixed + self.bases(self.most)
 
-    @property
-    def stacked(self) -> int:
-        """Bytes a seed of several that are solved together, which are given no more than they may need."""
+    def stacked(self, seeds: int) -> int:
+        """Bytes of several seeds that are solved together, with all that they may need."""
+        shared = sum(self.parts[name] for name in ("data", "records", "libraries"))
         # Seeds that reveal fewer directions than others have rows of zeros.
-        return self.fixed + int(1.25 * self.bases(self.most))
+        return shared + seeds * (self.fixed - shared + int(1.25 * self.bases(self.most)))
 
     def check_first_step(self, budget: int) -> None:
         """Refuse what cannot take a single step."""
@@ -175,7 +175,8 @@ class Meter:
     def _at(self, rows: int) -> int:
         """Bytes with so many directions in all, evenly over the weights' two sides."""
         rank = rows * self._row / self._prediction.row
-        return int(self._prediction.fixed + self._row * rows + self._prediction.table * rank**2)
+        more = int(self._row * rows + self._prediction.table * rank**2)
+        return min(self._prediction.fixed + more, self._prediction.at_most)
 
     @property
     def bytes(self) -> int:
@@ -189,9 +190,7 @@ class Meter:
 
     def whole(self, steps: int, k: int) -> int:
         """Bytes of the whole training, if every step grows as the last one did."""
-        return min(
-            self._at(self._rows + self._growth * max(steps - k, 1)), self._prediction.at_most
-        )
+        return self._at(self._rows + self._growth * max(steps - k, 1))
 
     def fits_another_step(self) -> bool:
         """Read the ranks and judge."""

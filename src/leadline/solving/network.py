@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from leadline.solving.configuration import Configuration
 from leadline.solving.fast import FastOperator
 from leadline.solving.noise import Draws, HashedNoise, Noise
 from leadline.solving.operator import Operator
+from leadline.solving.passes import UNOBSERVED, Pass, PassObserver
 from leadline.solving.updates import Step, StoredWeight
 from leadline.solving.variance_reduction import orthogonal_ends
 
@@ -27,44 +27,6 @@ TRAINING, SCRATCH, _INPUT, _READOUT, _FAST = range(5)
 AnyOperator = Operator | FastOperator | CompleteOperator
 
 
-@dataclass
-class Pass:
-    """What a forward pass leaves behind for the backward pass.
-
-    Attributes:
-        x (B, d), outputs (B, C), top h_L (B, n).
-        slopes: φ' of every weight's input, by block; None where there is no φ.
-        coefficients: those of every weight's input in Q, by block.
-    """
-
-    x: Tensor
-    outputs: Tensor
-    top: Tensor
-    slopes: list[list[Tensor | None]] = field(default_factory=list)
-    coefficients: list[list[Tensor]] = field(default_factory=list)
-
-
-class PassObserver(Protocol):
-    """What sees the intermediate results of a pass; each method is called in order of the layers."""
-
-    def stream(self, layer: int, h: Tensor) -> None:
-        """h_layer (B, n), layer 0..L; in a backward pass the gradient there."""
-
-    def weight(self, a: Tensor) -> None:
-        """Input a (B, n) of a weight; in a backward pass the gradient at its output."""
-
-
-class _Unobserved:
-    """An observer that keeps nothing."""
-
-    def stream(self, layer: int, h: Tensor) -> None:
-        pass
-
-    def weight(self, a: Tensor) -> None:
-        pass
-
-
-_UNOBSERVED = _Unobserved()
 Mark = list[list[tuple[Any, ...]]]
 
 
@@ -81,6 +43,8 @@ class RevealedNetwork:
         self.settings, self.shards = configuration.settings, configuration.shards
         self.n, depth = configuration.width, configuration.depth
         self.depth = depth
+        self.whole_fits = True
+        """Whether memory allows for matrices that are drawn whole."""
         self._prepare()
         self.phi = activations.find(self.network.activation).value_and_slope
         self.alpha = self.network.branch(depth)
@@ -129,14 +93,14 @@ class RevealedNetwork:
         c = self.configuration
         rows = c.sgd.batch_size or c.problem.samples
         plain = c.shards.alone and c.storage is None and c.spill is None
-        if not plain or not pays(self.n, rows, k, c.sgd.steps - k):
+        if not (plain and self.whole_fits) or not pays(self.n, rows, k, c.sgd.steps - k):
             return
         for block in self.operators:
             for j, o in enumerate(block):
                 if isinstance(o, Operator):
                     block[j] = CompleteOperator.of(o)
 
-    def forward(self, x: Tensor, observer: PassObserver = _UNOBSERVED) -> Pass:
+    def forward(self, x: Tensor, observer: PassObserver = UNOBSERVED) -> Pass:
         """Query the network about inputs x (B, d), for a step of training."""
         return self._remembered(x, observer)
 
@@ -196,7 +160,7 @@ class RevealedNetwork:
         x: Tensor,
         h: Tensor,
         answer: Callable[[AnyOperator, Tensor, Tensor | None, Tensor | None], Tensor],
-        observer: PassObserver = _UNOBSERVED,
+        observer: PassObserver = UNOBSERVED,
     ) -> Pass:
         """From h_0 to the outputs.
 
@@ -272,7 +236,7 @@ class RevealedNetwork:
         done: Pass,
         g: Tensor,
         answer: Callable[[int, int, float, Tensor, Tensor | None], Tensor],
-        observer: PassObserver = _UNOBSERVED,
+        observer: PassObserver = UNOBSERVED,
     ) -> Tensor:
         """From g at h_L to g at h_0.
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leadline.solving.basis import extend, jittered_cholesky
+from leadline.solving.basis import above_bound, extend, jittered_cholesky
 from leadline.solving.configuration import Settings
 from leadline.solving.growing import CoefficientTable, add_product
 from leadline.solving.noise import Draws
@@ -214,15 +214,12 @@ class Operator:
     def _above(self, c: Tensor, squares: np.ndarray, bound: np.ndarray) -> np.ndarray | None:
         """Rows whose remainders may be above their bounds; None for all."""
         s = self.settings
-        if s.tol**2 < 4 * torch.finfo(s.dtype).eps:
+        if s.blurred:
             return None
-        # Where rounding allows, |u⊥|² = |u|² − |c|² tells which rows hold anything new; only
-        # their remainders are formed. Its rounding blurs tol, by less than a half.
         if not np.isfinite(squares).all():
             raise FloatingPointError("a query of the operator is not finite")
-        small = c.cpu().numpy()
-        below = squares - np.einsum("ij,ij->i", small, small, dtype=np.float64) <= bound
-        return np.flatnonzero(~below) if below.any() else None
+        above = above_bound(c, squares, bound)
+        return None if above.all() else np.flatnonzero(above)
 
     def _drift(
         self, c: Tensor, across: Tensor | None, initial: Tensor | None, near: Side

@@ -98,6 +98,7 @@ def run(c: Configuration, progress: Progress | None = None) -> Trajectory:
         records += _stacked(c, runs, prediction, progress)
     for s in range(len(records), c.seeds):
         work = Training(c, s)
+        work.network.whole_fits = prediction.at_most <= budget
         checkpoint.resume(work)
         meter = memory_use.Meter(budget, work.network, prediction)
         while not work.done:
@@ -131,7 +132,8 @@ def _together(c: Configuration, budget: int, prediction: memory_use.Prediction) 
     plain = c.shards.alone and c.measure is None and c.storage is None and c.spill is None
     if not plain or c.ensemble != "gaussian" or c.checkpoint is not None or c.width > STACKED_WIDTH:
         return 1
-    return min(c.seeds, int(budget // prediction.stacked))
+    fits = (s for s in range(c.seeds, 1, -1) if prediction.stacked(s) <= budget)
+    return next(fits, 1)
 
 
 def _stacked(
@@ -151,7 +153,7 @@ def _stacked(
                 steps=c.sgd.steps,
                 loss=work.last_loss,
                 rank=int(work.network.largest_ranks().max(initial=0)),
-                bytes=len(runs) * prediction.stacked,
+                bytes=prediction.stacked(len(runs)),
             )
     return work.finish()
 

@@ -16,12 +16,19 @@ import torch
 from torch import Tensor
 
 from leadline.dense.weights import centred
-from leadline.solving.basis import jittered_cholesky, remaining, select
+from leadline.solving.basis import (
+    above_bound,
+    jittered_cholesky,
+    nearly_singular,
+    remaining,
+    select,
+)
 from leadline.solving.completion import CompleteOperator
 from leadline.solving.configuration import Configuration, Settings
-from leadline.solving.network import SCRATCH, TRAINING, Pass, RevealedNetwork
+from leadline.solving.network import SCRATCH, TRAINING, RevealedNetwork
 from leadline.solving.noise import Draws
 from leadline.solving.operator import Operator
+from leadline.solving.passes import Pass
 from leadline.solving.shards import Shards
 from leadline.solving.sides import Side
 from leadline.solving.updates import StoredWeight
@@ -100,15 +107,19 @@ class StackedOperator(Operator):
         drift, weight = self._drift(c, across, initial, near)
         sizes = squares.cpu().numpy().astype(np.float64)
         above = self._above_bound(c, sizes, self._bounds(sizes, together=False))
+        if not above.any():
+            return self._combine(c, drift, weight, near, far)
         e = torch.baddbmm(u, c, near.queries.view, alpha=-1)
-        # Drawn for all rows: whether one is near its bound then changes nothing for the others.
-        self._new[:] = u.shape[1]
+        # Drawn for all rows of a seed: whether one is near its bound changes nothing for the others.
+        self._new = np.where(above.any(1), u.shape[1], 0)
         g = self._fresh(u.shape[1], near, far, True, avoid)
         if not above.all():
             mask = torch.from_numpy(above).to(e)[..., None]
             e, g = e * mask, g * mask
         wide = e.double()
-        fresh = (weight * jittered(wide @ wide.mT, above).to(g)) @ g
+        factor, over = jittered(wide @ wide.mT, above)
+        self._broken.update(over)
+        fresh = (weight * factor.to(g)) @ g
         if self.settings.reused:
             drift -= fresh @ far.queries.view.mT
         return self._combine(c, drift, weight, near, far).add_(fresh)
@@ -151,9 +162,11 @@ class StackedOperator(Operator):
             e = torch.baddbmm(u[every, index], c[every, index], basis, alpha=-1)
         if not there.all():
             e.mul_(torch.from_numpy(there).to(e)[..., None])
-        k, self._new, near.defect = extend(
-            e, sizes, bound, there, basis, s.n - self._filled[id(near)], near.defect, s
+        room = s.n - self._filled[id(near)]
+        k, self._new, near.defect, over = extend(
+            e, sizes, bound, there, basis, room, near.defect, s
         )
+        self._broken.update(over)
         return k, e, None if order is None else index
 
     _directions_lean = _directions
@@ -161,10 +174,9 @@ class StackedOperator(Operator):
     def _above_bound(self, c: Tensor, squares: np.ndarray, bound: np.ndarray) -> np.ndarray:
         """Rows (S, P) whose remainders may be above their bounds."""
         s = self.settings
-        if s.lean or s.tol**2 < 4 * torch.finfo(s.dtype).eps:
-            return np.ones(squares.shape, bool)
-        small = c.cpu().numpy()
-        return squares - np.einsum("sij,sij->si", small, small, dtype=np.float64) > bound
+        return (
+            np.ones(squares.shape, bool) if s.lean or s.blurred else above_bound(c, squares, bound)
+        )
 
     def _spread(self, new: Tensor, rows: Tensor | None, u: Tensor) -> Tensor:
         if rows is None:
@@ -215,7 +227,7 @@ def extend(
     room: np.ndarray,
     defect: float,
     settings: Settings,
-) -> tuple[Tensor, np.ndarray, float]:
+) -> tuple[Tensor, np.ndarray, float, set[int]]:
     """``basis.extend`` of every seed's remainders e (S, p, n).
 
     Args:
@@ -223,11 +235,12 @@ def extend(
         defect: bound on overlaps within every seed's basis.
 
     Returns:
-        Directions (S, m, n), zero where a seed has fewer; their numbers (S,); and the bound on overlaps.
+        Directions (S, m, n), zero where a seed has fewer; their numbers (S,); the bound on overlaps; and
+        the seeds whose numbers overflow.
     """
     count, p, _ = e.shape
     eps, twice = torch.finfo(e.dtype).eps, settings.lean or e.dtype == torch.float64
-    k, counts, first = e[:, :0], np.zeros(count, int), True
+    k, counts, first, over = e[:, :0], np.zeros(count, int), True, set[int]()
     while True:
         wide = e.double()
         gram = (wide @ wide.mT).cpu().numpy()
@@ -239,7 +252,11 @@ def extend(
                 continue
             inner = gram[s] if len(index) == p else gram[s][np.ix_(index, index)]
             limits = bound[s, index]
-            pick = select(inner, squares[s, index], limits, room[s] - counts[s], eps + defect)
+            try:
+                pick = select(inner, squares[s, index], limits, room[s] - counts[s], eps + defect)
+            except FloatingPointError:  # training that diverges
+                over.add(s)
+                pick = None
             if pick is None:
                 continue
             chosen, waiting, inverse, lost = pick
@@ -248,7 +265,7 @@ def extend(
             if m[s] < len(index):
                 left[s, index[remaining(inner.diagonal(), limits, chosen, waiting)]] = True
         if not m.any():
-            return k, counts, defect
+            return k, counts, defect, over
         new = torch.from_numpy(turn[:, : m.max()]).to(e) @ e
         if first and not twice and grown <= settings.defect:
             defect = max(defect, grown)
@@ -256,7 +273,7 @@ def extend(
             new = _again(new, [basis, k], m)
         k, counts, first = torch.cat([k, new], dim=1), counts + m, False
         if not left.any():
-            return k, counts, defect
+            return k, counts, defect, over
         there = left
         e = torch.baddbmm(e, e @ new.mT, new, alpha=-1)
         e.mul_(torch.from_numpy(there).to(e)[..., None])
@@ -277,14 +294,23 @@ def _again(new: Tensor, known: list[Tensor], m: np.ndarray) -> Tensor:
     return torch.linalg.solve_triangular(factor, eye, upper=False).to(new) @ new
 
 
-def jittered(gram: Tensor, there: np.ndarray) -> Tensor:
-    """``basis.jittered_cholesky`` of every seed's gram (S, m, m), which has rows of zeros where not there."""
+def jittered(gram: Tensor, there: np.ndarray) -> tuple[Tensor, set[int]]:
+    """``basis.jittered_cholesky`` of every seed's gram (S, m, m), and the seeds whose numbers overflow.
+
+    Args:
+        there: (S, m) bool, where gram's rows are not zero.
+    """
     free = torch.from_numpy(~there).to(gram)
     gram.diagonal(dim1=-2, dim2=-1).add_(free)
     factor, failed = torch.linalg.cholesky_ex(gram)
-    for s in failed.nonzero()[:, 0].tolist():
-        factor[s] = jittered_cholesky(gram[s])
-    return factor
+    again = (failed > 0) | nearly_singular(factor, gram)
+    over = set()
+    for s in again.nonzero()[:, 0].tolist():
+        try:
+            factor[s] = jittered_cholesky(gram[s])
+        except FloatingPointError:  # training that diverges
+            over.add(s)
+    return factor, over
 
 
 class StackedNetwork(RevealedNetwork):
@@ -343,9 +369,7 @@ class StackedNetwork(RevealedNetwork):
     def largest_ranks(self) -> np.ndarray:
         """(runs,): the largest rank of each."""
         rows = [
-            o.largest.max(1)
-            if isinstance(o, StackedOperator)
-            else np.full(len(self.runs), self.n)
+            o.largest.max(1) if isinstance(o, StackedOperator) else np.full(len(self.runs), self.n)
             for block in self.operators
             for o in block
         ]

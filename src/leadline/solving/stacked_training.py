@@ -10,7 +10,7 @@ import torch
 from leadline.measure.record import Record
 from leadline.problems.losses import chi, loss_value
 from leadline.solving.configuration import Configuration
-from leadline.solving.network import Pass
+from leadline.solving.passes import Pass
 from leadline.solving.stack import StackedNetwork
 from leadline.trajectory import has_diverged, too_large
 
@@ -26,9 +26,7 @@ class StackedTraining:
         self.configuration = configuration
         problem, sgd = configuration.problem, configuration.sgd
         self.network = StackedNetwork(configuration, runs)
-        self.records = [
-            Record.empty(problem, sgd, configuration.record_every, None) for _ in runs
-        ]
+        self.records = [Record.empty(problem, sgd, configuration.record_every, None) for _ in runs]
         self._places = list(range(len(self.records)))
         """Of the runs that go on, in ``records``."""
 
@@ -107,7 +105,9 @@ class StackedTraining:
         if not self.full:
             for place, i in enumerate(self._places):
                 first = float(self.records[i].arrays["train_loss"][0])
-                value = loss_value(self.configuration.problem.loss, done.outputs[place], self.y[batch])
+                value = loss_value(
+                    self.configuration.problem.loss, done.outputs[place], self.y[batch]
+                )
                 if has_diverged(float(value), first):
                     over.add(place)
         left = self._leave(over, done)

@@ -12,7 +12,8 @@ from leadline.measure.observation import Measure, Snapshot, numbers
 from leadline.measure.record import Record
 from leadline.problems.losses import chi, loss_value
 from leadline.solving.configuration import Configuration
-from leadline.solving.network import Pass, RevealedNetwork
+from leadline.solving.network import RevealedNetwork
+from leadline.solving.passes import Pass
 from leadline.trajectory import has_diverged, too_large
 
 
