@@ -79,7 +79,8 @@ def test_the_whole_matrix_has_the_law_of_a_gaussian_one(reused):
 
 def test_when_it_pays():
     assert pays(64, 32, 0, 20)  # half of the rank after one step
-    assert not pays(256, 32, 0, 20) and pays(256, 32, 2, 18)
+    assert not pays(256, 32, 0, 20)
+    assert pays(256, 32, 2, 18)
     assert not pays(256, 32, 10, 2)  # too little is left to gain from it
     assert not pays(513, 512, 10, 100)
 

@@ -10,7 +10,7 @@ import leadline as ll
 from leadline.solving import solver
 from leadline.solving.configuration import Configuration
 from leadline.solving.network import RevealedNetwork
-from leadline.solving.stack import StackedNetwork
+from leadline.solving.stacked_network import StackedNetwork
 from leadline.solving.stacked_training import StackedTraining
 from leadline.solving.training import Training
 
@@ -85,7 +85,8 @@ def test_a_seed_that_diverges_leaves_the_others_alone(every, width, monkeypatch)
     options = dict(width=width, depth=2, seeds=6, dtype="float64", record_every=every)
     a, b = both(monkeypatch, problem(), network, sgd, **options)
     over = b.diverged >= 0
-    assert over.any() and not over.all()
+    assert over.any()
+    assert not over.all()
     np.testing.assert_array_equal(a.diverged, b.diverged)
     np.testing.assert_allclose(a.train_loss, b.train_loss, rtol=1e-6)
     np.testing.assert_allclose(a.test_loss, b.test_loss, rtol=1e-6)

@@ -1,6 +1,6 @@
 """Tensors that grow in place: the rows of a basis, and tables of coefficients between two bases.
 
-Each may have a leading axis, for several seeds that are solved together (``stack``).
+Each may have a leading axis, for several seeds that are solved together (``stacked_operator``).
 """
 
 from __future__ import annotations

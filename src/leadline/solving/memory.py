@@ -94,7 +94,7 @@ class Prediction:
 
 
 def predict(c: Configuration) -> Prediction:
-    """The memory of a solve in a process with the most neurons; seeds run one after the other."""
+    """The memory of a solve in a process with the most neurons, one seed at a time."""
     problem, network, sgd, measure = c.problem, c.network, c.sgd, c.measure
     n = c.shards.widest
     size, stored = c.dtype.itemsize, c.stored_dtype.itemsize

@@ -323,7 +323,7 @@ class RevealedNetwork:
             for j, operator in enumerate(block):
                 there = state.under(f"{l}.{j}.")
                 if "whole0" in there:
-                    operator = block[j] = CompleteOperator.restored(self.settings, there)
-                else:
+                    block[j] = CompleteOperator.restored(self.settings, there)
+                elif not isinstance(operator, CompleteOperator):
                     operator.restore(there)
-                operator.rest()
+                    operator.rest()

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from leadline.solving.basis import above_bound, extend, jittered_cholesky
 from leadline.solving.configuration import Settings
-from leadline.solving.growing import CoefficientTable, add_product
+from leadline.solving.growing import CoefficientTable, Rows, add_product
 from leadline.solving.noise import Draws
 from leadline.solving.shards import Shards
 from leadline.solving.sides import Rectangle, Side
@@ -133,7 +133,8 @@ class Operator:
             k = near.queries.rounded(k)
             g, lift, new = self._reveal(k, e, near, far, forget, avoid)
             near.queries.append(k)
-            c = torch.cat([c, self._spread(new, rows, u)], dim=-1)
+            new = new if rows is None else self._spread(new, rows, u)
+            c = torch.cat([c, new], dim=-1)
         drift, weight = self._drift(c, across, initial, near)
         if m and lift is not None:
             # R is read once for the new directions' answers and for these rows'.
@@ -182,7 +183,7 @@ class Operator:
 
     def _directions_lean(
         self, u: Tensor, c: Tensor, squares: Tensor, near: Side, together: bool
-    ) -> tuple[Tensor, Tensor, None]:
+    ) -> tuple[Tensor, Tensor, np.ndarray | None]:
         """The same with one copy from the device: all remainders are formed."""
         s, basis = self.settings, near.queries.view
         e = ((-c) @ basis).add_(u)
@@ -196,10 +197,8 @@ class Operator:
         )
         return k, e, None
 
-    def _spread(self, new: Tensor, rows: np.ndarray | None, u: Tensor) -> Tensor:
+    def _spread(self, new: Tensor, rows: np.ndarray, u: Tensor) -> Tensor:
         """Coefficients (P, m) of rows u, from those of the rows that hold anything new."""
-        if rows is None:
-            return new
         out = new.new_zeros((len(u), new.shape[1]))
         out[rows] = new
         return out
@@ -261,8 +260,7 @@ class Operator:
 
     def noise_whole(self, n: int) -> Tensor:
         """A matrix (n, n) of noise of variance 1/n."""
-        s = self.settings
-        return self.noise.draw(n, s.dtype, s.device).mul_(self.std)
+        return self.noise.draw(n, self.settings.dtype, self.settings.device).mul_(self.std)
 
     def _reveal(
         self, k: Tensor, e: Tensor, near: Side, far: Side, forget: bool, avoid: Tensor | None
@@ -298,42 +296,37 @@ class Operator:
 
     def mark(self) -> tuple[Any, ...]:
         """A point to return to with ``rollback``."""
-        sides = (self.forward, self.transposed)
-        return tuple((side.queries.mark(), side.answers.mark()) for side in sides)
+        return self.forward.mark(), self.transposed.mark()
 
     def rollback(self, mark: tuple[Any, ...]) -> None:
         """Forget every query since ``mark``; what was learned since then must be nothing."""
-        for side, (queries, answers) in zip((self.forward, self.transposed), mark, strict=True):
-            side.queries.rollback(queries)
-            side.answers.rollback(answers)
+        self.forward.rollback(mark[0])
+        self.transposed.rollback(mark[1])
 
     def rest(self) -> None:
         """The bases are not needed for now: those in files leave memory."""
         if self.settings.spill is not None:
-            for side in (self.forward, self.transposed):
-                side.queries.rest()
-                side.answers.rest()
+            self.forward.rest()
+            self.transposed.rest()
 
     def tensors(self) -> dict[str, Tensor]:
         """The state for a checkpoint."""
         learned = self.learned
-        numbers = [
-            learned.scale,
-            learned.scale_buffer,
-            self.forward.defect,
-            self.transposed.defect,
-        ]
+        defects = self.forward.defect, self.transposed.defect
+        numbers = [learned.scale, learned.scale_buffer, *defects]
         return {
-            "Q": self.forward.queries.stored,
-            "M": self.forward.answers.stored,
-            "R": self.transposed.queries.stored,
-            "Y": self.transposed.answers.stored,
+            **{name: rows.stored for name, rows in self._bases().items()},
             "C": learned.table.buffer,
             "D": learned.table_buffer.buffer,
             "X": self._cross.buffer,
             "s": torch.tensor(numbers, dtype=torch.float64),
             **{name: torch.from_numpy(noise.state()) for name, noise in self._streams().items()},
         }
+
+    def _bases(self) -> dict[str, Rows]:
+        """Queries and answers by their names in a checkpoint."""
+        near, far = self.forward, self.transposed
+        return {"Q": near.queries, "M": near.answers, "R": far.queries, "Y": far.answers}
 
     def _streams(self) -> dict[str, Draws]:
         """The draws by their names in a checkpoint."""
@@ -345,12 +338,7 @@ class Operator:
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from ``tensors()``."""
         device, learned = self.settings.device, self.learned
-        for rows, name in (
-            (self.forward.queries, "Q"),
-            (self.forward.answers, "M"),
-            (self.transposed.queries, "R"),
-            (self.transposed.answers, "Y"),
-        ):
+        for name, rows in self._bases().items():
             rows.append(state[name].to(device))
         for table, name in ((learned.table, "C"), (learned.table_buffer, "D"), (self._cross, "X")):
             table.replace(state[name].to(device).clone())

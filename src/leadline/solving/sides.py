@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -42,3 +43,17 @@ class Side:
         if self.shards is self.far:
             return self.shards.inner(*pairs, beyond)
         return [*self.shards.inner(*pairs), *self.far.inner(beyond)]
+
+    def mark(self) -> tuple[Any, Any]:
+        """A point to return to with ``rollback``."""
+        return self.queries.mark(), self.answers.mark()
+
+    def rollback(self, mark: tuple[Any, Any]) -> None:
+        """Forget what came since ``mark``."""
+        self.queries.rollback(mark[0])
+        self.answers.rollback(mark[1])
+
+    def rest(self) -> None:
+        """What lies in files leaves memory."""
+        self.queries.rest()
+        self.answers.rest()

@@ -18,7 +18,7 @@ from leadline.recipes.sgd import SGD
 from leadline.solving import memory as memory_use
 from leadline.solving.checkpoint import Checkpoint
 from leadline.solving.configuration import Configuration
-from leadline.solving.stack import WIDTH as STACKED_WIDTH
+from leadline.solving.stacked_network import WIDTH as STACKED_WIDTH
 from leadline.solving.stacked_training import StackedTraining
 from leadline.solving.training import Training
 from leadline.trajectory import Trajectory, versions

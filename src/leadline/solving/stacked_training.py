@@ -11,7 +11,7 @@ from leadline.measure.record import Record
 from leadline.problems.losses import chi, loss_value
 from leadline.solving.configuration import Configuration
 from leadline.solving.passes import Pass
-from leadline.solving.stack import StackedNetwork
+from leadline.solving.stacked_network import StackedNetwork
 from leadline.trajectory import has_diverged, too_large
 
 
@@ -28,7 +28,7 @@ class StackedTraining:
         self.network = StackedNetwork(configuration, runs)
         self.records = [Record.empty(problem, sgd, configuration.record_every, None) for _ in runs]
         self._places = list(range(len(self.records)))
-        """Of the runs that go on, in ``records``."""
+        """The runs that go on, in ``records``."""
 
         def tensor(x: np.ndarray) -> torch.Tensor:
             return torch.tensor(x, dtype=configuration.dtype, device=configuration.device)

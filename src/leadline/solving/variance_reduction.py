@@ -50,7 +50,7 @@ def balance(
     """
     n, inner, start = shards.n, shards.inner, g
     rows = counts or [np.array([x.shape[-2]]) for x in (answers, other, g)]
-    roomy = sum(rows) + (0 if avoid is None else avoid.shape[-2]) <= n // 2
+    roomy = rows[0] + rows[1] + rows[2] + (0 if avoid is None else avoid.shape[-2]) <= n // 2
     if not roomy.any():
         return g
     if avoid is not None:

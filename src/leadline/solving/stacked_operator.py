@@ -1,4 +1,4 @@
-"""Several seeds of a solve as one program: every row, basis and table has a leading axis of seeds.
+"""The revealed operators of several seeds as one: every row, basis and table has a leading axis of seeds.
 
 A small network's query is dozens of operations that each take longer to start than to compute; all seeds
 share them. A seed's random streams and decisions are those that it has alone, so that its numbers agree
@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leadline.dense.weights import centred
 from leadline.solving.basis import (
     above_bound,
     jittered_cholesky,
@@ -23,19 +22,12 @@ from leadline.solving.basis import (
     remaining,
     select,
 )
-from leadline.solving.completion import CompleteOperator
-from leadline.solving.configuration import Configuration, Settings
-from leadline.solving.network import SCRATCH, TRAINING, RevealedNetwork
+from leadline.solving.configuration import Settings
 from leadline.solving.noise import Draws
 from leadline.solving.operator import Operator
-from leadline.solving.passes import Pass
 from leadline.solving.shards import Shards
 from leadline.solving.sides import Side
-from leadline.solving.updates import StoredWeight
 from leadline.solving.variance_reduction import balance
-
-# Largest width at which the operations' start counts; above it seeds only crowd each other's caches.
-WIDTH = 4096
 
 
 class _NotFinite(FloatingPointError):
@@ -142,7 +134,7 @@ class StackedOperator(Operator):
 
     def _directions(
         self, u: Tensor, c: Tensor, squares: Tensor, near: Side, together: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor, np.ndarray | None]:
         """New orthonormal directions k (S, m, n), remainders e, and each seed's rows that these are of."""
         s, basis = self.settings, near.queries.view
         sizes = squares.cpu().numpy().astype(np.float64)
@@ -167,7 +159,7 @@ class StackedOperator(Operator):
             e, sizes, bound, there, basis, room, near.defect, s
         )
         self._broken.update(over)
-        return k, e, None if order is None else index
+        return k, e, order
 
     _directions_lean = _directions
 
@@ -178,12 +170,11 @@ class StackedOperator(Operator):
             np.ones(squares.shape, bool) if s.lean or s.blurred else above_bound(c, squares, bound)
         )
 
-    def _spread(self, new: Tensor, rows: Tensor | None, u: Tensor) -> Tensor:
-        if rows is None:
-            return new
+    def _spread(self, new: Tensor, rows: np.ndarray, u: Tensor) -> Tensor:
         out = new.new_zeros((*u.shape[:2], new.shape[2]))
         # Rows of padding are zero: added where they point to, they change nothing.
-        return out.scatter_add_(1, rows[..., None].expand_as(new), new)
+        index = torch.from_numpy(rows).to(new.device)[..., None].expand_as(new)
+        return out.scatter_add_(1, index, new)
 
     def _fresh(self, m: int, near: Side, far: Side, forget: bool, avoid: Tensor | None) -> Tensor:
         s = self.settings
@@ -311,66 +302,3 @@ def jittered(gram: Tensor, there: np.ndarray) -> tuple[Tensor, set[int]]:
         except FloatingPointError:  # training that diverges
             over.add(s)
     return factor, over
-
-
-class StackedNetwork(RevealedNetwork):
-    """The state of the training of several runs, each with its own draws.
-
-    Attributes:
-        broken: places of runs that were not finite since the last ``keep``.
-    """
-
-    def __init__(self, configuration: Configuration, runs: Sequence[int]) -> None:
-        self.runs, self.broken = list(runs), set()
-        super().__init__(configuration, self.runs[0])
-
-    def _prepare(self) -> None:
-        self.shards = StackedNeurons(self.n, device=self.settings.device)
-        self.settings = replace(self.settings, seeds=(len(self.runs),), shards=self.shards)
-
-    def _ends(self, s: int) -> tuple[Tensor, Tensor]:
-        u, v = zip(*(super(StackedNetwork, self)._ends(s) for s in self.runs), strict=True)
-        return torch.stack(u), torch.stack(v)
-
-    def _operator(self, l: int, j: int) -> Operator:
-        noises, scratches = (
-            [self._noise(s, kind, l, j) for s in self.runs] for kind in (TRAINING, SCRATCH)
-        )
-        return StackedOperator(self.settings, noises, scratches, self.broken)
-
-    def center(self, x: Tensor) -> None:
-        """Take every run's v off the span of the features of x (P, d) at initialization."""
-        top = self.forward(x).top
-        self.v = StoredWeight(
-            torch.stack([centred(v, h) for v, h in zip(self.v.value, top, strict=True)])
-        )
-
-    def keep(self, places: list[int], done: Pass | None = None) -> Pass | None:
-        """Go on with the runs in some places; and what is left of a pass."""
-        self.runs = [self.runs[i] for i in places]
-        self.broken.clear()
-        self.u.keep(places)
-        self.v.keep(places)
-        self.u_initial = self.u_initial[places]
-        for block in self.operators:
-            for o in block:
-                assert isinstance(o, StackedOperator | CompleteOperator)
-                o.keep(places)
-        if done is None:
-            return None
-        return Pass(
-            done.x,
-            done.outputs[places],
-            done.top[places],
-            [[None if s is None else s[places] for s in block] for block in done.slopes],
-            [[c[places] for c in block] for block in done.coefficients],
-        )
-
-    def largest_ranks(self) -> np.ndarray:
-        """(runs,): the largest rank of each."""
-        rows = [
-            o.largest.max(1) if isinstance(o, StackedOperator) else np.full(len(self.runs), self.n)
-            for block in self.operators
-            for o in block
-        ]
-        return np.max(rows, axis=0)
