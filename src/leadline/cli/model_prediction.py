@@ -15,11 +15,12 @@ from leadline.limits.existence import check_has_limit
 from leadline.limits.extrapolation import builders_first
 from leadline.limits.ladder import first_sizes
 from leadline.limits.networks import truncates
-from leadline.matrixfree import elementwise_cost, memory
-from leadline.matrixfree.configuration import TaskConfiguration
+from leadline.matrixfree import elementwise_cost
+from leadline.matrixfree.configuration import TaskConfiguration, budget
 from leadline.matrixfree.initialization import training
 from leadline.matrixfree.loop import TaskTraining
-from leadline.matrixfree.memory import TaskMemory
+from leadline.matrixfree.memory import TaskMemory, tile_bytes
+from leadline.matrixfree.memory import predict as predicted_memory
 from leadline.reporting.progress import duration, size
 from leadline.training.networks import budget as dense_budget
 from leadline.training.trainer import check_dense_memory, dense_task_bytes
@@ -106,7 +107,7 @@ def predict(command: str, task: Any, build: Any, recipe: Any, options: dict[str,
     """
     settings = {k: v for k, v in options.items() if k not in _NOT_OF_THE_COMPUTATION}
     parts = _parts(command, task, build, recipe, settings)
-    needs = {id(p): memory.predict(p.c) for p in parts if not p.dense}
+    needs = {id(p): predicted_memory(p.c) for p in parts if not p.dense}
     first = most = 0
     for p in parts:
         if p.dense:
@@ -114,7 +115,7 @@ def predict(command: str, task: Any, build: Any, recipe: Any, options: dict[str,
             need = sum(dense_task_bytes(p.c).values())
             first, most = max(first, need), max(most, need)
         else:
-            needs[id(p)].check_first_step(memory.budget(p.c))
+            needs[id(p)].check_first_step(budget(p.c))
             first = max(first, needs[id(p)].first_step)
             most = max(most, needs[id(p)].at_most)
     largest = max(needs.values(), key=lambda need: need.at_most, default=None)
@@ -135,7 +136,7 @@ def predict(command: str, task: Any, build: Any, recipe: Any, options: dict[str,
         parts=dense_task_bytes(c) if largest is None else dict(largest.parts),
         first_step_bytes=first,
         at_most_bytes=most,
-        budget_bytes=dense_budget(c.memory, c.device) if largest is None else memory.budget(c),
+        budget_bytes=dense_budget(c.memory, c.device) if largest is None else budget(c),
         seconds=seconds + elementwise,
         elementwise_seconds=elementwise,
         measured_steps=measured,
@@ -214,11 +215,11 @@ def _elementwise(need: TaskMemory, measured: int) -> float:
     if steps <= measured:
         return 0.0
     counts: Counter[Any] = Counter()
-    for m in need.matrices:
-        if m.rule is not None and m.rows:
-            counts[m.n_in, m.n_out, m.rows, m.rule] += m.count
-    for (n_in, n_out, rows, rule), count in counts.items():
-        how = dict(rule=rule, dtype=c.dtype, device=c.device)
+    for m, memory in tile_bytes(c, need.matrices).items():
+        if m.rows:
+            counts[m.n_in, m.n_out, m.rows, m.rule, memory] += m.count
+    for (n_in, n_out, rows, rule, memory), count in counts.items():
+        how = dict(rule=rule, dtype=c.dtype, device=c.device, memory=memory)
         seconds += count * elementwise_cost.predict(n_in, n_out, rows, steps, **how).seconds
     return seconds
 

@@ -32,6 +32,8 @@ from leadline.tasks.data import Accumulated, TrainingData, copied
 from leadline.tasks.task import Task, data_of
 from leadline.tracing.builder import Builder, Size, construct, size
 
+# Part of a device's free memory that a solve takes unless told otherwise, and that tiles take.
+_TAKEN, _TILES = 0.8, 0.2
 # Newton–Schulz steps multiply what is cut off by up to 485.
 _MUON_TOL = 1e-3
 
@@ -273,3 +275,23 @@ class TaskConfiguration:
             return {"name": name, "fingerprint": task.identity(), "loss": readable(task.loss)}
         name = self.single.name
         return {"name": name.partition("#")[0], "fingerprint": name, "loss": "cross_entropy"}
+
+
+def budget(c: TaskConfiguration) -> int:
+    """The budget of a solve in bytes: as given, or 80 % of what the device has available."""
+    return int(_TAKEN * _free(c)) if c.memory is None else available.budget_of(c.memory)
+
+
+def tile_room(c: TaskConfiguration) -> int:
+    """Bytes for what elementwise optimizers have learned: a fifth of what the device has available.
+
+    With a budget of the caller's none: D is then made anew from the history.
+    """
+    return int(_TILES * _free(c)) if c.memory is None else 0
+
+
+def _free(c: TaskConfiguration) -> int:
+    """Bytes that the device has available."""
+    if c.device.type == "cuda":
+        return torch.cuda.mem_get_info(c.device)[0]
+    return available.memory()

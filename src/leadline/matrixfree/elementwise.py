@@ -24,6 +24,19 @@ from leadline.matrixfree.tiles import Tiles, usable_cores
 MEMORY = 16 << 20
 """Bytes for tiles unless told otherwise."""
 
+
+def shared_out(whole: int, total: int, room: int) -> int:
+    """Bytes for tiles of one of several matrices, in proportion to what they need, at least ``MEMORY``.
+
+    Answers have the same bits with any memory: it saves passes over the history.
+
+    Args:
+        whole: that hold all of the matrix's D and moments. total: of all matrices.
+        room: for all of them.
+    """
+    return max(MEMORY, min(whole, int(room * whole / max(total, 1))))
+
+
 # Side of the block in which rounding is measured.
 _MEASURED = 64
 

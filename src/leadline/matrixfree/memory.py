@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from leadline import available
-from leadline.available import OVERHEAD, budget_of, refusal
+from leadline.available import OVERHEAD, refusal
 from leadline.errors import MemoryBudgetError
-from leadline.matrixfree.configuration import TaskConfiguration
-from leadline.matrixfree.elementwise import MEMORY
+from leadline.matrixfree.configuration import TaskConfiguration, tile_room
+from leadline.matrixfree.elementwise import shared_out
 from leadline.matrixfree.elementwise_rules import ElementwiseRule
 from leadline.matrixfree.initialization import training
 from leadline.matrixfree.model import wide_names
@@ -58,12 +57,18 @@ class MatrixUse:
             kept += rows * sides
         return self.count * (kept + _SMALL)
 
-    def tiles(self, itemsize: int) -> int:
-        """Bytes of the tiles that are kept between passes, of all of them."""
-        if self.rule is None:
-            return 0
-        whole = itemsize * self.n_in * self.n_out * (1 + self.rule.moments)
-        return self.count * min(MEMORY, whole)
+    def whole(self, itemsize: int) -> int:
+        """Bytes of one matrix's D and moments; 0 where there is no D."""
+        moments = 0 if self.rule is None else 1 + self.rule.moments
+        return itemsize * self.n_in * self.n_out * moments
+
+
+def tile_bytes(c: TaskConfiguration, matrices: Sequence[MatrixUse]) -> dict[MatrixUse, int]:
+    """Bytes of tiles that each of a weight's matrices keeps between passes, where there are any."""
+    size, room = c.dtype.itemsize, tile_room(c)
+    whole = {m: m.whole(size) for m in matrices if m.rule is not None}
+    total = sum(m.count * b for m, b in whole.items())
+    return {m: min(b, shared_out(b, total, room)) for m, b in whole.items()}
 
 
 @dataclass(frozen=True)
@@ -107,15 +112,6 @@ class TaskMemory:
             raise MemoryError(refusal(what, need, budget))
 
 
-def budget(c: TaskConfiguration) -> int:
-    """The budget in bytes: as given, or 80 % of what the device has available."""
-    if c.memory is not None:
-        return budget_of(c.memory)
-    if c.device.type == "cuda":
-        return int(0.8 * torch.cuda.mem_get_info(c.device)[0])
-    return int(0.8 * available.memory())
-
-
 def predict(c: TaskConfiguration) -> TaskMemory:
     """The memory of a solve, from the plan and from a step at the base's width and at twice that.
 
@@ -144,7 +140,7 @@ def predict(c: TaskConfiguration) -> TaskMemory:
     each = size * _FACTORS if c.ensemble == "fast" else 2 * _BLOCK // BLOCK
     parts = {
         "layers": _LAYER * count + each * sides,
-        "tiles": sum(m.tiles(size) for m in matrices),
+        "tiles": sum(m.count * b for m, b in tile_bytes(c, matrices).items()),
         "weights": ordinary_bytes(c),
         "passes": int(saved) + size * (products + 2 * _QUERIED * widest),
         "libraries": OVERHEAD,

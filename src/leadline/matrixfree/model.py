@@ -15,9 +15,9 @@ from torch import nn
 import leadline.matrixfree.products
 import leadline.matrixfree.views  # noqa: F401  (both fill the table of torch's functions)
 from leadline.errors import cut
-from leadline.matrixfree.configuration import TaskConfiguration
+from leadline.matrixfree.configuration import TaskConfiguration, tile_room
 from leadline.matrixfree.drawn import Draw
-from leadline.matrixfree.elementwise import ElementwisePart
+from leadline.matrixfree.elementwise import ElementwisePart, shared_out
 from leadline.matrixfree.holders import exchange
 from leadline.matrixfree.hollow import hollow_model
 from leadline.matrixfree.matrix import Answers, Passes, WideMatrix
@@ -139,6 +139,13 @@ def wide_model(c: TaskConfiguration, s: int) -> tuple[nn.Module, dict[str, WideP
     parameters, factors = dict(model.named_parameters()), plan.factors()
     wide: dict[str, WideParameter] = {}
     weights: dict[int, WideWeight] = {}
+    rules = {name: rule_of(c.recipe, kinds[name], factors[name]) for name in names}
+    each = {
+        name: c.dtype.itemsize * math.prod(shapes[name]) * (1 + rule.moments)
+        for name, rule in rules.items()
+        if rule is not None
+    }
+    total, most = sum(each.values()), tile_room(c) if each else 0
     for i, name in enumerate(names):
         shape, kind, f = tuple(parameters[name].shape), kinds[name], factors[name]
         std = _std(name, draws[name]) * f.init
@@ -147,10 +154,18 @@ def wide_model(c: TaskConfiguration, s: int) -> tuple[nn.Module, dict[str, WideP
         made = []
         for e in range(shape[0] if stacked else 1):
             a = answers(c, (s, i, e), sides, std)
-            rule, part = rule_of(c.recipe, kind, f), None
+            rule, part = rules[name], None
             if rule is not None:
+                count = shape[0] if stacked else 1
+                memory = shared_out(each[name] // count, total, most)
                 part = ElementwisePart(
-                    sides[1], sides[0], rule, seed=c.seed, dtype=c.dtype, device=c.device
+                    sides[1],
+                    sides[0],
+                    rule,
+                    seed=c.seed,
+                    dtype=c.dtype,
+                    device=c.device,
+                    memory=memory,
                 )
             made.append(WideMatrix(*sides, a, passes, c.dtype, part, whole=c.ensemble == "fast"))
         wide[name] = WideParameter(name, kind, f, tuple(made))

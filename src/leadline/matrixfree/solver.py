@@ -9,9 +9,9 @@ from typing import Any
 
 from leadline.available import refusal
 from leadline.errors import check_real
-from leadline.matrixfree.configuration import TaskConfiguration
+from leadline.matrixfree.configuration import TaskConfiguration, budget
 from leadline.matrixfree.initialization import training
-from leadline.matrixfree.memory import TaskMeter, budget, ordinary_bytes, predict
+from leadline.matrixfree.memory import TaskMeter, ordinary_bytes, predict
 from leadline.matrixfree.model import wide_names
 from leadline.matrixfree.run_state import ResumableRun, check_identified, factors_digest
 from leadline.measure.record import assemble
