@@ -10,7 +10,7 @@ import leadline as ll
 from leadline.errors import CheckpointError
 from leadline.limits import ladder as ladders
 from leadline.limits.estimate import estimate
-from leadline.limits.ladder import Ladder, first_sizes, first_width
+from leadline.limits.ladder import Ladder, first_sizes, first_tol, first_width
 from leadline.solving.configuration import Configuration
 from leadline.trajectory import Trajectory
 
@@ -64,6 +64,15 @@ def test_seconds_follow_layers_and_width():
     assert type(made.predict_seconds(512, 32)) is float
 
 
+def test_seconds_are_those_of_the_seeds():
+    made = ladder((64, 4), (128, 4), seconds=2.0)
+    assert made.predict_seconds(64, 4, 6) == pytest.approx(3 * made.predict_seconds(64, 4))
+    made.cells[64, 8] = cell(64, 8, seconds=4.0)
+    few = replace(made.cells[64, 4], info={**made.cells[64, 4].info, "seconds": 1.0})
+    made.cells[64, 4] = replace(few, train_loss=few.train_loss[:1])
+    assert made.predict_seconds(64, 8) == pytest.approx(4.0, rel=1e-6)
+
+
 def test_where_depth_is_the_error_depth_is_next():
     made = ladder((256, 8), (512, 8), (256, 16), slope=3.0)
     n, l = made.next_size(found(made), 1e-6)
@@ -113,7 +122,7 @@ def test_truncation_counts_where_no_noise_explains_it():
     assert (made.truncation("train_loss") == 0).all()
     loss = np.array(coarse.train_loss)
     loss[:, 3] += [0.1, 0.1001]
-    loss[:, 4] += 2 * coarse.error()[4]
+    loss[:, 4] += 2 * coarse.error()[4] * np.array([1.0, -0.4])
     made._fine = Trajectory(
         steps=coarse.steps, train_loss=loss, train_outputs=coarse.train_outputs, info=coarse.info
     )
@@ -154,6 +163,85 @@ def test_finished_sizes_are_kept_and_read(tmp_path, monkeypatch):
         other.solve(32, 2)
 
 
+@pytest.fixture
+def dropping(monkeypatch):
+    """Replaces solve: a seed's loss is off by tol in all steps but the first; calls are in the list."""
+    calls = []
+
+    def run(one, progress):
+        calls.append((one.width, one.depth, one.tol, one.seeds))
+        t = cell(one.width, one.depth)
+        loss = np.array(t.train_loss)
+        loss[:, 1:] += one.tol * (1 + 1e-6 * np.arange(2))[:, None]
+        return replace(
+            t, train_loss=loss, info={**t.info, "largest_rank": int(1 / one.tol), "tol": one.tol}
+        )
+
+    monkeypatch.setattr(ladders, "run", run)
+    return calls
+
+
+def test_a_chosen_tol_falls_until_it_does_not_matter(dropping):
+    """The first loss is 2: a tenth of a bar of .02·2 may be dropped, which 1e-2 exceeds, 1e-3 does not."""
+    first = replace(FIRST, tol=1e-2)
+    made = Ladder(first, rtol=0.02)
+    made.solve(64, 4)
+    made.solve(128, 4)
+    assert [call[2] for call in dropping] == pytest.approx([1e-2, 1e-3, 1e-4, 1e-3])
+    assert made.first.tol == made.cells[64, 4].info["tol"] == pytest.approx(1e-3)
+    assert made._fine.info["tol"] == pytest.approx(1e-4)
+    assert made.rank == 0
+    assert made.seconds == pytest.approx(4.0)
+    del dropping[:]
+    loose = Ladder(first, rtol=0.2)
+    loose.solve(64, 4)
+    assert [call[2] for call in dropping] == pytest.approx([1e-2, 1e-3])
+    # Bars are those of the rank at 1e-3.
+    assert loose.rank == pytest.approx(1000, abs=1)
+    del dropping[:]
+    kept = Ladder(first)
+    kept.solve(64, 4)
+    assert kept.first.tol == 1e-2
+
+
+def test_a_chosen_tol_has_an_end(dropping):
+    made = Ladder(replace(FIRST, tol=1e-2), rtol=1e-9)
+    made.solve(64, 4)
+    assert made.first.tol == pytest.approx(1e-4)
+
+
+def test_where_tol_begins():
+    for rtol, tol in ((0.5, 1e-2), (0.01, 5e-3), (1e-6, 1e-4)):
+        assert first_tol(rtol, True) == tol
+        assert first_tol(rtol, False) == 1e-3
+
+
+def test_a_lowered_tol_is_read_again(tmp_path, monkeypatch):
+    solved = []
+    real = ladders.run
+    monkeypatch.setattr(ladders, "run", lambda one, p: solved.append(one.tol) or real(one, p))
+    monkeypatch.setattr(
+        Ladder, "_drops_too_much", lambda made: made.first.tol == pytest.approx(1e-2)
+    )
+    for _ in range(2):
+        made = Ladder(replace(FIRST, tol=1e-2), folder=tmp_path, rtol=1e-3)
+        made.solve(32, 2)
+        made.solve(64, 2, seeds=3)
+        assert made.cells[32, 2].info["tol"] == pytest.approx(1e-3)
+        assert made.cells[64, 2].seeds == 3
+        assert len(solved) == 4
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_what_only_the_test_asks_for_has_half_of_the_seeds():
+    made = Ladder(replace(FIRST, seeds=6))
+    made.cells = ladder((256, 8), (512, 8), (256, 16)).cells
+    seen = found(made)
+    assert made.next_seeds(seen, float(seen.bar.max())) == 3
+    assert made.next_seeds(seen, 0.99 * float(seen.bar.max())) == 6
+    assert empty().next_seeds(seen, 1e9) == 2
+
+
 def test_sizes_share_batches_and_no_noise():
     """Else a width's noise would return in the next one, which begins with the same neurons."""
     made = empty()
@@ -192,14 +280,15 @@ def test_the_first_divergence_of_any_size_counts():
     assert made.diverges == 0
 
 
-def test_truncation_has_the_degrees_of_freedom_of_both():
-    """Just below and above Student's 97.5 % quantile, a step's share of it, with 2 + 2 − 2 of them."""
+def test_truncation_compares_seed_by_seed():
+    """Just below and above Student's 97.5 % quantile, a step's share of it, of the two differences."""
     made = ladder((256, 8))
     coarse = made.cells[256, 8]
-    quantile = stats.t.ppf(1 - 0.025 / 4, 2)
+    quantile = stats.t.ppf(1 - 0.025 / 4, 1)
+    spread = np.array([1e-9, -1e-9])
     for factor, seen in ((0.99, False), (1.01, True)):
         loss = np.array(coarse.train_loss)
-        loss[:, 2] += factor * quantile * np.sqrt(2) * coarse.error()[2]
+        loss[:, 2] += factor * quantile * 1e-9 + spread
         made._fine = Trajectory(
             steps=coarse.steps,
             train_loss=loss,
@@ -226,17 +315,17 @@ def test_a_misfit_asks_for_the_cheapest_size_beyond_those_there_are():
     made = ladder(*sizes)
     assert made.levels == (3, 3)
     assert made.next_size(found(made), 1e9) == (1024, 4)
-    narrow = ladder((8, 4), (16, 4), (4096, 4), (8, 8), (8, 16))
-    assert narrow.next_size(found(narrow), 1e9) == (8192, 4)
+    narrow = ladder((8, 4), (16, 4), (1024, 4), (8, 8), (8, 16))
+    assert narrow.next_size(found(narrow), 1e9) == (2048, 4)
     flat = ladder((128, 2), (256, 2), (16384, 2), (128, 3), (128, 4))
     assert flat.next_size(found(flat), 1e9) == (128, 8)
 
 
 def test_a_size_between_those_there_are_is_no_larger_one():
-    """Of three widths and depths, (4096, 5) and then (16, 40) would be cheaper than what lies beyond."""
+    """Of three widths and depths, (4096, 5) and then (16, 160) would be cheaper than what lies beyond."""
     wide = ladder((8, 4), (16, 4), (4096, 4), (8, 5), (8, 40))
     assert wide.next_size(found(wide), 1e9) == (8192, 4)
-    deep = ladder((8, 4), (16, 4), (16384, 4), (8, 5), (8, 40))
+    deep = ladder((8, 4), (16, 4), (16384, 4), (8, 5), (8, 160))
     assert deep.next_size(found(deep), 1e9) == (32768, 4)
 
 
@@ -257,7 +346,7 @@ def by_hand(made, seen, target):
             sizes, every = seen.sizes.and_one(n, l), [*seen.noise[k], noise]
             then = sum(p * m.variance(sizes, np.array(every)) for p, m in models)
             bar = max(seen.bar[k] * np.sqrt(then / now), target)
-            worth = (seen.bar[k] - bar) / ((n + 2048) * l)
+            worth = (seen.bar[k] - bar) / ((n + 512) * l)
             if best is None or worth > best[0]:
                 best = worth, (n, l)
     return best[1]

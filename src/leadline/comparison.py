@@ -54,7 +54,7 @@ def compare(
     seed: int = 0,
     accumulation: int = 1,
     rtol: float = 0.01,
-    tol: float = 1e-3,
+    tol: float | None = None,
     seconds: float | None = SECONDS,
     memory: int | None = None,
     dtype: str | torch.dtype = "float32",
@@ -82,7 +82,8 @@ def compare(
         over: "both", or "width": limits of infinite width at the depth of ``sizes``, which then is one.
         couplings: None is both, of a builder "reused".
         ensemble: of the limits and of what stands in for them, as in ``solve``.
-        seeds: S ≥ 2, of every branch (lazy in ntk has more). rtol, tol: as in ``limit``.
+        seeds: S ≥ 2, of every branch (lazy in ntk has more). rtol, tol: as in ``limit``
+            (tol of a ``solve`` that stands in for one: 1e-3).
         seconds: time budget of the limits, each coupling has an equal share; None is none.
         memory: budget in bytes of each branch.
         out: folder; each finished branch is written there before the next one starts, and
@@ -110,7 +111,9 @@ def compare(
     pairs = None if sizes is None else _check_sizes(sizes)
     seeds, seed = check_int("seeds", seeds, 2), check_int("seed", seed, 0)
     rtol = check_rtol(rtol)
-    tol = check_real("tol", tol, 0.0, 1.0, open_maximum=True)
+    if tol is not None:
+        tol = check_real("tol", tol, 0.0, 1.0, open_maximum=True)
+    of_solve = 1e-3 if tol is None else tol
     record_every = check_int("record_every", record_every, 1)
     if seconds is not None:
         seconds = check_real("seconds", seconds, 0.0, open_minimum=True)
@@ -128,7 +131,9 @@ def compare(
         models = cast("Builder | Plan", build)
         at = models.base if isinstance(models, Plan) else base
         at = Size(1, 1) if at is None else size("base", at)
-        one = TaskConfiguration(task, models, recipe, at.width, at.depth, tol=tol, **of_builders)
+        one = TaskConfiguration(
+            task, models, recipe, at.width, at.depth, tol=of_solve, **of_builders
+        )
         problem, build = one.problem, one.plan
         plan, first = one.plan, (at.width, at.depth)
         described = {k: one.info("compare")[k] for k in ("problem", "network", "recipe")}
@@ -198,7 +203,7 @@ def compare(
             if isinstance(result, Limit) and not result.converged:
                 notes.append(f"limit-{coupling}: {result.message}")
         else:
-            how = {"tol": tol, "ensemble": ensemble}
+            how = {"tol": of_solve, "ensemble": ensemble}
             add(solve, "reference", 4 * widest, deepest, coupling, **how)
 
     order = {"limit": 0, "reference": 0, "lazy": 1, "finite": 2}

@@ -152,7 +152,9 @@ def _parts(
         c = TaskConfiguration(task, build, recipe, **settings)
         return [_Part(c, c.seeds, command == "train")]
     over, width, depth, sizes = (settings.get(k) for k in ("over", "width", "depth", "sizes"))
-    settings = {k: v for k, v in settings.items() if k not in _OF_LIMITS}
+    settings = {
+        k: v for k, v in settings.items() if k not in _OF_LIMITS and (k, v) != ("tol", None)
+    }
     over = over or "both"
     if command == "limit":
         return _of_limit(builders_first(task, build, recipe, over, width, depth, settings), over)

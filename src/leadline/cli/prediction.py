@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from leadline.limits.existence import check_has_limit
 from leadline.limits.extrapolation import DEPTH
-from leadline.limits.ladder import first_sizes, first_width
+from leadline.limits.ladder import first_sizes, first_tol, first_width
 from leadline.reporting.progress import duration, size
 from leadline.solving import memory
 from leadline.solving.configuration import Configuration
@@ -75,7 +75,9 @@ def predict(
         *("coupling", "ensemble", "seeds", "dtype", "device", "record_every"),
         *("memory", "tol", "storage", "spill"),
     )
-    settings = {name: options[name] for name in names if name in options}
+    settings = {name: options[name] for name in names if options.get(name) is not None}
+    if command != "solve" and options.get("tol") is None and "rtol" in options:
+        settings["tol"] = first_tol(options["rtol"], options["ensemble"] == "gaussian")
     sizes = [
         Configuration(problem, network, sgd, width=n, depth=depth, **settings)
         for n, depth in (*solved, *trained)

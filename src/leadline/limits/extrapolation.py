@@ -14,7 +14,7 @@ from leadline.disk.write import check_folder
 from leadline.errors import MemoryBudgetError, check_int, check_real
 from leadline.limits.existence import check_has_limit, check_over
 from leadline.limits.kernels_of_sizes import check_measurable, measured_limit
-from leadline.limits.ladder import Ladder, first_sizes, first_width
+from leadline.limits.ladder import Ladder, first_sizes, first_tol, first_width
 from leadline.limits.networks import (
     Solved,
     check_memory,
@@ -47,7 +47,7 @@ _INFO = (
 # Most limits need a fraction of it; near instability no time is enough.
 SECONDS = 300.0
 # The first depth of a ResNet.
-DEPTH = 8
+DEPTH = 4
 
 
 def limit(
@@ -66,7 +66,7 @@ def limit(
     seeds: int = 4,
     seed: int = 0,
     accumulation: int = 1,
-    tol: float = 1e-3,
+    tol: float | None = None,
     variance_reduction: str | None = None,
     dtype: Any = "float32",
     device: Any = "cpu",
@@ -100,11 +100,14 @@ def limit(
         ensemble: "fast" is checked against "gaussian" at the first size, by ten seeds of each.
         variance_reduction: for a ``ResNet``: None is "balanced", for the fast ensemble "ends".
         rtol: > 0 and < 1. width: the first n; None takes room enough for the problem (of a builder, a
-            multiple of the base's width). depth: the first L; None is 8 (of a builder, twice the base's).
+            multiple of the base's width). depth: the first L; None is 4 (of a builder, twice the base's).
             Later sizes are these times powers of two.
         measure: what to extrapolate besides: kernels and movement, from the sizes that the losses
             needed, each with its error bar (``Limit.measures``), which does not have to meet rtol. Depth
             times must be layers of the first size; modules must be there at every depth.
+        tol: as in ``solve``. None begins at half of rtol (at most 0.01; at 0.001 for a builder or
+            the fast ensemble) and is lowered
+            until what it drops at the first size is worth less than a tenth of the bar.
         seconds: time budget: the next size is not begun if it would end later (the first three
             are solved in any case). None is no budget: near instability that may be forever.
         memory: budget in bytes, as in ``solve``.
@@ -131,7 +134,9 @@ def limit(
         ensemble=ensemble,
         seeds=seeds,
         seed=seed,
-        tol=tol,
+        tol=first_tol(rtol, isinstance(build, ResNet) and ensemble == "gaussian")
+        if tol is None
+        else tol,
         dtype=dtype,
         device=device,
         record_every=record_every,
@@ -149,7 +154,7 @@ def limit(
         first = builders_first(task, build, recipe, over, width, depth, of_builders | shared)
         if checkpoint is not None:
             check_identified(first.builder, first.task, first.recipe, "checkpoint")
-    return _limit(first, over, rtol, seconds, checkpoint, progress)
+    return _limit(first, over, rtol, seconds, checkpoint, progress, chooses=tol is None)
 
 
 def _of_network(
@@ -204,18 +209,19 @@ def _limit(
     seconds: float | None,
     checkpoint: str | os.PathLike[str] | None,
     progress: Callable[..., Any] | None,
+    chooses: bool,
 ) -> Limit:
     """Solve sizes until the bar is met, or a budget ends the work."""
     if checkpoint is not None:
         checkpoint = check_folder("checkpoint", checkpoint)
     started = time.perf_counter()
     check_measurable(first, over)
-    ladder = Ladder(first, progress, checkpoint, over)
+    ladder = Ladder(first, progress, checkpoint, over, rtol if chooses else None)
 
-    def stopped(n: int, l: int, waiting: bool) -> str:
+    def stopped(n: int, l: int, waiting: bool, seeds: int | None = None) -> str:
         """Solve a size; or why not."""
         # One clock decides for all processes.
-        need = of_first(first, ladder.predict_seconds(n, l)) if waiting else 0.0
+        need = of_first(first, ladder.predict_seconds(n, l, seeds)) if waiting else 0.0
         spent = of_first(first, ladder.seconds)
         if seconds is not None and waiting and spent + need > seconds:
             return (
@@ -224,7 +230,7 @@ def _limit(
             )
         try:
             check_memory(sized(first, n, l))
-            ladder.solve(n, l)
+            ladder.solve(n, l, seeds)
         except MemoryError as e:
             if isinstance(e, MemoryBudgetError) and e.checkpoint is not None:
                 # Finished sizes are kept, not parts of one.
@@ -245,7 +251,9 @@ def _limit(
         if state.verdict or message:
             break
         assert state.train is not None
-        message = stopped(*ladder.next_size(state.train, state.target), waiting=True)
+        seeds = ladder.next_seeds(state.train, state.target)
+        size_ = ladder.next_size(state.train, state.target)
+        message = stopped(*size_, waiting=True, seeds=seeds)
     return Limit(
         steps=state.steps,
         **state.arrays,
@@ -257,7 +265,7 @@ def _limit(
         agreement=ladder.agreement,
         measures=measured_limit(ladder),
         info={
-            **{name: value for name, value in facts(first).items() if name in _INFO},
+            **{name: value for name, value in facts(ladder.first).items() if name in _INFO},
             "kind": "limit",
             "over": over,
             **({"depth": first.depth} if over == "width" else {}),

@@ -39,7 +39,11 @@ Size = tuple[int, int]
 # A fit of two lines through two widths and two depths says nothing of itself: so many different ones.
 LEVELS = 3
 # Neurons that take as long as what does not depend on their number, where time grows as n and as n².
-_OVERHEAD, _SQUARE_OVERHEAD = 2048, 256
+_OVERHEAD, _SQUARE_OVERHEAD = 512, 256
+# The most that dropped directions may change the loss by, as a share of the bar that is asked for.
+_DROPPED = 0.1
+# A chosen tol: the coarsest, the finest, and that of which ranks make the error bars that were calibrated.
+_COARSEST, _FINEST, _CALIBRATED = 1e-2, 1e-4, 1e-3
 
 
 def first_width(problem: Problem) -> int:
@@ -54,6 +58,11 @@ def first_sizes(width: int, depth: int, over: str = "both") -> tuple[Size, ...]:
     return (width, depth), (2 * width, depth), (width, 2 * depth)
 
 
+def first_tol(rtol: float, remembers: bool) -> float:
+    """Where ``limit`` begins if no tol is given: half of rtol, dropped directions change less."""
+    return min(max(rtol / 2, _FINEST), _COARSEST) if remembers else _CALIBRATED
+
+
 class Ladder:
     """Sizes solved, kept in a folder if one is given.
 
@@ -61,6 +70,8 @@ class Ladder:
         first: the first size; the others differ from it in width, depth and seed.
         folder: where finished sizes are written, and read by the next call that needs the same.
         over: "both", or "width": all sizes have the first one's depth.
+        rtol: chooses tol: it falls until what it drops at the first size changes the loss by less than a
+            tenth of the bar, rtol of the initial loss. None keeps the first size's.
     """
 
     def __init__(
@@ -69,8 +80,10 @@ class Ladder:
         progress: Progress | None = None,
         folder: str | os.PathLike[str] | None = None,
         over: str = "both",
+        rtol: float | None = None,
     ) -> None:
-        self.first, self.over, self._progress = first, over, progress
+        self.first, self.over, self._progress, self._rtol = first, over, progress, rtol
+        self._begun = first.tol
         self._folder = None if folder is None else Path(folder)
         self.cells: dict[Size, Trajectory] = {}
         self._fine: Trajectory | None = None
@@ -81,14 +94,28 @@ class Ladder:
         self.seconds = 0.0
         """Spent on solving, in this call."""
 
-    def solve(self, n: int, l: int) -> None:
+    def solve(self, n: int, l: int, seeds: int | None = None) -> None:
         """Add one size (and, with the first, the check of the truncation)."""
         first = not self.cells
-        self.cells[n, l] = self._run(n, l, self.first.tol)
+        few = {} if seeds in (None, self.first.seeds) else {"seeds": seeds}
+        self.cells[n, l] = self._run(n, l, self.first.tol, **few)
         if first and truncates(self.first):
             self._fine = self._run(n, l, self.first.tol / 10)
+            while self._drops_too_much():
+                self.first = sized(self.first, n, l, tol=self.first.tol / 10)
+                self.cells[n, l] = self._fine
+                self._fine = self._run(n, l, self.first.tol / 10)
+            if self.first.tol > _CALIBRATED:
+                self.rank = float(self._fine.info["largest_rank"])
         if first and self.first.ensemble != "gaussian":
             self._compare(n, l)
+
+    def _drops_too_much(self) -> bool:
+        """Is a chosen tol too coarse for the bar?"""
+        if self._rtol is None or self.first.tol < 2 * _FINEST:
+            return False
+        most = _DROPPED * self._rtol * float(next(iter(self.cells.values())).mean()[0])
+        return bool(self.truncation("train_loss").max() > most)
 
     def _compare(self, n: int, l: int) -> None:
         """Both ensembles at one size, by as many seeds as a test needs."""
@@ -106,7 +133,8 @@ class Ladder:
         one = sized(self.first, n, l, **how)
         path = None
         if self._folder is not None:
-            marks = ["fine"] * (tol != self.first.tol) + [f"{v}" for v in other.values()]
+            marks = ["fine"] * round(math.log10(self._begun / tol)) if tol else []
+            marks += [f"{v}" for v in other.values()]
             path = self._folder / f"{'-'.join([f'{n}x{l}', *marks])}.safetensors"
             if path.exists():
                 return self._kept(path, one)
@@ -184,33 +212,37 @@ class Ladder:
     def truncation(self, name: str) -> np.ndarray:
         """tol against tol/10 at the first size, where it is more than noise at any step would be.
 
-        What the fast ensemble draws does not depend on tol: seeds are compared one by one.
+        Both draw alike up to the first direction that one of them drops: seeds are compared one by one.
         """
         coarse, fine = next(iter(self.cells.values())), self._fine
         if fine is None:
             return np.zeros(coarse.mean(name).shape)
         change = np.abs(coarse.mean(name) - fine.mean(name))
-        if self.first.ensemble == "fast":
-            one, other = (
-                t.measures[name] if name in t.measures else getattr(t, name) for t in (coarse, fine)
-            )
-            noise = standard_error(one - other)
-            freedom = coarse.seeds - 1
-        else:
-            noise = np.hypot(coarse.error(name), fine.error(name))
-            freedom = coarse.seeds + fine.seeds - 2
+        one, other = (
+            t.measures[name] if name in t.measures else getattr(t, name) for t in (coarse, fine)
+        )
+        noise = standard_error(one - other)
         # Bonferroni over steps (and entries): training would otherwise "change" at one in twenty.
-        quantile = t_quantile(1 - 0.025 / change.size, freedom)
+        quantile = t_quantile(1 - 0.025 / change.size, coarse.seeds - 1)
         return np.where(change > quantile * noise, change, 0.0)
 
-    def predict_seconds(self, n: int, l: int) -> float:
+    def predict_seconds(self, n: int, l: int, seeds: int | None = None) -> float:
         """Time a layer is a + b·n (b·n² where updates are elementwise), fitted to the sizes so far."""
         sizes, p = np.array(list(self.cells), dtype=float), power(self.first)
-        layer = np.array([t.info["seconds"] for t in self.cells.values()]) / sizes[:, 1]
+        each = [t.info["seconds"] / t.seeds for t in self.cells.values()]
+        layer = np.array(each) * (seeds or self.first.seeds) / sizes[:, 1]
         design = np.stack([np.ones(len(sizes)), sizes[:, 0] ** p], axis=1)
         # Relative errors count: a small size tells as much as a large one.
         a, b = _nonnegative(design / layer[:, None])
         return float(l * (a + b * n**p))
+
+    def next_seeds(self, estimate: Extrapolation, target: float) -> int:
+        """Seeds of the next size: half as many where it is there for the test of the series alone.
+
+        Such a size is the largest so far, and what it costs is most of the work.
+        """
+        seeds = self.first.seeds
+        return max(2, seeds // 2) if float(estimate.bar.max()) <= target else seeds
 
     def next_size(self, estimate: Extrapolation, target: float) -> Size:
         """The size that, by the error model, lowers the worst error bar most for its time.
