@@ -311,13 +311,13 @@ def test_what_is_no_task_is_refused(planted):
 def test_the_first_width_has_room_for_the_problem(planted):
     r = ll.limit(PROBLEM, ll.ResNet(), SGD, 0.5)
     assert [(c["width"], c["depth"], c["seeds"]) for c in r.sizes][:3] == [
-        (256, 4, 4),
-        (512, 4, 4),
         (256, 8, 4),
+        (512, 8, 4),
+        (256, 16, 4),
     ]
     assert [(c["width"], c["depth"], c["seeds"]) for c in r.sizes][3:] == [
-        (1024, 4, 2),
-        (256, 16, 2),
+        (1024, 8, 2),
+        (256, 32, 2),
     ]
     assert planted["calls"][0].tol == r.info["tol"] == 1e-2
     assert r.info["rtol"] == 0.5

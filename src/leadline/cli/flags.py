@@ -62,7 +62,7 @@ FLAGS = (
     Flag("--depth", "depth", int,
          {"solve": 8, "train": 8, "limit": None, "lazy": None, "kernels": None},
          "solve train limit lazy kernels",
-         "Depth L (limit: the first; default 4, of a model twice the base's; lazy, kernels: default ∞)."),
+         "Depth L (limit: the first; default 8, of a model twice the base's; lazy, kernels: default ∞)."),
     Flag("--sizes", "sizes", SizeList(), None, "compare",
          "Finite networks, WIDTHxDEPTH,...; default 64x4,128x8,256x16, of a model 1, 2, 4 times the base."),
     Flag("--over", "over", str, "both", "limit compare",

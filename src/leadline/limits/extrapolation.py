@@ -47,7 +47,7 @@ _INFO = (
 # Most limits need a fraction of it; near instability no time is enough.
 SECONDS = 300.0
 # The first depth of a ResNet.
-DEPTH = 4
+DEPTH = 8
 
 
 def limit(
@@ -100,7 +100,7 @@ def limit(
         ensemble: "fast" is checked against "gaussian" at the first size, by ten seeds of each.
         variance_reduction: for a ``ResNet``: None is "balanced", for the fast ensemble "ends".
         rtol: > 0 and < 1. width: the first n; None takes room enough for the problem (of a builder, a
-            multiple of the base's width). depth: the first L; None is 4 (of a builder, twice the base's).
+            multiple of the base's width). depth: the first L; None is 8 (of a builder, twice the base's).
             Later sizes are these times powers of two.
         measure: what to extrapolate besides: kernels and movement, from the sizes that the losses
             needed, each with its error bar (``Limit.measures``), which does not have to meet rtol. Depth
