@@ -275,7 +275,11 @@ GOOD = idx(content("train")["images"])
         (IMAGES, idx(np.zeros((0, 6, 6), np.uint8)), "holds 0 × 6 × 6 images"),
         (LABELS, idx(np.zeros(0, np.uint8)), "holds 0 labels"),
         (IMAGES, idx(np.zeros((40, 6, 5), np.uint8)), "images of 6 × 5 pixels, and square ones"),
-        (LABELS, idx(np.arange(40, dtype=np.uint8)), r"label 10 at place 10, not 0\.\.9"),
+        (
+            LABELS,
+            idx(np.array([9] * 7 + [10] + [0] * 32, np.uint8)),
+            r"label 10 at place 7, not 0\.\.9",
+        ),
     ],
 )
 def test_damaged_files_are_named(tmp_path, name, data, match):
