@@ -63,6 +63,7 @@ def same(function, x_shape, *shape, **options):
     z = function(b, entries)
     (z * c).sum().backward()
     assert y.shape == z.shape
+    assert y.is_contiguous() or not z.is_contiguous(), "code that views what a product returns"
     torch.testing.assert_close(y, z, rtol=1e-11, atol=1e-11)
     torch.testing.assert_close(a.grad, b.grad, rtol=1e-11, atol=1e-11)
     # A step of rate 1 takes the gradient away from W.

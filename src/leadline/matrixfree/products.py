@@ -68,7 +68,7 @@ def _matmul(a: Any, b: Any) -> Tensor:
         no_kernel(a)
         x = b[..., None] if b.ndim == 1 else b
         times = _stack_times if a.layout_.stacked else Layout.times
-        y = times(a.layout_, x.mT, True).mT
+        y = times(a.layout_, x.mT, True).mT.contiguous()
         return y[..., 0] if b.ndim == 1 else y
     no_kernel(b)
     x = a[None] if b.layout_.stacked and a.ndim == 1 else a
@@ -119,7 +119,7 @@ def _einsum(equation: Any, *operands: Any) -> Tensor:
     layout = weight.layout_
     if not e:
         y = layout.times(torch.einsum(f"{of_x}->{dots}{rest}{summed}", x), last=summed == j)
-        return torch.einsum(f"{dots}{rest}{new}->{out}", y)
+        return torch.einsum(f"{dots}{rest}{new}->{out}", y).contiguous()
     if e in of_x:
         parts = torch.einsum(f"{of_x}->{e}{dots}{rest}{summed}", x).unbind(0)
     else:
@@ -127,7 +127,7 @@ def _einsum(equation: Any, *operands: Any) -> Tensor:
     answers = [
         layout.one(m).times(p, summed == j) for m, p in zip(layout.experts, parts, strict=True)
     ]
-    return torch.einsum(f"{e}{dots}{rest}{new}->{out}", torch.stack(answers))
+    return torch.einsum(f"{e}{dots}{rest}{new}->{out}", torch.stack(answers)).contiguous()
 
 
 @handles(*named("grouped_mm", "_grouped_mm"))
@@ -176,7 +176,7 @@ def _convolution(
         replace(layout, rows=(at + g * size, at + (g + 1) * size)).times(part.flatten(1 + dims))
         for g, part in enumerate(x.chunk(groups, 1 + dims))
     ]
-    y = (ys[0] if groups == 1 else torch.cat(ys, -1)).movedim(-1, 1)
+    y = (ys[0] if groups == 1 else torch.cat(ys, -1)).movedim(-1, 1).contiguous()
     if bias is not None:
         y = y + bias.view(-1, *[1] * dims)
     return y[0] if single else y

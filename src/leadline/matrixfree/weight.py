@@ -93,7 +93,7 @@ class Layout:
             )
         y = matrix.product(x, not over_columns, self.trained)
         if there != (0, y.shape[-1]):
-            y = y[..., there[0] : there[1]]
+            y = y[..., there[0] : there[1]].contiguous()  # as a product is, for .view
         return y if isinstance(self.factor, float) and self.factor == 1.0 else y * self.factor
 
 
