@@ -36,6 +36,7 @@ from leadline.reporting.panels import Panels, shades
 # Chosen in pilot runs as large as all depths bear that the kind can train at all.
 RATES = {"plain": 0.05, "mup": 0.05, "depth-mup": 0.3}
 _COLUMNS = {"plain": "vanilla network", "mup": "μP ResNet", "depth-mup": "depth-μP ResNet"}
+_LOSSES = {"train": "training loss", "test": "test loss"}
 _FROM = 4
 """The least depth that counts for the exponent in depth."""
 
@@ -60,7 +61,8 @@ class CouplingsFigure(Claim):
         + " at every depth. The paper's own activation, rates, batches and number of steps are not known.",
         "Beside the curves: the gap, the second loss over the first minus 1, with its interval over "
         "seeds; how far apart two seeds of the same coupling are; and the share of its training by "
-        "which the second network is behind the first.",
+        "which the second network is behind the first (by when each first reached a loss: of a test "
+        "loss that rises again it says little).",
     )
     rule = (
         "Figure 2's claim is about depth, and judged at a third of the training, where networks have "
@@ -157,14 +159,14 @@ class CouplingsFigure(Claim):
     def figures(self, data: Data) -> Sequence[Drawing]:
         """Three columns, training loss above test loss; a colour a depth."""
         p = Panels(
-            [f"{name}, {part} loss" for part in SETS for name in _COLUMNS.values()],
+            [f"{name}, {_LOSSES[part]}" for part in SETS for name in _COLUMNS.values()],
             3,
             row_height=320,
         )
         colors = shades(len(data["depths"]))
         for row, part in enumerate(SETS):
             for column, kind in enumerate(_COLUMNS):
-                p.panel(3 * row + column, "step", f"{part} loss", log_y=True)
+                p.panel(3 * row + column, "step", _LOSSES[part], log_y=True)
                 for i, depth in enumerate(data["depths"]):
                     means = curves_of(data, kind, part, i).mean(0)
                     for c, dash in enumerate(("solid", "dash")):
@@ -215,7 +217,7 @@ class CouplingsFigure(Claim):
                 "two seeds apart",
                 "behind",
             )
-            out.append(Table(head, tuple(rows), f"{part.capitalize()} loss, 95 % over seeds"))
+            out.append(Table(head, tuple(rows), f"{_LOSSES[part].capitalize()}, 95 % over seeds"))
         return tuple(out)
 
     def findings(self, data: Data) -> Sequence[str]:
