@@ -104,7 +104,7 @@ def start() -> dict[str, Any]:
         "leadline plan": ["-m", "leadline", "plan", "mlp"],
         "leadline --help": ["-m", "leadline", "--help"],
     }
-    times = alternating(7, {name: lambda a=a: _python(*a) for name, a in programs.items()})
+    times = alternating(5, {name: lambda a=a: _python(*a) for name, a in programs.items()})
     return {
         name: ratio(times, name, "import torch", bound)
         for name, bound in (
