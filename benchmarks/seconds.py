@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,6 +36,8 @@ import leadline as ll
 NET = ll.ResNet("tanh", scheme="depth-mup")
 STEPS = size(20, 2)
 SGD = ll.SGD(lr=0.3, steps=STEPS)
+MODEL = "from leadline import residual_mlp\n\nbuild = residual_mlp(inputs=8, outputs=2)\n"
+"""A file that ``leadline plan`` reads."""
 
 Times = dict[str, list[tuple[float, float]]]
 """Wall and processor seconds of every round, by name."""
@@ -98,13 +101,16 @@ def start() -> dict[str, Any]:
     tiny = (
         "solve --problem digits:0,1?samples=4,test_samples=0 --width 32 --depth 2 --steps 1 --quiet"
     )
-    programs = {
-        "import torch": ["-c", "import torch"],
-        "leadline solve": ["-m", "leadline", *tiny.split()],
-        "leadline plan": ["-m", "leadline", "plan", "mlp"],
-        "leadline --help": ["-m", "leadline", "--help"],
-    }
-    times = alternating(5, {name: lambda a=a: _python(*a) for name, a in programs.items()})
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model.py"
+        model.write_text(MODEL)
+        programs = {
+            "import torch": ["-c", "import torch"],
+            "leadline solve": ["-m", "leadline", *tiny.split()],
+            "leadline plan": ["-m", "leadline", "plan", str(model)],
+            "leadline --help": ["-m", "leadline", "--help"],
+        }
+        times = alternating(5, {name: lambda a=a: _python(*a) for name, a in programs.items()})
     return {
         name: ratio(times, name, "import torch", bound)
         for name, bound in (
