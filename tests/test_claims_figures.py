@@ -143,6 +143,16 @@ def test_the_rule_of_figure_2(data, word):
     assert judged.headline.verdict == word
 
 
+def test_figure_2_is_judged_at_a_third_of_the_training():
+    data = planted(0.0)
+    for losses in data["curves"]["depth-mup"]["train"]:
+        losses[..., 4:] = losses[:, :1, 4:]  # no gap later on
+    assert claim("figure-2").judge(data).headline.verdict == "fails"
+    for losses in data["curves"]["depth-mup"]["train"]:
+        losses[..., 3] = losses[:, :1, 3] * [1.0, 1.001]
+    assert claim("figure-2").judge(data).headline.verdict != "fails"
+
+
 def test_statements_of_figure_2():
     judge = claim("figure-2").judge
     assert words(judge(planted(0.0))) == {"a": "holds", "b": "fails", "c": "holds", "d": "holds"}
