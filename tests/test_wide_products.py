@@ -219,6 +219,7 @@ EXPERTS = {
     "matmul with more axes": ((2, 3, 5, 8), lambda x, w: x @ w),
     "matmul, an axis that is repeated": ((2, 1, 5, 8), lambda x, w: torch.matmul(x, w)),
     "matmul of the transposes": ((3, 5, 12), lambda x, w: x @ w.transpose(-1, -2)),
+    "matmul of permuted axes": ((3, 5, 12), lambda x, w: x @ w.permute(0, 2, 1)),
     "baddbmm": (
         (3, 5, 8),
         lambda x, w: torch.baddbmm(x[:, :1, :1], x, w, beta=-2, alpha=0.3),
@@ -335,6 +336,10 @@ X = normal(3, 12, 12)
         lambda w: torch.linalg.multi_dot([X[0], w, X[1]]),
         lambda w: w.tolist(),
         lambda w: w.zero_(),
+        lambda w: torch.einsum("bpi,ji->bp", X, w),
+        lambda w: torch.div(w, 2, rounding_mode="floor"),
+        lambda w: w.type("torch.IntTensor"),
+        lambda w: w.to(torch.int64),
         lambda w: X.new_tensor(w),
         lambda w: torch.zeros_like(w),
     ],
