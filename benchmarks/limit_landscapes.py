@@ -3,7 +3,7 @@
 The loss over learning rate and depth without the noise of finite networks: two-layer blocks (relu), digits
 3 and 8, 15 full-batch steps. SGD: ``ll.ResNet`` solved at width 512 with balanced noise, depths 4 to 64.
 Adam: ``ll.residual_mlp``, the same functions, base 32 x 4, solved at width 256 (fast), depths 4 to 32. The
-verdicts on the drift of the best rate and on the loss at the rate of depth 4 are those of ``transfer_from``.
+verdicts on the best rate's drift and on the loss at the rate of depth 4 are those of ``transfer_from``.
 Interrupted, the same command goes on; runs are one a line in leadline-out/limit_landscapes. Writes
 benchmarks/results/limit_landscapes.json.
 """
