@@ -203,6 +203,16 @@ def test_progress_on_a_terminal_rewrites_and_clears_its_line(clock):
     assert text.endswith("\r")
 
 
+def test_time_left_counts_groups_of_seeds_that_follow(clock):
+    stream = Terminal()
+    with Progress(6, stream=stream) as progress:
+        for step in (1, 2):
+            clock.now += 1
+            progress(step=step, steps=4, seeds=range(3))
+    # Half of this group and three more seeds, a second for a quarter of a group.
+    assert "seeds 0–2  step 2/4  6 s left" in stream.getvalue()
+
+
 def test_quiet_progress_writes_nothing(clock):
     stream = Terminal()
     with Progress(stream=stream, quiet=True) as progress:

@@ -103,7 +103,8 @@ def solve(
         group: for a ``ResNet``: a torch.distributed process group over which the neurons are shared out:
             every process of it calls ``solve`` with the same arguments and gets the same answer. memory=
             is then each process's; a checkpoint must be the same file for all.
-        progress: called as ``progress(seed=, step=, steps=, loss=, rank=, bytes=)``.
+        progress: called as ``progress(seed=, step=, steps=, loss=, rank=, bytes=)``; where several
+            seeds are solved together with ``seeds=``, a range, in place of ``seed=``.
 
     Returns:
         A ``Trajectory`` of kind "solve". Of a builder's models: losses and outputs as ``train`` records

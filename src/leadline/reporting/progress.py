@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -52,14 +53,22 @@ class Progress:
         if self._quiet or now - self._wrote < (0.1 if self._live else self._every):
             return
         self._wrote = now
-        self._write(line(report, self._left(now, share, report.get("seed"))))
+        self._write(line(report, self._left(now, share, self._others(report))))
 
-    def _left(self, now: float, share: float, seed: int | None) -> float | None:
+    def _others(self, report: Mapping[str, Any]) -> float:
+        """Runs, or groups of runs, that follow the present one."""
+        seed, runs = report.get("seed"), report.get("seeds")
+        if seed is not None:
+            return max(self._seeds - 1 - seed, 0)
+        return (
+            max(self._seeds - runs.stop, 0) / len(runs) if isinstance(runs, range) and runs else 0.0
+        )
+
+    def _left(self, now: float, share: float, others: float) -> float | None:
         """Seconds left of this branch, as far as it is known."""
         done = share - self._first
         if done <= 0:
             return None
-        others = 0 if seed is None else max(self._seeds - 1 - seed, 0)
         return (now - self._started) / done * (1 - share + others)
 
     def _write(self, text: str) -> None:
