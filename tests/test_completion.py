@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import leadline as ll
+from leadline.limits.ladder import Ladder
 from leadline.solving.completion import CompleteOperator, pays
 from leadline.solving.configuration import Configuration, Settings
 from leadline.solving.noise import Noise
@@ -128,3 +129,28 @@ def test_a_checkpoint_of_a_whole_matrix_goes_on_with_the_same_bits(tmp_path, cou
         while not w.done:
             w.advance()
     assert work.record.arrays["train_loss"][-1] == other.record.arrays["train_loss"][-1]
+
+
+def test_where_matrices_stay_revealed():
+    p, sgd = ll.teacher(samples=8), ll.SGD(lr=0.3, steps=6)
+    assert Configuration(p, ll.ResNet(), sgd, width=24, depth=2).may_complete
+    for options in (dict(memory=10**9), dict(complete=False), dict(storage="bfloat16", tol=0.01)):
+        assert not Configuration(p, ll.ResNet(), sgd, width=24, depth=2, **options).may_complete
+    ends = ll.SGD(lr=0.3, steps=6, train="readout")
+    assert not Configuration(p, ll.ResNet(), ends, width=24, depth=2).may_complete
+
+
+def test_the_rank_is_that_of_the_queries():
+    p, sgd = ll.teacher(samples=8), ll.SGD(lr=0.3, steps=6)
+    s = ll.solve(p, ll.ResNet(), sgd, width=40, depth=2, seeds=2)
+    assert s.info["largest_rank"] == 8  # one step was queried before W(0) was drawn whole
+
+
+def test_the_first_size_of_a_limit_shows_what_tol_drops():
+    p, sgd = ll.teacher(samples=8), ll.SGD(lr=0.3, steps=6)
+    first = Configuration(p, ll.ResNet(), sgd, width=64, depth=2, seeds=2)
+    ladder = Ladder(first)
+    ladder.solve(64, 2)
+    ladder.solve(128, 2)
+    assert ladder.cells[64, 2].info["complete"] is False
+    assert "complete" not in ladder.cells[128, 2].info

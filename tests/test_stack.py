@@ -11,6 +11,7 @@ from leadline.solving import solver
 from leadline.solving.configuration import Configuration
 from leadline.solving.network import RevealedNetwork
 from leadline.solving.stacked_network import StackedNetwork
+from leadline.solving.stacked_operator import PADDING
 from leadline.solving.stacked_training import StackedTraining
 from leadline.solving.training import Training
 
@@ -74,6 +75,35 @@ def test_seeds_of_different_ranks(monkeypatch):
         work.advance()
     ranks = [o.largest for block in work.network.operators for o in block]
     assert any(np.ptp(r, axis=0).any() for r in ranks)
+
+
+def test_padding_is_taken_out(monkeypatch):
+    # A coarse tol and many steps: seeds reveal a direction now and then, each at other steps.
+    p, network = problem(samples=6), ll.ResNet()
+    sgd = ll.SGD(lr=1.2, steps=40, momentum=0.5)
+    options = dict(width=WIDE, depth=2, seeds=6, tol=0.02, dtype="float64")
+    work = StackedTraining(Configuration(p, network, sgd, **options), range(6))
+    padded = 0
+    while not work.done:
+        work.advance()
+        for block in work.network.operators:
+            for o in block:
+                for side, most in zip((o.forward, o.transposed), o.largest.max(0), strict=True):
+                    padded = max(padded, side.queries.count - most)
+                    # What one step adds, beyond the room for padding.
+                    assert side.queries.count <= PADDING * most + 2 * p.samples
+    assert padded > 0
+    a, b = both(monkeypatch, p, network, sgd, **options)
+    np.testing.assert_allclose(a.train_outputs, b.train_outputs, rtol=1e-8, atol=1e-10)
+    np.testing.assert_array_equal(work.network.largest_ranks().max(), b.info["largest_rank"])
+
+
+def test_in_float32_a_decision_may_turn_within_tol(monkeypatch):
+    a, b = both(
+        monkeypatch, problem(), ll.ResNet("relu"), SGD, width=WIDE, depth=2, seeds=3, tol=1e-3
+    )
+    size = np.abs(b.train_outputs).max()
+    np.testing.assert_allclose(a.train_outputs, b.train_outputs, atol=5e-3 * size)
 
 
 @pytest.mark.parametrize("every", [1, 3])

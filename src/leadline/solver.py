@@ -98,14 +98,14 @@ def solve(
         spill: for a ``ResNet``: folder for files (nameless, gone with the process) that hold the bases,
             mapped into memory: for bases larger than memory, on a CPU.
         checkpoint: file to write every ``checkpoint_every`` seconds and to resume from. Seeds of a
-            ``ResNet`` are then solved one by one, with the same numbers up to rounding.
+            ``ResNet`` are then solved one by one.
             It stays when the work is done: the same call then reads its answer from it. Functions count by
             what they do; one that cannot be told from others needs a name, ``leadline.named``.
         group: for a ``ResNet``: a torch.distributed process group over which the neurons are shared out:
             every process of it calls ``solve`` with the same arguments and gets the same answer. memory=
             is then each process's; a checkpoint must be the same file for all.
         progress: called as ``progress(seed=, step=, steps=, loss=, rank=, bytes=)``; where several
-            seeds are solved together with ``seeds=``, a range, in place of ``seed=``.
+            seeds are solved together also with ``seeds=``, their range.
 
     Returns:
         A ``Trajectory`` of kind "solve". Of a builder's models: losses and outputs as ``train`` records

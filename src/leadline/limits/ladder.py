@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from leadline.limits.networks import (
     sized,
     truncates,
 )
+from leadline.solving.configuration import Configuration
 from leadline.solving.solver import Progress
 from leadline.trajectory import Trajectory, standard_error
 
@@ -131,6 +133,9 @@ class Ladder:
         seed = self.first.seed
         how = {"tol": tol, "seed": _size_seed(seed, n, l), "batch_seed": seed, **other}
         one = sized(self.first, n, l, **how)
+        if isinstance(one, Configuration) and (n, l) == (self.first.width, self.first.depth):
+            # What tol drops is to be seen here, and which rank it leaves.
+            one = replace(one, complete=False)
         path = None
         if self._folder is not None:
             marks = ["fine"] * round(math.log10(self._begun / tol)) if tol else []

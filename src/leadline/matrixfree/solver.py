@@ -9,7 +9,7 @@ from typing import Any
 
 from leadline.available import refusal
 from leadline.errors import check_real
-from leadline.matrixfree.configuration import TaskConfiguration, budget
+from leadline.matrixfree.configuration import TaskConfiguration, budget, tile_room
 from leadline.matrixfree.initialization import training
 from leadline.matrixfree.memory import TaskMeter, ordinary_bytes, predict
 from leadline.matrixfree.model import wide_names
@@ -17,6 +17,8 @@ from leadline.matrixfree.run_state import ResumableRun, check_identified, factor
 from leadline.measure.record import assemble
 from leadline.solving.checkpoint import Checkpoint
 from leadline.trajectory import Trajectory, versions
+
+_ELEMENTWISE = ("adam", "adamw", "lion", "signsgd")
 
 
 def solve_task(
@@ -39,6 +41,8 @@ def solve_task(
     if checkpoint is not None:
         check_identified(c.builder, c.task, c.recipe, "checkpoint")
     most, fixed = budget(c), _fixed(c)
+    if c.memory is None and c.recipe.optimizer in _ELEMENTWISE:
+        most -= tile_room(c)
     info = c.info("solve")
     kept = Checkpoint(checkpoint, info | {"factors": factors_digest(c)}, every)
     started = time.perf_counter() - kept.seconds

@@ -58,7 +58,7 @@ class Progress:
     def _others(self, report: Mapping[str, Any]) -> float:
         """Runs, or groups of runs, that follow the present one."""
         seed, runs = report.get("seed"), report.get("seeds")
-        if seed is not None:
+        if seed is not None and not isinstance(runs, range):
             return max(self._seeds - 1 - seed, 0)
         return (
             max(self._seeds - runs.stop, 0) / len(runs) if isinstance(runs, range) and runs else 0.0
@@ -98,7 +98,7 @@ def line(report: dict[str, Any], left: float | None) -> str:
     parts = [str(report["branch"])] if report.get("branch") else []
     if report.get("runs") is not None:
         parts.append("{}/{} runs".format(*report["runs"]))
-    if report.get("seed") is not None:
+    if report.get("seed") is not None and not isinstance(report.get("seeds"), range):
         parts.append(f"seed {report['seed']}")
     elif isinstance(report.get("seeds"), range):
         runs = report["seeds"]

@@ -217,7 +217,8 @@ def jittered_cholesky(gram: Tensor) -> Tensor:
     a = gram.cpu().numpy()
     chosen, small = choose(a, _DEPENDENT * a.diagonal())
     out = np.zeros_like(a)
-    out[:, chosen] = a[:, chosen] @ inverted(small).T
+    if len(chosen):
+        out[:, chosen] = a[:, chosen] @ inverted(small).T
     return torch.from_numpy(np.tril(out)).to(gram.device)
 
 

@@ -33,7 +33,8 @@ def pays(n: int, rows: int, steps_before: int, steps_left: int) -> bool:
     """Whether to complete W(0) before a step.
 
     Not a function of ranks, which differ between seeds: seeds that are solved together and one by one
-    take the same decisions. Balanced noise (``variance_reduction``) has no room by then.
+    take the same decisions. Where every row is a new direction, balanced noise (``variance_reduction``) has
+    no room by then; else what is drawn whole is not balanced.
 
     Args:
         rows: of a step.
@@ -47,12 +48,18 @@ class CompleteOperator:
     Args:
         initial: W̄ (n, n) of forward products and, with independent weights, that of transposed ones.
         weights: the same matrices as they are now.
+        ranks: q and r of the operator that it was.
     """
 
     def __init__(
-        self, settings: Settings, initial: tuple[Tensor, ...], weights: tuple[StoredWeight, ...]
+        self,
+        settings: Settings,
+        initial: tuple[Tensor, ...],
+        weights: tuple[StoredWeight, ...],
+        ranks: tuple[int, int],
     ) -> None:
         self.settings, self.initial, self.weights = settings, initial, weights
+        self.ranks = ranks
 
     @classmethod
     def of(cls, o: Operator) -> CompleteOperator:
@@ -82,12 +89,7 @@ class CompleteOperator:
             if learned.table_buffer.buffer.numel():
                 buffer = grown(learned.scale_buffer, w, learned.table_buffer.view(r, q))
             weights.append(StoredWeight(value, buffer))
-        return cls(o.settings, initial, tuple(weights))
-
-    @property
-    def ranks(self) -> tuple[int, int]:
-        """All of both sides."""
-        return self.settings.n, self.settings.n
+        return cls(o.settings, initial, tuple(weights), o.ranks)
 
     def query(
         self, u: Tensor, *, initial: Tensor | None = None, **unused: Any
@@ -131,14 +133,14 @@ class CompleteOperator:
         """Nothing lies in files."""
 
     def keep(self, seeds: list[int]) -> None:
-        """Go on with some seeds of the leading axis."""
+        """Go on with some seeds of a leading axis."""
         self.initial = tuple(w[seeds] for w in self.initial)
         for weight in self.weights:
             weight.keep(seeds)
 
     def tensors(self) -> dict[str, Tensor]:
         """The state for a checkpoint."""
-        out = {}
+        out = {"ranks": torch.tensor(self.ranks)}
         for side, (initial, weight) in enumerate(zip(self.initial, self.weights, strict=True)):
             out |= {f"initial{side}": initial, f"whole{side}": weight.value}
             if weight.buffer is not None:
@@ -152,4 +154,6 @@ class CompleteOperator:
         # Copies, not views into a file: a product rounds by how its factors are aligned.
         here = {k: state[k].to(settings.device, copy=True) for k in state}
         weights = (StoredWeight(here[f"whole{i}"], here.get(f"buffer{i}")) for i in sides)
-        return cls(settings, tuple(here[f"initial{i}"] for i in sides), tuple(weights))
+        q, r = here["ranks"].tolist()
+        initial = tuple(here[f"initial{i}"] for i in sides)
+        return cls(settings, initial, tuple(weights), (q, r))

@@ -59,6 +59,8 @@ class Configuration:
     checkpoint: str | os.PathLike[str] | None = None
     checkpoint_every: float = 300.0
     group: Any = None
+    complete: bool = True
+    """Whether W(0) may be drawn whole where that is cheaper (``completion``)."""
 
     def __post_init__(self) -> None:
         def keep(name: str, value: object) -> None:
@@ -142,6 +144,15 @@ class Configuration:
         """The neurons of this process."""
         return Shards(self.width, self.group, self.device)
 
+    @property
+    def may_complete(self) -> bool:
+        """Whether W(0) may be drawn whole: not where it is shared out, rounded or in files, where no new
+        input reaches it, or with a budget of the caller's, which is for what the bases take.
+        """
+        plain = self.shards.alone and self.storage is None and self.spill is None
+        moves = "hidden" in self.sgd.train or "input" in self.sgd.train
+        return self.complete and plain and moves and self.memory is None
+
     @cached_property
     def settings(self) -> Settings:
         """What every operator has to know."""
@@ -179,6 +190,7 @@ class Configuration:
             "storage": self.storage,
             "record_every": self.record_every,
             "measure": plain(self.measure),
+            **({} if self.complete else {"complete": False}),
         }
 
 

@@ -62,6 +62,12 @@ class Rows:
         self.count = need
         self.stored = self._buffer.narrow(-2, 0, need)
 
+    def gather(self, order: Tensor) -> None:
+        """Keep rows (S, m) of each seed, in this order."""
+        every = torch.arange(len(order), device=order.device)[:, None]
+        self._buffer = self._buffer[every, order]
+        self.count, self.stored = order.shape[1], self._buffer
+
     def _empty(self, capacity: int) -> Tensor:
         old = self._buffer
         if self._spill is None or old.shape[-1] == 0:

@@ -13,6 +13,7 @@ from leadline.measure.record import data_bytes, record_bytes
 from leadline.solving.configuration import Configuration
 from leadline.solving.network import RevealedNetwork
 from leadline.solving.noise import AHEAD, BLOCK
+from leadline.solving.stacked_operator import PADDING
 
 # Bytes a number of a row takes during a query, and where its answers are only sampled (float32).
 _QUERIED, _SAMPLED = 48, 42
@@ -82,8 +83,9 @@ class Prediction:
     def stacked(self, seeds: int) -> int:
         """Bytes of several seeds that are solved together, with all that they may need."""
         shared = sum(self.parts[name] for name in ("data", "records", "libraries"))
-        # Seeds that reveal fewer directions than others have rows of zeros.
-        return shared + seeds * (self.fixed - shared + int(1.25 * self.bases(self.most)))
+        # Seeds that reveal fewer directions than others have rows of zeros, up to PADDING, and a step's.
+        rows = min(PADDING * self.most + 2 * self.batch, 2 * self.most)
+        return shared + seeds * (self.fixed - shared + self.bases(int(rows)))
 
     def check_first_step(self, budget: int) -> None:
         """Refuse what cannot take a single step."""
@@ -170,7 +172,7 @@ class Meter:
         self._row = prediction.row / network.ranks.size
 
     def _read(self) -> int:
-        return int(self._network.ranks.sum())
+        return self._network.directions
 
     def _at(self, rows: int) -> int:
         """Bytes with so many directions in all, evenly over the weights' two sides."""
@@ -181,7 +183,7 @@ class Meter:
     @property
     def bytes(self) -> int:
         """Bytes now, of all that the solve adds to what Python and the libraries take."""
-        return self._at(self._rows)
+        return self._at(self._rows) + self._network.whole_bytes
 
     @property
     def next_step(self) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from leadline import activations
 from leadline.dense.weights import centred
+from leadline.errors import CheckpointError
 from leadline.solving.checkpoint_tensors import State
 from leadline.solving.completion import CompleteOperator, pays
 from leadline.solving.configuration import Configuration
@@ -43,8 +44,6 @@ class RevealedNetwork:
         self.settings, self.shards = configuration.settings, configuration.shards
         self.n, depth = configuration.width, configuration.depth
         self.depth = depth
-        self.whole_fits = True
-        """Whether memory allows for matrices that are drawn whole."""
         self._prepare()
         self.phi = activations.find(self.network.activation).value_and_slope
         self.alpha = self.network.branch(depth)
@@ -92,8 +91,7 @@ class RevealedNetwork:
         """Draw every W(0) whole before step k, where that pays."""
         c = self.configuration
         rows = c.sgd.batch_size or c.problem.samples
-        plain = c.shards.alone and c.storage is None and c.spill is None
-        if not (plain and self.whole_fits) or not pays(self.n, rows, k, c.sgd.steps - k):
+        if not c.may_complete or not pays(self.n, rows, k, c.sgd.steps - k):
             return
         for block in self.operators:
             for j, o in enumerate(block):
@@ -291,6 +289,18 @@ class RevealedNetwork:
                 operator.rest()
 
     @property
+    def whole_bytes(self) -> int:
+        """Bytes of the matrices that were drawn whole."""
+        every = (o for block in self.operators for o in block if isinstance(o, CompleteOperator))
+        return sum(t.nbytes for o in every for t in o.tensors().values())
+
+    @property
+    def directions(self) -> int:
+        """All rows that the operators' two sides remember."""
+        every = (o for block in self.operators for o in block)
+        return sum(sum(o.ranks) for o in every if not isinstance(o, CompleteOperator))
+
+    @property
     def ranks(self) -> np.ndarray:
         """(L, k, 2): q and r of every operator."""
         return np.array([[o.ranks for o in block] for block in self.operators])
@@ -322,6 +332,11 @@ class RevealedNetwork:
         for l, block in enumerate(self.operators):
             for j, operator in enumerate(block):
                 there = state.under(f"{l}.{j}.")
+                if "whole0" in there and not self.shards.alone:
+                    raise CheckpointError(
+                        "the checkpoint has matrices that one process drew whole (width up to 512): go on "
+                        "with one process, without group="
+                    )
                 if "whole0" in there:
                     block[j] = CompleteOperator.restored(self.settings, there)
                 elif not isinstance(operator, CompleteOperator):

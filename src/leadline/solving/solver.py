@@ -98,7 +98,6 @@ def run(c: Configuration, progress: Progress | None = None) -> Trajectory:
         records += _stacked(c, runs, prediction, progress)
     for s in range(len(records), c.seeds):
         work = Training(c, s)
-        work.network.whole_fits = prediction.at_most <= budget
         checkpoint.resume(work)
         meter = memory_use.Meter(budget, work.network, prediction)
         while not work.done:
@@ -148,6 +147,7 @@ def _stacked(
         work.advance()
         if progress is not None:
             progress(
+                seed=runs[0],
                 seeds=runs,
                 step=work.k,
                 steps=c.sgd.steps,

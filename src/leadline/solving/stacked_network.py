@@ -75,10 +75,20 @@ class StackedNetwork(RevealedNetwork):
             [[c[places] for c in block] for block in done.coefficients],
         )
 
+    def complete(self, k: int) -> None:
+        """Draw every W(0) whole before step k, where that pays; elsewhere take out padding."""
+        super().complete(k)
+        for block in self.operators:
+            for o in block:
+                if isinstance(o, StackedOperator):
+                    o.tighten()
+
     def largest_ranks(self) -> np.ndarray:
-        """(runs,): the largest rank of each."""
+        """(runs,): the largest rank of each; where W(0) was drawn whole, of all runs before that."""
         rows = [
-            o.largest.max(1) if isinstance(o, StackedOperator) else np.full(len(self.runs), self.n)
+            o.largest.max(1)
+            if isinstance(o, StackedOperator)
+            else np.full(len(self.runs), max(o.ranks))
             for block in self.operators
             for o in block
         ]

@@ -1,9 +1,10 @@
 """The revealed operators of several seeds as one: every row, basis and table has a leading axis of seeds.
 
 A small network's query is dozens of operations that each take longer to start than to compute; all seeds
-share them. A seed's random streams and decisions are those that it has alone, so that its numbers agree
-with a solve of its own up to rounding. Seeds that reveal fewer directions in a query than others have rows
-of zeros in their place, which change nothing: coefficients there are zero.
+share them. A seed's random streams and rules are those that it has alone, so that its numbers agree with a
+solve of its own: up to rounding, and in float32 up to tol where rounding turns a decision. Seeds that
+reveal fewer directions in a query than others have rows of zeros in their place, which change nothing:
+coefficients there are zero.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from leadline.solving.operator import Operator
 from leadline.solving.shards import Shards
 from leadline.solving.sides import Side
 from leadline.solving.variance_reduction import balance
+
+# Rows over those of the seed that has most, from which padding is taken out.
+PADDING = 1.25
 
 
 class _NotFinite(FloatingPointError):
@@ -186,6 +190,11 @@ class StackedOperator(Operator):
         g.mul_(self.std)
         if not s.balanced:
             return g
+        if avoid is not None and not (finite := avoid.isfinite().all(-1).all(-1)).all():
+            over = torch.nonzero(~finite)[:, 0].tolist()
+            self._broken.update(over)
+            avoid = avoid.clone()
+            avoid[over] = 0.0
         # The answers' side counts as many rows as the queries'.
         counts = self._filled[id(near)], self._filled[id(far)], self._new
         return balance(g, near.answers.view, far.queries.view, avoid, near.far, counts)
@@ -194,6 +203,27 @@ class StackedOperator(Operator):
         """A matrix (S, n, n) of noise of variance 1/n."""
         s = self.settings
         return torch.stack([x.draw(n, s.dtype, s.device) for x in self.noises]).mul_(self.std)
+
+    def tighten(self) -> None:
+        """Take out rows of padding, between steps, where they have become many."""
+        orders = []
+        for side in (self.forward, self.transposed):
+            filled, count = int(self._filled[id(side)].max()), side.queries.count
+            every = torch.arange(count, device=self.settings.device).expand(len(self.noises), -1)
+            if count > PADDING * filled:
+                # Directions have norm 1, padding is zero.
+                there = torch.linalg.vector_norm(side.queries.view, dim=-1) > 0.5
+                every = torch.argsort((~there).to(torch.uint8), dim=1, stable=True)[:, :filled]
+                side.queries.gather(every)
+                side.answers.gather(every)
+            orders.append((every, count))
+        (near, q), (far, r) = orders
+        if near.shape[1] == q and far.shape[1] == r:
+            return
+        seeds = torch.arange(len(self.noises), device=self.settings.device)[:, None, None]
+        for table in (self.learned.table, self.learned.table_buffer, self._cross):
+            if table.buffer.numel():
+                table.replace(table.view(r, q)[seeds, far[:, :, None], near[:, None, :]])
 
     def keep(self, seeds: list[int]) -> None:
         """Go on with some of the seeds."""

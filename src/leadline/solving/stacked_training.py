@@ -101,7 +101,7 @@ class StackedTraining:
     def _without_diverged(self, done: Pass, batch: np.ndarray | slice) -> Pass:
         """The pass of the runs whose loss has not diverged, in steps that are not recorded too."""
         over = set(self.network.broken)
-        over.update(np.flatnonzero(~done.outputs.isfinite().all((1, 2)).numpy()).tolist())
+        over.update(np.flatnonzero(~done.outputs.isfinite().all((1, 2)).cpu().numpy()).tolist())
         if not self.full:
             for place, i in enumerate(self._places):
                 first = float(self.records[i].arrays["train_loss"][0])
