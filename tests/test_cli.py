@@ -375,6 +375,7 @@ def test_a_killed_solve_resumes_to_the_same_numbers(tmp_path):
     assert 0 < header["step"] < 60
     assert not (tmp_path / "result.json").exists()
     resumed = json.loads(call(*options, *kept).stdout)
-    whole = json.loads(call(*options).stdout)
+    # Without a checkpoint the seeds are one program: the same numbers up to rounding.
+    whole = json.loads(call(*options, "--out", str(tmp_path / "whole")).stdout)
     assert resumed["train_loss"] == whole["train_loss"]
     assert resumed["info"]["largest_rank"] == whole["info"]["largest_rank"]
