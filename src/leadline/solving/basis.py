@@ -213,13 +213,21 @@ def jittered_cholesky(gram: Tensor) -> Tensor:
     if not (failed or nearly_singular(factor, gram)):
         return factor
     # In a fixed order, rows that depend on those before them add nothing: eigenvectors would turn with
-    # the rounding.
+    # the rounding. Most often all rows after some are such (more rows than neurons).
+    good = factor.diagonal().square() > _DEPENDENT * gram.diagonal()
+    good[int(failed) - 1 if failed else len(gram) :] = False
+    k = int(good.to(torch.uint8).argmin())
+    out = torch.zeros_like(gram)
+    out[:, :k] = torch.linalg.solve_triangular(factor[:k, :k], gram[:, :k].mT, upper=False).mT
+    left = gram.diagonal() - out.square().sum(1)
+    if (left[k:] <= 100 * _DEPENDENT * gram.diagonal()[k:]).all():
+        return out.tril()
     a = gram.cpu().numpy()
     chosen, small = choose(a, _DEPENDENT * a.diagonal())
-    out = np.zeros_like(a)
+    every = np.zeros_like(a)
     if len(chosen):
-        out[:, chosen] = a[:, chosen] @ inverted(small).T
-    return torch.from_numpy(np.tril(out)).to(gram.device)
+        every[:, chosen] = a[:, chosen] @ inverted(small).T
+    return torch.from_numpy(np.tril(every)).to(gram.device)
 
 
 def nearly_singular(factor: Tensor, gram: Tensor) -> Tensor:
