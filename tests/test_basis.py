@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leadline.solving import basis as basis_module
-from leadline.solving.basis import FLOOR, choose, extend, jittered_cholesky
+from leadline.solving.basis import FLOOR, choose, extend, gram_factor
 from leadline.solving.shards import Shards
 
 CPU = torch.device("cpu")
@@ -303,7 +303,7 @@ def test_directions_of_what_is_not_finite():
 def test_a_cholesky_factor():
     u = normal(5, 30)
     gram = u @ u.mT
-    assert torch.equal(jittered_cholesky(gram), torch.linalg.cholesky(gram))
+    assert torch.equal(gram_factor(gram), torch.linalg.cholesky(gram))
 
 
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
@@ -313,7 +313,7 @@ def test_a_factor_of_a_singular_matrix(n, scale):
     u = scale**0.5 * normal(6, n)
     u[3] = u[1]
     gram = u @ u.mT
-    factor = jittered_cholesky(gram)
+    factor = gram_factor(gram)
     assert float((factor @ factor.mT - gram).abs().max()) < 2e-13 * float(gram.diagonal().mean())
     # Triangular: an answer does not depend on the rows after it.
     assert factor.triu(1).abs().max() == 0
@@ -324,14 +324,14 @@ def test_a_factor_of_what_rounding_made_indefinite():
     q = orthonormal(3, 3)
     gram = q.mT @ torch.diag(torch.tensor([2.0, 1.0, -1e-9], dtype=F64)) @ q
     nearest = q.mT @ torch.diag(torch.tensor([2.0, 1.0, 0.0], dtype=F64)) @ q
-    factor = jittered_cholesky(gram)
+    factor = gram_factor(gram)
     assert torch.allclose(factor @ factor.mT, nearest, atol=1e-8)
     assert not factor[:, 2].any()
 
 
 def test_no_factor_of_what_is_not_finite():
     with pytest.raises(FloatingPointError, match="not finite"):
-        jittered_cholesky(torch.full((2, 2), math.nan, dtype=F64))
+        gram_factor(torch.full((2, 2), math.nan, dtype=F64))
 
 
 @pytest.mark.parametrize("size", [1.0, 1e-2, 1e-3])
@@ -355,7 +355,7 @@ def test_a_gram_matrix_that_is_factored_stays_as_it_is():
     for rows_ in (u, torch.cat([u, u])):
         gram = rows_ @ rows_.mT
         before = gram.clone()
-        jittered_cholesky(gram)
+        gram_factor(gram)
         assert torch.equal(gram, before)
 
 

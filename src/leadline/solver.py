@@ -66,8 +66,9 @@ def solve(
         build: a ``ResNet``; or a builder (width, depth) -> model, or a plan of one. The builder's model
             stays as it is; what needs the entries of a hidden weight is refused by name.
         recipe: ``SGD`` for a ``ResNet``; for a builder also ``Adam``, ``AdamW``, ``Lion``, ``SignSGD``,
-            ``Muon``. Updates of SGD and Muon have low rank. Those of the others act entry by entry and are
-            made anew from the history of all steps: exact, in a time that grows as n²T² for T steps.
+            ``Muon``. Updates of SGD and Muon have low rank. Those of the others act by entry, exactly:
+            kept in tiles as far as a fifth of the free memory holds them (none with ``memory``), else made
+            anew from the history of all steps, in a time that grows as n²T² for T steps.
         width: n ≥ 1. depth: L ≥ 1, in the builder's units.
         base: for a builder: the size that the recipe's settings refer to, dict(width=, depth=).
         scheme, roles, inputs: for a builder; see ``leadline.plan``.

@@ -201,7 +201,7 @@ def _there(x: np.ndarray, like: Tensor) -> Tensor:
     return torch.from_numpy(x).to(like.device, non_blocking=True)
 
 
-def jittered_cholesky(gram: Tensor) -> Tensor:
+def gram_factor(gram: Tensor) -> Tensor:
     """L with L Lᵀ = gram (m, m) float64, up to rounding where it is singular (equal rows, m > n).
 
     Raises:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leadline.solving.basis import above_bound, extend, jittered_cholesky
+from leadline.solving.basis import above_bound, extend, gram_factor
 from leadline.solving.configuration import Settings
 from leadline.solving.growing import CoefficientTable, Rows, add_product
 from leadline.solving.noise import Draws
@@ -98,7 +98,7 @@ class Operator:
         g = self._fresh(u.shape[0], near, far, True, avoid)[here]
         w = weight[here] if isinstance(weight, Tensor) else weight
         (gram,) = near.shards.inner((wide, wide))
-        fresh = (w * jittered_cholesky(gram).to(g)) @ g
+        fresh = (w * gram_factor(gram).to(g)) @ g
         if reused:
             (seen,) = near.far.inner((fresh, far.queries.view))
             drift[here] -= seen

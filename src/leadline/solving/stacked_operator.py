@@ -18,7 +18,7 @@ from torch import Tensor
 
 from leadline.solving.basis import (
     above_bound,
-    jittered_cholesky,
+    gram_factor,
     nearly_singular,
     remaining,
     select,
@@ -113,7 +113,7 @@ class StackedOperator(Operator):
             mask = torch.from_numpy(above).to(e)[..., None]
             e, g = e * mask, g * mask
         wide = e.double()
-        factor, over = jittered(wide @ wide.mT, above)
+        factor, over = gram_factors(wide @ wide.mT, above)
         self._broken.update(over)
         fresh = (weight * factor.to(g)) @ g
         if self.settings.reused:
@@ -315,8 +315,8 @@ def _again(new: Tensor, known: list[Tensor], m: np.ndarray) -> Tensor:
     return torch.linalg.solve_triangular(factor, eye, upper=False).to(new) @ new
 
 
-def jittered(gram: Tensor, there: np.ndarray) -> tuple[Tensor, set[int]]:
-    """``basis.jittered_cholesky`` of every seed's gram (S, m, m), and the seeds whose numbers overflow.
+def gram_factors(gram: Tensor, there: np.ndarray) -> tuple[Tensor, set[int]]:
+    """``basis.gram_factor`` of every seed's gram (S, m, m), and the seeds whose numbers overflow.
 
     Args:
         there: (S, m) bool, where gram's rows are not zero.
@@ -328,7 +328,7 @@ def jittered(gram: Tensor, there: np.ndarray) -> tuple[Tensor, set[int]]:
     over = set()
     for s in again.nonzero()[:, 0].tolist():
         try:
-            factor[s] = jittered_cholesky(gram[s])
+            factor[s] = gram_factor(gram[s])
         except FloatingPointError:  # training that diverges
             over.add(s)
     return factor, over
