@@ -49,7 +49,8 @@ class ResNet:
             same network as the activation √2·relu).
         horizon: T > 0, at most 1e15, the variance that the residual branches add in total under
             depth-mup.
-        scheme: how multipliers and rates depend on n and L; see ``leadline.parametrization``.
+        scheme: how multipliers and rates depend on n and L, by name or as a ``Scheme`` of your own; see
+            ``leadline.parametrization``.
 
     Raises:
         ValueError, TypeError: naming the argument, its value and the remedy.
@@ -60,7 +61,7 @@ class ResNet:
     skip: bool = True
     gain: float = 1.0
     horizon: float = 1.0
-    scheme: str = "auto"
+    scheme: str | schemes.Scheme = "auto"
 
     def __post_init__(self) -> None:
         def keep(name: str, value: object) -> None:
@@ -77,7 +78,7 @@ class ResNet:
         keep("skip", check_bool("skip", self.skip))
         keep("gain", check_real("gain", self.gain, 0.0, _LARGEST, open_minimum=True))
         keep("horizon", check_real("horizon", self.horizon, 0.0, _LARGEST, open_minimum=True))
-        keep("scheme", check_choice("scheme", self.scheme, schemes.NAMES))
+        keep("scheme", schemes.check_network_scheme(self.scheme))
 
     @property
     def table(self) -> schemes.Scheme:

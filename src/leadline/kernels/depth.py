@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from leadline.activations.pairs import Pairs
-from leadline.errors import TimeBudgetError
+from leadline.errors import TimeBudgetError, shown
 from leadline.kernels.expectations import OnPairs
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def _rates(network: ResNet) -> tuple[float, list[float]]:
 def overflow(network: ResNet, what: str, where: str) -> ValueError:
     """The refusal of kernels that no number holds."""
     return ValueError(
-        f"{what} with scheme={network.scheme!r}, gain={network.gain!r}: the kernels overflow "
+        f"{what} with scheme={shown(network.scheme)}, gain={network.gain!r}: the kernels overflow "
         f"{where}; give a smaller depth, gain or horizon"
     )
 

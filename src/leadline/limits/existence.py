@@ -39,13 +39,13 @@ def _check_network(network: ResNet, over: str) -> None:
         )
     if table.rate_width == 0.0:
         raise ValueError(
-            f"scheme={network.scheme!r} is lazy in the limit: use leadline.lazy, or "
+            f"scheme={shown(network.scheme)} is lazy in the limit: use leadline.lazy, or "
             "scheme='depth-mup' or 'auto'"
         )
     grows = _growth(table, k)
     if grows > 0 and over == "both":
         raise ValueError(
-            f"scheme={network.scheme!r} with block_layers={k} has no infinite-depth limit (its "
+            f"scheme={shown(network.scheme)} with block_layers={k} has no infinite-depth limit (its "
             f"updates grow like L^{grows:g}): use scheme='auto', or solve at a given depth "
             "(over='width')"
         )

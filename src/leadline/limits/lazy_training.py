@@ -21,7 +21,7 @@ import numpy as np
 
 from leadline.available import check_available
 from leadline.describe import describe
-from leadline.errors import check_int
+from leadline.errors import check_int, shown
 from leadline.kernels.expectations import RTOL
 from leadline.kernels.kernels import SECONDS, InitialKernels, input_kernels
 from leadline.measure.record import Record, assemble, check_task, record_bytes
@@ -81,7 +81,7 @@ def lazy(
     random = network.table.readout > -1  # f_0 does not vanish with width
     if random and sgd.weight_decay and sgd.train != ("readout",):
         raise ValueError(
-            f"weight_decay={sgd.weight_decay!r} with scheme={network.scheme!r} and "
+            f"weight_decay={sgd.weight_decay!r} with scheme={shown(network.scheme)} and "
             f"train={sgd.train!r}: its effect on the initial outputs is not known here; give "
             "weight_decay=0, train='readout', or a mup scheme"
         )

@@ -18,12 +18,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from leadline.errors import check_choice
+from leadline.errors import check_choice, check_real, check_type
+
+EXPONENTS = ("branch", "rate_internal", "rate_last", "readout", "rate_width")
+"""What a ``Scheme`` holds besides its name and words."""
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """Exponents of one parametrization; see the module's text for the form they refer to."""
+    """Exponents of one parametrization; see the module's text for the form they refer to.
+
+    Raises:
+        TypeError, ValueError: a name that is no text or empty, an exponent that is not between -10 and 10.
+    """
 
     name: str
     branch: float
@@ -38,6 +45,18 @@ class Scheme:
     """Exponent q of n in every learning rate."""
     reason: str
     source: str = "the user's own"
+
+    def __post_init__(self) -> None:
+        check_type("name", self.name, str, "give a short text")
+        if not self.name.strip():
+            raise ValueError(f"name={self.name!r} is empty: give a short text")
+        for name in EXPONENTS:
+            object.__setattr__(self, name, check_real(name, getattr(self, name), -10.0, 10.0))
+
+    @property
+    def exponents(self) -> tuple[float, ...]:
+        """Those of ``EXPONENTS``, in order: what a scheme is, whatever it is called."""
+        return tuple(getattr(self, name) for name in EXPONENTS)
 
     def rate_depth(self, position: int, layers: int) -> float:
         """Exponent of L in the rate of weight layer ``position`` (0-based) of a branch."""
@@ -76,13 +95,26 @@ SCHEMES: dict[str, Scheme] = {scheme.name: scheme for scheme in _TABLE}
 NAMES: tuple[str, ...] = (*SCHEMES, "auto")
 
 
-def scheme(name: str, block_layers: int) -> Scheme:
+def scheme(name: str | Scheme, block_layers: int) -> Scheme:
     """The scheme called ``name``; ``auto`` picks by the number of weight layers of a branch.
+
+    A ``Scheme`` is returned as it is.
 
     >>> scheme("auto", 1).name, scheme("auto", 2).name
     ('depth-mup', 'completep')
     """
+    if isinstance(name, Scheme):
+        return name
     check_choice("scheme", name, NAMES)
     if name == "auto":
         name = "depth-mup" if block_layers == 1 else "completep"
     return SCHEMES[name]
+
+
+def check_network_scheme(scheme: str | Scheme) -> str | Scheme:
+    """A name of ``NAMES``, or a table of the user's.
+
+    Raises:
+        ValueError, TypeError: neither.
+    """
+    return scheme if isinstance(scheme, Scheme) else check_choice("scheme", scheme, NAMES)

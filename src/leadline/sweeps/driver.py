@@ -17,6 +17,7 @@ from leadline.errors import check_bool, check_path, check_real, check_type, show
 from leadline.executors import Executor
 from leadline.executors import executor as named_executor
 from leadline.identity.names import check_told, told_or_not
+from leadline.parametrization.schemes import Scheme
 from leadline.schedules import Schedule
 from leadline.store.store import Store, run_id
 from leadline.sweeps.grid import SweepGrid, grid_of
@@ -80,7 +81,7 @@ def sweep(
     seeds: int | Sequence[int] = 1,
     steps: int | Sequence[int] = 100,
     batch_size: int | Sequence[int | None] | None = None,
-    scheme: str | Sequence[str] = "auto",
+    scheme: str | Scheme | Sequence[str | Scheme] = "auto",
     optimizer: str | Sequence[str] = "adamw",
     weight_decay: float | Sequence[float] = 0.0,
     momentum: float | Sequence[float] = 0.0,
@@ -120,6 +121,8 @@ def sweep(
             ``ResNet``, with optimizer="sgd": lr is its η, the same number at every size, whatever the
             base, and a run is run 0 of ``train(..., seed=seed)`` (on a full batch: to rounding).
         widths, depths, lrs, ...: values; the sweep is their product, of at most a million runs.
+        scheme: names as in ``plan``, or tables of your own (``Scheme``), each with a name of its own; of
+            a ``ResNet`` "auto" is the scheme that it has.
         schedule: constant, cosine, linear, wsd (constant, then a line to 0 in the last fifth), or a
             function (step, steps) -> factor on the learning rate.
         warmup: steps of linear warm-up.
@@ -149,6 +152,7 @@ def sweep(
     started = time.perf_counter()
     data = data_of(task)
     if isinstance(build, ResNet):
+        scheme = _scheme(build, scheme)
         build = _network(build, data, optimizer, arguments)
     grid = SweepGrid(
         width=widths,
@@ -253,7 +257,7 @@ def _row(spec: Mapping[str, Any], result: Mapping[str, Any], key: str) -> dict[s
 
 def _label(group: RunGroup) -> str:
     r = group.runs[0]
-    return f"{len(group.runs)} runs of {r.scheme}, {r.optimizer}, width={r.width}, depth={r.depth}"
+    return f"{len(group.runs)} runs of {r.scheme_name}, {r.optimizer}, width={r.width}, depth={r.depth}"
 
 
 def _check_pickles(argument: str, value: Any) -> None:
@@ -278,6 +282,21 @@ def _checked(data: TrainingData, build: Any, run: TrainingRun, inputs: Any) -> A
     model = construct(builder_of(build, run), run.size)
     taken = first_call(data, model, run.batch_size)
     return taken if inputs is None and isinstance(data, TaskData) else inputs
+
+
+def _scheme(build: ResNet, scheme: Any) -> Any:
+    """Of a network's own scheme and the argument the one that says more.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if build.scheme in ("auto", scheme):
+        return scheme
+    if isinstance(scheme, str) and scheme == "auto":
+        return build.scheme
+    raise ValueError(
+        f"scheme={shown(scheme)} differs from the ResNet's {shown(build.scheme)}: leave one of them out"
+    )
 
 
 def _network(build: ResNet, data: TrainingData, optimizer: Any, arguments: Any) -> Network:

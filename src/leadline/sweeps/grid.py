@@ -17,7 +17,8 @@ from leadline.errors import (
     check_type,
     scalar,
 )
-from leadline.planning.factors import NAMES as SCHEMES
+from leadline.parametrization.schemes import SCHEMES, Scheme
+from leadline.planning.factors import NAMES, check_scheme
 from leadline.schedules import check_schedule, course
 from leadline.sweeps.optimizers import NAMES as OPTIMIZERS
 from leadline.sweeps.runs import TrainingRun
@@ -28,7 +29,7 @@ from leadline.tracing.builder import Size, size
 MOST_RUNS = 1_000_000
 SIZES = ("product", "axes")
 _PLURAL = {"width": "widths", "depth": "depths", "lr": "lrs", "seed": "seeds"}
-_CHOICES = {"scheme": SCHEMES, "optimizer": OPTIMIZERS, "precision": PRECISIONS}
+_CHOICES = {"optimizer": OPTIMIZERS, "precision": PRECISIONS}
 # In the order in which they vary, the last one fastest.
 _AXES = (
     *("width", "depth", "lr", "seed", "steps", "batch_size"),
@@ -118,7 +119,7 @@ def grid_of(**axes: Any) -> dict[str, list[Any]]:
 
 def _axis(name: str, value: Any) -> list[Any]:
     label = _PLURAL.get(name, name)
-    one = isinstance(scalar(value), str | bytes | int | float) or callable(value)
+    one = isinstance(scalar(value), str | bytes | int | float | Scheme) or callable(value)
     several = not one and value is not None
     if name == "seed" and not several:
         return list(range(check_int(label, value, 1, MOST_RUNS)))
@@ -126,7 +127,26 @@ def _axis(name: str, value: Any) -> list[Any]:
         values = check_list(label, value, MOST_RUNS)
     else:
         values = [value]
-    return [_value(name, label, v) for v in values]
+    checked = [_value(name, label, v) for v in values]
+    if name == "scheme":
+        _check_names(checked)
+    return checked
+
+
+def _check_names(schemes: Sequence[str | Scheme]) -> None:
+    """Refuse two schemes of one name: rows are told apart by it.
+
+    Raises:
+        ValueError: a user's scheme has the name of another.
+    """
+    named: dict[str, Any] = {n: n for n in NAMES} | SCHEMES
+    for s in schemes:
+        name = s if isinstance(s, str) else s.name
+        other = named.setdefault(name, s)
+        if isinstance(s, Scheme) and (isinstance(other, str) or other.exponents != s.exponents):
+            raise ValueError(
+                f"scheme={name!r} is the name of another scheme: give yours a name of its own"
+            )
 
 
 def _value(name: str, label: str, v: Any) -> Any:
@@ -148,6 +168,8 @@ def _value(name: str, label: str, v: Any) -> Any:
         return check_int(label, v, 1, 10_000)
     if name == "clip":
         return None if v is None else check_real(label, v, 0.0, open_minimum=True)
+    if name == "scheme":
+        return check_scheme(v)
     return check_choice(label, v, _CHOICES[name])
 
 

@@ -13,6 +13,7 @@ from leadline.planning.factors import Factors
 
 if TYPE_CHECKING:
     from leadline.architecture import ResNet
+    from leadline.parametrization.schemes import Scheme
     from leadline.planning.plans import Plan
 
 
@@ -72,7 +73,7 @@ class Network:
         seed = torch.default_generator.initial_seed()
         return self.network.module(width, depth, seed, inputs=self.inputs, outputs=self.outputs)
 
-    def of(self, scheme: str) -> Network:
+    def of(self, scheme: str | Scheme) -> Network:
         """The same with another scheme."""
         return replace(self, network=replace(self.network, scheme=scheme))
 

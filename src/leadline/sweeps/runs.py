@@ -13,6 +13,7 @@ from torch import nn
 
 from leadline.describe import plain
 from leadline.identity.names import told_or_not
+from leadline.parametrization.schemes import EXPONENTS, Scheme
 from leadline.schedules import Schedule, course
 from leadline.sweeps.rates import Network, Rates
 from leadline.tasks.data import Accumulated, TrainingData
@@ -53,7 +54,7 @@ class TrainingRun:
     depth: int
     lr: float
     seed: int
-    scheme: str = "auto"
+    scheme: str | Scheme = "auto"
     optimizer: str = "adamw"
     steps: int = 100
     batch_size: int | None = None
@@ -74,9 +75,18 @@ class TrainingRun:
         out = asdict(replace(self, arguments=())) | {"arguments": arguments, "engine": ENGINE}
         # What came later counts only where it is used: earlier runs keep their ids.
         out = {k: v for k, v in out.items() if k not in _LATER or v != _LATER[k]}
+        if isinstance(self.scheme, Scheme):
+            # The name for rows and tables; what it is beside it.
+            numbers = dict(zip(EXPONENTS, self.scheme.exponents, strict=True))
+            out |= {"scheme": self.scheme.name, "scheme_exponents": numbers}
         if callable(self.schedule):
             out["schedule"] = told_or_not(self.schedule)
         return json.loads(json.dumps(out))
+
+    @property
+    def scheme_name(self) -> str:
+        """As rows have it."""
+        return self.scheme if isinstance(self.scheme, str) else self.scheme.name
 
     @property
     def size(self) -> Size:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from leadline.errors import check_bool, check_choice, check_int, check_list
+from leadline.parametrization.schemes import Scheme
 from leadline.sweeps.driver import Sweep, sweep
 from leadline.sweeps.grid import grid_of
 from leadline.sweeps.schedule import SweepEstimate
@@ -32,7 +33,7 @@ def transfer(
     widths: Sequence[int],
     depths: Sequence[int],
     lrs: Sequence[float],
-    schemes: Sequence[str] = ("auto",),
+    schemes: Sequence[str | Scheme] = ("auto",),
     seeds: int | Sequence[int] = 3,
     metric: str = "loss",
     extend: int = 0,
@@ -48,6 +49,7 @@ def transfer(
         build: as for ``sweep``.
         widths, depths: the first of each is the base; one value leaves that axis out.
         lrs: of the base, increasing by equal factors is best; they have to bracket every optimum.
+        schemes: those compared, by name or as tables of your own (``Scheme``).
         metric: "loss" (training set, at the end) or "test_loss".
         extend: how often the grid may be extended by two rates on a side where it does not bracket an
             optimum; 0 only says in which direction to extend.
@@ -65,6 +67,7 @@ def transfer(
     widths, depths = grid["width"], grid["depth"]
     hyperparameter, values = _judged(grid["lr"], settings)
     schemes = grid_of(scheme=schemes)["scheme"]
+    names = [s if isinstance(s, str) else s.name for s in schemes]
     extend, dry_run = (
         check_int("extend", extend, 0, _MOST_EXTENSIONS),
         check_bool("dry_run", dry_run),
@@ -96,7 +99,7 @@ def transfer(
 
     def result(new: Sequence[float]) -> Transfer:
         rows.update({r["id"]: r for r in _rows(over(**{argument: new}))})
-        return from_rows(rows.values(), schemes, metric, axes, hyperparameter)
+        return from_rows(rows.values(), names, metric, axes, hyperparameter)
 
     outcome = result(values)
     rates = sorted(set(values))
