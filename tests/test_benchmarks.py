@@ -29,6 +29,7 @@ SLOW = ("sweeps", "shards", "gpu", "readme_study")
 HELPERS = (
     *("history", "roofline", "fuzz_cases", "calibration_problems"),
     *("families_coordinates", "families_panel", "wide_models"),
+    *("map_blocks", "map_rules", "map_tables"),
 )
 SCRIPTS = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in HELPERS)
 

@@ -1,0 +1,264 @@
+"""Where the correction transfers rates and makes deep networks stronger: ./dev bench claims_map
+
+    ./dev bench claims_map --seed-set 0 [CELL ...]    train what is missing, judge, keep
+    ./dev bench claims_map --compare                  two seed sets: what they decide otherwise
+    ./dev bench claims_map --tables                   the tables of docs/findings.md
+
+The paper's claims 9 (the correction restores transfer of learning rates over depth) and 10 (it makes deep
+networks stronger), not at one place but as a map: optimizer × block activation × horizon T × training
+length × data, networks of two-layer blocks, width 32, depth 4 to 64 or 128, ten classes, cross-entropy.
+A cell is one of each; in it every scheme trains every depth at every rate of a grid of √2 with eight
+seeds. All schemes are one network with one rate at depth 4 (the anchor; 1 in the cell "paper"). Seed set s
+is seeds 8s to 8s + 7. A cell's runs are kept as a table in results/claims_map, statements in
+results/claims_map.json; from a finished table nothing is trained again, so that its numbers regenerate from
+the table. What was trained of an unfinished cell is in leadline-out/claims_map.
+
+Schemes: depth-mup, depth-mup-corrected (internal layers learn √L faster), completep (1/L, rate L); in some
+cells two between the first: internal layers L^¼ faster (kappa-1/4), and the same with all rates of blocks
+times L^-⅛ (kappa-1/4-slow).
+
+Statements, margins and rules, fixed before the final runs. Training loss at the end, on all training
+samples, chooses every rate. Each statement is decided with its whole 95 % interval or undecided.
+
+- transfers (scheme, base 4, 8 and 16): the verdict of ``leadline transfer`` from the base to the deepest:
+  drift within ±.25 doublings per doubling of depth and the base's best rate costs the deepest at most 5 %
+  of loss; does not: drift beyond, cost above, or the rate diverges.
+- margin (scheme; the rate of depth 4, a half and a quarter of it): that rate costs the deepest at most 5 %
+  more (over its own best) than it costs depth 4; "serves" or "costs more".
+- stronger (scheme against depth-mup, the deepest, training and test loss; each tuned at that depth; or
+  at the rate best for depth 4, at a half, at a quarter of it): "alike" if the whole interval of the log
+  ratio is within 5 %, else "stronger" below 0, "weaker" above.
+
+Opposite: transfers and does not; serves and costs more; stronger and weaker. Two seed sets agree if no
+statement is decided oppositely and at most 3 % are decided in one only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import os
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from history import RESULTS, TOY, keep, size
+from map_blocks import ALL, NAMED, blocks
+from map_rules import judge, losses
+
+import leadline as ll
+
+FASHION = "/usr/share/datasets/fashion-mnist"
+WIDTH, SEEDS = size(32, 8), size(8, 3)
+BASES = size((4, 8, 16), (2, 4))
+DEPTHS = size((4, 8, 16, 64), (2, 4, 8))
+# Samples, batch (None: all), steps.
+LENGTHS = size(
+    {"short": (64, None, 15), "pass": (1024, 32, 32), "epochs": (256, 32, 80)},
+    {"short": (20, None, 3), "pass": (40, 10, 4), "epochs": (20, 10, 4)},
+)
+TEST = size(400, 20)
+TEMPORARY = Path(tempfile.gettempdir()) / f"claims_map-{os.getpid()}"
+TABLES = TEMPORARY if TOY else RESULTS / "claims_map"
+STATE = TEMPORARY if TOY else Path("leadline-out/claims_map")
+FIELDS = ("scheme", "depth", "lr", "seed", "loss", "test_loss")
+OPPOSITE = (
+    {"transfers", "does not transfer"}, {"serves", "costs more"}, {"stronger", "weaker"},
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of the map; ``rates`` are the ends of the grid, log2."""
+
+    optimizer: str
+    activation: str
+    rates: tuple[float, float]
+    data: str = "fashion"
+    horizon: float = 1.0
+    length: str = "pass"
+    anchor: int = DEPTHS[0]
+    schemes: tuple[str | ll.Scheme, ...] = NAMED
+    depths: tuple[int, ...] = field(default=DEPTHS)
+
+    @property
+    def problem(self) -> ll.Problem:
+        """Ten classes; 8 × 8 pixels."""
+        samples = LENGTHS[self.length][0]
+        how: dict[str, Any] = dict(samples=samples, test_samples=TEST, loss="cross_entropy")
+        if self.data == "digits":
+            return ll.digits(classes=tuple(range(10)), **how)
+        return ll.mnist(FASHION, side=8, **how)
+
+    @property
+    def grid(self) -> list[float]:
+        """Rates by factors of √2."""
+        low, high = self.rates
+        return [2.0 ** (low + k / 2) for k in range(round(2 * (high - low)) + 1)]
+
+    def rows(self, store: Path, seeds: range) -> list[dict[str, Any]]:
+        """Train what is missing: every run, infinite losses where it diverged."""
+        _, batch, steps = LENGTHS[self.length]
+        gradient = self.optimizer != "adamw"
+        swept = ll.sweep(
+            self.problem,
+            blocks(self.activation, self.horizon, self.anchor, gradient),
+            widths=[WIDTH],
+            depths=self.depths,
+            lrs=self.grid,
+            seeds=list(seeds),
+            steps=steps,
+            batch_size=batch,
+            scheme=self.schemes,
+            optimizer="sgd" if gradient else "adamw",
+            momentum=0.9 if self.optimizer == "momentum" else 0.0,
+            base=dict(width=WIDTH, depth=self.anchor),
+            store=store,
+            executor="inline",
+        )
+        assert isinstance(swept, ll.Sweep)
+        if swept.failed:
+            raise RuntimeError("; ".join(swept.failed))
+        return [_row(r) for r in swept.rows]
+
+
+def _row(run: dict[str, Any]) -> dict[str, Any]:
+    lost = run["diverged"] or run["loss"] is None
+    ends = {k: math.inf if lost else float(f"{run[k]:.6g}") for k in ("loss", "test_loss")}
+    return {k: run[k] for k in FIELDS[:4]} | ends
+
+
+CELLS: dict[str, Cell] = {
+    "sgd": Cell("sgd", "relu", (-3, 0.5), schemes=ALL),
+    "adamw": Cell("adamw", "relu", (-10.5, -6), schemes=ALL),
+    "short": Cell("sgd", "relu", (-3, 0.5), length="short", schemes=ALL),
+}
+if TOY:
+    CELLS = {"sgd": Cell("sgd", "relu", (-2, -0.5), data="digits", schemes=(*NAMED[:2], ALL[3]))}
+
+
+def table(name: str, seed_set: int) -> Path:
+    """Where a cell's runs are kept."""
+    return TABLES / f"{name}-{seed_set}.csv"
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The runs of a table."""
+    with path.open(newline="") as file:
+        return [
+            {"scheme": r["scheme"], "depth": int(r["depth"]), "seed": int(r["seed"])}
+            | {k: float(r[k]) for k in ("lr", "loss", "test_loss")}
+            for r in csv.DictReader(file)
+        ]
+
+
+def measured(name: str, seed_set: int) -> list[dict[str, Any]]:
+    """A cell's runs, trained where there is no table of them."""
+    path = table(name, seed_set)
+    if not path.exists():
+        started = time.process_time()
+        seeds = range(SEEDS * seed_set, SEEDS * (seed_set + 1))
+        rows = CELLS[name].rows(STATE / f"{name}-{seed_set}", seeds)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".part").open("w", newline="") as file:
+            writer = csv.DictWriter(file, FIELDS)
+            writer.writeheader()
+            writer.writerows(rows)
+        path.with_suffix(".part").replace(path)
+        print(f"{name}, seed set {seed_set}: {time.process_time() - started:.0f} s", flush=True)
+    return read(path)
+
+
+def judged(name: str, seed_set: int) -> None:
+    """Judge a cell, keep and print."""
+    rows, cell = measured(name, seed_set), CELLS[name]
+    bases = [b for b in BASES if b >= cell.depths[0]]
+    statements = judge(rows, bases, SEEDS)
+    number = {"statements": statements, "losses": losses(rows, bases[0])}
+    keep("claims_map", {f"{name}-{seed_set}": number})
+    counts = Counter(s["word"] for s in statements)
+    print(f"{name}-{seed_set}:", ", ".join(f"{n} {w}" for w, n in counts.most_common()), flush=True)
+    for s in statements:
+        if s["what"] == "transfers":
+            print(
+                f"  {s['scheme']} from {s['base']}: {s['word']}, drift {s['drift']}, regret {s['regret']}"
+            )
+        elif s["what"] == "stronger" and s["metric"] == "loss":
+            print(
+                f"  {s['scheme']} {s['reading']}: {s['word']} {s['ratio']} {s.get('diverges', '')}"
+            )
+
+
+def kept() -> dict[str, Any]:
+    """Finished cells."""
+    path = RESULTS / "claims_map.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def key(s: dict[str, Any]) -> str:
+    """What a statement is about."""
+    return " ".join(
+        str(s[k]) for k in ("what", "scheme", "base", "margin", "reading", "metric") if k in s
+    )
+
+
+def compare() -> None:
+    """Two seed sets, statement by statement; kept too."""
+    results, total, open_in_both = kept(), 0, 0
+    opposite, one = [], []
+    decided = Counter()
+    for name in CELLS:
+        two = [results.get(f"{name}-{s}") for s in (0, 1)]
+        if None in two:
+            continue
+        words = [{key(s): s["word"] for s in r["statements"]} for r in two if r is not None]
+        for k in words[0]:
+            pair = [w[k] for w in words]
+            if "not measured" in pair:
+                continue
+            total += 1
+            free = [w == "undecided" for w in pair]
+            decided.update({0: not free[0], 1: not free[1]})
+            open_in_both += all(free)
+            if set(pair) in OPPOSITE:
+                opposite.append(f"{name}: {k}: {' / '.join(pair)}")
+            elif any(free) and not all(free):
+                one.append(f"{name}: {k}: {' / '.join(pair)}")
+    summary = dict(
+        statements=total, decided=[decided[0], decided[1]], opposite=opposite, in_one_only=one,
+        undecided_in_both=open_in_both,
+    )  # fmt: skip
+    print(json.dumps(summary, indent=1, ensure_ascii=False))
+    if total:
+        keep("claims_map", {"compared": summary})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seed-set", type=int, choices=(0, 1), default=0)
+    parser.add_argument("--compare", action="store_true")
+    parser.add_argument("--tables", action="store_true")
+    parser.add_argument("cells", nargs="*", metavar="CELL", default=list(CELLS))
+    told = parser.parse_args()
+    if told.compare:
+        compare()
+        return
+    if told.tables:
+        from map_tables import tables
+
+        print(tables(kept(), CELLS))
+        return
+    unknown = [c for c in told.cells if c not in CELLS]
+    if unknown:
+        parser.error(f"{unknown[0]!r} is no cell: give {', '.join(CELLS)}")
+    for name in told.cells:
+        judged(name, told.seed_set)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""What ``claims_map`` says of a cell's losses: statements, each with its interval over seeds.
+
+Losses of a scheme are (depths, rates, seeds), infinite where a run diverged. An interval is 95 % of
+400 resamples of the seeds, the same resample at every rate, depth and scheme (seeds share their first
+weights and their batches), about the value, stretched by Student's t over the normal's quantile. Rates
+are chosen anew in each resample, so that an interval contains what choosing among the rates adds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+import leadline as ll
+
+LOSS = 0.05
+"""Relative loss that counts as alike."""
+MARGINS = {"at its best": 0, "at half": 2, "at a quarter": 4}
+"""Notches of √2 below the base's best rate."""
+READINGS = ("tuned", *MARGINS)
+METRICS = ("loss", "test_loss")
+REPLICATES = 400
+
+
+@dataclass(frozen=True)
+class Means:
+    """Mean log losses of one scheme in the data and in every resample: (1 + replicates, depths, rates)."""
+
+    depths: tuple[int, ...]
+    train: np.ndarray
+    test: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, Any]], scheme: str) -> Means:
+        """Of runs as rows with scheme, depth, lr, seed, loss and test_loss."""
+        mine = [r for r in rows if r["scheme"] == scheme]
+        depths, rates, seeds = (sorted({r[k] for r in mine}) for k in ("depth", "lr", "seed"))
+        means = []
+        for metric in METRICS:
+            y = np.full((len(depths), len(rates), len(seeds)), np.nan)
+            for r in mine:
+                at = depths.index(r["depth"]), rates.index(r["lr"]), seeds.index(r["seed"])
+                y[at] = math.log(r[metric]) if math.isfinite(r[metric]) else math.inf
+            assert not np.isnan(y).any(), f"{scheme}: runs are missing"
+            means.append(_resampled(y))
+        return cls(tuple(depths), *means)
+
+    def best(self, depth: int) -> np.ndarray:
+        """(1 + replicates,) the rate of the least training loss at a depth."""
+        return self.train[:, self.depths.index(depth)].argmin(1)
+
+    def at(self, depth: int, rate: np.ndarray, metric: str = "loss") -> np.ndarray:
+        """(1 + replicates,) mean log loss at these rates; NaN below the grid."""
+        y = (self.train if metric == "loss" else self.test)[:, self.depths.index(depth)]
+        out = y[np.arange(len(y)), np.maximum(rate, 0)]
+        return np.where(rate < 0, np.nan, out)
+
+
+def _resampled(y: np.ndarray) -> np.ndarray:
+    """Mean over all seeds, then over each resample of them; infinite where one of its runs is."""
+    count = y.shape[-1]
+    chosen = np.random.default_rng(0).integers(0, count, (REPLICATES, count))
+    weights = np.stack([np.bincount(c, minlength=count) for c in [np.arange(count), *chosen]])
+    over = np.isinf(y)
+    means = np.tensordot(weights / count, np.where(over, 0.0, y), (1, 2))
+    lost = np.tensordot(weights, over.astype(float), (1, 2)) > 0
+    return np.where(lost, np.inf, means)
+
+
+def interval(values: np.ndarray, seeds: int) -> tuple[float, float, float]:
+    """The value and its interval, from the value and its replicates."""
+    value, draws = float(values[0]), values[1:]
+    if math.isnan(value):
+        return (value,) * 3
+    stretch = float(student.ppf(0.975, seeds - 1)) / 1.959964
+    # NaN: two infinite losses, or a rate below the grid. It stands for anything.
+    low = np.where(np.isnan(draws), -np.inf, draws)
+    high = np.where(np.isnan(draws), np.inf, draws)
+    ends = (
+        float(np.quantile(low, 0.025, method="lower")),
+        float(np.quantile(high, 0.975, method="higher")),
+    )
+    if math.isinf(value):
+        return value, ends[0], math.inf
+    return value, *(value + stretch * (e - value) for e in ends)
+
+
+def _word(e: tuple[float, float, float], bound: float, below: str, above: str) -> str:
+    if math.isnan(e[0]):
+        return "not measured"
+    return below if e[2] <= bound else above if e[1] > bound else "undecided"
+
+
+def compared(e: tuple[float, float, float]) -> str:
+    """A log ratio of losses, another scheme's over depth-μP's, in a word."""
+    if not math.isnan(e[0]) and max(abs(e[1]), abs(e[2])) <= math.log1p(LOSS):
+        # The sign may be known as well; within the margin it decides nothing.
+        return "alike"
+    return _word(e, 0.0, "stronger", "weaker")
+
+
+def judge(
+    rows: Sequence[Mapping[str, Any]], bases: Sequence[int], seeds: int
+) -> list[dict[str, Any]]:
+    """All statements of a cell: what, word, number, and what stands beside it."""
+    schemes = list(dict.fromkeys(r["scheme"] for r in rows))
+    means = {s: Means.of(rows, s) for s in schemes}
+    return [
+        *_transfers(rows, schemes, bases),
+        *_margins(means, bases[0], seeds),
+        *_stronger(means, bases[0], seeds),
+    ]
+
+
+def _transfers(
+    rows: Sequence[Mapping[str, Any]], schemes: Sequence[str], bases: Sequence[int]
+) -> list[dict[str, Any]]:
+    out = []
+    for base in bases:
+        result = ll.transfer_from([r for r in rows if r["depth"] >= base], schemes, axes=("depth",))
+        for a in result.axes:
+            last = a.sizes[-1]
+            out.append(
+                dict(
+                    what="transfers", scheme=a.scheme, base=base, word=a.verdict, reason=a.reason,
+                    drift=_numbers(a.drift), regret=_numbers(last.regret),
+                    best={s.size: _numbers(s.lr) for s in a.sizes},
+                    stable={s.size: _number(s.stable.value) for s in a.sizes},
+                )
+            )  # fmt: skip
+    return out
+
+
+def _margins(means: Mapping[str, Means], base: int, seeds: int) -> list[dict[str, Any]]:
+    """What a rate below the base's best costs the deepest more than it costs the base."""
+    out = []
+    for scheme, m in means.items():
+        deep = m.depths[-1]
+        for margin, notches in MARGINS.items():
+            rate = m.best(base) - notches
+            with np.errstate(invalid="ignore"):
+                cost = m.at(deep, rate) - m.at(deep, m.best(deep))
+                usual = m.at(base, rate) - m.at(base, m.best(base))
+                e = interval(cost - usual, seeds)
+            word = _word(e, math.log1p(LOSS), "serves", "costs more")
+            out.append(
+                dict(
+                    what="margin", scheme=scheme, margin=margin, word=word, excess=_ends(e),
+                    cost=_number(float(cost[0])), at_base=_number(float(usual[0])),
+                )
+            )  # fmt: skip
+    return out
+
+
+def _stronger(means: Mapping[str, Means], base: int, seeds: int) -> list[dict[str, Any]]:
+    """The deepest network's log loss against depth-μP's."""
+    usual = means["depth-mup"]
+    deep = usual.depths[-1]
+    out = []
+    for scheme, m in means.items():
+        if scheme == "depth-mup":
+            continue
+        for reading in READINGS:
+            for metric in METRICS:
+                with np.errstate(invalid="ignore"):
+                    e = interval(
+                        _read(m, reading, base, deep, metric)
+                        - _read(usual, reading, base, deep, metric),
+                        seeds,
+                    )
+                row = dict(what="stronger", scheme=scheme, reading=reading, metric=metric)
+                out.append(row | dict(word=compared(e), ratio=_ends(e), **_lost(m, reading, base)))
+    return out
+
+
+def _read(m: Means, reading: str, base: int, depth: int, metric: str) -> np.ndarray:
+    rate = m.best(depth) if reading == "tuned" else m.best(base) - MARGINS[reading]
+    return m.at(depth, rate, metric)
+
+
+def _lost(m: Means, reading: str, base: int) -> dict[str, int]:
+    """The first depth at which a transferred rate diverges."""
+    for depth in m.depths:
+        if math.isinf(_read(m, reading, base, depth, "loss")[0]):
+            return {"diverges": depth}
+    return {}
+
+
+def losses(rows: Sequence[Mapping[str, Any]], base: int) -> dict[str, Any]:
+    """By scheme and depth: training and test loss at the best rate, and at the base's; None: diverged."""
+    out: dict[str, Any] = {}
+    for scheme in dict.fromkeys(r["scheme"] for r in rows):
+        m = Means.of(rows, scheme)
+        show: Callable[..., Any] = lambda d, i, k, m=m: _number(math.exp(m.at(d, i, k)[0]))  # noqa: E731
+        out[scheme] = {
+            d: [show(d, i, k) for i in (m.best(d), m.best(base)) for k in METRICS] for d in m.depths
+        }
+    return out
+
+
+def _numbers(e: Any) -> list[float | None]:
+    return [_number(v) for v in (e.value, e.low, e.high)]
+
+
+def _ends(e: tuple[float, float, float]) -> list[float | None]:
+    return [_number(v) for v in e]
+
+
+def _number(value: float) -> float | None:
+    """Four digits; None for what is infinite or unknown."""
+    return float(f"{value:.4g}") if math.isfinite(value) else None
