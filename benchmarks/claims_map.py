@@ -137,6 +137,12 @@ CELLS: dict[str, Cell] = {
     "sgd": Cell("sgd", "relu", (-3, 0.5), schemes=ALL),
     "adamw": Cell("adamw", "relu", (-10.5, -6), schemes=ALL),
     "short": Cell("sgd", "relu", (-3, 0.5), length="short", schemes=ALL),
+    "momentum": Cell("momentum", "relu", (-6.5, -2.5)),
+    "tanh": Cell("sgd", "tanh", (-2.5, 1)),
+    "epochs": Cell("sgd", "relu", (-3, 0.5), length="epochs"),
+    "digits": Cell("sgd", "relu", (-3, 0.5), data="digits"),
+    "T4": Cell("sgd", "relu", (-5, -0.5), horizon=4.0),
+    "paper": Cell("sgd", "relu", (-3.5, 0.5), anchor=1),
 }
 if TOY:
     CELLS = {"sgd": Cell("sgd", "relu", (-2, -0.5), data="digits", schemes=(*NAMED[:2], ALL[3]))}

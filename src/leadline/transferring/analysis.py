@@ -25,6 +25,7 @@ from leadline.intervals import Interval, Spread, Triple, stretch, widened
 from leadline.transferring.bounds import valley
 from leadline.transferring.landscapes import Landscape
 from leadline.transferring.optimum import Optimum, optimum, stable
+from leadline.transferring.reach import Reach, in_range
 from leadline.transferring.shift import Shift, moved, shift
 from leadline.transferring.smooth import believed
 from leadline.transferring.verdict import (
@@ -57,13 +58,26 @@ class AxisResult:
     """Does loss at the base's rate fall with size? yes, no, undecided."""
     next: Next = NOTHING
     """What to run to know, where it is undecided."""
+    reach: tuple[Reach, ...] = ()
+    """The same verdict with each size as the last one."""
+
+    @property
+    def range(self) -> str:
+        """From which size to which the rate transfers, and from where it does not, in words."""
+        return in_range(self.axis, self.sizes[0].size, self.reach)
 
 
 def analyse(scheme: str, axis: str, landscapes: dict[int, Landscape]) -> AxisResult:
     """Everything about one axis; the first size is the base."""
-    measured = measure(landscapes)
+    every = measurements(landscapes)
+    measured = every[-1]
     rates = np.unique(np.concatenate([s.x for s in landscapes.values()]))
-    judged = judge(measured, rates)
+    verdicts = [judge(m, rates) for m in every]
+    judged = verdicts[-1]
+    reach = [
+        Reach(m.sizes[-1].size, v.verdict, v.reason if v.verdict == "does not transfer" else "")
+        for m, v in zip(every, verdicts, strict=True)
+    ]
     return AxisResult(
         scheme,
         axis,
@@ -73,11 +87,17 @@ def analyse(scheme: str, axis: str, landscapes: dict[int, Landscape]) -> AxisRes
         judged.reason,
         monotone(measured.sizes),
         judged.next,
+        tuple(reach),
     )
 
 
 def measure(landscapes: dict[int, Landscape]) -> AxisMeasurement:
     """Everything about one axis but the verdict; the first size is the base."""
+    return measurements(landscapes)[-1]
+
+
+def measurements(landscapes: dict[int, Landscape]) -> list[AxisMeasurement]:
+    """The same up to each size after the base, the largest last."""
     sizes = sorted(landscapes)
     scapes = [landscapes[s] for s in sizes]
     count = scapes[0].losses.shape[1]
@@ -106,13 +126,16 @@ def measure(landscapes: dict[int, Landscape]) -> AxisMeasurement:
                 spread.of(lambda d, i=i: (d.stable[i], d.stable[i], d.stable[i]), np.exp2),
             )
         )
-    grid, drift = _drift(sizes, places, spread.stretch)
-    costs = Interval(*(_cost(v) for v in point.regret(len(sizes) - 1)))
-    least = costs.value
-    if point.optima[0] is not None and point.optima[-1] is not None:
-        base = places.rates[0]
-        least = _cost(_least(point.optima[-1], base.low, base.high))
-    return AxisMeasurement(tuple(results), drift, grid, costs, least)
+    out = []
+    for last in range(min(1, len(sizes) - 1), len(sizes)):
+        grid, drift = _drift(sizes, places.until(last), spread.stretch)
+        costs = Interval(*(_cost(v) for v in point.regret(last)))
+        least, best = costs.value, point.optima[last]
+        if point.optima[0] is not None and best is not None:
+            base = places.rates[0]
+            least = _cost(_least(best, base.low, base.high))
+        out.append(AxisMeasurement(tuple(results[: last + 1]), drift, grid, costs, least))
+    return out
 
 
 def _least(best: Optimum, low: float, high: float) -> float:
@@ -197,6 +220,11 @@ class Places:
     rates: list[Interval]
     shifts: list[Shift]
     off: np.ndarray
+
+    def until(self, last: int) -> Places:
+        """Of the sizes up to an index."""
+        k = sum(i <= last for i in self.known)
+        return Places(self.known[:k], self.rates[:k], self.shifts[:k], self.off[:k])
 
 
 def _places(scapes: list[Landscape], spread: Spread) -> Places:

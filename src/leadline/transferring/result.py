@@ -49,6 +49,8 @@ class Transfer:
         for a in self.axes:
             reason = in_words(a.reason, self.hyperparameter)
             lines += wrapped(f"{a.scheme} over {a.axis}: {a.verdict} ({reason})")
+            if len(a.reach) > 1:
+                lines += wrapped(in_words(a.range, self.hyperparameter), first="  ")
             said = (
                 f"drift {a.drift} doublings of the rate per doubling; larger is better at the base's "
                 f"rate: {a.monotone}"
@@ -242,6 +244,7 @@ def _axis(a: AxisResult, metric: str, i: int, worded: Callable[[str], str]) -> S
         high=a.drift.high if known else None,
         paragraphs=(
             worded(f"{a.reason[:1].upper()}{a.reason[1:]}."),
+            *([worded(f"{a.range[:1].upper()}{a.range[1:]}.")] if len(a.reach) > 1 else []),
             worded(f"Is the larger network better at the base’s rate? {a.monotone}."),
         ),
         tables=(Table(head, rows, "Sizes, with 95 % intervals over the grid and the seeds"),),
