@@ -13,17 +13,17 @@ PHI = {"relu": torch.relu, "tanh": torch.tanh, "gelu": nn.functional.gelu}
 
 
 class Block(nn.Module):
-    """h + a·W₂ φ(W₁ h)."""
+    """h + a·W₂ φ(b·W₁ h)."""
 
-    def __init__(self, width: int, activation: str, multiplier: float) -> None:
+    def __init__(self, width: int, activation: str, multiplier: float, inside: float) -> None:
         super().__init__()
         self.inner = nn.Linear(width, width, bias=False)
         self.outer = nn.Linear(width, width, bias=False)
-        self.phi, self.multiplier = PHI[activation], multiplier
+        self.phi, self.multiplier, self.inside = PHI[activation], multiplier, inside
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, n) to (B, n)."""
-        return h + self.multiplier * self.outer(self.phi(self.inner(h)))
+        return h + self.multiplier * self.outer(self.phi(self.inside * self.inner(h)))
 
 
 class Blocks(nn.Module):
@@ -36,13 +36,17 @@ class Blocks(nn.Module):
         super().__init__()
         self.embed = nn.Linear(how.inputs, width, bias=False)
         a = (how.horizon / how.anchor) ** 0.5
-        self.blocks = nn.ModuleList(Block(width, how.activation, a) for _ in range(depth))
+        b = how.ratio**0.5 if how.gradient else how.ratio
+        self.blocks = nn.ModuleList(Block(width, how.activation, a, b) for _ in range(depth))
         self.readout = nn.Linear(width, how.outputs, bias=False)
         self.scale = width**-0.5 if how.gradient else 1.0
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
         nn.init.normal_(self.readout.weight, std=1 / (width * self.scale))
+        for block in self.blocks:
+            # The same function; a step moves b·W₁ b² times as far with SGD, b times with others.
+            block.inner.weight.data /= b
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, d) to (B, C)."""
@@ -60,6 +64,7 @@ class blocks:
         horizon: T, the variance that all branches add under depth-μP.
         anchor: depth at which all schemes are the same network with the same rates: the base of plans.
         gradient: for SGD.
+        ratio: the internal layers' learning rate over the last layers', at every depth.
     """
 
     activation: str
@@ -68,6 +73,7 @@ class blocks:
     gradient: bool
     inputs: int = 64
     outputs: int = 10
+    ratio: float = 1.0
 
     def __call__(self, width: int, depth: int) -> Blocks:
         """Build."""

@@ -285,7 +285,7 @@ def _checked(data: TrainingData, build: Any, run: TrainingRun, inputs: Any) -> A
 
 
 def _scheme(build: ResNet, scheme: Any) -> Any:
-    """Of a network's own scheme and the argument the one that says more.
+    """A network's own scheme, where the argument leaves it open.
 
     Raises:
         ValueError: they differ.
