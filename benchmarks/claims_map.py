@@ -64,8 +64,13 @@ BASES = size((4, 8, 16), (2, 4))
 DEPTHS = size((4, 8, 16, 64), (2, 4, 8))
 # Samples, batch (None: all), steps.
 LENGTHS = size(
-    {"short": (64, None, 15), "pass": (1024, 32, 32), "epochs": (256, 32, 80)},
-    {"short": (20, None, 3), "pass": (40, 10, 4), "epochs": (20, 10, 4)},
+    {
+        "short": (64, None, 15),
+        "half": (512, 32, 16),
+        "pass": (1024, 32, 32),
+        "epochs": (256, 32, 80),
+    },
+    {"short": (20, None, 3), "half": (20, 10, 2), "pass": (40, 10, 4), "epochs": (20, 10, 4)},
 )
 TEST = size(400, 20)
 TEMPORARY = Path(tempfile.gettempdir()) / f"claims_map-{os.getpid()}"
@@ -152,13 +157,15 @@ CELLS: dict[str, Cell] = {
     "momentum": Cell("momentum", "relu", (-6.5, -2.5)),
     "tanh": Cell("sgd", "tanh", (-2.5, 1)),
     "epochs": Cell("sgd", "relu", (-3, 0.5), length="epochs"),
-    "digits": Cell("sgd", "relu", (-3, 0.5), data="digits"),
+    "digits": Cell("sgd", "relu", (-3, 0.5), data="digits", length="half"),
     "T4": Cell("sgd", "relu", (-5, -0.5), horizon=4.0),
+    "adamw-tanh": Cell("adamw", "tanh", (-10.5, -6)),
     "ratio": Cell("sgd", "relu", (-3.5, 0), schemes=NAMED[:1], ratio=4.0, against="sgd"),
     "ratio-adamw": Cell(
         "adamw", "relu", (-11, -6.5), schemes=NAMED[:1], ratio=4.0, against="adamw"
     ),
     "paper": Cell("sgd", "relu", (-3.5, 0.5), anchor=1),
+    "deep": Cell("sgd", "relu", (-3, 0), depths=(4, 32, 128)),
 }
 if TOY:
     CELLS = {"sgd": Cell("sgd", "relu", (-2, -0.5), data="digits", schemes=(*NAMED[:2], ALL[3]))}

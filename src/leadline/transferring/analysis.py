@@ -222,7 +222,7 @@ class Places:
     off: np.ndarray
 
     def until(self, last: int) -> Places:
-        """Of the sizes up to an index."""
+        """The same for the sizes up to an index."""
         k = sum(i <= last for i in self.known)
         return Places(self.known[:k], self.rates[:k], self.shifts[:k], self.off[:k])
 
