@@ -66,7 +66,7 @@ def transfers(results: Mapping[str, Any], cells: Mapping[str, Any]) -> str:
                 line.append(f"{_said(four)} · {' '.join(SHORT[s['word']] for s in deeper if s)}")
             if line:
                 rows.append([name, shown, *line, *[""] * (2 - len(line))])
-    return _table(("cell", "scheme", "seeds 0–7", "seeds 8–15"), rows)
+    return _table(("cell", "scheme", "seeds 0–11", "seeds 12–23"), rows)
 
 
 def stronger(results: Mapping[str, Any], cells: Mapping[str, Any]) -> str:
