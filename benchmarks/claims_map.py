@@ -9,9 +9,9 @@ networks stronger), not at one place but as a map: optimizer × block activation
 length × data, networks of two-layer blocks, width 32, depth 4 to 64 or 128, ten classes, cross-entropy.
 A cell is one of each; in it every scheme trains every depth at every rate of a grid of √2 with twelve
 seeds; the rate falls linearly to 0. All schemes are one network with one rate at depth 4 (the anchor; 1 in
-the cell "paper"). Seed set s is seeds 12s to 12s + 11. A pilot with eight seeds and constant rates left more
-than half of the statements undecided, for the noise of the last steps was 5 to 10 % of the loss; a rate
-that falls to 0 leaves 2 to 4 %. A cell's runs are kept as a table in results/claims_map, statements in
+the cell "paper"). Seed set s is seeds 12s to 12s + 11. A pilot with eight seeds and constant rates left
+more than half of the statements undecided, for the noise of the last steps was 5 to 10 % of the loss; a
+rate that falls to 0 leaves 2 to 4 %. A cell's runs are kept as a table in results/claims_map, statements in
 results/claims_map.json; from a finished table nothing is trained again, so that its numbers regenerate from
 the table. What was trained of an unfinished cell is in leadline-out/claims_map.
 
