@@ -1,7 +1,8 @@
-"""What README.md and docs/findings.md say of a finished study: ./dev bench readme_study DIR
+"""What README.md and docs/findings.md say of a finished study: ./dev bench readme_study [DIR]
 
-Writes between their markers: verdict tables, the findings with their numbers and commands, and the main
-picture, docs/study.svg, drawn by headless Chromium (without it the picture stays as it is). Nothing is
+Writes between their markers: the findings with their numbers and commands, the main picture,
+docs/study.svg, drawn by headless Chromium (without it the picture stays as it is), and in README.md one
+plain sentence a claim. Without DIR the README is made anew from what docs/findings.md says. Nothing is
 measured: `leadline study` did that.
 """
 
@@ -9,10 +10,10 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
-import tempfile
 from pathlib import Path
+
+from pictures import write_svg
 
 from leadline.claims.claim import claim
 from leadline.claims.studies import Study, load
@@ -22,27 +23,54 @@ ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- study: made by benchmarks/readme_study.py -->", "<!-- /study -->"
 PICTURE, PICTURED = ROOT / "docs" / "study.svg", 3
 MARKS = {"holds": "✓ holds", "fails": "✕ fails", "undecided": "? not decided at this size"}
-FLAGS = "--headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run"
-
-
-def table(study: Study) -> str:
-    """One row a claim; what was found beside it by key and mark."""
-    lines = ["| | claim | verdict | number | value, 95 % | beside it |"]
-    lines += ["| --- | --- | --- | --- | --- | --- |"]
-    for number, judged in study.verdicts.items():
-        v = judged.headline
-        beside = [f"{p.key} {MARKS[p.verdict.verdict][0]}" for p in judged.parts if not p.claimed]
-        value = written(v.value, v.low, v.high)
-        cells = (
-            str(number),
-            claim(number).title,
-            MARKS[v.verdict],
-            v.number,
-            value,
-            ", ".join(beside),
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+WORDS = {"holds": "Holds", "fails": "Fails", "undecided": "Not decided at this size"}
+# What the paper says, and what was measured, of each claim.
+PLAIN = {
+    1: (
+        "At initialization, networks approach the limit at the rate 1/width.",
+        "their mean-square error falls like width to the power {}.",
+    ),
+    2: (
+        "The paper's limit, NFD, is what networks converge to in training.",
+        "real networks end at {} of the way from it to the limit in which the backward pass uses the "
+        "same weights (0: they converge to NFD).",
+    ),
+    3: (
+        "The assumption behind NFD, backward weights independent of the forward ones, becomes valid "
+        "again as depth grows.",
+        "at infinite depth the two training losses still differ by {}, relatively.",
+    ),
+    4: (
+        "Features of different samples stay distinct through depth and training.",
+        "the smallest eigenvalue of their covariance is {} of the mean one, at infinite width.",
+    ),
+    5: (
+        "Features are learned at infinite width and depth.",
+        "how far they move goes like width to the power {} (0: as far at any width).",
+    ),
+    6: (
+        "Returns of size diminish, because there is a limit.",
+        "the last two doublings of the size gain {} of what the first two gained.",
+    ),
+    7: (
+        "In blocks of two layers the first one stops learning as depth grows.",
+        "its own update goes like depth to the power {}.",
+    ),
+    8: (
+        "A learning rate that grows with √depth restores it.",
+        "its own update then goes like depth to the power {}.",
+    ),
+    9: (
+        "With this correction the best learning rate carries over depth.",
+        "the best rate moves by {} doublings for each doubling of the depth (transfer: at most "
+        "±0.25, and at most 5 % of loss lost).",
+    ),
+    10: (
+        "With it, deep networks end with a lower loss.",
+        "the log of their loss over that without the correction is {}, in the least favourable case.",
+    ),
+}
+DIVERGES = "at the rate that is best for the shallowest network, the corrected deep one diverges."
 
 
 def origin(study: Study) -> str:
@@ -63,14 +91,35 @@ def picture(study: Study, path: str) -> str:
     return f"![{alt}]({path})"
 
 
-def short(study: Study) -> str:
-    """For the README."""
-    note = (
-        "Beside it: statements found on the way, by their number in the findings; they never enter a "
-        "claim's verdict."
-    )
-    shown = picture(study, f"docs/{PICTURE.name}")
-    return "\n\n".join([table(study), note, shown, origin(study)])
+def sentences(said: dict[int, tuple[str, str]]) -> str:
+    """For the README: one plain sentence a claim.
+
+    Args:
+        said: verdict and value with its interval, by the claim's number.
+    """
+    lines = []
+    for number, (verdict, value) in said.items():
+        claimed, measured = PLAIN[number]
+        words = DIVERGES if "∞ [∞" in value else measured.format(value)
+        lines.append(f"{number}. {claimed} **{WORDS[verdict]}**: {words}")
+    return "\n".join(lines)
+
+
+def said_in(findings: str) -> dict[int, tuple[str, str]]:
+    """Verdict and value of every claim, as docs/findings.md has them."""
+    of = {mark: verdict for verdict, mark in MARKS.items()}
+    heads = list(re.finditer(r"^## (\d+)\. ", findings, flags=re.M))
+    out = {}
+    for head, after in zip(heads, [*heads[1:], None], strict=True):
+        text = findings[head.end() : None if after is None else after.start()]
+        line = re.search(r"^\*\*(.+?)\*\*: (.*)", text, flags=re.M)
+        if line is None:
+            sys.exit(f"docs/findings.md has no verdict for claim {head[1]}")
+        value = re.search(r"[−\d.∞]+ \[[^\]]*\]", line[2])
+        if value is None:
+            sys.exit(f"docs/findings.md has no value for claim {head[1]}")
+        out[int(head[1])] = of[line[1]], value[0]
+    return out
 
 
 def long(study: Study) -> str:
@@ -107,11 +156,6 @@ def long(study: Study) -> str:
 
 def draw(study: Study) -> bool:
     """The picture, by plotly in Chromium; False without a browser."""
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    if browser is None:
-        return False
-    from playwright import sync_api
-
     figure = claim(PICTURED).figures(study.data[PICTURED])[0].figure
     figure.update_layout(
         template="plotly_white", width=1000, height=800, title=None, font={"size": 13},
@@ -124,39 +168,33 @@ def draw(study: Study) -> bool:
             y.update(tickvals=plain, ticktext=[f"{v:g}" for v in plain]) if y.type == "log" else y
         )
     )
-    with tempfile.TemporaryDirectory() as folder, sync_api.sync_playwright() as p:
-        page = Path(folder) / "figure.html"
-        figure.write_html(page, include_plotlyjs=True)
-        made = p.chromium.launch(executable_path=browser, args=FLAGS.split())
-        tab = made.new_page()
-        tab.goto(page.as_uri())
-        tab.wait_for_selector(".main-svg", state="attached")
-        image = "{format: 'svg', width: 1000, height: 800}"
-        uri = tab.evaluate(f"Plotly.toImage(document.querySelector('.js-plotly-plot'), {image})")
-        made.close()
-    from urllib.parse import unquote
-
-    PICTURE.write_text(unquote(uri.partition(",")[2]) + "\n", "utf-8")
-    return True
+    return write_svg(figure, PICTURE, 1000, 800)
 
 
-def main(folder: str) -> None:
-    """Rewrite what stands between the markers."""
-    study = load(folder)
-    for path, text in (
-        (ROOT / "README.md", short(study)),
-        (ROOT / "docs" / "findings.md", long(study)),
-    ):
-        old = path.read_text("utf-8")
-        if BEGIN not in old or END not in old:
-            sys.exit(f"{path.name} has no line {BEGIN!r} before {END!r}: add both")
-        pattern = re.escape(BEGIN) + ".*?" + re.escape(END)
-        new = f"{BEGIN}\n\n{text}\n\n{END}"
-        path.write_text(re.sub(pattern, lambda _, new=new: new, old, flags=re.S), "utf-8")
-    print(json.dumps({"claims": list(study.verdicts), "picture": draw(study)}))
+def between(path: Path, text: str) -> None:
+    """Rewrite what stands between the markers of a file."""
+    old = path.read_text("utf-8")
+    if BEGIN not in old or END not in old:
+        sys.exit(f"{path.name} has no line {BEGIN!r} before {END!r}: add both")
+    pattern = re.escape(BEGIN) + ".*?" + re.escape(END)
+    new = f"{BEGIN}\n\n{text}\n\n{END}"
+    path.write_text(re.sub(pattern, lambda _: new, old, flags=re.S), "utf-8")
+
+
+def main(folder: str | None) -> None:
+    """The findings of a study, then the README from them."""
+    findings = ROOT / "docs" / "findings.md"
+    drawn = False
+    if folder is not None:
+        study = load(folder)
+        between(findings, long(study))
+        drawn = draw(study)
+    said = said_in(findings.read_text("utf-8"))
+    between(ROOT / "README.md", sentences(said))
+    print(json.dumps({"claims": list(said), "picture": drawn}))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("give the folder of a finished study: ./dev bench readme_study DIR")
-    main(sys.argv[1])
+    if len(sys.argv) > 2:
+        sys.exit("give no more than the folder of a finished study: ./dev bench readme_study [DIR]")
+    main(sys.argv[1] if len(sys.argv) == 2 else None)

@@ -15,9 +15,11 @@ from leadline.disk import sealed
 from leadline.disk.plain import plain
 from leadline.disk.write import as_path, write_atomic
 from leadline.errors import cut
+from leadline.tabular.notebook import Plotted, losses_over_steps
 
 if TYPE_CHECKING:
     import pandas
+    import plotly.graph_objects as go
 
 FORMAT = 2
 _ARRAYS = (
@@ -42,7 +44,7 @@ def standard_error(x: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, repr=False)
-class Trajectory:
+class Trajectory(Plotted):
     """A training run, over S seeds and R recorded steps of K (R = K+1 unless ``record_every``).
 
     Attributes:
@@ -174,6 +176,12 @@ class Trajectory:
                 "lower lr, or use more depth or a scheme with a limit"
             )
         return "\n".join(lines)
+
+    def figure(self) -> go.Figure:
+        """Mean losses over steps, with two standard errors."""
+        names = [n for n in ("train_loss", "test_loss") if getattr(self, n) is not None]
+        curves = [(n.replace("_", " "), self.mean(n), 2 * self.error(n)) for n in names]
+        return losses_over_steps(self.steps, curves, repr(self).splitlines()[0])
 
     def to_json(self, lists: bool = True) -> dict[str, Any]:
         """Everything as plain lists and numbers, NaN as None; arrays as they are without ``lists``."""

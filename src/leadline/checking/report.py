@@ -12,6 +12,7 @@ from leadline.disk.plain import plain
 from leadline.reporting.page import Drawing, Page, Section, Table, facts
 from leadline.reporting.panels import BLUE, GREY, ORANGE, PURPLE, Panels
 from leadline.reporting.progress import duration
+from leadline.tabular.notebook import Plotted
 from leadline.tabular.tables import table_csv, text_table, wrapped
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class CheckReport:
+class CheckReport(Plotted):
     """The result of ``check``.
 
     Attributes:
@@ -264,11 +265,8 @@ _STYLES = {
 
 
 def _drawn(report: CheckReport) -> list[Row]:
-    return [
-        r
-        for r in report.rows
-        if r.quantity in DRAWN and r.exponent is not None and r.expected is not None
-    ]
+    shown = (r for r in report.rows if r.quantity in DRAWN)
+    return [r for r in shown if r.exponent is not None and r.expected is not None]
 
 
 def check_figure(report: CheckReport) -> go.Figure:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from leadline._version import __version__
-from leadline.cli import laws, lifecycle, models, processes, results, sweeps, trainings
+from leadline.cli import demo, laws, lifecycle, models, processes, results, sweeps, trainings
 from leadline.cli.flags import MEASURING, flags
 from leadline.cli.lifecycle import CommandGroup, Kept, one_line, show, while_reading
 from leadline.cli.outputs import Outputs
@@ -73,8 +73,9 @@ def _add_command(name: str) -> None:
 
 for _name in _ABOUT:
     _add_command(_name)
-for _extra in (*models.COMMANDS, *results.COMMANDS, *laws.COMMANDS, *sweeps.COMMANDS):
-    main.add_command(_extra)
+for _extra in (demo, models, results, laws, sweeps):
+    for _made in _extra.COMMANDS:
+        main.add_command(_made)
 
 
 def _resumable(command: str, options: dict[str, Any], out: Path | None) -> Kept:

@@ -37,6 +37,7 @@ from leadline.forecasting.profiles import Profiles, isoflop_profiles
 from leadline.forecasting.runs import MODEL, Runs
 from leadline.forecasting.words import forecast_text
 from leadline.intervals import Interval, percentiles
+from leadline.tabular.notebook import Plotted
 
 if TYPE_CHECKING:
     import plotly.graph_objects
@@ -48,7 +49,7 @@ _OUT = 2.0
 
 
 @dataclass(frozen=True, repr=False)
-class Forecast:
+class Forecast(Plotted):
     """A law of the loss over size, and what it says.
 
     Attributes:

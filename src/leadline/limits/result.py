@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from leadline.disk.plain import plain
 from leadline.limits.agreement import Agreement
 from leadline.limits.kernels_of_sizes import MeasuredLimit
+from leadline.tabular.notebook import Plotted, losses_over_steps
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 @dataclass(frozen=True, repr=False)
-class Limit:
+class Limit(Plotted):
     """The training of the infinitely wide (and deep) network, with error bars (about 95 %).
 
     Attributes:
@@ -85,6 +89,13 @@ class Limit:
         if self.agreement is not None:
             lines.append(f"  ensemble {self.info['ensemble']}: {self.agreement}")
         return "\n".join(lines)
+
+    def figure(self) -> go.Figure:
+        """Losses over steps, with their error bars."""
+        curves = [("train loss", self.train_loss, self.train_loss_error)]
+        if self.test_loss is not None and self.test_loss_error is not None:
+            curves.append(("test loss", self.test_loss, self.test_loss_error))
+        return losses_over_steps(self.steps, curves, repr(self).splitlines()[0])
 
     def to_json(self, lists: bool = True) -> dict[str, Any]:
         """Everything as plain lists and numbers; arrays as they are without ``lists``."""

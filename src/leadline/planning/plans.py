@@ -17,6 +17,7 @@ from leadline.parametrization.schemes import Scheme
 from leadline.planning import application, formats, joint
 from leadline.planning.factors import Scaling, check_scheme, kinds_by_name, resolve
 from leadline.planning.guard import check_derived
+from leadline.tabular.notebook import Shown
 from leadline.tracing.builder import Builder, Size, size
 from leadline.tracing.survey import survey
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan(Scaling):
+class Plan(Scaling, Shown):
     """Exponents keyed by parameter name; ``plan`` makes it.
 
     Attributes:

@@ -18,6 +18,7 @@ from leadline.reporting.page import Drawing, Page, Section, Table, facts, settin
 from leadline.reporting.page import write as write_page
 from leadline.reporting.panels import Panels
 from leadline.reporting.results import Series, curves_csv, draw, in_words, series
+from leadline.tabular.notebook import Plotted
 from leadline.tabular.tables import number, table_csv, text_table, with_error
 from leadline.trajectory import Trajectory
 
@@ -94,7 +95,7 @@ class Computation:
 
 
 @dataclass(frozen=True, repr=False)
-class Comparison:
+class Comparison(Plotted):
     """Limits, lazy limit and finite networks of one problem, network and recipe.
 
     Attributes:
@@ -233,8 +234,9 @@ def comparison_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]
     has = {k: any(row[k] is not None for row in rows) for k in rows[0]}
     header = ["", "width", "depth", "coupling", "train loss"]
     header += ["test loss"] if has["test_loss"] else []
-    header += ["train acc."] if has["train_accuracy"] else []
+    # One accuracy, so that a table has room in a terminal's 100 columns; the JSON has both.
     header += ["test acc."] if has["test_accuracy"] else []
+    header += ["train acc."] if has["train_accuracy"] and not has["test_accuracy"] else []
     header += ["gap to limit", "seconds"]
     return header, [_cells(row, has) for row in rows]
 
@@ -269,9 +271,9 @@ def _cells(row: Mapping[str, Any], has: Mapping[str, bool]) -> list[str]:
     ]
     if has["test_loss"]:
         cells.append(with_error(row["test_loss"], row["test_loss_error"]))
-    for key in ("train_accuracy", "test_accuracy"):
-        if has[key]:
-            cells.append(number(row[key]))
+    key = "test_accuracy" if has["test_accuracy"] else "train_accuracy"
+    if has[key]:
+        cells.append(number(row[key]))
     return [*cells, number(row["gap"]), f"{row['seconds']:.1f}"]
 
 

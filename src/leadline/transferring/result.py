@@ -15,6 +15,7 @@ from leadline.disk.plain import plain
 from leadline.intervals import Interval
 from leadline.reporting.page import Drawing, Page, Section, Table, facts
 from leadline.reporting.panels import Panels, shades
+from leadline.tabular.notebook import Plotted
 from leadline.tabular.tables import number, table_csv, text_table, wrapped
 from leadline.transferring.advice import exit_code, sentence
 from leadline.transferring.analysis import AxisResult
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Transfer:
+class Transfer(Plotted):
     """Every scheme over every axis.
 
     Attributes:

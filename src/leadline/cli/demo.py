@@ -1,0 +1,105 @@
+"""``leadline demo``: both halves on data that is there already, within a minute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from leadline.cli.flags import QUIET
+from leadline.cli.lifecycle import one_line, show
+from leadline.disk.write import attempt, check_folder, write_atomic
+
+if TYPE_CHECKING:
+    from leadline.reporting.page import Page
+
+_RATES = [2.0**k for k in range(-11, -3)]
+_TRANSFER = """\
+1. For those who train: does the best learning rate of a narrow network stay the best?
+
+   Residual MLPs on two handwritten digits, widths 16, 32 and 64, AdamW, eight rates, three seeds;
+   scaled as PyTorch does (sp) and by leadline (auto).
+"""
+_LIMIT = """
+2. For those who study: how does training go at infinite width and depth?
+
+   Residual networks on the same digits: the limit with its error bar, real networks beside it.
+"""
+_NEXT = """
+Next: your own model in a file with build, loss and batches (docs/tutorial-transfer.md),
+      leadline check model.py        which layers collapse or explode as it grows
+      leadline transfer model.py     does its learning rate carry over
+      or docs/tutorial-limit.md for the limits."""
+
+
+@click.command("demo", help="A tour of both halves within a minute, on the digits of scikit-learn.")
+@click.option(
+    "--out",
+    default="leadline-out/demo",
+    show_default=True,
+    type=click.Path(),
+    help="Folder: transfer.html, compare.html.",
+)
+@QUIET
+def demo_command(out: str, quiet: bool) -> None:
+    """Two answers to stdout, two reports into the folder."""
+    with one_line([]):
+        folder = check_folder("out", out)
+        show(_TRANSFER)
+        moved = _transferred(quiet)
+        show(str(moved))
+        show(_LIMIT)
+        compared = _compared(quiet)
+        show(repr(compared))
+        show(_NEXT)
+        from leadline.reporting.comparisons import comparison_page
+        from leadline.transferring.result import transfer_page
+
+        pages = {"transfer": transfer_page(moved), "compare": comparison_page(compared)}
+        for name, page in pages.items():
+            _write(folder / f"{name}.html", page)
+
+
+def _transferred(quiet: bool) -> Any:
+    from leadline.models import residual_mlp
+    from leadline.problems import digits
+    from leadline.reporting.progress import Progress
+    from leadline.transferring.transfers import transfer
+
+    problem = digits(classes=(0, 1), samples=32, test_samples=0)
+    build = residual_mlp(problem.dimension, problem.outputs)
+    sizes: dict[str, Any] = dict(widths=[16, 32, 64], depths=[2], lrs=_RATES)
+    with Progress(quiet=quiet) as bar:
+        return transfer(
+            problem,
+            build,
+            **sizes,
+            schemes=("sp", "auto"),
+            steps=20,
+            executor="inline",
+            progress=bar,
+        )
+
+
+def _compared(quiet: bool) -> Any:
+    from leadline.architecture import ResNet
+    from leadline.comparison import compare
+    from leadline.problems import digits
+    from leadline.recipes.sgd import SGD
+    from leadline.reporting.progress import Progress
+
+    problem = digits(classes=(0, 1), samples=16, test_samples=50)
+    how: dict[str, Any] = dict(couplings="reused", sizes=[(32, 4), (128, 8)], rtol=0.1)
+    with Progress(4, quiet=quiet) as bar:
+        return compare(problem, ResNet(), SGD(lr=0.3, steps=5), **how, progress=bar)
+
+
+def _write(path: Path, page: Page) -> None:
+    from leadline.reporting.page import render
+
+    if attempt(lambda: write_atomic(path, render(page).encode(), "out")):
+        click.echo(f"wrote {path}", err=True)
+
+
+COMMANDS = (demo_command,)

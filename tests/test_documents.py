@@ -1,0 +1,190 @@
+"""README and docs: links lead somewhere, every page is in the menu, code runs, commands exist."""
+
+import ast
+import contextlib
+import io
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import leadline as ll
+from leadline.cli.program import main
+
+ROOT = Path(ll.__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+FILES = [*sorted(ROOT.glob("*.md")), *PAGES]
+# Their Python is complete and quick; the blocks of a page share their names.
+COMPLETE = ("own-model", "own-data", "own-activation", "forecast-wandb", "tutorial-limit")
+NUMBER = re.compile(r"[−-]?(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|∞)")
+
+
+def ids(path):
+    return path.stem
+
+
+def prose(path):
+    """Without code."""
+    return re.sub(r"```.*?```|`[^`\n]*`|^    .*?$", "", path.read_text("utf-8"), flags=re.S | re.M)
+
+
+def anchors(path):
+    """Of a page's headings, as the site makes them."""
+    heads = re.findall(
+        r"^#+ (.*)$", re.sub(r"```.*?```", "", path.read_text("utf-8"), flags=re.S), re.M
+    )
+    plain = [re.sub(r"[`*_]|\]\([^)]*\)|\[", "", h).lower() for h in heads]
+    return {re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", h, flags=re.A).strip()) for h in plain}
+
+
+def python_blocks(path):
+    return re.findall(r"^```python\n(.*?)^```", path.read_text("utf-8"), re.S | re.M)
+
+
+@pytest.mark.parametrize("path", FILES, ids=ids)
+def test_links_lead_somewhere(path):
+    wrong = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(path)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = path.parent / name if name else path
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            wrong.append(target)
+    assert wrong == []
+
+
+def menu():
+    return re.findall(r": ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.M)
+
+
+def test_every_page_is_in_the_menu_once_and_in_the_index():
+    assert sorted(menu()) == [p.name for p in PAGES]
+    linked = set(re.findall(r"\]\(([\w-]+\.md)", (DOCS / "index.md").read_text("utf-8")))
+    assert linked == {p.name for p in PAGES} - {"index.md"}
+
+
+def test_practitioners_come_before_theory():
+    names = menu()
+    first = ["own-model.md", "tasks.md", "recipes.md", "cluster.md", "forecast-wandb.md"]
+    assert max(names.index(n) for n in first) < names.index("theory.md")
+
+
+@pytest.mark.parametrize("path", FILES, ids=ids)
+def test_python_is_python_of_this_version(path):
+    """It parses, and every name of ``ll`` is there."""
+    for block in python_blocks(path):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "ll":
+                assert hasattr(ll, node.attr), node.attr
+
+
+def commands(path):
+    """Lines of code that call leadline, continued lines joined."""
+    text = re.sub(r"\\\n\s*", " ", path.read_text("utf-8"))
+    fenced = "\n".join(re.findall(r"^```bash\n(.*?)^```", text, re.S | re.M))
+    indented = "\n".join(
+        re.findall(r"^    (.*)$", re.sub(r"```.*?```", "", text, flags=re.S), re.M)
+    )
+    for line in f"{fenced}\n{indented}".splitlines():
+        found = re.match(r"(?:[A-Z_]+=\S+ )*leadline ([a-z][^#]*)", line)
+        if found and " is " not in line:
+            yield found[1]
+
+
+@pytest.mark.parametrize("path", FILES, ids=ids)
+def test_commands_and_their_options_exist(path):
+    for line in commands(path):
+        words = shlex.split(line)
+        command = main.commands.get(words[0])
+        assert isinstance(command, click.Command), line
+        known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help"}
+        options = [w.split("=")[0] for w in words if re.match(r"--[a-z]", w)]
+        assert set(options) <= known, (line, set(options) - known)
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_complete_pages_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names, said = {}, io.StringIO()
+    for block in python_blocks(DOCS / f"{name}.md"):
+        if "transformers." in block or "wandb." in block:
+            continue
+        with contextlib.redirect_stdout(said):
+            exec(compile(block, name, "exec"), names)
+    assert said.getvalue()
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    yield
+    for name in ("pictures", "readme_quickstarts", "readme_study"):
+        sys.modules.pop(name, None)
+
+
+def test_the_claims_are_those_of_the_findings(scripts):
+    """./dev bench readme_study writes them anew."""
+    import readme_study as study
+
+    said = study.said_in((DOCS / "findings.md").read_text("utf-8"))
+    assert list(said) == list(range(1, 11))
+    written = f"{study.BEGIN}\n\n{study.sentences(said)}\n\n{study.END}"
+    assert written in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_claims_are_read_from_findings(scripts):
+    """Values with a power, a minus or infinity; a verdict that is open."""
+    import readme_study as study
+
+    text = (
+        "## 2. A: b\n\n> c\n\n**✕ fails**: gap (0: none) at L = 64, from −1 −0.96 [−1.02, 0.90]. Rule.\n"
+        "## 10. A: b\n\n**? not decided at this size**: log ∞ [∞, ∞]. Rule 3 [4, 5].\n"
+    )
+    assert study.said_in(text) == {
+        2: ("fails", "−0.96 [−1.02, 0.90]"),
+        10: ("undecided", "∞ [∞, ∞]"),
+    }
+    assert "**Not decided at this size**: at the rate" in study.sentences(study.said_in(text))
+
+
+def alike(printed, said):
+    """The same words; numbers to a tenth; seconds (the last column, or the end of a line) are free."""
+    assert re.sub(r"[─\s]+", " ", NUMBER.sub("0", printed)) == re.sub(
+        r"[─\s]+", " ", NUMBER.sub("0", said)
+    )
+    for before, now in zip(printed.splitlines(), said.splitlines(), strict=True):
+        pairs = [[float(n.replace("−", "-").replace("∞", "inf")) for n in NUMBER.findall(line)]
+                 for line in (before, now)]  # fmt: skip
+        if "reused" in before or " – " in before:
+            pairs = [numbers[:-1] for numbers in pairs]
+        assert pairs[1] == pytest.approx(pairs[0], rel=0.1, abs=0.02), (before, now)
+
+
+def test_a_quickstart_has_ten_lines_at_most(scripts):
+    from readme_quickstarts import quickstarts
+
+    both = quickstarts((ROOT / "README.md").read_text("utf-8"))
+    assert [bool(one.command) for one in both] == [True, False]
+    for one in both:
+        assert len([line for line in one.code.splitlines() if line.strip()]) <= 10
+
+
+def test_the_quickstart_of_practitioners_prints_what_stands_beneath(scripts, tmp_path):
+    """At full size: it trains 84 small GPTs in about 15 s of processor time."""
+    from readme_quickstarts import by_command, quickstarts
+
+    one = quickstarts((ROOT / "README.md").read_text("utf-8"))[0]
+    alike(one.printed, by_command(one, tmp_path))
+
+
+def test_the_quickstart_of_researchers_prints_what_stands_beneath(scripts):
+    """At full size: about 12 s of processor time."""
+    from readme_quickstarts import by_python, quickstarts
+
+    one = quickstarts((ROOT / "README.md").read_text("utf-8"))[1]
+    alike(one.printed, by_python(one)[0])

@@ -1,0 +1,100 @@
+"""What a notebook shows of results: text as HTML with tables, and figures."""
+
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import leadline as ll
+from leadline.tabular.notebook import as_html, losses_over_steps
+from leadline.tabular.tables import text_table, wrapped
+from leadline.trajectory import Trajectory
+
+
+class Seen(HTMLParser):
+    """Texts of paragraphs and cells, with the cells' alignment."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.paragraphs, self.cells, self.right = [], [], [], []
+        self.feed(text)
+        assert self.open == [], "every tag is closed"
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "br":
+            self.paragraphs[-1] += "\n"
+            return
+        self.open.append(tag)
+        if tag == "p":
+            self.paragraphs.append("")
+        if tag == "tr":
+            self.cells.append([])
+        if tag in ("th", "td"):
+            self.cells[-1].append("")
+            self.right.append("right" in dict(attrs)["style"])
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1] in ("th", "td"):
+            self.cells[-1][-1] += data
+        elif self.open:
+            self.paragraphs[-1] += data
+
+
+def test_tables_become_tables_and_texts_paragraphs():
+    rows = [["a<b", "−1.5", "yes"], ["", "∞", "no 1"]]
+    table = text_table(["name & place", "drift", "ok"], rows)
+    seen = Seen(as_html(f"First line\n  second\n    goes on\n\n{table}\n\nlast\n"))
+    assert seen.paragraphs == ["First line", "second goes on", "last"]
+    assert seen.cells == [["name & place", "drift", "ok"], *rows]
+    assert seen.right[:3] == [False, True, False]
+
+
+def test_wrapped_lines_are_one_again():
+    text = "word " * 60
+    assert Seen(as_html("\n".join(wrapped(text)))).paragraphs == [text.strip()]
+
+
+def trajectory(seeds):
+    losses = np.linspace(1, 0.5, 3) + np.arange(seeds)[:, None]
+    return Trajectory(np.arange(3), losses, {"kind": "train", "width": 8, "depth": 2})
+
+
+def test_a_trajectory_shows_and_plots_itself():
+    one = trajectory(2)
+    assert Seen(one._repr_html_()).paragraphs[0] == repr(one).splitlines()[0]
+    band, line = one.plot().data
+    assert list(line.y) == [1.5, 1.25, 1.0]
+    # Two standard errors of two seeds that are 1 apart are 1.
+    assert list(band.y) == [2.5, 2.25, 2.0, 0.0, 0.25, 0.5]
+    assert [trace.name for trace in trajectory(1).plot().data] == ["train loss"]
+
+
+def test_a_loss_without_error_has_no_band():
+    nan = np.full(2, np.nan)
+    curves = [("a", np.ones(2), nan), ("b", np.ones(2), np.ones(2))]
+    assert [t.name for t in losses_over_steps(np.arange(2), curves, "t").data] == [
+        "a",
+        "b, 95 %",
+        "b",
+    ]
+
+
+def test_a_plan_shows_its_table():
+    plan = ll.plan(
+        ll.residual_mlp(3, 2), dict(width=8, depth=2), dict(width=16, depth=4), optimizer="sgd"
+    )
+    seen = Seen(plan._repr_html_())
+    assert len(seen.cells) > 3
+    assert {len(row) for row in seen.cells} == {len(seen.cells[0])}
+
+
+@pytest.mark.parametrize(
+    "name", ["CheckReport", "Comparison", "Forecast", "Limit", "Transfer", "Trajectory"]
+)
+def test_every_result_shows_and_plots_itself(name):
+    kind = getattr(ll, name)
+    assert kind.plot and kind._repr_html_
+    assert "figure" in vars(kind)
