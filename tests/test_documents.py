@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import click
+import click.testing
 import pytest
 
 import leadline as ll
@@ -188,3 +189,13 @@ def test_the_quickstart_of_researchers_prints_what_stands_beneath(scripts):
 
     one = quickstarts((ROOT / "README.md").read_text("utf-8"))[1]
     alike(one.printed, by_python(one)[0])
+
+
+def test_the_tour_shows_both_halves_and_leaves_two_reports(tmp_path):
+    """In processor time about 30 s; reports that open are other tests'."""
+    done = click.testing.CliRunner().invoke(main, ["demo", "--quiet", "--out", str(tmp_path)])
+    assert done.exit_code == 0
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    for words in ("1. For those who train", "2. For", "auto over width: transfers", "limit "):
+        assert words in done.stdout
+    assert {p.name for p in tmp_path.iterdir()} == {"transfer.html", "compare.html"}

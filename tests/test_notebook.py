@@ -96,5 +96,6 @@ def test_a_plan_shows_its_table():
 )
 def test_every_result_shows_and_plots_itself(name):
     kind = getattr(ll, name)
-    assert kind.plot and kind._repr_html_
+    assert kind.plot
+    assert kind._repr_html_
     assert "figure" in vars(kind)

@@ -12,19 +12,21 @@ from leadline.cli.lifecycle import one_line, show
 from leadline.disk.write import attempt, check_folder, write_atomic
 
 if TYPE_CHECKING:
+    import torch
+
     from leadline.reporting.page import Page
 
-_RATES = [2.0**k for k in range(-11, -3)]
+_RATES = [2.0 ** (k / 2) for k in range(-15, -8)]
+_TOKENS, _CONTEXT, _NOISE = 64, 16, 0.15
 _TRANSFER = """\
-1. For those who train: does the best learning rate of a narrow network stay the best?
+1. For those who train: does the best learning rate of a narrow model stay the best of a wider one?
 
-   Residual MLPs on two handwritten digits, widths 16, 32 and 64, AdamW, eight rates, three seeds;
-   scaled as PyTorch does (sp) and by leadline (auto).
+   Small GPTs of widths 16, 32 and 64 learn to count, with noise: AdamW, seven rates, four seeds.
 """
 _LIMIT = """
 2. For those who study: how does training go at infinite width and depth?
 
-   Residual networks on the same digits: the limit with its error bar, real networks beside it.
+   Residual networks on two handwritten digits: the limit with its error bar, real networks beside it.
 """
 _NEXT = """
 Next: your own model in a file with build, loss and batches (docs/tutorial-transfer.md),
@@ -33,7 +35,7 @@ Next: your own model in a file with build, loss and batches (docs/tutorial-trans
       or docs/tutorial-limit.md for the limits."""
 
 
-@click.command("demo", help="A tour of both halves within a minute, on the digits of scikit-learn.")
+@click.command("demo", help="A tour of both halves within a minute.")
 @click.option(
     "--out",
     default="leadline-out/demo",
@@ -61,25 +63,39 @@ def demo_command(out: str, quiet: bool) -> None:
             _write(folder / f"{name}.html", page)
 
 
+def counting(step: int, generator: torch.Generator, size: int = 8) -> torch.Tensor:
+    """Token ids (size, context + 1) that count up, some of them replaced."""
+    import torch
+
+    first = torch.randint(_TOKENS, (size, 1), generator=generator)
+    ids = (first + torch.arange(_CONTEXT + 1)) % _TOKENS
+    other = torch.randint(_TOKENS, ids.shape, generator=generator)
+    return torch.where(torch.rand(ids.shape, generator=generator) < _NOISE, other, ids)
+
+
+def next_token(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of every next token."""
+    import torch
+
+    logits = model(ids[:, :-1]).flatten(0, 1)
+    return torch.nn.functional.cross_entropy(logits, ids[:, 1:].flatten())
+
+
 def _transferred(quiet: bool) -> Any:
-    from leadline.models import residual_mlp
-    from leadline.problems import digits
+    import torch
+
+    from leadline.models import gpt
     from leadline.reporting.progress import Progress
+    from leadline.tasks.task import Task
     from leadline.transferring.transfers import transfer
 
-    problem = digits(classes=(0, 1), samples=32, test_samples=0)
-    build = residual_mlp(problem.dimension, problem.outputs)
-    sizes: dict[str, Any] = dict(widths=[16, 32, 64], depths=[2], lrs=_RATES)
+    held_out = counting(0, torch.Generator().manual_seed(1), 128)
+    task = Task(next_token, batches=counting, eval_batch=held_out)
+    sizes: dict[str, Any] = dict(widths=[16, 32, 64], depths=[2], lrs=_RATES, seeds=4, steps=40)
+    how: dict[str, Any] = dict(metric="test_loss", executor="inline")
     with Progress(quiet=quiet) as bar:
-        return transfer(
-            problem,
-            build,
-            **sizes,
-            schemes=("sp", "auto"),
-            steps=20,
-            executor="inline",
-            progress=bar,
-        )
+        build = gpt(context=_CONTEXT, vocabulary=_TOKENS)
+        return transfer(task, build, **sizes, **how, progress=bar)
 
 
 def _compared(quiet: bool) -> Any:
