@@ -24,10 +24,11 @@ ARGUMENTS = {
     "seconds": ["small", "tests", "evaluation", "limit", "wide"],
 }
 # sweeps and shards start processes of their own, which is most of their time; gpu needs a GPU;
-# readme_study measures nothing, it writes what a finished study says.
-SLOW = ("sweeps", "shards", "gpu", "readme_study")
+# readme_study measures nothing, it writes what a finished study says; README and notebooks have
+# tests of their own.
+SLOW = ("sweeps", "shards", "gpu", "readme_study", "readme_quickstarts", "notebooks")
 HELPERS = (
-    *("history", "roofline", "fuzz_cases", "calibration_problems"),
+    *("history", "roofline", "fuzz_cases", "calibration_problems", "pictures"),
     *("families_coordinates", "families_panel", "wide_models"),
     *("map_blocks", "map_rules", "map_tables"),
 )

@@ -99,3 +99,35 @@ def test_every_result_shows_and_plots_itself(name):
     assert kind.plot
     assert kind._repr_html_
     assert "figure" in vars(kind)
+
+
+def test_progress_rewrites_one_line_in_a_notebook(monkeypatch):
+    from ipykernel.iostream import OutStream
+
+    written = []
+
+    class Stream(OutStream):
+        """What a cell's stderr is, without the kernel behind it."""
+
+        __module__ = "ipykernel.iostream"
+
+        def __init__(self):
+            pass
+
+        def write(self, text):
+            written.append(text)
+            return len(text)
+
+        def flush(self):
+            pass
+
+        def isatty(self):
+            return False
+
+        def __del__(self):
+            pass
+
+    with ll.Progress(stream=Stream()) as progress:
+        progress._wrote -= 1  # a tenth of a second later
+        progress(step=1, steps=2, loss=0.5)
+    assert written == ["\rstep 1/2  loss 0.5".ljust(19), "\r                  \r"]

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from leadline.recipes.muon import Muon as Muon
     from leadline.recipes.sgd import SGD as SGD
     from leadline.reporting.comparisons import Comparison as Comparison
+    from leadline.reporting.progress import Progress as Progress
     from leadline.solver import solve as solve
     from leadline.store.store import Store as Store
     from leadline.sweeps.driver import Sweep as Sweep
@@ -81,6 +82,7 @@ _WHERE = {
     "Study": "claims.studies",
     "study": "claims.measurement",
     "Comparison": "reporting.comparisons",
+    "Progress": "reporting.progress",
     "compare": "comparison",
     "ResNet": "architecture",
     "Limit": "limits.result",

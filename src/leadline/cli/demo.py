@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _RATES = [2.0 ** (k / 2) for k in range(-15, -8)]
 _TOKENS, _CONTEXT, _NOISE = 64, 16, 0.15
 _TRANSFER = """\
-1. For those who train: does the best learning rate of a narrow model stay the best of a wider one?
+1. For those who train: does the best learning rate of a narrow model serve wider ones?
 
    Small GPTs of widths 16, 32 and 64 learn to count, with noise: AdamW, seven rates, four seeds.
 """

@@ -1,4 +1,4 @@
-"""Live progress on stderr: one line with time left, loss, rank and memory."""
+"""Live progress on stderr, of a terminal or a notebook: one line with time left, loss, rank and memory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Progress:
 
     Args:
         seeds: runs that follow each other, for the time left.
-        stream: None is stderr. On a terminal one line is rewritten; elsewhere a plain line is
-            written at most every ``every`` seconds.
+        stream: None is stderr. On a terminal and in a notebook one line is rewritten; elsewhere a plain
+            line is written at most every ``every`` seconds.
         quiet: write nothing.
     """
 
@@ -30,7 +30,8 @@ class Progress:
     ) -> None:
         self._seeds, self._every, self._quiet = seeds, every, quiet
         self._stream = sys.stderr if stream is None else stream
-        self._live = self._stream.isatty()
+        # A notebook's stream is no terminal, and rewrites a line as one does.
+        self._live = self._stream.isatty() or type(self._stream).__module__.startswith("ipykernel.")
         self._unit: tuple[Any, ...] | None = None
         self._started = self._wrote = time.monotonic()
         self._first, self._last = 0.0, 0
@@ -91,6 +92,7 @@ class Progress:
         if self._live and self._width:
             self._stream.write("\r" + " " * self._width + "\r")
             self._stream.flush()
+            self._width = 0
 
 
 def line(report: dict[str, Any], left: float | None) -> str:
