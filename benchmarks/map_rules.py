@@ -20,6 +20,8 @@ import leadline as ll
 
 LOSS = 0.05
 """Relative loss that counts as alike."""
+DRIFT = 0.25
+"""Doublings of the best rate per doubling of depth that count as none."""
 MARGINS = {"at its best": 0, "at half": 2, "at a quarter": 4}
 """Notches of √2 below the base's best rate."""
 READINGS = ("tuned", *MARGINS)
@@ -32,6 +34,7 @@ class Means:
     """Mean log losses of one scheme in the data and in every resample: (1 + replicates, depths, rates)."""
 
     depths: tuple[int, ...]
+    rates: np.ndarray
     train: np.ndarray
     test: np.ndarray
 
@@ -48,11 +51,18 @@ class Means:
                 y[at] = math.log(r[metric]) if math.isfinite(r[metric]) else math.inf
             assert not np.isnan(y).any(), f"{scheme}: runs are missing"
             means.append(_resampled(y))
-        return cls(tuple(depths), *means)
+        return cls(tuple(depths), np.array(rates), *means)
 
     def best(self, depth: int) -> np.ndarray:
         """(1 + replicates,) the rate of the least training loss at a depth."""
         return self.train[:, self.depths.index(depth)].argmin(1)
+
+    def drift(self, base: int) -> np.ndarray:
+        """(1 + replicates,) slope of log2 of the best rate against log2 of depth, from the base on."""
+        depths = [d for d in self.depths if d >= base]
+        t = np.log2(depths) - np.mean(np.log2(depths))
+        best = np.stack([np.log2(self.rates)[self.best(d)] for d in depths])
+        return t @ best / (t @ t)
 
     def at(self, depth: int, rate: np.ndarray, metric: str = "loss") -> np.ndarray:
         """(1 + replicates,) mean log loss at these rates; NaN below the grid."""
@@ -111,29 +121,56 @@ def judge(
     schemes = list(dict.fromkeys(r["scheme"] for r in rows))
     means = {s: Means.of(rows, s) for s in schemes}
     return [
-        *_transfers(rows, schemes, bases),
+        *_transfers(rows, means, bases, seeds),
         *_margins(means, bases[0], seeds),
         *_stronger(means, bases[0], seeds),
     ]
 
 
 def _transfers(
-    rows: Sequence[Mapping[str, Any]], schemes: Sequence[str], bases: Sequence[int]
+    rows: Sequence[Mapping[str, Any]], means: Mapping[str, Means], bases: Sequence[int], seeds: int
 ) -> list[dict[str, Any]]:
+    """On the grid of rates; beside it the verdict of ``transfer``, on what lies between them too."""
     out = []
     for base in bases:
-        result = ll.transfer_from([r for r in rows if r["depth"] >= base], schemes, axes=("depth",))
+        result = ll.transfer_from(
+            [r for r in rows if r["depth"] >= base], list(means), axes=("depth",)
+        )
         for a in result.axes:
-            last = a.sizes[-1]
+            m = means[a.scheme]
+            deep = m.depths[-1]
+            with np.errstate(invalid="ignore"):
+                cost = interval(m.at(deep, m.best(base)) - m.at(deep, m.best(deep)), seeds)
+            drift = interval(m.drift(base), seeds)
             out.append(
                 dict(
-                    what="transfers", scheme=a.scheme, base=base, word=a.verdict, reason=a.reason,
-                    drift=_numbers(a.drift), regret=_numbers(last.regret),
-                    best={s.size: _numbers(s.lr) for s in a.sizes},
-                    stable={s.size: _number(s.stable.value) for s in a.sizes},
+                    what="transfers", scheme=a.scheme, base=base, word=_moved(cost, drift),
+                    cost=_ends(cost), drift=_ends(drift),
+                    best={d: float(m.rates[m.best(d)[0]]) for d in m.depths if d >= base},
+                    diverges=_first_lost(m, m.best(base)[0], base),
+                    between=dict(
+                        verdict=a.verdict, range=a.range, reason=a.reason, drift=_numbers(a.drift),
+                        regret=_numbers(a.sizes[-1].regret),
+                        stable={s.size: _number(s.stable.value) for s in a.sizes},
+                    ),
                 )
             )  # fmt: skip
     return out
+
+
+def _moved(cost: tuple[float, float, float], drift: tuple[float, float, float]) -> str:
+    """The rule of transfer."""
+    if cost[1] > math.log1p(LOSS) or drift[1] > DRIFT or drift[2] < -DRIFT:
+        return "does not transfer"
+    return "transfers" if cost[2] <= math.log1p(LOSS) and abs(drift[0]) <= DRIFT else "undecided"
+
+
+def _first_lost(m: Means, rate: int, base: int) -> int | None:
+    """The first depth from the base on at which a rate diverges."""
+    for depth in m.depths:
+        if depth >= base and math.isinf(m.train[0, m.depths.index(depth), rate]):
+            return depth
+    return None
 
 
 def _margins(means: Mapping[str, Means], base: int, seeds: int) -> list[dict[str, Any]]:

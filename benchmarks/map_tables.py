@@ -36,8 +36,8 @@ def _find(result: Mapping[str, Any], **what: Any) -> dict[str, Any] | None:
 
 def _said(s: Mapping[str, Any]) -> str:
     """A verdict on transfer: sign, drift, and what the base's best rate costs the deepest."""
-    cost = s["regret"][0]
-    text = "diverges" if cost is None else f"{100 * cost:.0f} %"
+    cost = s["cost"][0]
+    text = "diverges" if cost is None else f"{100 * (2.718281828**cost - 1):.0f} %"
     return f"{SHORT[s['word']]} {_drift(s['drift'][0])}, {text}"
 
 
