@@ -20,7 +20,7 @@ def module(monkeypatch):
 
 def planted(shift, level, slope=0.3, seeds=6, noise=0.0):
     """Rows of depths 4, 8, 16, 64: best log2 rate 0 - shift a doubling, log loss there level a doubling."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(round(1000 * abs(level)))
     out = []
     for depth in (4, 8, 16, 64):
         t = math.log2(depth / 4)
@@ -54,7 +54,8 @@ def test_planted_losses_are_judged_as_they_were_planted(module):
     ):
         assert words(s, what="transfers", scheme=scheme) == [word] * 2
     how = dict(what="stronger", metric="loss")
-    assert words(s, scheme="better", **how) == ["stronger"] * 4
+    # The last is said of the base, where they differ by noise alone.
+    assert words(s, scheme="better", **how) == ["stronger"] * 4 + ["alike"]
     # At the base's best rate, two doublings too high, it is worse; at a quarter of that it is at its best.
     assert words(s, scheme="moving", reading="tuned", **how) == ["stronger"]
     assert words(s, scheme="moving", reading="at its best", **how) == ["weaker"]

@@ -349,3 +349,28 @@ def test_nothing_is_decided_against_a_limit_that_has_not_converged(coupling):
 def test_outside_is_the_opposite_of_inside():
     for low, high, word in ((0.2, 0.3, "holds"), (-0.05, 0.05, "fails"), (0.0, 0.3, "undecided")):
         assert outside(Interval((low + high) / 2, low, high), -0.1, 0.1) == word
+
+
+def test_a_diverged_scheme_is_said_in_words():
+    data = swept(0.0, better=0.8)
+    curves = data["curves"]["sgd"][CORRECTED]
+    for v in curves.values():
+        v[1:] = np.inf
+    depths = data["depths"]
+    assert stronger.first_lost(data, "sgd", CORRECTED) == depths[1]
+    judged = claim(10).judge(data)
+    (part,) = (p for p in judged.parts if p.key == "10a")
+    assert part.verdict.number == f"corrected network, from L = {depths[1]} on"
+    texts = [part.verdict.number, judged.headline.number, judged.headline.rule]
+    texts += [
+        *claim(10).findings(data),
+        f"{stronger.advantage(data, 'sgd', 'loss', 'transferred'):w}",
+    ]
+    assert f"the correction diverges from L = {depths[1]} on" in " ".join(texts)
+    assert not any("∞" in t for t in texts)
+
+
+def test_a_range_is_said_of_transfer():
+    said = " ".join(claim(9).findings(swept(-3.0)))
+    assert "fails" in said
+    assert "transfers from depth" in " ".join(claim(9).findings(swept(0.0)))

@@ -29,7 +29,8 @@ class Interval:
 
     An end is NaN where seeds are too few for one; low = high = value where nothing is random. As text:
     ``str`` has three significant digits and says where training diverged; ``f"{x:.4g}"`` has as many
-    digits as asked and ∞ for infinity; ``f"{x:w}"`` has two digits of the interval's width.
+    digits as asked and ∞ for infinity; ``f"{x:w}"`` has two digits of the interval's width, or
+    says that training diverges.
     """
 
     value: float
@@ -80,9 +81,13 @@ def written(value: float | None, low: float | None = None, high: float | None = 
     ''
     >>> written(1.0)
     '1'
+    >>> written(float("inf"), float("inf"), float("inf"))
+    'diverges'
     """
     if value is None:
         return ""
+    if math.isinf(value):
+        return "diverges"
     if low is None or high is None:
         return f"{value:.4g}".replace("-", "−")
     places = _places(value, low, high)

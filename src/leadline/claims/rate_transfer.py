@@ -151,7 +151,7 @@ class RateTransfer(RatesClaim):
                     words.append(word)
                     drifts.append(drift)
                 text = f"{OPTIMIZERS[optimizer]}: rates transfer over depth under {SCHEME_WORDS[scheme]}"
-                rule = f"as the claim's; here: {_why(a)}"
+                rule = f"as the claim's; here: {_why(a)}; {a.range}"
                 v = verdict(word, "drift, doublings per doubling of depth", drift, rule)
                 parts.append(Part(f"9{next(letters)}", text, v, claimed=scheme == CORRECTED))
         worst = max(drifts, key=lambda e: abs(e.value))
@@ -233,7 +233,7 @@ class RateTransfer(RatesClaim):
             said = []
             for scheme in SCHEMES:
                 a = axis(data, optimizer, scheme)
-                said.append(f"{SCHEME_WORDS[scheme]} {_short(a.drift)} ({a.verdict}: {_why(a)})")
+                said.append(f"{SCHEME_WORDS[scheme]} {_short(a.drift)} ({_said(a)})")
             out.append(f"{OPTIMIZERS[optimizer]}, drift over depth: " + "; ".join(said) + ".")
         return out
 
@@ -241,6 +241,11 @@ class RateTransfer(RatesClaim):
 def _why(a: AxisResult) -> str:
     """The verdict's reason, without the option of leadline transfer that would come next."""
     return a.reason.split("; next: ")[0].split(", --lrs ")[0]
+
+
+def _said(a: AxisResult) -> str:
+    """The range of transfer, with the reason where a verdict is open."""
+    return f"undecided: {_why(a)}; {a.range}" if a.verdict == "undecided" else a.range
 
 
 def _means(v: np.ndarray) -> np.ndarray:

@@ -29,8 +29,8 @@ class StrongerNetworks(RatesClaim):
         "loss) for the shallowest of its own scheme, which is how rates are used; the number is the "
         "log of the corrected loss over depth-μP's. The claim holds if that is below 0 with its "
         "whole 95 % interval on training and on test data with every optimizer measured, fails if "
-        "one interval is above 0 or the corrected network diverges at that rate (∞), otherwise it is "
-        "undecided."
+        "one interval is above 0 or the corrected network diverges at that rate, otherwise it is "
+        "undecided. The other reading, each depth tuned on its own, stands beside it."
     )
 
     def judge(self, data: Data) -> Judgement:
@@ -54,11 +54,17 @@ class StrongerNetworks(RatesClaim):
                     rule = (
                         "Holds if the log ratio is below 0 with its whole interval, fails if above."
                     )
-                    v = verdict(word, "log of corrected over depth-μP loss", e, rule)
+                    number = "log of corrected over depth-μP loss"
+                    if np.isinf(e.value):
+                        at = first_lost(data, optimizer, CORRECTED)
+                        number = f"corrected network, from L = {at} on"
+                    v = verdict(word, number, e, rule)
                     parts.append(Part(f"10{next(letters)}", text, v, claimed=claimed))
         depth = data["depths"][-1]
         number = f"log of corrected over depth-μP loss at L = {depth}, the least favourable"
         least = max(numbers, key=lambda e: np.inf if np.isnan(e.value) else e.value)
+        if np.isinf(least.value):
+            number = f"the corrected network at L = {depth}, at the shallowest network's best rate"
         return Judgement(verdict(every(words), number, least, self.rule), tuple(parts))
 
     def figures(self, data: Data) -> Sequence[Drawing]:
@@ -100,6 +106,10 @@ class StrongerNetworks(RatesClaim):
                 for scheme in (CORRECTED, "completep"):
                     test = advantage(data, optimizer, "test_loss", way, scheme)
                     train = advantage(data, optimizer, "loss", way, scheme)
+                    if np.isinf(train.value):
+                        at = first_lost(data, optimizer, scheme)
+                        shown.append(f"{SCHEME_WORDS[scheme]} diverges from L = {at} on")
+                        continue
                     shown.append(
                         f"{SCHEME_WORDS[scheme]} {train:w} in training, {test:w} on test data"
                     )
@@ -124,6 +134,13 @@ def performance(data: Data, optimizer: str, scheme: str, metric: str, way: str) 
     at = [chosen(train[[0]] if way == "transferred" else train[[k]], way) for k in range(len(v))]
     with np.errstate(divide="ignore"):
         return np.log(np.stack([v[k, i] for k, i in enumerate(at)], axis=1))
+
+
+def first_lost(data: Data, optimizer: str, scheme: str) -> int:
+    """From which depth on a seed diverges at the shallowest network's best rate; it does at the last."""
+    lost = ~np.isfinite(performance(data, optimizer, scheme, "loss", "transferred")).all(0)
+    trained = np.flatnonzero(~lost)
+    return data["depths"][int(trained[-1]) + 1 if len(trained) else 0]
 
 
 def advantage(
