@@ -25,7 +25,7 @@ from wide_models import CASES
 
 import leadline as ll
 
-SEEDS = size(8, 2)
+SEEDS = size({"GPT, fused qkv": 8, "conv ResNet": 6}, {"GPT, fused qkv": 2, "conv ResNet": 2})
 WIDTH, DEPTHS = size(128, 32), size((2, 4, 8, 16, 32), (2,))
 DEEPEST = {"conv ResNet": 16}
 DEPTH, WIDTHS = size(4, 2), size((64, 256, 512), ())
@@ -91,7 +91,7 @@ def main(names: list[str]) -> None:
         places = [(WIDTH, d) for d in DEPTHS if d <= DEEPEST.get(name, 32)]
         places += [(n, DEPTH) for n in WIDTHS]
         with path.open("a") as file:
-            for seed in range(SEEDS):
+            for seed in range(SEEDS[name]):
                 for place in places:
                     at = done.setdefault(place, {}).setdefault(seed, {})
                     for coupling in ("reused", "independent"):
@@ -101,7 +101,8 @@ def main(names: list[str]) -> None:
                         r = dict(width=place[0], depth=place[1], seed=seed, coupling=coupling)
                         file.write(json.dumps({**r, "loss": at[coupling]}) + "\n")
                         file.flush()
-        row = {f"{n} x {d}": summary(done[n, d]) for n, d in places}
+        pick = range(SEEDS[name])
+        row = {f"{n} x {d}": summary({s: done[n, d][s] for s in pick}) for n, d in places}
         for place, v in row.items():
             print(name, place, v, flush=True)
         keep("gradient_independence", {name: row})

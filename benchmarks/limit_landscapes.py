@@ -1,11 +1,18 @@
-"""Where does the best learning rate drift in the limit? ./dev bench limit_landscapes [adam] [SCHEME ...]
+"""Where does the best learning rate drift in the limit?
 
-The loss over learning rate and depth without the noise of finite networks: two-layer blocks (relu), digits
-3 and 8, 15 full-batch steps. SGD: ``ll.ResNet`` solved at width 512 with balanced noise, depths 4 to 64.
-Adam: ``ll.residual_mlp``, the same functions, base 32 x 4, solved at width 256 (fast), depths 4 to 32. The
-verdicts on the best rate's drift and on the loss at the rate of depth 4 are those of ``transfer_from``.
-Interrupted, the same command goes on; runs are one a line in leadline-out/limit_landscapes. Writes
-benchmarks/results/limit_landscapes.json.
+    ./dev bench limit_landscapes [adam] [DEPTHS] [SCHEME ...]
+
+The loss over learning rate and depth with little of the noise of finite networks: two-layer blocks (relu),
+digits, 15 full-batch steps. SGD: classes 3 and 8, 32 samples, ``ll.ResNet`` solved at width 512 with
+balanced noise, depths 4 to 64. Adam with a rate that falls to 0: all classes, 64 samples,
+``ll.residual_mlp`` (the same functions, base 8 x 4, whose networks begin near 0) solved at width 1024
+(fast), depths 4 to 16. At every depth coarse rates, finer ones around the best of them and around the best
+of the smallest depth. DEPTHS such as 4,8,16,32; all of these if left out.
+
+The verdicts on the best rate's drift and on the loss at the rate of depth 4 are those of ``transfer_from``,
+of the rates up to the cliff: the first at which the mean loss is twice the smallest of lower rates. Beyond
+it the loss jumps from rate to rate and from seed to seed. Interrupted, the same command goes on; runs are
+one a line in leadline-out/limit_landscapes. Writes benchmarks/results/limit_landscapes.json.
 """
 
 from __future__ import annotations
@@ -15,6 +22,7 @@ import math
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +32,17 @@ import leadline as ll
 
 SCHEMES = ("completep", "depth-mup", "depth-mup-corrected")
 SEEDS, STEPS = size(3, 2), size(15, 2)
-WIDTHS = size({"sgd": 512, "adam": 256}, {"sgd": 64, "adam": 32})
-DEPTHS = size({"sgd": (4, 8, 16, 32, 64), "adam": (4, 8, 16, 32)}, {"sgd": (2, 4), "adam": (2, 4)})
-BASE = dict(width=size(32, 16), depth=4)
-# Coarse far from the best rates, eighths of a doubling near them.
-SGD_RATES = sorted({2.0 ** (k / 2) for k in range(-8, 3)} | {2.0 ** (k / 8) for k in range(-8, 9)})
-RATES = size(
-    {"sgd": SGD_RATES, "adam": [2.0 ** (k / 2) for k in range(-24, -11)]},
-    {"sgd": [0.25, 0.5, 1.0], "adam": [2.0**-9, 2.0**-8, 2.0**-7]},
+WIDTHS = size({"sgd": 512, "adam": 1024}, {"sgd": 64, "adam": 32})
+DEPTHS = size({"sgd": (4, 8, 16, 32, 64), "adam": (4, 8, 16)}, {"sgd": (2, 4), "adam": (2, 4)})
+BASE = dict(width=8, depth=4)
+# Eighths of a doubling: first coarse, then around the best.
+COARSE = size(
+    {"sgd": range(-20, 5, 4), "adam": range(-72, -31, 8)}, {"sgd": (-8, 0), "adam": (-72, -64)}
 )
+FINE = size({"sgd": (1, 2, 3), "adam": (4, 2)}, {"sgd": (1,), "adam": (1,)})
+FINEST = {"sgd": (0.5,), "adam": ()}
+# What makes a cliff: the mean loss over the smallest of lower rates.
+CLIFF = 2.0
 STATE = Path(
     size("leadline-out/limit_landscapes", f"{tempfile.gettempdir()}/limit_landscapes-{os.getpid()}")
 )
@@ -40,16 +50,18 @@ STATE = Path(
 
 def losses(optimizer: str, scheme: str, depth: int, lr: float) -> list[float | None]:
     """The last training loss of each seed; None where it diverges."""
-    problem = ll.digits(classes=(3, 8), samples=size(32, 8), test_samples=0)
     how = dict(width=WIDTHS[optimizer], depth=depth, seeds=SEEDS, record_every=STEPS)
     if optimizer == "sgd":
+        problem = ll.digits(classes=(3, 8), samples=size(32, 8), test_samples=0)
         network = ll.ResNet(activation="relu", block_layers=2, scheme=scheme)
         how |= dict(tol=3e-3, variance_reduction="balanced")
         s = ll.solve(problem, network, ll.SGD(lr=lr, steps=STEPS), **how)
     else:
+        problem = ll.digits(samples=size(64, 10), test_samples=0)
         build = ll.residual_mlp(problem.dimension, problem.outputs)
         how |= dict(base=BASE, scheme=scheme, ensemble="fast")
-        s = ll.solve(problem, build, ll.Adam(lr=lr, steps=STEPS), **how)
+        schedule = [1 - k / STEPS for k in range(STEPS)]
+        s = ll.solve(problem, build, ll.Adam(lr=lr, steps=STEPS, schedule=schedule), **how)
     return [float(v) if math.isfinite(v) else None for v in s.train_loss[:, -1]]
 
 
@@ -67,36 +79,64 @@ def verdict(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def landscape(optimizer: str, scheme: str) -> dict[str, Any]:
+def landscape(optimizer: str, scheme: str, depths: Sequence[int]) -> dict[str, Any]:
     """Solve what is missing, and judge."""
     label = scheme if optimizer == "sgd" else f"{optimizer} {scheme}"
     path = STATE / f"{label.replace(' ', '-')}.jsonl"
     kept = [json.loads(x) for x in path.read_text().splitlines()] if path.exists() else []
-    done = {(r["depth"], r["lr"]): r["losses"] for r in kept}
-    depths, rates = DEPTHS[optimizer], RATES[optimizer]
+    done = {(r["depth"], round(r["lr"], 12)): r["losses"] for r in kept}
     with path.open("a") as file:
+
+        def mean(depth: int, k: float) -> float:
+            """Mean loss at rate 2^(k/8), solved where it is not at hand; infinite where a seed diverges."""
+            lr = round(2.0 ** (k / 8), 12)
+            if (depth, lr) not in done:
+                done[depth, lr] = losses(optimizer, scheme, depth, lr)
+                row = dict(depth=depth, lr=lr, losses=done[depth, lr])
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+            values = done[depth, lr]
+            return math.inf if None in values else sum(v for v in values if v is not None)
+
+        def around(depth: int, centre: float, steps: Sequence[float]) -> float:
+            """The best rate of some on both sides."""
+            near = [centre + sign * k for k in (0, *steps) for sign in (-1, 1)]
+            return min(near, key=lambda k: mean(depth, k))
+
+        first = None
+        fine, finest = FINE[optimizer], FINEST[optimizer]
         for depth in depths:
-            for lr in rates:
-                if (depth, lr) not in done:
-                    done[depth, lr] = losses(optimizer, scheme, depth, lr)
-                    row = dict(depth=depth, lr=lr, losses=done[depth, lr])
-                    file.write(json.dumps(row) + "\n")
-                    file.flush()
-    rows = [
-        dict(depth=d, lr=lr, seed=s, loss=math.inf if v is None else v)
-        for (d, lr), values in done.items()
-        for s, v in enumerate(values)
-    ]
-    table = {str(d): {f"{lr:.4g}": done[d, lr] for lr in rates} for d in depths}
+            best = min(COARSE[optimizer], key=lambda k, depth=depth: mean(depth, k))
+            # Around the best once more: it may have been beside the coarse one.
+            best = around(depth, around(depth, best, fine), fine[:2])
+            best = around(depth, best, finest)
+            first = best if first is None else first
+            around(depth, first, (*finest, *fine[-1:]))
+        rows = []
+        for depth in depths:
+            smallest = math.inf
+            for lr in sorted(lr for d, lr in done if d == depth):
+                loss = mean(depth, 8 * math.log2(lr))
+                rows += [
+                    dict(depth=depth, lr=lr, seed=s, loss=math.inf if v is None else v)
+                    for s, v in enumerate(done[depth, lr])
+                ]
+                smallest = min(smallest, loss)
+                if loss > CLIFF * smallest:
+                    break
+    table = {
+        str(d): {f"{lr:.4g}": v for (at, lr), v in sorted(done.items()) if at == d} for d in depths
+    }
     return {label: {**verdict(rows), "losses": table}}
 
 
 def main(names: list[str]) -> None:
     STATE.mkdir(parents=True, exist_ok=True)
     optimizer = "adam" if "adam" in names else "sgd"
-    schemes = [n for n in names if n != "adam"] or size(SCHEMES, SCHEMES[:1])
+    depths = next((json.loads(f"[{n}]") for n in names if n[0].isdigit()), DEPTHS[optimizer])
+    schemes = [n for n in names if n in SCHEMES] or size(SCHEMES, SCHEMES[:1])
     for scheme in schemes:
-        result = landscape(optimizer, scheme)
+        result = landscape(optimizer, scheme, depths)
         for label, row in result.items():
             print(label, {k: v for k, v in row.items() if k != "losses"}, flush=True)
         keep("limit_landscapes", result)

@@ -6,7 +6,8 @@ less. Parts:
 
 start      a tiny ``leadline solve`` from the shell, a plan and --help, over ``import torch``
 small      ``solve`` over ``train``: 8 seeds, L = 8, P = 32, 20 full-batch steps, n = 64, 256, 1024
-tests      the same at n = 256 with the default test set (325 inputs)
+tests      the same at n = 256 with the default test set (325 inputs), which ``train`` evaluates at every
+           step and ``solve`` by default at fewer; and at every step in both
 evaluation the share of a solve's time that 325 test inputs take, two seeds, n = 256, 1024, 4096
 limit      ``limit`` of the demo's problem to rtol .02, reused and independent, over ``train`` of four
            networks of width 1024, depth 8, 20 steps
@@ -81,7 +82,7 @@ def _digits(samples: int, tests: int | None, classes: tuple[int, ...] = (0, 1)) 
 
 
 def _networks(
-    problem: ll.Problem, width: int, rounds: int, bound: str, seeds: int = 8
+    problem: ll.Problem, width: int, rounds: int, bound: str, seeds: int = 8, **options: Any
 ) -> dict[str, Any]:
     """``solve`` over ``train`` of the same networks."""
     n, l = size((width, 8), (16, 2))
@@ -89,7 +90,7 @@ def _networks(
     times = alternating(
         rounds,
         {
-            "solve": lambda: ll.solve(problem, NET, SGD, **how),
+            "solve": lambda: ll.solve(problem, NET, SGD, **how, **options),
             "train": lambda: ll.train(problem, NET, SGD, **how),
         },
     )
@@ -135,7 +136,10 @@ def small() -> dict[str, Any]:
 def tests() -> dict[str, Any]:
     """The default test set."""
     problem = _digits(32, size(None, 4), (3, 8))
-    return {"n=256": _networks(problem, 256, 3, "<= 2.5")}
+    return {
+        "n=256": _networks(problem, 256, 3, "<= 2.5"),
+        "n=256, at every step": _networks(problem, 256, 3, "<= 2.5", test_every=1),
+    }
 
 
 def evaluation() -> dict[str, Any]:

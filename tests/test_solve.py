@@ -173,7 +173,7 @@ def test_shapes_of_records_and_measures():
     sparse = ll.solve(p, ll.ResNet(), sgd, **how, record_every=4)
     assert plain.train_loss.shape == full.train_loss.shape == (2, 5)
     assert sparse.steps.tolist() == [0, 4]
-    assert full.test_outputs.shape == (2, 5, 5, 1)
+    assert full.test_outputs.shape == (2, 2, 5, 1)  # at the ends: five test inputs to two of a step
     assert full.measures["tangent_hidden"].shape == (2, 3, 6, 6)
 
 

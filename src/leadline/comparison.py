@@ -203,7 +203,7 @@ def compare(
             if isinstance(result, Limit) and not result.converged:
                 notes.append(f"limit-{coupling}: {result.message}")
         else:
-            how = {"tol": of_solve, "ensemble": ensemble}
+            how = {"tol": of_solve, "ensemble": ensemble, "test_every": record_every}
             add(solve, "reference", 4 * widest, deepest, coupling, **how)
 
     order = {"limit": 0, "reference": 0, "lazy": 1, "finite": 2}

@@ -41,6 +41,7 @@ def solve(
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
     record_every: int = 1,
+    test_every: int | str = "auto",
     measure: Measure | None = None,
     roles: Mapping[str, Any] | None = None,
     inputs: Any = None,
@@ -88,6 +89,9 @@ def solve(
             (also the fresh noise): less fluctuation at equal n, for extrapolating to the limit.
         dtype: "float32" or "float64". device: any torch device.
         record_every: record every so many steps (the first and the last are always recorded).
+        test_every: evaluate the test inputs every so many steps, a multiple of record_every (and before
+            the first step and after the last in any case). "auto" is as often as takes about a third of the
+            time at most, by the numbers of inputs: at every recorded step where test inputs are few.
         measure: kernels and other measures of the training inputs, at chosen steps: at depth times of a
             ``ResNet``, or of the outputs of a builder's modules (``Measure(modules=...)``).
         stored: for a builder: names or patterns of hidden weights that keep their entries in memory.
@@ -147,6 +151,7 @@ def solve(
         dtype=dtype,
         device=device,
         record_every=record_every,
+        test_every=test_every,
         measure=measure,
         memory=memory,
     )

@@ -27,6 +27,7 @@ _ARRAYS = (
     "train_loss",
     "train_outputs",
     "train_accuracy",
+    "test_steps",
     "test_loss",
     "test_outputs",
     "test_accuracy",
@@ -49,10 +50,12 @@ class Trajectory(Plotted):
 
     Attributes:
         steps: (R,) the recorded steps.
-        train_loss, test_loss: (S, R).
-        train_outputs, test_outputs: (S, R, P, C), (S, R, P_test, C); None where only losses are recorded
+        test_steps: (R',) those of the recorded steps at which test inputs were evaluated (all of them
+            unless ``test_every``); None without test inputs.
+        train_loss, test_loss: (S, R), (S, R').
+        train_outputs, test_outputs: (S, R, P, C), (S, R', P_test, C); None where only losses are recorded
             (a ``Task``, a ``Text``), whose train_loss is the batch's of that step.
-        train_accuracy, test_accuracy: (S, R) in [0, 1]; None for regression.
+        train_accuracy, test_accuracy: (S, R), (S, R') in [0, 1]; None for regression.
         diverged: (S,) the first step whose loss is not finite or has grown 10^8-fold; -1 if none.
             Everything from that step on is NaN.
         times: (D,) depth times t = l/L in [0, 1] of the measures.
@@ -71,6 +74,7 @@ class Trajectory(Plotted):
     info: Mapping[str, Any]
     train_outputs: np.ndarray | None = None
     train_accuracy: np.ndarray | None = None
+    test_steps: np.ndarray | None = None
     test_loss: np.ndarray | None = None
     test_outputs: np.ndarray | None = None
     test_accuracy: np.ndarray | None = None
@@ -80,6 +84,8 @@ class Trajectory(Plotted):
     measures: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.test_steps is None and self.test_loss is not None:
+            object.__setattr__(self, "test_steps", self.steps)
         for name in _ARRAYS:
             value = getattr(self, name)
             if value is not None:
@@ -137,7 +143,7 @@ class Trajectory(Plotted):
         return value
 
     def to_pandas(self) -> pandas.DataFrame:
-        """One row per seed and recorded step."""
+        """One row per seed and recorded step; NaN where test inputs were not evaluated."""
         try:
             import pandas
         except ImportError:
@@ -150,7 +156,10 @@ class Trajectory(Plotted):
         for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
             value = getattr(self, name)
             if value is not None:
-                columns[name] = value.reshape(-1)
+                every = np.full((s, r), np.nan)
+                steps = self.steps if name.startswith("train") else self.test_steps
+                every[:, np.isin(self.steps, steps)] = value
+                columns[name] = every.reshape(-1)
         return pandas.DataFrame(columns)
 
     def __repr__(self) -> str:
@@ -165,7 +174,9 @@ class Trajectory(Plotted):
                     for v, u in ((m[0], e[0]), (m[-1], e[-1]))
                 ]
                 first, last = self.steps[0], self.steps[-1]
-                lines.append(f"  {name}: {ends[0]} (step {first}) → {ends[1]} (step {last})")
+                few = f", at {m.size} of {self.steps.size} recorded steps: test_every"
+                few = few if m.size < self.steps.size else ""
+                lines.append(f"  {name}: {ends[0]} (step {first}) → {ends[1]} (step {last}){few}")
         if self.measures:
             where = cut(f" of {', '.join(self.modules)}", 200) if self.modules else ""
             lines.append(f"  measures: {', '.join(self.measures)}{where}")
@@ -250,9 +261,12 @@ def _check_arrays(
     if loss.ndim != 2 or steps.shape != loss.shape[1:]:
         raise ValueError(f"train_loss has shape {loss.shape}, steps has {steps.shape}")
     seeds, recorded = loss.shape
+    tested = arrays.get("test_steps", steps)
+    if tested.ndim != 1 or not np.isin(tested, steps).all():
+        raise ValueError("test_steps are not among its steps")
     times, measured = (arrays.get(n, np.zeros(0)) for n in ("times", "measured_steps"))
     for name, x in {**arrays, **measures}.items():
-        whole = name in ("steps", "diverged", "measured_steps")
+        whole = name in ("steps", "test_steps", "diverged", "measured_steps")
         if x.dtype.kind not in ("iu" if whole else "f"):
             raise ValueError(f"{name} has type {x.dtype}")
         if name in measures:
@@ -260,10 +274,10 @@ def _check_arrays(
             right &= not modules or x.shape[2] == modules
         elif name == "diverged":
             right = x.shape == (seeds,)
-        elif name in ("steps", "times", "measured_steps"):
+        elif name in ("steps", "test_steps", "times", "measured_steps"):
             right = x.ndim == 1
         else:
-            right = x.shape[:2] == (seeds, recorded)
+            right = x.shape[:2] == (seeds, len(tested) if name.startswith("test") else recorded)
             right &= x.ndim == (4 if name.endswith("outputs") else 2)
         if not right:
             raise ValueError(f"{name} has shape {x.shape}, with {seeds} seeds, {recorded} steps")

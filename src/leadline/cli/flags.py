@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from leadline import activations
-from leadline.cli.values import Bytes, SizeList
+from leadline.cli.values import Bytes, SizeList, StepCount
 from leadline.parametrization import schemes
 
 ALL = "solve train limit lazy compare kernels"
@@ -103,6 +103,8 @@ FLAGS = (
     Flag("--variance-reduction", "variance_reduction", str, {"solve": "none", "limit": None},
          "solve limit", "none, ends or balanced (limit: by default balanced, with --ensemble fast ends)."),
     Flag("--record-every", "record_every", int, 1, RUNS, "Record every so many steps."),
+    Flag("--test-every", "test_every", StepCount(), "auto", "solve",
+         "Evaluate the test inputs every so many steps; auto: as takes a third of the time at most."),
     Flag("--measure", "quantities", str, None, MEASURING,
          "Record in the network: feature_kernel, gradient_kernel, movement; of a ResNet also "
          "activation_kernel, tangent_kernel; by commas (with --modules: default features, movement)."),

@@ -39,6 +39,24 @@ class Bytes(click.ParamType):
             )
 
 
+class StepCount(click.ParamType):
+    """A number of steps, or auto."""
+
+    name = "steps"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """The number, or "auto"."""
+        if isinstance(value, int) or value == "auto":
+            return value
+        if not re.fullmatch(r"-?[0-9]{1,18}", value):
+            self.fail(
+                f"{shown(value)} is not a number of steps: give such as 10, or auto", param, ctx
+            )
+        return int(value)
+
+
 class SizeList(click.ParamType):
     """Widths and depths such as 64x4,128x8."""
 

@@ -93,7 +93,7 @@ def lazy(
     starts = _starts(kernels, problem, sgd.center, count if random else 1, seed, random)
     records = []
     for start in starts:
-        records.append(Record.empty(problem, sgd, every, None))
+        records.append(Record.empty(problem, sgd, every))
         _run(problem, sgd, kernels.part(sgd.train)[:, :samples], start, seed, records[-1])
     info = {
         "kind": "lazy",

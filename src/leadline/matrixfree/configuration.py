@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
 
 from leadline import available
 from leadline.architecture import COUPLINGS, ENSEMBLES
 from leadline.describe import plain, settings
 from leadline.errors import check_choice, check_int, check_list, check_real, check_type, shown
 from leadline.identity.names import readable, told_or_not
+from leadline.measure.evaluation import check_test_every
 from leadline.measure.observation import Measure
 from leadline.measure.record import Record, check_measure
 from leadline.parametrization.schemes import Scheme
@@ -54,6 +56,7 @@ class TaskConfiguration:
         accumulation: batches a step, >= 1.
         dtype, device: in which, and where, models train; they are drawn where the builder draws them.
         record_every: steps between two that are recorded.
+        test_every: steps between two evaluations of test data; None is record_every, see ``solve``.
         measure: of modules, or None.
         memory: budget in bytes, or None.
         stored: names or patterns of hidden weights that ``solve`` keeps as tensors with entries.
@@ -80,6 +83,7 @@ class TaskConfiguration:
     dtype: Any = "float32"
     device: Any = "cpu"
     record_every: int = 1
+    test_every: int | str | None = None
     measure: Measure | None = None
     roles: Mapping[str, Any] | None = None
     inputs: Any = None
@@ -130,7 +134,16 @@ class TaskConfiguration:
         keep("stored", tuple(patterns))
         if self.problem is not None:
             self.recipe.check(self.problem.samples)
+        keep("test_every", self._test_every())
         keep("plan", self._planned(as_made))
+
+    def _test_every(self) -> int:
+        """Steps between two evaluations of test data."""
+        rows = test_rows = None
+        if self.test_every == "auto" and (kept := self.single.test()) is not None:
+            batch = self.single.batch(0, self.recipe.batch_size, self.batch_order)
+            rows, test_rows = _rows(batch) * self.accumulation, sum(map(_rows, kept))
+        return check_test_every(self.test_every, self.recipe, self.record_every, rows, test_rows)
 
     def _planned(self, data: TrainingData) -> Plan:
         """The plan of this size; the builder is called and the loss is taken at the base, once."""
@@ -225,10 +238,11 @@ class TaskConfiguration:
 
     def record(self) -> Record:
         """One run's record, empty: outputs and losses of a ``Problem``, losses of other tasks."""
+        assert isinstance(self.test_every, int)
         if self.problem is not None:
-            return Record.empty(self.problem, self.recipe, self.record_every, None)
-        test = self.single.test() is not None
-        return Record.of_losses(self.recipe, self.record_every, test)
+            return Record.empty(self.problem, self.recipe, self.record_every, self.test_every)
+        tested = None if self.single.test() is None else self.test_every
+        return Record.of_losses(self.recipe, self.record_every, tested)
 
     @property
     def entries(self) -> int:
@@ -259,7 +273,7 @@ class TaskConfiguration:
         out["dtype"] = str(self.dtype).removeprefix("torch.")
         if self.measure is not None:
             out["measure"] = plain(self.measure)
-        return out | {"record_every": self.record_every}
+        return out | {"record_every": self.record_every, "test_every": self.test_every}
 
     def _task_info(self) -> dict[str, Any]:
         problem, task = self.problem, self.task
@@ -275,6 +289,12 @@ class TaskConfiguration:
             return {"name": name, "fingerprint": task.identity(), "loss": readable(task.loss)}
         name = self.single.name
         return {"name": name.partition("#")[0], "fingerprint": name, "loss": "cross_entropy"}
+
+
+def _rows(batch: Any) -> int:
+    """Rows of a batch: of its first tensor that has any; 0 if none has."""
+    tensors = (x for x in tree_flatten(batch)[0] if isinstance(x, Tensor) and x.ndim)
+    return next((len(x) for x in tensors), 0)
 
 
 def budget(c: TaskConfiguration) -> int:

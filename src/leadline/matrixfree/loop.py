@@ -202,7 +202,7 @@ class TaskTraining:
         problem = self.c.problem is not None
         if problem and not self.full:
             out["train"] = self._outputs(self.train)
-        if self.test is not None:
+        if self.test is not None and self.record.tested(self.k):
             with evaluating(self.model), self._elsewhere("evaluation"):
                 if problem:
                     out["test"] = self._outputs(self.test)

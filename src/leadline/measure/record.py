@@ -75,6 +75,7 @@ class Record:
 
     steps: np.ndarray
     every: int
+    test_every: int
     loss: str
     y: Tensor | None
     labels: Tensor | None
@@ -88,9 +89,15 @@ class Record:
     product_error: float = 0.0
 
     @classmethod
-    def empty(cls, problem: Problem, sgd: Recipe, every: int, measure: Measure | None) -> Record:
-        """Nothing recorded yet."""
-        steps = recorded_steps(sgd.steps, every)
+    def empty(
+        cls, problem: Problem, sgd: Recipe, every: int, test_every: int | None = None
+    ) -> Record:
+        """Nothing recorded yet.
+
+        Args:
+            test_every: steps between two evaluations of test inputs, a multiple of every; None is every.
+        """
+        steps, tested = recorded_steps(sgd.steps, every), test_every or every
 
         def tensor(x: np.ndarray | None) -> Tensor | None:
             return None if x is None else torch.tensor(x)
@@ -99,6 +106,7 @@ class Record:
         out = cls(
             steps,
             every,
+            tested,
             problem.loss,
             y,
             tensor(problem.labels),
@@ -112,23 +120,35 @@ class Record:
         ):
             if targets is None:
                 continue
-            out.arrays[f"{part}_outputs"] = np.full((len(steps), *targets.shape), np.nan)
-            out.arrays[f"{part}_loss"] = np.full(len(steps), np.nan)
+            count = len(steps if part == "train" else out.test_steps)
+            out.arrays[f"{part}_outputs"] = np.full((count, *targets.shape), np.nan)
+            out.arrays[f"{part}_loss"] = np.full(count, np.nan)
             if labels is not None:
-                out.arrays[f"{part}_accuracy"] = np.full(len(steps), np.nan)
+                out.arrays[f"{part}_accuracy"] = np.full(count, np.nan)
         return out
 
     @classmethod
-    def of_losses(cls, recipe: Recipe, every: int, test: bool) -> Record:
+    def of_losses(cls, recipe: Recipe, every: int, test_every: int | None) -> Record:
         """Nothing recorded yet, where only losses will be.
 
         Args:
-            test: of held-out data too.
+            test_every: of held-out data too, so often; None for no such data.
         """
         steps = recorded_steps(recipe.steps, every)
-        parts = ("train", "test") if test else ("train",)
-        arrays = {f"{part}_loss": np.full(len(steps), np.nan) for part in parts}
-        return cls(steps, every, "", None, None, None, None, arrays)
+        out = cls(steps, every, test_every or every, "", None, None, None, None, {})
+        out.arrays["train_loss"] = np.full(len(steps), np.nan)
+        if test_every is not None:
+            out.arrays["test_loss"] = np.full(len(out.test_steps), np.nan)
+        return out
+
+    @property
+    def test_steps(self) -> np.ndarray:
+        """Steps at which test inputs are evaluated."""
+        return recorded_steps(int(self.steps[-1]), self.test_every)
+
+    def tested(self, k: int) -> bool:
+        """Whether test inputs, if there are any, are evaluated at step k."""
+        return k % self.test_every == 0 or k == self.steps[-1]
 
     def recorded(self, k: int) -> bool:
         """Whether step k is one to be recorded."""
@@ -144,6 +164,7 @@ class Record:
         self._put("train", r, f, self.y, self.labels)
         if test is not None and self.y_test is not None:
             f = test.detach().cpu().double()
+            r = -(-k // self.test_every)
             self._put("test", r, f, self.y_test, self.labels_test)
         return True
 
@@ -151,10 +172,9 @@ class Record:
         """Record losses at step k; False, and nothing kept, if training has diverged."""
         if not self.goes_on(k, loss):
             return False
-        r = -(-k // self.every)
-        self.arrays["train_loss"][r] = loss
+        self.arrays["train_loss"][-(-k // self.every)] = loss
         if test is not None:
-            self.arrays["test_loss"][r] = test
+            self.arrays["test_loss"][-(-k // self.test_every)] = test
         return True
 
     def goes_on(self, k: int, loss: float) -> bool:
@@ -246,6 +266,8 @@ def assemble(
             )
             for name, shape in shapes.items()
         }
+    if "test_loss" in extra:
+        extra["test_steps"] = first.test_steps
     return Trajectory(
         steps=first.steps,
         diverged=np.array([r.diverged for r in records] * copies),

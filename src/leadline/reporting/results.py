@@ -154,7 +154,10 @@ def result_curves(result: Trajectory | Limit) -> list[Series]:
             error = 2 * standard_error(value) if result.seeds > 1 else None
         else:
             loss, error = value, getattr(result, f"{part}_loss_error")
-        out.append(series(f"{part} loss", "loss", "result", part, 1.0, result.steps, loss, error))
+        # A limit has both at every recorded step.
+        steps = getattr(result, f"{part}_steps", None)
+        steps = result.steps if steps is None else steps
+        out.append(series(f"{part} loss", "loss", "result", part, 1.0, steps, loss, error))
     return out
 
 

@@ -14,8 +14,9 @@ from leadline.architecture import COUPLINGS, ENSEMBLES, ResNet
 from leadline.describe import check_identified, describe, plain
 from leadline.disk.write import check_folder
 from leadline.errors import check_choice, check_int, check_path, check_real
+from leadline.measure.evaluation import check_test_every
 from leadline.measure.observation import Measure
-from leadline.measure.record import check_task
+from leadline.measure.record import Record, check_task
 from leadline.recipes.sgd import SGD
 from leadline.solving.basis import FLOOR
 from leadline.solving.shards import Shards
@@ -52,6 +53,7 @@ class Configuration:
     dtype: Any = "float32"
     device: Any = "cpu"
     record_every: int = 1
+    test_every: int | str | None = None
     measure: Measure | None = None
     memory: int | None = None
     storage: str | None = None
@@ -70,7 +72,12 @@ class Configuration:
         for name, least in (("width", 1), ("depth", 1), ("seeds", 1), ("seed", 0)):
             keep(name, check_int(name, getattr(self, name), least))
         keep("tol", check_real("tol", self.tol, 0.0, 1.0, open_maximum=True))
-        keep("record_every", check_int("record_every", self.record_every, 1))
+        every = check_int("record_every", self.record_every, 1)
+        keep("record_every", every)
+        p, sgd, size = self.problem, self.sgd, self.sgd.batch_size
+        rows = p.samples if size is None else min(size, p.samples)
+        tested = check_test_every(self.test_every, sgd, every, rows, p.test_samples)
+        keep("test_every", tested)
         keep("checkpoint_every", check_real("checkpoint_every", self.checkpoint_every, 0.0))
         keep("coupling", check_choice("coupling", self.coupling, COUPLINGS))
         check_choice("variance_reduction", self.variance_reduction, VARIANCE_REDUCTIONS)
@@ -171,6 +178,11 @@ class Configuration:
             shards=self.shards,
         )
 
+    def record(self) -> Record:
+        """One run's record, empty."""
+        assert isinstance(self.test_every, int)
+        return Record.empty(self.problem, self.sgd, self.record_every, self.test_every)
+
     @property
     def info(self) -> dict[str, Any]:
         """All that the answer depends on, as JSON can say it."""
@@ -189,6 +201,7 @@ class Configuration:
             "dtype": str(self.dtype).removeprefix("torch."),
             "storage": self.storage,
             "record_every": self.record_every,
+            "test_every": self.test_every,
             "measure": plain(self.measure),
             **({} if self.complete else {"complete": False}),
         }

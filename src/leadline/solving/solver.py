@@ -46,6 +46,7 @@ def solve_network(
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
     record_every: int = 1,
+    test_every: int | str | None = None,
     measure: Measure | None = None,
     memory: int | None = None,
     storage: str | None = None,
@@ -73,6 +74,7 @@ def solve_network(
             dtype=dtype,
             device=device,
             record_every=record_every,
+            test_every=test_every,
             measure=measure,
             memory=memory,
             storage=storage,
@@ -91,7 +93,7 @@ def run(c: Configuration, progress: Progress | None = None) -> Trajectory:
     prediction.check_first_step(budget)
     checkpoint = Checkpoint(c.checkpoint, info, c.checkpoint_every, c.shards)
     started = time.perf_counter() - checkpoint.seconds
-    records = checkpoint.records(lambda: Record.empty(c.problem, c.sgd, c.record_every, c.measure))
+    records = checkpoint.records(c.record)
     together = _together(c, budget, prediction)
     while together > 1 and len(records) < c.seeds:
         runs = range(len(records), min(c.seeds, len(records) + together))

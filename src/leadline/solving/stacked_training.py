@@ -26,7 +26,7 @@ class StackedTraining:
         self.configuration = configuration
         problem, sgd = configuration.problem, configuration.sgd
         self.network = StackedNetwork(configuration, runs)
-        self.records = [Record.empty(problem, sgd, configuration.record_every, None) for _ in runs]
+        self.records = [configuration.record() for _ in runs]
         self._places = list(range(len(self.records)))
         """The runs that go on, in ``records``."""
 
@@ -83,7 +83,7 @@ class StackedTraining:
 
     def _observe(self, done: Pass | None) -> Pass | None:
         """Record outputs of every run that is finite; what is left of the pass."""
-        p, test = len(self.x), self.x_test
+        p, test = len(self.x), self.x_test if self.records[0].tested(self.k) else None
         if done is None:
             f = self.network.evaluate(self.x if test is None else torch.cat([self.x, test]))
             outputs, tested = f[:, :p], None if test is None else f[:, p:]

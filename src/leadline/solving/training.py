@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from leadline.measure.observation import Measure, Snapshot, numbers
-from leadline.measure.record import Record
 from leadline.problems.losses import chi, loss_value
 from leadline.solving.configuration import Configuration
 from leadline.solving.network import RevealedNetwork
@@ -29,7 +28,7 @@ class Training:
         self.configuration = configuration
         problem, sgd, measure = configuration.problem, configuration.sgd, configuration.measure
         self.network = RevealedNetwork(configuration, s)
-        self.record = Record.empty(problem, sgd, configuration.record_every, measure)
+        self.record = configuration.record()
 
         def tensor(x: np.ndarray) -> torch.Tensor:
             return torch.tensor(x, dtype=configuration.dtype, device=configuration.device)
@@ -88,7 +87,7 @@ class Training:
 
     def _observe(self, k: int, outputs: torch.Tensor | None) -> bool:
         """Record outputs at step k; False if training has diverged."""
-        p, test = len(self.x), self.x_test
+        p, test = len(self.x), self.x_test if self.record.tested(k) else None
         if outputs is None:
             f = self.network.evaluate(self.x if test is None else torch.cat([self.x, test]))
             return self.record.observe(k, f[:p], None if test is None else f[p:])

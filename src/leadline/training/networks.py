@@ -66,7 +66,7 @@ def train_network(
         measure=measure,
     )
     together = need.together(budget(memory, place))
-    records = [Record.empty(problem, sgd, every, measure) for _ in range(S)]
+    records = [Record.empty(problem, sgd, every) for _ in range(S)]
 
     def put(a: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.array(a), dtype=kind, device=place)
