@@ -52,7 +52,9 @@ def test_automatic_interval_bounds_the_work(steps: int, rows: int, tests: int, e
     # No sparser than it has to be: the next smaller interval would be too much.
     smaller = interval - every
     if smaller and evaluations > 2:
-        assert math.ceil(steps / smaller) + 1 > math.floor((steps + 1) * rows / tests) or tests <= rows
+        assert (
+            math.ceil(steps / smaller) + 1 > math.floor((steps + 1) * rows / tests) or tests <= rows
+        )
 
 
 @pytest.mark.parametrize("size", [dict(width=24, depth=2), dict(width=24, depth=2, seeds=3)])
