@@ -158,6 +158,7 @@ class Trajectory(Plotted):
             if value is not None:
                 every = np.full((s, r), np.nan)
                 steps = self.steps if name.startswith("train") else self.test_steps
+                assert steps is not None
                 every[:, np.isin(self.steps, steps)] = value
                 columns[name] = every.reshape(-1)
         return pandas.DataFrame(columns)
