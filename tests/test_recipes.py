@@ -132,6 +132,11 @@ def test_a_record_is_a_value(recipe):
     assert settings(replace(recipe, clip=2.0))["clip"] == 2.0
     assert settings(replace(recipe, schedule=lambda k: 0.5))["schedule"].startswith("lambda")
     assert replace(recipe, schedule=[1.0] * 10).multiplier(3) == 1.0
+    named = replace(recipe, schedule="linear", steps=4)
+    assert [named.multiplier(k) for k in range(4)] == [1.0, 0.75, 0.5, 0.25]
+    # A name keeps its meaning where the number of steps changes.
+    assert replace(named, steps=10).multiplier(9) == pytest.approx(0.1)
+    assert settings(named)["schedule"] == "linear"
 
 
 @pytest.mark.parametrize(
@@ -149,6 +154,7 @@ def test_a_record_is_a_value(recipe):
         (lambda: ll.Lion(clip=0.0), ValueError, "clip=0.0 is out of range"),
         (lambda: ll.SignSGD(momentum=1.0), ValueError, "momentum=1.0"),
         (lambda: ll.SignSGD(schedule=[1.0]), ValueError, "1 multipliers, steps=10"),
+        (lambda: ll.Adam(schedule="cosin"), ValueError, "schedule='cosin'.*did you mean 'cosine'"),
         (lambda: ll.Adam(no_decay=3), TypeError, "no_decay=3"),
         (lambda: ll.Adam(no_decay=("vector", 3)), TypeError, "no_decay=3 is not a str: give roles"),
         (lambda: ll.Muon(ns_steps=0), ValueError, "ns_steps=0"),

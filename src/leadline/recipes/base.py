@@ -5,13 +5,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from leadline.errors import LARGEST_RATE, check_int, check_list, check_real, check_type, shown
+from leadline.errors import (
+    LARGEST_RATE,
+    check_choice,
+    check_int,
+    check_list,
+    check_real,
+    check_type,
+    shown,
+)
 from leadline.parametrization.optimizers import Optimizer
 from leadline.recipes.batches import Batches
+from leadline.schedules import NAMES, course
 
 if TYPE_CHECKING:
     import torch
@@ -43,8 +53,9 @@ class Recipe(ABC):
         batch_size: of a ``Problem`` or ``Text``; None is the full batch, or a text's usual one. A ``Task``
             has batches of its own.
         weight_decay: the base's λ ≥ 0, at most 1e30.
-        schedule: multiplier of lr per step: a function of the step (0-based), or a sequence of
-            at least ``steps`` numbers ≥ 0; None is constant.
+        schedule: multiplier of lr per step: "constant", "cosine", "linear" (both fall to 0) or "wsd" (falls
+            in the last fifth), as in ``sweep``; a function of the step (0-based); or a sequence of at least
+            ``steps`` numbers ≥ 0. None is constant.
         clip: largest norm of the gradient, in the base's units (``Plan.clip_grad_norm_``); None is none.
         no_decay: roles ("vector", "finite") or name patterns of parameters without weight decay.
 
@@ -57,7 +68,7 @@ class Recipe(ABC):
     batch_size: int | None = None
     _: KW_ONLY
     weight_decay: float = 0.0
-    schedule: Callable[[int], float] | Sequence[float] | None = None
+    schedule: str | Callable[[int], float] | Sequence[float] | None = None
     clip: float | None = None
     no_decay: tuple[str, ...] = ()
 
@@ -73,7 +84,9 @@ class Recipe(ABC):
         self._check_settings()
         if self.schedule is None:
             return
-        if not callable(self.schedule):
+        if isinstance(self.schedule, str):
+            check_choice("schedule", self.schedule, NAMES)
+        elif not callable(self.schedule):
             self._keep("schedule", self._listed(self.schedule))
         # Checked before any work: all of a short training, and the ends and a sample of a long one.
         for step in np.unique(np.linspace(0, max(self.steps - 1, 0), min(self.steps, _CHECKS))):
@@ -164,6 +177,8 @@ class Recipe(ABC):
         """
         if self.schedule is None:
             return 1.0
+        if isinstance(self.schedule, str):
+            return float(_course(self.schedule, self.steps)[step])
         if not callable(self.schedule):
             return self.schedule[step]
         try:
@@ -190,6 +205,12 @@ class Recipe(ABC):
         """
         size = samples if self.batch_size is None else self.batch_size
         return Batches(samples, min(size, samples), self.steps, seed)
+
+
+@lru_cache(maxsize=16)
+def _course(name: str, steps: int) -> np.ndarray:
+    """Multipliers of all steps."""
+    return course(name, 0, steps)
 
 
 def _patterns(no_decay: Any) -> tuple[str, ...]:
