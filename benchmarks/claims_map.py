@@ -27,12 +27,16 @@ samples, chooses every rate. Each statement is decided with its whole 95 % inter
   does not: the cost is above, the rate diverges, or the drift's whole interval is beyond. Beside it stands
   the verdict of ``leadline transfer``, which is also about what lies between the rates and is not counted:
   where the best rate is the last before training diverges, a grid of √2 leaves more open than 5 %. (Seen in
-  the cell "ratio", the first that ended; until then that verdict was the rule.)
+  the cell "ratio", the first that ended; until then that verdict was the rule.) "shift" is by how many
+  doublings of the rate, a doubling of depth, the deepest's curve lies right of the base's at the loss that
+  the base has at half of its best rate: what moves is measured there without the edge. "ends" says for
+  which of base and deepest the best rate is the grid's first or last. (For that
+  the grid of "tanh" was extended.)
 - margin (scheme; the rate of depth 4, a half and a quarter of it): that rate costs the deepest at most 5 %
   more (over its own best) than it costs depth 4; "serves" or "costs more".
 - stronger (scheme against depth-mup, the deepest, training and test loss; each tuned at that depth; or
   at the rate best for depth 4, at a half, at a quarter of it): "alike" if the whole interval of the log
-  ratio is within 5 %, else "stronger" below 0, "weaker" above.
+  ratio is within 5 %, else "stronger" below 0, "weaker" above; where both diverge, that is said.
 
 In the cells "ratio" internal layers learn four times faster at every depth, under depth-mup. At depth 64
 that is the correction's network exactly (its √(64/4) = 4); at depth 4 it is another one. So they tell what
@@ -161,7 +165,7 @@ CELLS: dict[str, Cell] = {
     "ratio": Cell("sgd", "relu", (-2.5, 1), schemes=NAMED[:1], ratio=4.0, against="sgd"),
     "adamw": Cell("adamw", "relu", (-8, -4)),
     "momentum": Cell("momentum", "relu", (-5.5, -1.5)),
-    "tanh": Cell("sgd", "tanh", (-1.5, 2)),
+    "tanh": Cell("sgd", "tanh", (-1.5, 3)),
     "T4": Cell("sgd", "relu", (-4, 0), horizon=4.0),
     "short": Cell("sgd", "relu", (-2, 1.5), length="short"),
     "paper": Cell("sgd", "relu", (-2.5, 1.5), anchor=1),

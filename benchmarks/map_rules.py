@@ -64,6 +64,19 @@ class Means:
         best = np.stack([np.log2(self.rates)[self.best(d)] for d in depths])
         return t @ best / (t @ t)
 
+    def shift(self, base: int) -> np.ndarray:
+        """(1 + replicates,) by how many doublings of the rate the deepest's curve lies right of the base's,
+        per doubling of depth, where the base's is at half of its best rate; NaN where there is none."""
+        deep, x = self.depths[-1], np.log2(self.rates)
+        first, best = self.best(base) - 2, self.best(deep)
+        level, curve = self.at(base, first), self.train[:, -1]
+        out = np.full(len(level), np.nan)
+        for i, (k, b) in enumerate(zip(first, best, strict=True)):
+            falling = curve[i, : b + 1][::-1]
+            if k >= 0 and falling[0] <= level[i] <= falling[-1]:
+                out[i] = np.interp(level[i], falling, x[: b + 1][::-1]) - x[k]
+        return out / np.log2(deep / base)
+
     def at(self, depth: int, rate: np.ndarray, metric: str = "loss") -> np.ndarray:
         """(1 + replicates,) mean log loss at these rates; NaN below the grid."""
         y = (self.train if metric == "loss" else self.test)[:, self.depths.index(depth)]
@@ -96,7 +109,7 @@ def interval(values: np.ndarray, seeds: int) -> tuple[float, float, float]:
         float(np.quantile(high, 0.975, method="higher")),
     )
     if math.isinf(value):
-        return value, ends[0], math.inf
+        return (value, ends[0], math.inf) if value > 0 else (value, -math.inf, ends[1])
     return value, *(value + stretch * (e - value) for e in ends)
 
 
@@ -145,9 +158,10 @@ def _transfers(
             out.append(
                 dict(
                     what="transfers", scheme=a.scheme, base=base, word=_moved(cost, drift),
-                    cost=_ends(cost), drift=_ends(drift),
+                    cost=_ends(cost), drift=_ends(drift), shift=_ends(interval(m.shift(base), seeds)),
                     best={d: float(m.rates[m.best(d)[0]]) for d in m.depths if d >= base},
                     diverges=_first_lost(m, m.best(base)[0], base),
+                    ends=[d for d in (base, deep) if m.best(d)[0] in (0, len(m.rates) - 1)],
                     between=dict(
                         verdict=a.verdict, range=a.range, reason=a.reason, drift=_numbers(a.drift),
                         regret=_numbers(a.sizes[-1].regret),
@@ -207,14 +221,14 @@ def _stronger(means: Mapping[str, Means], base: int, seeds: int) -> list[dict[st
         for reading in READINGS if same else (*READINGS, "tuned, base"):
             depth = base if reading == "tuned, base" else deep
             for metric in METRICS:
+                mine = _read(m, reading, base, depth, metric)
+                other = _read(usual, reading, base, depth, metric)
                 with np.errstate(invalid="ignore"):
-                    e = interval(
-                        _read(m, reading, base, depth, metric)
-                        - _read(usual, reading, base, depth, metric),
-                        seeds,
-                    )
+                    e = interval(mine - other, seeds)
+                both = math.isinf(mine[0]) and math.isinf(other[0])
+                word = "both diverge" if both else compared(e)
                 row = dict(what="stronger", scheme=scheme, reading=reading, metric=metric)
-                out.append(row | dict(word=compared(e), ratio=_ends(e), **_lost(m, reading, base)))
+                out.append(row | dict(word=word, ratio=_ends(e), **_lost(m, reading, base)))
     return out
 
 

@@ -8,6 +8,7 @@ from typing import Any
 SHOWN = {
     "depth-mup": "depth-μP", "depth-mup-corrected": "correction", "completep": "1/L",
     "kappa-1/4": "L^¼", "kappa-1/4-slow": "L^¼, slower",
+    "internal-x4": "internal ×4",
 }  # fmt: skip
 SHORT = {"transfers": "✓", "does not transfer": "✕", "undecided": "?"}
 
