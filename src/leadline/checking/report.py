@@ -310,13 +310,15 @@ def check_page(report: CheckReport, command: str = "") -> Page:
         verdict=report.verdict,
         number=f"exponents: {counted}" if counted else "",
         figures=(drawing,),
-        paragraphs=(report.answer, *report.notes),
+        paragraphs=report.notes,
         tables=(*_failures(report), _exponents(report), *_losses(report)),
         command=command,
         downloads=(("exponents.csv", _csv(report)),),
     )
     rate = {"Base learning rate": f"{report.lr:.3g}"}
-    return Page(report.title[:1].upper() + report.title[1:], (), (section,), facts(command, rate))
+    title = report.title[:1].upper() + report.title[1:]
+    answer = (f"{report.verdict.capitalize()}. {report.answer}",)
+    return Page(title, (), (section,), facts(command, rate), answer=answer)
 
 
 def _failures(report: CheckReport) -> tuple[Table, ...]:

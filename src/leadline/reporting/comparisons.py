@@ -188,11 +188,11 @@ def _over_width(comparison: Comparison, networks: list[Computation]) -> list[Ser
 def label(branch: Computation) -> str:
     """A branch as the legend names it."""
     if branch.role == "limit":
-        at = "" if branch.depth is None else f"n=∞, L={branch.depth}, "
+        at = "" if branch.depth is None else f"width ∞, depth {branch.depth}, "
         return f"limit, {at}{branch.coupling}"
     if branch.role == "lazy":
-        return "lazy limit" if branch.depth is None else f"lazy, n=∞, L={branch.depth}"
-    size = f"n={branch.width}, L={branch.depth}"
+        return "lazy limit" if branch.depth is None else f"lazy, width ∞, depth {branch.depth}"
+    size = f"width {branch.width}, depth {branch.depth}"
     return f"solve {size}, {branch.coupling}" if branch.role == "reference" else size
 
 
@@ -319,8 +319,30 @@ def comparison_page(comparison: Comparison, command: str = "") -> Page:
     )
     seconds = {"Seconds": f"{info['seconds']:.1f}"}
     return Page(
-        "Networks and their limits",
-        (f"{name}.", " ".join(summary(comparison))),
+        f"Networks and their limits: {name}",
+        tuple(filter(None, (" ".join(summary(comparison)),))),
         (section,),
         facts(command, settings(info) | seconds),
+        answer=_answer(comparison),
     )
+
+
+def _answer(comparison: Comparison) -> tuple[str, ...]:
+    """Where the largest networks and their limit end, for each coupling."""
+    said = []
+    for b in comparison.branches:
+        if b.role not in ("limit", "reference"):
+            continue
+        group = [c for c in comparison.branches if (c.role, c.coupling) == ("finite", b.coupling)]
+        end = f"Training loss at the end: {label(b)}: {_end(b)}"
+        for c in sorted(group, key=_size)[-1:]:
+            end += f"; networks of {label(c)}: {_end(c)}"
+        said.append(f"{end}.")
+    return tuple(said)
+
+
+def _end(branch: Computation) -> str:
+    """The last training loss with its error."""
+    loss, error = branch.loss(), branch.error()
+    assert loss is not None
+    return with_error(float(loss[-1]), None if error is None else float(error[-1]))

@@ -108,14 +108,18 @@ class Page:
     """A report.
 
     Attributes:
-        lead: paragraphs below the title.
+        lead: paragraphs below the title, after the answer.
         facts: name and value of how it was made: date, versions, machine class, command.
+        answer: what was found, in sentences, before all else.
+        commands: what to run to decide what is open.
     """
 
     title: str
     lead: tuple[str, ...]
     sections: tuple[Section, ...]
     facts: tuple[tuple[str, str], ...] = ()
+    answer: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
 
 
 def render(page: Page) -> str:
@@ -152,8 +156,10 @@ def _document(page: Page) -> str:
         badge=lambda verdict: _VERDICTS.get(verdict, _OTHER),
         interval=written,
         aligned=_aligned,
+        open=any(_VERDICTS.get(s.verdict or "") == _OPEN for s in judged),
         words=_VERDICTS,
         plotted=_plotted,
+        unbroken=_unbroken,
         link=_link,
     )
     # A file name may hold bytes that are no text; UTF-8 cannot say them.
@@ -185,6 +191,11 @@ def is_number(cell: object) -> bool:
     [True, True, True, True, False, True, True]
     """
     return bool(re.fullmatch(r"[–∞]|[+−-]?[\d.∞][\d.,eE∞+−…± \[\]%×-]*", str(cell).strip()))
+
+
+def _unbroken(cell: object) -> str:
+    """A cell whose interval is not cut in two: lines end before it."""
+    return re.sub(r"(?<=,) (?=[^\[\]]*\])|(?<=±) | (?=±)| (?=%)", "\u00a0", str(cell))
 
 
 def _plotted(drawing: Drawing) -> Markup:

@@ -69,6 +69,9 @@ def _page(data: dict[str, Any]) -> Page:
         lead=tuple(map(_text, data["lead"])),
         sections=tuple(_section(s) for s in data["sections"]),
         facts=_pairs(data["facts"]),
+        # Pages of before 0.2 have neither.
+        answer=tuple(map(_text, data.get("answer", ()))),
+        commands=tuple(map(_text, data.get("commands", ()))),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from leadline.reporting.measures import measures_table
 from leadline.reporting.page import Drawing, Page, Section, Table, facts, settings
 from leadline.reporting.panels import BLUE, GREY, ORANGE, Panels, ramp, ticks
-from leadline.tabular.tables import matrix_csv, table_csv
+from leadline.tabular.tables import matrix_csv, table_csv, with_error
 from leadline.trajectory import Trajectory, standard_error
 
 if TYPE_CHECKING:
@@ -218,11 +218,24 @@ def result_page(
     }
     heading = what.get(str(info["kind"]), str(info["kind"]))
     return Page(
-        heading,
-        (f"{info['problem']['name']}: {_size(info)}",),
+        f"{heading}: {info['problem']['name']}",
+        (_size(info)[:1].upper() + _size(info)[1:],),
         (section, *_measured(result, targets)),
         facts(command, settings(info)),
+        answer=(_answer(result, curves),),
     )
+
+
+def _answer(result: Trajectory | Limit, curves: Sequence[Series]) -> str:
+    """Where the losses end, or that it is not known."""
+    ends = []
+    for c in curves:
+        error = None if c["error"] is None else c["error"][-1]
+        ends.append(f"{c['name']} {with_error(c['y'][-1], error)}")
+    out = f"After {result.steps[-1]} steps: {', '.join(ends)}."
+    if not isinstance(result, Trajectory) and not result.converged:
+        return f"Undecided: {result.message}. {out}"
+    return out
 
 
 def _measured(result: Trajectory | Limit, targets: np.ndarray | None) -> tuple[Section, ...]:

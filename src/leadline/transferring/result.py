@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from leadline.disk.plain import plain
+from leadline.errors import cut
 from leadline.intervals import Interval
 from leadline.reporting.page import Drawing, Page, Section, Table, facts
 from leadline.reporting.panels import Panels, shades
@@ -213,8 +216,57 @@ def transfer_page(result: Transfer, command: str = "") -> Page:
     lead = (
         "Does the best learning rate of a small network serve larger ones, and what is lost by it?"
     )
-    leads = (worded(lead), *result.answer, *result.notes)
-    return Page(worded("Transfer of the learning rate"), leads, (overview, *axes), facts(command))
+    commands = tuple(dict.fromkeys(filter(None, (again(command, a, worded) for a in result.axes))))
+    return Page(
+        worded("Transfer of the learning rate") + _of_model(result),
+        (worded(lead), *result.notes),
+        (overview, *axes),
+        facts(command),
+        answer=tuple(
+            f"{_ANSWERS[a.verdict]}, over {a.axis}. {said}"
+            for a, said in zip(result.axes, result.answer, strict=True)
+        ),
+        commands=commands,
+    )
+
+
+_ANSWERS = {"transfers": "Yes", "does not transfer": "No", "undecided": "Not decided yet"}
+
+
+def _of_model(result: Transfer) -> str:
+    """The model's name, as far as runs have one, without what tells two versions apart."""
+    names = {str(row.get("model") or "") for row in result.rows}
+    name = cut(re.sub(r"#[0-9a-f]+", "", names.pop()), 60) if len(names) == 1 else ""
+    return f": {name}" if name else ""
+
+
+def again(command: str, a: AxisResult, worded: Callable[[str], str] = str) -> str:
+    """The command that decides an axis: the one that was run, with the options that change; "" for none."""
+    after = a.next
+    if not command or not after.options or not after.steps:
+        return ""
+    words, changed = shlex.split(command), {}
+    if after.rates is not None:
+        name, value = worded(after.rates.option).split()
+        changed[name] = value
+    if after.seeds is not None:
+        changed["--seeds"] = str(after.seeds)
+    elif after.more:
+        seeds = [w for option, w in pairwise(words) if option == "--seeds"]
+        changed["--seeds"] = str(2 * int(seeds[-1] if seeds else 3))
+    for option, value in changed.items():
+        words = [*_without(words, option), option, value]
+    return shlex.join(words)
+
+
+def _without(words: list[str], option: str) -> list[str]:
+    """A command without an option and its value."""
+    out, skip = [], False
+    for word in words:
+        if not skip and word != option and not word.startswith(f"{option}="):
+            out.append(word)
+        skip = not skip and word == option
+    return out
 
 
 def _axis(a: AxisResult, metric: str, i: int, worded: Callable[[str], str]) -> Section:
