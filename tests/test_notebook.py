@@ -89,6 +89,11 @@ def test_a_plan_shows_its_table():
     seen = Seen(plan._repr_html_())
     assert len(seen.cells) > 3
     assert {len(row) for row in seen.cells} == {len(seen.cells[0])}
+    from IPython.core.formatters import DisplayFormatter
+
+    data, _ = DisplayFormatter().format(plan)
+    assert data["text/plain"] == str(plan)
+    assert data["text/html"] == plan._repr_html_()
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def kernels(tmp_path):
     ("command", "title"),
     [
         (check, "Check of auto, adamw"),
-        (transfer, "Transfer of the learning rate: ResNet(activation=tanh)"),
+        (transfer, "Transfer of the learning rate: Network"),
         (forecast, "Forecast of the loss"),
         (compare, "Networks and their limits: teacher"),
         (kernels, "Kernels at initialization, width ∞, depth ∞"),

@@ -229,7 +229,7 @@ def one_line(kept: Kept) -> Generator[None]:
     except MISTAKES as error:
         # A mistake in the arguments is every process's: one of them says so.
         if processes.leads() or not isinstance(error, (ValueError, TypeError)):
-            text = named(" ".join(message(error).split()))
+            text = laid_out(named(message(error)))
             left = _left(kept) if isinstance(error, WriteError) else ""
             click.echo(f"Error: {text}" + (f"; {left}" if left else ""), err=True)
         else:
@@ -264,6 +264,30 @@ def _left(kept: Kept) -> str:
                 there = any(p.is_file() and p.stat().st_size for p in folder.glob(pattern))
             lines += [words] if there else []
     return "; ".join(lines)
+
+
+def laid_out(text: str) -> str:
+    """One line; where there are several reasons one for each, with all that it is the reason of.
+
+    >>> print(laid_out("cannot fold:\\n  a: no place\\n  b: no place\\n  c: two rows"))
+    cannot fold:
+      a, b: no place
+      c: two rows
+    """
+    head, *items = re.split(r"\n\s+", text.strip())
+    if len(items) < 2 or not head.endswith(":"):
+        return " ".join(text.split())
+    groups: dict[str, list[str]] = {}
+    for item in items:
+        name, colon, reason = item.partition(": ")
+        groups.setdefault(reason if colon else item, []).append(name if colon else "")
+    from leadline.tabular.tables import wrapped
+
+    lines = [head]
+    for reason, names in groups.items():
+        of = ", ".join(filter(None, names))
+        lines += wrapped(f"{of}: {reason}" if of else reason, "  ")
+    return "\n".join(lines)
 
 
 def message(error: BaseException) -> str:

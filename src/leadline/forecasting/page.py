@@ -53,7 +53,22 @@ def forecast_page(
         sections.append(_frontier(frontier))
     if profiles is not None:
         sections.append(_profiles(profiles))
-    return Page("Forecast of the loss", (), (*sections, candidates), facts(command))
+    answer = _answer(made, predictions or {})
+    return Page("Forecast of the loss", (), (*sections, candidates), facts(command), answer=answer)
+
+
+def _answer(made: Forecast, predictions: Mapping[str, PredictedLoss]) -> tuple[str, ...]:
+    """The losses that were wanted, or where the loss ends."""
+    said = []
+    for name, loss in predictions.items():
+        value, low, high = loss.cells()
+        open_ = "Undecided: loss" if loss.undecided else "Loss"
+        said.append(f"{open_} at {name}: {value} [{low}, {high}].")
+    if said:
+        return tuple(said)
+    if made.floor.value > 0:
+        return (f"No size gets below a loss of {made.floor:.4g}.",)
+    return ("These runs show no floor: the loss falls as far as they reach.",)
 
 
 def _said(loss: PredictedLoss) -> str:

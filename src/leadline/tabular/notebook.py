@@ -22,6 +22,10 @@ class Shown:
     def _repr_html_(self) -> str:
         return as_html(str(self))
 
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        # The text beside it too, where a record's own repr would list every field.
+        return {"text/plain": str(self), "text/html": self._repr_html_()}
+
 
 class Plotted(Shown):
     """The same of a result that has a figure."""
