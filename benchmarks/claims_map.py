@@ -31,7 +31,7 @@ samples, chooses every rate. Each statement is decided with its whole 95 % inter
   doublings of the rate, a doubling of depth, the deepest's curve lies right of the base's at the loss that
   the base has at half of its best rate: what moves is measured there without the edge. "ends" says for
   which of base and deepest the best rate is the grid's first or last. (For that
-  the grid of "tanh" was extended.)
+  the grids of "tanh", "momentum" and "digits" were extended upwards.)
 - margin (scheme; the rate of depth 4, a half and a quarter of it): that rate costs the deepest at most 5 %
   more (over its own best) than it costs depth 4; "serves" or "costs more".
 - stronger (scheme against depth-mup, the deepest, training and test loss; each tuned at that depth; or
@@ -164,12 +164,12 @@ CELLS: dict[str, Cell] = {
     "sgd": Cell("sgd", "relu", (-2, 1.5), schemes=ALL),
     "ratio": Cell("sgd", "relu", (-2.5, 1), schemes=NAMED[:1], ratio=4.0, against="sgd"),
     "adamw": Cell("adamw", "relu", (-8, -4)),
-    "momentum": Cell("momentum", "relu", (-5.5, -1.5)),
+    "momentum": Cell("momentum", "relu", (-5.5, -0.5)),
     "tanh": Cell("sgd", "tanh", (-1.5, 3)),
     "T4": Cell("sgd", "relu", (-4, 0), horizon=4.0),
     "short": Cell("sgd", "relu", (-2, 1.5), length="short"),
     "paper": Cell("sgd", "relu", (-2.5, 1.5), anchor=1),
-    "digits": Cell("sgd", "relu", (-2.5, 1), data="digits", length="half"),
+    "digits": Cell("sgd", "relu", (-2.5, 2), data="digits", length="half"),
     "epochs": Cell("sgd", "relu", (-2, 1.5), length="epochs"),
     "deep": Cell("sgd", "relu", (-1, 1), depths=(4, 32, 128)),
 }
