@@ -100,7 +100,7 @@ def sentences(said: dict[int, tuple[str, str]]) -> str:
     lines = []
     for number, (verdict, value) in said.items():
         claimed, measured = PLAIN[number]
-        words = DIVERGES if "∞ [∞" in value else measured.format(value)
+        words = DIVERGES if value == "diverges" else measured.format(value)
         lines.append(f"{number}. {claimed} **{WORDS[verdict]}**: {words}")
     return "\n".join(lines)
 
@@ -115,7 +115,7 @@ def said_in(findings: str) -> dict[int, tuple[str, str]]:
         line = re.search(r"^\*\*(.+?)\*\*: (.*)", text, flags=re.M)
         if line is None:
             sys.exit(f"docs/findings.md has no verdict for claim {head[1]}")
-        value = re.search(r"[−\d.∞]+ \[[^\]]*\]", line[2])
+        value = re.search(r"\bdiverges(?=\.)|[−\d.∞]+ \[[^\]]*\]", line[2])
         if value is None:
             sys.exit(f"docs/findings.md has no value for claim {head[1]}")
         out[int(head[1])] = of[line[1]], value[0]

@@ -139,16 +139,16 @@ def test_the_claims_are_those_of_the_findings(scripts):
 
 
 def test_claims_are_read_from_findings(scripts):
-    """Values with a power, a minus or infinity; a verdict that is open."""
+    """Values with a minus; one that diverges; a verdict that is open."""
     import readme_study as study
 
     text = (
         "## 2. A: b\n\n> c\n\n**✕ fails**: gap (0: none) at L = 64, from −1 −0.96 [−1.02, 0.90]. Rule.\n"
-        "## 10. A: b\n\n**? not decided at this size**: log ∞ [∞, ∞]. Rule 3 [4, 5].\n"
+        "## 10. A: b\n\n**? not decided at this size**: it diverges. Rule 3 [4, 5].\n"
     )
     assert study.said_in(text) == {
         2: ("fails", "−0.96 [−1.02, 0.90]"),
-        10: ("undecided", "∞ [∞, ∞]"),
+        10: ("undecided", "diverges"),
     }
     assert "**Not decided at this size**: at the rate" in study.sentences(study.said_in(text))
 
