@@ -217,6 +217,9 @@ def judged(name: str, seed_set: int) -> None:
         rows += [r for r in beside if r["scheme"] == "depth-mup" and r["depth"] in cell.depths]
     bases = [b for b in BASES if b >= cell.depths[0]]
     statements = judge(rows, bases, SEEDS)
+    if cell.against:
+        # Those are the other cell's.
+        statements = [s for s in statements if s["scheme"] != "depth-mup"]
     number = {"statements": statements, "losses": losses(rows, bases[0])}
     keep("claims_map", {f"{name}-{seed_set}": number})
     counts = Counter(s["word"] for s in statements)
