@@ -12,14 +12,19 @@ from safetensors.numpy import save as plain_save
 import leadline as ll
 from disks import Stop, disk, read_only, solve
 from leadline.disk import sealed, strict
+from leadline.solving import solver
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """An unfinished checkpoint, a finished one, and a saved run: bytes by kind."""
+    """Unfinished checkpoints of seeds together and of one, a finished one, a saved run: bytes by kind."""
     folder = tmp_path_factory.mktemp("files")
     with pytest.raises(Stop):
         solve(folder / "unfinished", stop=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(solver, "STACKED_WIDTH", 0)
+        with pytest.raises(Stop):
+            solve(folder / "alone", stop=2)
     done = solve(folder / "finished")
     done.save(folder / "run")
     return {p.name: p.read_bytes() for p in folder.iterdir()}
@@ -100,6 +105,11 @@ def sealed_as(path, arrays, header):
         (dict(shards=[["../x", 0, 1, ""]]), "Invalid name|no such|No such"),
         (dict(shards=3), "not iterable"),
         (dict(info=[1]), "not a whole checkpoint"),
+        (dict(together=0), "together=0"),
+        (dict(together=3), "together=3"),
+        (dict(together="2"), "together='2'"),
+        (dict(stack=[0, 7]), r"stack=\[0, 7\] is not of its seeds"),
+        (dict(stack=[]), "is not of its seeds"),
     ],
 )
 def test_a_header_with_a_right_checksum_has_to_make_sense(change, words, files, tmp_path):
@@ -113,18 +123,23 @@ def test_a_header_with_a_right_checksum_has_to_make_sense(change, words, files, 
 
 
 @pytest.mark.parametrize(
-    ("name", "array"),
+    ("kind", "name", "array"),
     [
-        ("work/0.0.Q", np.zeros((2, 7), np.float32)),
-        ("work/u", None),
-        ("work/0.0.s", np.zeros(2)),
-        ("work/1.0.noise", np.zeros((1, 3), np.uint64)),
-        ("record/record/train_loss", np.zeros(9)),
-        ("record/scalars", np.zeros(1)),
+        ("alone", "work/0.0.Q", np.zeros((2, 7), np.float32)),
+        ("alone", "work/u", None),
+        ("alone", "work/0.0.s", np.zeros(2)),
+        ("alone", "work/1.0.noise", np.zeros((1, 3), np.uint64)),
+        ("alone", "record/record/train_loss", np.zeros(9)),
+        ("alone", "record/scalars", np.zeros(1)),
+        ("unfinished", "work/stack.0.0.Q", np.zeros((2, 2, 7), np.float32)),
+        ("unfinished", "work/stack.0.0.filled", np.zeros((2, 5), int)),
+        ("unfinished", "work/stack.1.0.noise1", np.zeros((1, 3), np.uint64)),
+        ("unfinished", "record/1/record/train_loss", np.zeros(9)),
+        ("unfinished", "record/1/scalars", None),
     ],
 )
-def test_a_state_of_another_shape_is_refused(name, array, files, tmp_path):
-    (tmp_path / "c").write_bytes(files["unfinished"])
+def test_a_state_of_another_shape_is_refused(kind, name, array, files, tmp_path):
+    (tmp_path / "c").write_bytes(files[kind])
     header, arrays = sealed.arrays(tmp_path / "c")
     assert name in arrays
     arrays[name] = array

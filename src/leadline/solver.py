@@ -102,10 +102,9 @@ def solve(
             which rounding would pass for new directions. None keeps all digits of dtype.
         spill: for a ``ResNet``: folder for files (nameless, gone with the process) that hold the bases,
             mapped into memory: for bases larger than memory, on a CPU.
-        checkpoint: file to write every ``checkpoint_every`` seconds and to resume from. Seeds of a
-            ``ResNet`` are then solved one by one.
-            It stays when the work is done: the same call then reads its answer from it. Functions count by
-            what they do; one that cannot be told from others needs a name, ``leadline.named``.
+        checkpoint: file to write every ``checkpoint_every`` seconds and to resume from. It stays when the
+            work is done: the same call then reads its answer from it. Functions count by what they do; one
+            that cannot be told from others needs a name, ``leadline.named``.
         group: for a ``ResNet``: a torch.distributed process group over which the neurons are shared out:
             every process of it calls ``solve`` with the same arguments and gets the same answer. memory=
             is then each process's; a checkpoint must be the same file for all.

@@ -41,8 +41,8 @@ class Resumable(Protocol):
     k: int
 
     @property
-    def record(self) -> Record:
-        """What was recorded so far."""
+    def record(self) -> Any:
+        """What was recorded so far, by ``state`` and ``restore``."""
         ...
 
 
@@ -72,6 +72,10 @@ class Checkpoint:
         self._last = time.monotonic()
         self._loaded: checkpoint_tensors.State | None = None
         self._step = 0
+        self.pending: range | None = None
+        """The runs whose state is there to go on with."""
+        self.going: list[int] = []
+        """Those of them that had not diverged."""
         if self.path is None:
             return
         if os.path.isfile(self.path):
@@ -126,6 +130,14 @@ class Checkpoint:
             self.finished.append({k: v.numpy() for k, v in one.items()})
         if len(state.under("work/")):
             self._loaded = state
+            runs, together = range(header["finished"], seeds), header.get("together", 1)
+            if type(together) is not int or not 1 <= together <= len(runs):
+                raise ValueError(f"together={together!r} is not in 1..{len(runs)}")
+            stack = [runs[0]] if header.get("stack") is None else header["stack"]
+            # Runs that diverged have left it.
+            if not stack or any(type(s) is not int or s not in runs[:together] for s in stack):
+                raise ValueError(f"stack={stack!r} is not of its seeds")
+            self.pending, self.going = runs[:together], stack
 
     def _damaged(self, why: Exception) -> CheckpointError:
         said = why.args[0] if isinstance(why, KeyError) else why
@@ -143,7 +155,7 @@ class Checkpoint:
 
     def resume(self, work: Resumable) -> None:
         """Restore the state of the seed that ran, once."""
-        loaded, self._loaded = self._loaded, None
+        loaded, self._loaded, self.pending = self._loaded, None, None
         if loaded is None:
             return
         try:
@@ -188,6 +200,9 @@ class Checkpoint:
             "finished": len(finished),
             "step": 0 if work is None else work.k,
             "seconds": self.seconds,
+            # Where several runs go on together: how many began, and those that have not diverged.
+            "together": len(getattr(work, "runs", "1")),
+            "stack": getattr(work, "going", None),
             "neurons": self.shards.n,
             "shards": self._beside(
                 path, state, f"{len(finished)}.{0 if work is None else work.k}", rest

@@ -94,6 +94,14 @@ class Prediction:
             what = f"the first step of width={self.width}, depth={self.depth}"
             raise MemoryError(refusal(what, need, budget))
 
+    def check_stack(self, seeds: int, budget: int) -> None:
+        """Refuse to go on with seeds that were solved together in more memory."""
+        if (need := self.stacked(seeds)) > budget:
+            raise MemoryError(
+                f"memory={budget} bytes: the checkpoint has {seeds} seeds that go on together and may need "
+                f"{need}: give memory={need}, or another checkpoint"
+            )
+
 
 def predict(c: Configuration) -> Prediction:
     """The memory of a solve in a process with the most neurons, one seed at a time."""

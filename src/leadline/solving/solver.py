@@ -95,10 +95,24 @@ def run(c: Configuration, progress: Progress | None = None) -> Trajectory:
     started = time.perf_counter() - checkpoint.seconds
     records = checkpoint.records(c.record)
     together = _together(c, budget, prediction)
-    while together > 1 and len(records) < c.seeds:
-        runs = range(len(records), min(c.seeds, len(records) + together))
-        records += _stacked(c, runs, prediction, progress)
-    for s in range(len(records), c.seeds):
+    while len(records) < c.seeds:
+        s = len(records)
+        runs = checkpoint.pending or range(s, min(c.seeds, s + together))
+        if len(runs) > 1:
+            prediction.check_stack(len(runs), budget)
+            going = checkpoint.going if checkpoint.pending else runs
+            stack = StackedTraining(c, runs, going)
+            checkpoint.resume(stack)
+            while not stack.done:
+                stack.advance()
+                if progress is not None:
+                    _tell(progress, stack, prediction)
+                checkpoint.seconds = time.perf_counter() - started
+                if not stack.done:
+                    checkpoint.maybe_save(records, stack)
+            records += stack.finish()
+            checkpoint.finish(records)
+            continue
         work = Training(c, s)
         checkpoint.resume(work)
         meter = memory_use.Meter(budget, work.network, prediction)
@@ -131,33 +145,23 @@ def run(c: Configuration, progress: Progress | None = None) -> Trajectory:
 def _together(c: Configuration, budget: int, prediction: memory_use.Prediction) -> int:
     """How many seeds are solved as one program."""
     plain = c.shards.alone and c.measure is None and c.storage is None and c.spill is None
-    if not plain or c.ensemble != "gaussian" or c.checkpoint is not None or c.width > STACKED_WIDTH:
+    if not plain or c.ensemble != "gaussian" or c.width > STACKED_WIDTH:
         return 1
     fits = (s for s in range(c.seeds, 1, -1) if prediction.stacked(s) <= budget)
     return next(fits, 1)
 
 
-def _stacked(
-    c: Configuration,
-    runs: range,
-    prediction: memory_use.Prediction,
-    progress: Progress | None,
-) -> list[Record]:
-    """The records of several seeds."""
-    work = StackedTraining(c, runs)
-    while not work.done:
-        work.advance()
-        if progress is not None:
-            progress(
-                seed=runs[0],
-                seeds=runs,
-                step=work.k,
-                steps=c.sgd.steps,
-                loss=work.last_loss,
-                rank=int(work.network.largest_ranks().max(initial=0)),
-                bytes=prediction.stacked(len(runs)),
-            )
-    return work.finish()
+def _tell(progress: Progress, work: StackedTraining, prediction: memory_use.Prediction) -> None:
+    """How far several seeds are."""
+    progress(
+        seed=work.runs[0],
+        seeds=range(work.runs[0], work.runs[-1] + 1),
+        step=work.k,
+        steps=work.configuration.sgd.steps,
+        loss=work.last_loss,
+        rank=int(work.network.largest_ranks().max(initial=0)),
+        bytes=prediction.stacked(len(work.runs)),
+    )
 
 
 def _out_of_memory(

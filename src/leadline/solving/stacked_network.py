@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from leadline.dense.weights import centred
+from leadline.solving.checkpoint_tensors import State
 from leadline.solving.completion import CompleteOperator
 from leadline.solving.configuration import Configuration
 from leadline.solving.network import SCRATCH, TRAINING, RevealedNetwork
@@ -20,6 +21,7 @@ from leadline.solving.updates import StoredWeight
 
 # Largest width at which the operations' start counts; above it seeds only crowd each other's caches.
 WIDTH = 4096
+_NAMES = "stack."
 
 
 class StackedNetwork(RevealedNetwork):
@@ -74,6 +76,14 @@ class StackedNetwork(RevealedNetwork):
             [[None if s is None else s[places] for s in block] for block in done.slopes],
             [[c[places] for c in block] for block in done.coefficients],
         )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The whole state, for a checkpoint, by names that are not those of one run's neurons."""
+        return {f"{_NAMES}{k}": v for k, v in super().tensors().items()}
+
+    def restore(self, state: State) -> None:
+        """Continue from ``tensors()`` of the same runs."""
+        super().restore(state.under(_NAMES))
 
     def complete(self, k: int) -> None:
         """Draw every W(0) whole before step k, where that pays; elsewhere take out padding."""

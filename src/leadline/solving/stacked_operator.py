@@ -9,7 +9,7 @@ coefficients there are zero.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -203,6 +203,22 @@ class StackedOperator(Operator):
         """A matrix (S, n, n) of noise of variance 1/n."""
         s = self.settings
         return torch.stack([x.draw(n, s.dtype, s.device) for x in self.noises]).mul_(self.std)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state for a checkpoint."""
+        return super().tensors() | {"filled": torch.from_numpy(self.largest.T.copy())}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from ``tensors()``, of as many seeds."""
+        super().restore(state)
+        filled = state["filled"].numpy().copy()
+        if filled.shape != (2, len(self.noises)):
+            raise ValueError(f"filled has shape {filled.shape}")
+        self._filled = {id(self.forward): filled[0], id(self.transposed): filled[1]}
+
+    def _streams(self) -> dict[str, Draws]:
+        several = {"noise": self.noises, "scratch": self.scratches}
+        return {f"{name}{i}": x for name, draws in several.items() for i, x in enumerate(draws)}
 
     def tighten(self) -> None:
         """Take out rows of padding, between steps, where they have become many."""

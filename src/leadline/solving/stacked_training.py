@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,19 +15,45 @@ from leadline.solving.stacked_network import StackedNetwork
 from leadline.trajectory import has_diverged, too_large
 
 
+class _Records:
+    """The records of several runs, saved and restored together."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Flat arrays for a checkpoint."""
+        each = enumerate(self._records)
+        return {f"{i}/{name}": x for i, r in each for name, x in r.state().items()}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continue from ``state()``."""
+        for i, record in enumerate(self._records):
+            start = f"{i}/"
+            there = {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}
+            record.restore(there)
+
+
 class StackedTraining:
     """Training of several runs; a run that diverges leaves the stack, and the others go on.
 
+    Args:
+        going: the runs that go on, all by default: those of a checkpoint.
+
     Attributes:
-        records: of every run, in their order. k: steps taken. done: whether there is nothing left to do.
+        runs: all of them. records: of every run, in their order. k: steps taken. done: whether there is
+            nothing left to do.
     """
 
-    def __init__(self, configuration: Configuration, runs: Sequence[int]) -> None:
-        self.configuration = configuration
+    def __init__(
+        self, configuration: Configuration, runs: Sequence[int], going: Sequence[int] | None = None
+    ) -> None:
+        self.configuration, self.runs = configuration, list(runs)
+        going = self.runs if going is None else going
         problem, sgd = configuration.problem, configuration.sgd
-        self.network = StackedNetwork(configuration, runs)
+        self.network = StackedNetwork(configuration, going)
         self.records = [configuration.record() for _ in runs]
-        self._places = list(range(len(self.records)))
+        self._places = [self.runs.index(s) for s in going]
         """The runs that go on, in ``records``."""
 
         def tensor(x: np.ndarray) -> torch.Tensor:
@@ -39,6 +65,16 @@ class StackedTraining:
         self.full = sgd.batch_size is None or sgd.batch_size >= problem.samples
         self.k = 0
         self.done = False
+
+    @property
+    def going(self) -> list[int]:
+        """The runs that have not diverged."""
+        return list(self.network.runs)
+
+    @property
+    def record(self) -> _Records:
+        """All records as one, for a checkpoint."""
+        return _Records(self.records)
 
     @property
     def last_loss(self) -> float:
