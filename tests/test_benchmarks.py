@@ -65,9 +65,9 @@ def history(monkeypatch):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", [n for n in SCRIPTS if n not in SLOW])
 def test_runs_at_toy_size(name, run):
-    before = {p: p.read_bytes() for p in (FOLDER / "results").glob("*")}
+    before = {p: p.read_bytes() for p in (FOLDER / "results").rglob("*.*")}
     assert run(FOLDER / f"{name}.py", *ARGUMENTS.get(name, [])).strip()
-    after = {p: p.read_bytes() for p in (FOLDER / "results").glob("*")}
+    after = {p: p.read_bytes() for p in (FOLDER / "results").rglob("*.*")}
     assert after == before, "toy numbers mean nothing and must not be kept"
 
 
