@@ -44,6 +44,13 @@ def test_a_small_solve_imports_nothing_that_it_does_not_use():
     assert not names & (UNUSED | OF_BUILDERS | {"leadline.limits", "scipy.special"})
 
 
+def test_a_plan_does_not_import_the_compiler(tmp_path):
+    (tmp_path / "model.py").write_text(
+        "from leadline import residual_mlp\n\nbuild = residual_mlp(inputs=8, outputs=2)\n"
+    )
+    assert "torch._dynamo" not in imported("plan", str(tmp_path / "model.py"))
+
+
 def test_a_limit_imports_no_statistics_library():
     names = imported("limit", *TINY.split(), "--seeds", "2", "--rtol", "0.9")
     assert not names & UNUSED

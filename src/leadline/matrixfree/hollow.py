@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from leadline.available import memory as memory_available
@@ -23,6 +22,7 @@ from leadline.matrixfree.disguise import disguised
 from leadline.matrixfree.drawn import Draw
 from leadline.matrixfree.holders import exchange
 from leadline.tracing.builder import Builder, Size, construct, seeded
+from leadline.tracing.modes import OperationMode
 
 _FACTORIES = {
     f"aten::{n}"
@@ -44,7 +44,7 @@ class NeedsMemoryError(ValueError):
     """The values of a tensor that is not wide cannot be made from what was noted."""
 
 
-class _Hollow(TorchDispatchMode):
+class _Hollow(OperationMode):
     """Writes down what happens to tensors of these shapes, and sends them to the meta device.
 
     Args:

@@ -15,6 +15,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.utils._pytree import tree_map
 
 from leadline.errors import check_int
+from leadline.tracing.modes import NothingDrawn
 
 Builder = Callable[[int, int], nn.Module]
 
@@ -74,7 +75,7 @@ def construct(build: Builder, at: Size, seed: int = 0, meta: bool = False) -> nn
     with seeded(seed):
         try:
             if meta:
-                with torch.device("meta"):
+                with torch.device("meta"), NothingDrawn():
                     model = build(at.width, at.depth)
             else:
                 model = build(at.width, at.depth)

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from leadline.tracing.builder import Builder, Size, construct
 from leadline.tracing.initialization import (
@@ -27,6 +26,7 @@ from leadline.tracing.initialization import (
     snap,
 )
 from leadline.tracing.kinds import Kind, same
+from leadline.tracing.modes import OperationMode
 
 # Models are small at the base: more draws cost little, and decide rules of parameters with few entries.
 _DRAWS = 1000
@@ -42,7 +42,7 @@ _SIGMAS, _SHARE, _KNOWN = 5.0, 0.02, 0.5
 _FINE = {"input": (-0.25, 0.25), "hidden": (-1.1, -0.4), "readout": (-1.1, -0.4)}
 
 
-class _Fresh(TorchDispatchMode):
+class _Fresh(OperationMode):
     """Every random operation draws from a seed of its own, whatever was seeded before it."""
 
     def __init__(self, seed: int) -> None:

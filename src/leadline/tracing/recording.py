@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from leadline.tracing.graph import RANDOM, Graph, Node
+from leadline.tracing.modes import OperationMode
 
 _SHAPE_ONLY = RANDOM - {"native_dropout", "dropout", "multinomial"} | frozenset(
     "zeros_like ones_like full_like new_zeros new_ones new_full zero_ fill_".split()
@@ -27,7 +27,7 @@ _SHAPE_ONLY = RANDOM - {"native_dropout", "dropout", "multinomial"} | frozenset(
 _WEIGHTED = frozenset("add add_ sub sub_ addmm baddbmm addmv addbmm".split())
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(OperationMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.nodes: list[Node] = []
