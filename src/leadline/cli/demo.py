@@ -26,7 +26,7 @@ _TRANSFER = """\
 _LIMIT = """
 2. For those who study: how does training go at infinite width and depth?
 
-   Residual networks on two handwritten digits: the limit with its error bar, real networks beside it.
+   Residual networks on two handwritten digits: their limit with an error bar, and real networks.
 """
 _NEXT = """
 Next: your own model in a file with build, loss and batches (docs/tutorial-transfer.md),
