@@ -170,7 +170,7 @@ def test_what_is_shown_is_short_and_on_one_line():
         (dict(train=()), r"train=\(\) is empty"),
         (dict(train=["body"]), "train='body' is unknown"),
         (dict(schedule=3), "schedule=3 is not a sequence"),
-        (dict(schedule="cosine"), "schedule='cosine' is not a sequence"),
+        (dict(schedule="cosin"), "schedule='cosin'.* did you mean 'cosine'"),
         (dict(schedule=[1.0, math.nan, 1.0], steps=3), "schedule at step 1=nan"),
         (dict(schedule=[1.0], steps=3), "schedule has 1 multipliers, steps=3"),
         (dict(schedule=lambda k: "x"), "schedule at step 0='x' is not a number"),

@@ -49,9 +49,9 @@ def test_size_is_a_ramp_and_limits_are_darkest(comparison):
         assert shades == [1.0, 0.0, 0.5, 1.0]  # limit, then growing networks
     assert curves[0]["name"] == "limit, reused"
     assert {s["name"] for s in curves if s["role"] == "finite"} == {
-        "n=16, L=1",
-        "n=32, L=2",
-        "n=64, L=4",
+        "width 16, depth 1",
+        "width 32, depth 2",
+        "width 64, depth 4",
     }
 
 
