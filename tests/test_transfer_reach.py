@@ -50,16 +50,16 @@ def test_each_verdict_is_that_of_the_runs_up_to_a_size():
 
 def test_a_range_is_said_where_the_rate_stops_to_serve():
     text = axis(runs({4: -2, 8: -2, 16: -2, 64: -4})).range
-    assert text.startswith("transfers from depth 4 to 16, fails from 64 on (")
+    assert text.startswith("transfers from depth 4 to 16, fails at 64 (")
 
 
 def test_divergence_is_said_in_words():
     a = axis(runs({4: -2, 16: -2, 64: -4}, stop=-3.2))
     assert a.range == (
-        "transfers from depth 4 to 16, fails from 64 on (the base's rate diverges at the largest size)"
+        "transfers from depth 4 to 16, fails at 64 (the base's rate diverges at the largest size)"
     )
     printed = str(ll.transfer_from(runs({4: -2, 16: -2, 64: -4}, stop=-3.2)))
-    assert "transfers from depth 4 to 16, fails from 64 on" in " ".join(printed.split())
+    assert "transfers from depth 4 to 16, fails at 64" in " ".join(printed.split())
 
 
 T, D, U = "transfers", "does not transfer", "undecided"
@@ -72,10 +72,10 @@ T, D, U = "transfers", "does not transfer", "undecided"
         ((T, U), "transfers from depth 4 to 8, undecided at 16"),
         ((U, T), "transfers from depth 4 to 16, the largest measured"),
         ((U, U), "from depth 4 undecided at 8 to 16"),
-        ((U, D), "from depth 4 undecided at 8, fails from 16 on (why)"),
-        ((D, D), "fails from depth 4 to 8 and beyond (why)"),
-        ((D, U), "fails from depth 4 to 8 (why)"),
-        ((D, T), "fails from depth 4 to 8 (why)"),
+        ((U, D), "from depth 4 undecided at 8, fails at 16 (why)"),
+        ((D, D), "fails from depth 4 at 8 to 16 (why)"),
+        ((D, U), "fails from depth 4 at 8 (why)"),
+        ((D, T), "fails from depth 4 at 8 (why)"),
         ((T, D, U), "transfers from depth 4 to 8, fails at 16 (why)"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 from leadline.errors import check_int, shown
 from leadline.recipes.base import Recipe
 
-# Evaluating as many test inputs as a step trains on takes .3 to .5 of the step's time (./dev bench seconds
+# Evaluating as many test inputs as a step trains on takes .2 to .6 of the step's time (./dev bench seconds
 # evaluation): so many test inputs for every one that is trained on make a third of the whole.
 _WORTH = 1.0
 

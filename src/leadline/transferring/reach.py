@@ -25,7 +25,7 @@ def in_range(axis: str, base: int, reach: Sequence[Reach]) -> str:
     >>> reach = [Reach(8, "transfers"), Reach(16, "undecided")]
     >>> reach.append(Reach(32, "does not transfer", "regret above 5%"))
     >>> in_range("depth", 4, reach)
-    'transfers from depth 4 to 8, undecided at 16, fails from 32 on (regret above 5%)'
+    'transfers from depth 4 to 8, undecided at 16, fails at 32 (regret above 5%)'
     >>> in_range("depth", 4, reach[:1])
     'transfers from depth 4 to 8, the largest measured'
     """
@@ -46,11 +46,8 @@ def in_range(axis: str, base: int, reach: Sequence[Reach]) -> str:
     if failed < len(reach):
         bad, after = reach[failed], reach[failed:]
         # Only what was decided is said: a larger size may be open again.
-        if all(r.verdict == "does not transfer" for r in after) and len(after) > 0:
-            where = (
-                f"from {bad.size} on" if said else f"from {axis} {base} to {bad.size} and beyond"
-            )
-        else:
-            where = f"at {bad.size}" if said else f"from {axis} {base} to {bad.size}"
+        every = len(after) > 1 and all(r.verdict == "does not transfer" for r in after)
+        to = f"at {bad.size} to {after[-1].size}" if every else f"at {bad.size}"
+        where = to if said else f"from {axis} {base} {to}"
         said.append(f"fails {where} ({bad.reason})")
     return ", ".join(said)
