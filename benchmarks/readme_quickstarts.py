@@ -75,7 +75,7 @@ def picture(rows: list[dict[str, Any]], comparison: Any) -> Any:
     from plotly.subplots import make_subplots
 
     titles = (
-        "One learning rate serves all widths",
+        "The best rate hardly moves with width",
         "Real networks approach the limit as they grow",
     )
     figure = make_subplots(1, 2, subplot_titles=titles, horizontal_spacing=0.1)
