@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README, PICTURE = ROOT / "README.md", ROOT / "docs" / "overview.svg"
 _INSIDE = r"((?:(?!```).)*)"
 _BLOCK = re.compile(f"```python\n{_INSIDE}```\n{_INSIDE}```text\n{_INSIDE}```", re.S)
-BLUE, ORANGE, GREY = "#1f6fb4", "#d9730d", "#777777"
+BLUES, ORANGE = ("#9cc4e4", "#4a94cc", "#1f6fb4"), "#d9730d"
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,13 @@ def picture(rows: list[dict[str, Any]], comparison: Any) -> Any:
         "Real networks approach the limit as they grow",
     )
     figure = make_subplots(1, 2, subplot_titles=titles, horizontal_spacing=0.1)
-    widths = sorted({r["width"] for r in rows})
+    widths, least = sorted({r["width"] for r in rows}), min(r["depth"] for r in rows)
     for i, width in enumerate(widths):
         lrs = sorted({r["lr"] for r in rows})
-        losses = [np.mean([r["test_loss"] for r in rows if (r["width"], r["lr"]) == (width, lr)])
-                  for lr in lrs]  # fmt: skip
+        of = [r for r in rows if (r["width"], r["depth"]) == (width, least)]
+        losses = [np.mean([r["test_loss"] for r in of if r["lr"] == lr]) for lr in lrs]
         best = int(np.argmin(losses))
-        color = ("#9cc4e4", "#4a94cc", BLUE)[-len(widths) :][i]
+        color = BLUES[-len(widths) :][i]
         figure.add_scatter(
             x=lrs, y=losses, mode="lines+markers", line={"color": color, "width": 3},
             name=f"GPT of width {width}", row=1, col=1, legend="legend",
@@ -106,7 +106,7 @@ def picture(rows: list[dict[str, Any]], comparison: Any) -> Any:
     for i, b in enumerate(finite):
         figure.add_scatter(
             x=b.result.steps, y=b.loss(), mode="lines+markers", row=1, col=2, legend="legend2",
-            line={"color": ("#9cc4e4", BLUE)[-len(finite) :][i], "width": 3},
+            line={"color": BLUES[-len(finite) :][i], "width": 3},
             error_y={"array": b.error(), "thickness": 1},
             name=f"real networks of width {b.width}, depth {b.depth}",
         )  # fmt: skip

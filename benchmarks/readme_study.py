@@ -32,17 +32,18 @@ PLAIN = {
     ),
     2: (
         "The paper's limit, NFD, is what networks converge to in training.",
-        "real networks end at {} of the way from it to the limit in which the backward pass uses the "
-        "same weights (0: they converge to NFD).",
+        "on a scale from 0 (NFD) to 1 (the limit whose backward pass uses the same weights), real "
+        "networks end at {}.",
     ),
     3: (
         "The assumption behind NFD, backward weights independent of the forward ones, becomes valid "
         "again as depth grows.",
-        "at infinite depth the two training losses still differ by {}, relatively.",
+        "at infinite depth, training losses with and without it still differ by the fraction {}.",
     ),
     4: (
         "Features of different samples stay distinct through depth and training.",
-        "the smallest eigenvalue of their covariance is {} of the mean one, at infinite width.",
+        "at infinite width the smallest eigenvalue of their covariance is {} of the mean one (0: features "
+        "coincide; the rule asks for 0.001).",
     ),
     5: (
         "Features are learned at infinite width and depth.",
@@ -50,27 +51,33 @@ PLAIN = {
     ),
     6: (
         "Returns of size diminish, because there is a limit.",
-        "the last two doublings of the size gain {} of what the first two gained.",
+        "the last two doublings of width and depth gain {} of what the first two gained.",
     ),
     7: (
         "In blocks of two layers the first one stops learning as depth grows.",
-        "its own update goes like depth to the power {}.",
+        "what its update changes goes like depth to the power {} (0: as much at any depth).",
     ),
     8: (
-        "A learning rate that grows with √depth restores it.",
-        "its own update then goes like depth to the power {}.",
+        "A learning rate for this first layer that grows with √depth, the paper's correction, restores it.",
+        "the power is then {}.",
     ),
     9: (
-        "With this correction the best learning rate carries over depth.",
-        "the best rate moves by {} doublings for each doubling of the depth (transfer: at most "
-        "±0.25, and at most 5 % of loss lost).",
+        "With the correction the best learning rate carries over depth.",
+        "the best rate moves by {} doublings for each doubling of depth.",
     ),
     10: (
-        "With it, deep networks end with a lower loss.",
+        "With the correction deep networks end with a lower loss.",
         "the log of their loss over that without the correction is {}, in the least favourable case.",
     ),
 }
 DIVERGES = "at the rate that is best for the shallowest network, the corrected deep one diverges."
+# What makes rates not transfer, as the findings have it and in plain words.
+REASONS = {
+    "regret above 5%": "trusting the shallowest network's best rate costs the deepest more than 5 % of "
+    "loss; ",
+    "the base's rate diverges at the largest size": "the shallowest network's best rate diverges in the "
+    "deepest; ",
+}
 
 
 def origin(study: Study) -> str:
@@ -91,22 +98,24 @@ def picture(study: Study, path: str) -> str:
     return f"![{alt}]({path})"
 
 
-def sentences(said: dict[int, tuple[str, str]]) -> str:
+def sentences(said: dict[int, tuple[str, str, str]]) -> str:
     """For the README: one plain sentence a claim.
 
     Args:
-        said: verdict and value with its interval, by the claim's number.
+        said: verdict, value with its interval, and why rates do not transfer, by the claim's number.
     """
     lines = []
-    for number, (verdict, value) in said.items():
+    for number, (verdict, value, reason) in said.items():
         claimed, measured = PLAIN[number]
-        words = DIVERGES if value == "diverges" else measured.format(value)
+        words = REASONS.get(reason, "") + measured.format(value)
+        if value == "diverges":
+            words = DIVERGES
         lines.append(f"{number}. {claimed} **{WORDS[verdict]}**: {words}")
     return "\n".join(lines)
 
 
-def said_in(findings: str) -> dict[int, tuple[str, str]]:
-    """Verdict and value of every claim, as docs/findings.md has them."""
+def said_in(findings: str) -> dict[int, tuple[str, str, str]]:
+    """Of every claim in docs/findings.md the verdict, the value, and why rates do not transfer (or "")."""
     of = {mark: verdict for verdict, mark in MARKS.items()}
     heads = list(re.finditer(r"^## (\d+)\. ", findings, flags=re.M))
     out = {}
@@ -118,7 +127,8 @@ def said_in(findings: str) -> dict[int, tuple[str, str]]:
         value = re.search(r"\bdiverges(?=\.)|[−\d.∞]+ \[[^\]]*\]", line[2])
         if value is None:
             sys.exit(f"docs/findings.md has no value for claim {head[1]}")
-        out[int(head[1])] = of[line[1]], value[0]
+        reason = re.search(r"the correction [^;]*\(does not transfer: ([^)]+)\)", text)
+        out[int(head[1])] = of[line[1]], value[0], reason[1] if reason else ""
     return out
 
 

@@ -66,7 +66,7 @@ def test_table_json_and_files(comparison, folder):
     table = repr(comparison)
     assert "∞" in table
     assert "gap to limit" in table
-    assert "Between the couplings' limits" in table
+    assert "The limits of the two couplings are" in table
     data = json.loads(json.dumps(comparison.to_json(), allow_nan=False))
     assert len(data["rows"]) == 7
     assert len(data["branches"]["lazy"]["train_loss"]) == 2

@@ -147,10 +147,17 @@ def test_claims_are_read_from_findings(scripts):
         "## 10. A: b\n\n**? not decided at this size**: it diverges. Rule 3 [4, 5].\n"
     )
     assert study.said_in(text) == {
-        2: ("fails", "−0.96 [−1.02, 0.90]"),
-        10: ("undecided", "diverges"),
+        2: ("fails", "−0.96 [−1.02, 0.90]", ""),
+        10: ("undecided", "diverges", ""),
     }
     assert "**Not decided at this size**: at the rate" in study.sentences(study.said_in(text))
+    nine = (
+        "## 9. A: b\n\n**✕ fails**: drift −1 [−2, 0]. Rule.\n\nSGD: the correction 0 (undecided: x); AdamW: "
+        "depth-μP 0 (undecided: y); the correction −1 [−2, 0] (does not transfer: regret above 5%); 1/L.\n"
+    )
+    said = study.sentences(study.said_in(nine))
+    assert "**Fails**: trusting the shallowest network's best rate costs" in said
+    assert "the best rate moves by −1 [−2, 0] doublings" in said
 
 
 def alike(printed, said):
@@ -196,6 +203,11 @@ def test_the_tour_shows_both_halves_and_leaves_two_reports(tmp_path):
     done = click.testing.CliRunner().invoke(main, ["demo", "--quiet", "--out", str(tmp_path)])
     assert done.exit_code == 0
     assert max(map(len, done.stdout.splitlines())) <= 100
-    for words in ("1. For those who train", "2. For", "auto over width: transfers", "limit "):
+    for words in (
+        "1. For those who train",
+        "2. For",
+        "auto (leadline's scaling) over width: transfers",
+        "limit ",
+    ):
         assert words in done.stdout
     assert {p.name for p in tmp_path.iterdir()} == {"transfer.html", "compare.html"}

@@ -29,19 +29,20 @@ LOWER = (0.005, 0.004, 0.00625)
 @pytest.mark.parametrize(
     ("high", "words"),
     [
-        (0.0, "below 0.1 %"),
-        (0.00099, "below 0.1 %"),
-        (0.001, "below 0.2 %"),
-        (0.0099, "below 1 %"),
-        (0.01, "below 2 %"),
-        (0.0499, "below 5 %"),
-        (0.05, "at most 5 %"),
+        (0.0, "0.1 %"),
+        (0.00099, "0.1 %"),
+        (0.001, "0.1 %"),
+        (0.00101, "0.11 %"),
+        (0.0099, "0.99 %"),
+        (0.0321, "3.3 %"),
+        (0.05, "5 %"),
     ],
 )
 def test_what_transfer_costs_is_never_said_to_be_less(high, words):
     said = sentence(axis("transfers", size(64), size(512, regret=(0.0, 0.0, high))))
     assert (
-        said == f"Train every width up to 512 with 0.01; expected extra loss at width 512 {words}."
+        said
+        == f"Train every width up to 512 with 0.01: it costs at most {words} of loss at width 512."
     )
 
 
@@ -50,13 +51,15 @@ def test_a_size_between_that_costs_more_is_named():
     same = axis("transfers", size(64), size(128, regret=(0.0, 0.0, 0.006)), last)
     assert "128" not in sentence(same)
     more = axis("transfers", size(64), size(128, regret=(0.03, 0.0, 0.08)), last)
-    assert sentence(more).endswith("at width 512 below 1 %, at width 128 at most 8 %.")
+    assert sentence(more).endswith(
+        "it costs at most 0.9 % of loss at width 512, at most 8 % at 128."
+    )
     for regret, words in (
-        ((INF, INF, INF), "but at width 128 it diverges."),
-        ((0.01, 0.0, INF), "but at width 128 nothing bounds it."),
+        ((INF, INF, INF), "but diverges at width 128."),
+        ((0.01, 0.0, INF), "but at width 128 nothing bounds the cost."),
     ):
         wild = axis("transfers", size(64), size(128, regret=regret), last)
-        assert sentence(wild).endswith(f"at width 512 below 1 %, {words}")
+        assert sentence(wild).endswith(f"at most 0.9 % of loss at width 512, {words}")
     worse = axis("transfers", size(64), last, monotone="no")
     assert sentence(worse).endswith("; the loss at width 512 is no lower than at 64.")
 

@@ -134,7 +134,7 @@ def test_rows_from_anywhere():
     result = from_rows(rows())
     assert [a.axis for a in result.axes] == ["width"]
     assert result.axes[0].verdict == "transfers"
-    assert "auto over width: transfers" in str(result)
+    assert "auto (leadline's scaling) over width: transfers" in str(result)
     assert len(result.figure().data) == 4
     assert '"metric": "loss"' in result.to_json()
 

@@ -252,8 +252,8 @@ def comparison_table(comparison: Comparison) -> str:
             "",
             text,
             "",
-            "Losses of the last step ± about 95 %; gap: RMS over steps of the mean training loss",
-            "minus that of the same coupling's limit.",
+            "Losses are of the last step, ± about 95 %. Gap: how far a network's mean training loss is",
+            "from the limit of the same coupling (root mean square over steps, as all distances here).",
             *summary(comparison),
             *[f"Note: {note}" for note in comparison.notes],
         ]
@@ -284,11 +284,15 @@ def summary(comparison: Comparison) -> list[str]:
     lines = []
     if len(ends) == 2:
         distance = number(ends["independent"].gap(ends["reused"]))
-        lines.append(f"Between the couplings' limits: {distance} (RMS over steps).")
+        lines.append(f"The limits of the two couplings are {distance} apart.")
     if lazy is None:
         return lines
     for coupling, branch in ends.items():
-        lines.append(f"Feature learning ({coupling} against lazy): {number(lazy.gap(branch))}.")
+        distance = number(lazy.gap(branch))
+        lines.append(
+            f"Feature learning moves the {branch.role if branch.role == 'limit' else 'solve'} ({coupling}) "
+            f"by {distance} from the lazy one."
+        )
     return lines
 
 

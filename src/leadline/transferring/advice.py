@@ -9,8 +9,8 @@ from dataclasses import replace
 from leadline.transferring.analysis import AxisResult
 from leadline.transferring.verdict import LEAST_SEEDS, REGRET, SizeResult
 
-BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05)
-"""What an extra loss is said to be below of."""
+LEAST = 0.001
+"""The smallest cost that is named."""
 CODES = {"transfers": 0, "does not transfer": 1, "undecided": 3}
 """Exit codes by verdict."""
 
@@ -37,23 +37,18 @@ def sentence(a: AxisResult, several: bool = False) -> str:
 
 def _train(a: AxisResult) -> str:
     base, last = a.sizes[0], a.sizes[-1]
-    costs = [_at_most(last.regret.high)]
+    said = f"it costs at most {_up(last.regret.high)} of loss at {a.axis} {last.size}"
     between = max(a.sizes[1:-1], key=lambda s: s.regret.high, default=last)
-    if _bound(between.regret.high) > _bound(last.regret.high):
-        there = f"at {a.axis} {between.size}"
+    if between.regret.high > max(last.regret.high, LEAST):
         if math.isinf(between.regret.value):
-            costs.append(f"but {there} it diverges")
+            said += f", but diverges at {a.axis} {between.size}"
         elif math.isinf(between.regret.high):
-            costs.append(f"but {there} nothing bounds it")
+            said += f", but at {a.axis} {between.size} nothing bounds the cost"
         else:
-            costs.append(f"{there} {_at_most(between.regret.high)}")
-    out = (
-        f"Train every {a.axis} up to {last.size} with {_rate(base.lr.value)}; expected extra loss at "
-        f"{a.axis} {last.size} {', '.join(costs)}"
-    )
+            said += f", at most {_up(between.regret.high)} at {between.size}"
     if a.monotone == "no":
-        out += f"; the loss at {a.axis} {last.size} is no lower than at {base.size}"
-    return f"{out}."
+        said += f"; the loss at {a.axis} {last.size} is no lower than at {base.size}"
+    return f"Train every {a.axis} up to {last.size} with {_rate(base.lr.value)}: {said}."
 
 
 def _differ(a: AxisResult) -> str:
@@ -117,14 +112,15 @@ def _rate(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _bound(cost: float) -> float:
-    return next((b for b in BOUNDS if cost < b), math.inf)
+def _up(cost: float) -> str:
+    """A cost in percent, rounded up to two digits, LEAST at least.
 
-
-def _at_most(cost: float) -> str:
-    """The least bound that an extra loss is below of."""
-    bound = _bound(cost)
-    return f"at most {_percent(cost)}" if math.isinf(bound) else f"below {100 * bound:g} %"
+    >>> _up(0.0321), _up(0.0), _up(0.111), _up(1.5)
+    ('3.3 %', '0.1 %', '12 %', '150 %')
+    """
+    percent = 100 * max(cost, LEAST)
+    unit = 10.0 ** (math.floor(math.log10(percent)) - 1)
+    return f"{math.ceil(round(percent / unit, 6)) * unit:g} %"
 
 
 def _percent(value: float) -> str:

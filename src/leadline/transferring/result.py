@@ -52,14 +52,16 @@ class Transfer(Plotted):
         lines = []
         for a in self.axes:
             reason = in_words(a.reason, self.hyperparameter)
-            lines += wrapped(f"{a.scheme} over {a.axis}: {a.verdict} ({reason})")
-            if len(a.reach) > 1:
-                lines += wrapped(in_words(a.range, self.hyperparameter), first="  ")
-            said = (
-                f"drift {a.drift} doublings of the rate per doubling; larger is better at the base's "
-                f"rate: {a.monotone}"
-            )
-            lines += wrapped(in_words(said, self.hyperparameter), first="  ")
+            scheme = SCHEMES.get(a.scheme, a.scheme)
+            lines += wrapped(f"{scheme} over {a.axis}: {a.verdict} ({reason})")
+            base, last = (f"{a.axis} {s.size}" for s in (a.sizes[0], a.sizes[-1]))
+            said = [a.range] if len(a.reach) > 1 else []
+            said += [
+                f"drift {a.drift}: doublings of the rate by which loss curves move when {a.axis} doubles",
+                f"at the rate best for {base}, {last} ends with a lower loss: {a.monotone}",
+            ]
+            for text in said:
+                lines += wrapped(in_words(text, self.hyperparameter), first="  ")
         blocks = ["\n".join(lines), self._table()]
         if self.notes:
             blocks.append("\n".join(line for note in self.notes for line in wrapped(note)))
@@ -69,8 +71,17 @@ class Transfer(Plotted):
     def _table(self) -> str:
         """At most 100 columns wide: what has no room is in the page and in ``to_json``."""
         loss = self.metric if len(self.metric) < 10 else "loss"
-        best = in_words("best lr", self.hyperparameter)
-        header = ["scheme", "axis", "size", best, loss, "at base's", "regret", "trains to"]
+        best, base = (in_words(f"{x} lr", self.hyperparameter) for x in ("best", "base's"))
+        header = [
+            "scheme",
+            "axis",
+            "size",
+            best,
+            f"best {loss}",
+            f"at {base}",
+            "regret",
+            "trains up to",
+        ]
         body = [
             [
                 *(a.scheme[:12], a.axis, str(s.size), f"{s.lr}"),
@@ -112,6 +123,10 @@ class Transfer(Plotted):
         return transfer_figure(self)
 
 
+SCHEMES = {"auto": "auto (leadline's scaling)", "sp": "sp (PyTorch's own scaling)"}
+"""Schemes whose names say nothing by themselves."""
+
+
 def _percentage(cost: Interval) -> str:
     """A regret in percent."""
     if not math.isfinite(cost.value):
@@ -126,7 +141,7 @@ def _percents(cost: float) -> str:
 
 def stable_rate(rate: float) -> str:
     """The largest rate of a grid that trains, in words where that is every one or none."""
-    return "all" if rate == math.inf else "none" if math.isnan(rate) else f"{rate:.3g}"
+    return "all tried" if rate == math.inf else "none" if math.isnan(rate) else f"{rate:.3g}"
 
 
 @dataclass(frozen=True)
@@ -277,7 +292,7 @@ def _axis(a: AxisResult, metric: str, i: int, worded: Callable[[str], str]) -> S
         worded("at the base’s rate"),
         "regret",
         "sharpness",
-        "stable to",
+        "trains up to",
         "grid",
     )
     rows = [

@@ -158,7 +158,9 @@ def judge(measured: AxisMeasurement, rates: np.ndarray) -> AxisVerdict:
         reason = f"intervals need three seeds or more: --seeds {LEAST_SEEDS}"
         return AxisVerdict("undecided", reason, Next(seeds=LEAST_SEEDS))
     if _within(drift) and regret.high <= REGRET:
-        return AxisVerdict("transfers", f"drift within ±{DRIFT}, regret at most {REGRET:.0%}")
+        return AxisVerdict(
+            "transfers", f"drift within ±{DRIFT}, regret at {last.size} at most {REGRET:.0%}"
+        )
     if _beyond(drift):
         return AxisVerdict("does not transfer", f"drift beyond ±{DRIFT} doublings per doubling")
     # Another rate may be the base's best, and cost less: the printed one's cost is not enough.
