@@ -153,7 +153,8 @@ def test_claims_are_read_from_findings(scripts):
     assert "**Not decided at this size**: at the rate" in study.sentences(study.said_in(text))
     nine = (
         "## 9. A: b\n\n**✕ fails**: drift −1 [−2, 0]. Rule.\n\nSGD: the correction 0 (undecided: x); "
-        "AdamW: depth-μP 0 (undecided: y); the correction −1 [−2, 0] (does not transfer: regret above 5%); 1/L.\n"
+        "AdamW: depth-μP 0 (undecided: y); the correction −1 [−2, 0] (does not transfer: "
+        "regret above 5%); 1/L.\n"
     )
     said = study.sentences(study.said_in(nine))
     assert "**Fails**: trusting the shallowest network's best rate costs" in said
