@@ -140,7 +140,7 @@ def long(study: Study) -> str:
         value = written(v.value, v.low, v.high)
         out.append(f"## {number}. {c.title}: {v.words}")
         out.append(f"> {c.sentence} ({c.where})")
-        out.append(f"**{MARKS[v.verdict]}**: {v.number} {value}. {c.rule}")
+        out.append(f"**{MARKS[v.verdict]}**: {v.number}: {value}.\n\n*Rule.* {c.rule}")
         out += c.findings(study.data[number])
         if judged.parts:
             rows = [
@@ -149,7 +149,7 @@ def long(study: Study) -> str:
             ]
             for p in judged.parts:
                 value = written(p.verdict.value, p.verdict.low, p.verdict.high)
-                said = "paper" if p.claimed else "beside it"
+                said = "paper" if p.claimed else "leadline"
                 cells = (
                     p.key,
                     p.statement,

@@ -122,10 +122,11 @@ class Collapse(BlockClaim):
     )
     design = (f"Scheme depth-μP. {BLOCK_DESIGN}",)
     rule = (
-        "Collapse at L^−½ is a definite exponent. The claim holds if the exponent of RMS(ΔW₁h) in "
-        "depth is within −½ ± 0.1 with its whole 95 % interval after the first and after the last "
-        "step, for SGD and for AdamW, with true and with independent backward weights; it fails if "
-        "one interval lies outside; otherwise it is undecided."
+        "Collapse at L^−½ is a definite exponent. RMS(ΔW₁h) is measured after the first and "
+        "after the last step, for SGD and for AdamW, with true and with independent backward "
+        "weights. The claim holds if its exponent in depth is within −½ ± 0.1 with the whole 95 "
+        "% interval in all these cases. It fails if one interval lies outside. Otherwise it is "
+        "undecided."
     )
     schemes = ("depth-mup",)
     # Both layers' own updates, and what does not collapse.
@@ -186,9 +187,9 @@ class Collapse(BlockClaim):
         v, u = (values(data, q, "depth-mup", "sgd", "reused").mean(0) for q in ("own_1", "own_2"))
         return (
             f"SGD, first step: RMS(ΔW₁h) goes from {v[0]:.3f} at L = {depths[0]} to {v[-1]:.3f} at L "
-            f"= {depths[-1]}. W₂'s own update goes from {u[0]:.3f} to {u[-1]:.3f}: for the last "
-            "layer of a branch L^−½ is by design, since α times it is O(1/L) a block, which adds up "
-            "to O(1).",
-            "A collapse of W₁'s own update is no stop of learning: its features u₁ = W₁h move with "
-            "the stream too. Statement 7c says what the network as a whole does.",
+            f"= {depths[-1]}. W₂'s own update goes from {u[0]:.3f} to {u[-1]:.3f}. For the last "
+            "layer of a branch L^−½ is by design: times the multiplier 1/√L it is O(1/L) in each "
+            "block, which adds up to O(1).",
+            "That W₁'s own update collapses does not mean that learning stops: its features u₁ = W₁h "
+            "change with the stream too. Statement 7c says what the network as a whole does.",
         )

@@ -44,11 +44,12 @@ class Correction(BlockClaim):
     where = "abstract; its formula is inferred: rate of the internal layers × √L"
     design = (BLOCK_DESIGN,)
     rule = (
-        "Restored means that the first internal layer's own update no longer depends on depth. The "
-        "claim holds if the exponent of RMS(ΔW₁h) in depth is within ±0.1 with its whole 95 % "
-        "interval after the first step, for SGD and for AdamW, with true and with independent "
-        "backward weights; it fails if one interval lies outside; otherwise it is undecided. What "
-        "else the correction moves is judged beside it (8b to 8d) and is no part of this verdict."
+        "Restored means that the first internal layer's own update no longer depends on depth. "
+        "RMS(ΔW₁h) is measured after the first step, for SGD and for AdamW, with true and with "
+        "independent backward weights. The claim holds if its exponent in depth is within ±0.1 "
+        "with the whole 95 % interval in all these cases. It fails if one interval lies outside. "
+        "Otherwise it is undecided. What else the correction changes is judged in 8b to 8d, "
+        "which are no part of this verdict."
     )
     schemes = SCHEMES
     quantities = ("own_1", "output", "stream", "backward")
@@ -148,14 +149,13 @@ class Correction(BlockClaim):
             return depth_exponent(data, q, CORRECTED, o, c, step=step)
 
         return (
-            "What the correction is made for is an exponent 0 of ΔW₁h in depth: it is "
-            f"{e('sgd', 'reused', 'own_1'):w} with SGD and {e('adamw', 'reused', 'own_1'):w} with AdamW, "
-            "true backpropagation.",
-            "Beside it: with true backpropagation that movement is aligned with W₂ᵀz, so in theory "
+            "The correction is made to give ΔW₁h the exponent 0 in depth. With true backpropagation it is "
+            f"{e('sgd', 'reused', 'own_1'):w} with SGD and {e('adamw', 'reused', 'own_1'):w} with AdamW.",
+            "It changes more than that. With true backpropagation ΔW₁h is aligned with W₂ᵀz, so in theory "
             "the blocks' effects on the output add up to √L. Measured, Δf has exponent "
             f"{e('sgd', 'reused', 'output'):w} (SGD) and {e('adamw', 'reused', 'output'):w} (AdamW). With "
-            "independent backward weights the theory has a stable output and backward features that "
-            f"grow: Δf has exponent {e('sgd', 'independent', 'output'):w}, Δz "
+            "independent backward weights theory predicts a stable output and backward features that "
+            f"grow. Measured, Δf has exponent {e('sgd', 'independent', 'output'):w}, Δz "
             f"{e('sgd', 'independent', 'backward'):w} after one step and "
             f"{e('sgd', 'independent', 'backward', -1):w} after {data['steps']}. A scheme whose output or "
             "backward features grow with depth at a fixed rate has no infinite-depth limit.",

@@ -42,10 +42,10 @@ class NonDegeneracy(Claim):
         "training.",
     )
     rule = (
-        "At every depth time and step measured, the smallest eigenvalue of Φ over the mean one is "
-        "extrapolated to infinite width by λ + A/n; the smallest of these is the number. The claim "
-        f"holds if its whole 95 % interval is above {FLOOR}, fails if the whole interval is below, "
-        "otherwise it is undecided."
+        "Φ is the features' covariance over samples. At every depth time and step measured, its "
+        "smallest eigenvalue, divided by the mean one, is extrapolated to infinite width by λ + "
+        "A/n. The smallest result is the number. The claim holds if its whole 95 % interval is "
+        f"above {FLOOR} and fails if the whole interval is below. Otherwise it is undecided."
     )
     sizes: ClassVar = {
         "toy": dict(widths=(32, 64), depth=4, seeds=3, samples=4, steps=2, depths=(2, 4), width=32),
@@ -139,8 +139,8 @@ class NonDegeneracy(Claim):
             for i in (0, -1)
         ]
         return (
-            f"{data['samples']} samples, L = {data['depth']}: the smallest eigenvalue over the mean "
-            f"one, at infinite width, is {ends[0]:w} at initialization and {ends[1]:w} after "
+            f"With {data['samples']} samples and L = {data['depth']}, the smallest eigenvalue divided "
+            f"by the mean one, at infinite width, is {ends[0]:w} at initialization and {ends[1]:w} after "
             f"{data['steps'][-1]} steps.",
             "Non-degenerate means positive, not well conditioned: similar samples give a small "
             "eigenvalue from the start.",

@@ -40,13 +40,14 @@ class FeatureLearning(Claim):
         "width.",
     )
     rule = (
-        "Feature learning in the limit means that features move by an amount that neither width nor "
-        "depth takes away. The claim holds if, with whole 95 % intervals: 5a: the exponent of "
-        f"RMS(h_L − h_L(0)) in width under depth-μP is within ±{MARGIN}, while under NTK scaling it "
-        f"is within −½ ± {MARGIN}; 5b: its exponent in depth under depth-μP is within ±{MARGIN}; 5c: "
-        "the features' kernel aligns with the targets in training (alignment grows); 5d: the "
-        f"training loss half-way differs from the lazy one by more than {DIFFERENT:.0%}. It fails if "
-        "one of these does."
+        "Feature learning in the limit means that the amount by which features move falls "
+        "neither with width nor with depth. The claim holds if all four statements do, each with "
+        "its whole 95 % interval; it fails if one of them fails. 5a: the exponent in width of "
+        f"RMS(h_L − h_L(0)) is within ±{MARGIN} under depth-μP, and within −½ ± {MARGIN} under "
+        f"NTK scaling. 5b: under depth-μP its exponent in depth is within ±{MARGIN}. 5c: the "
+        "alignment of the features' kernel with the targets grows in training. 5d: half-way "
+        "through training the loss differs from that of lazy training by more than "
+        f"{DIFFERENT:.0%}."
     )
     sizes: ClassVar = {
         "toy": dict(widths=(32, 64, 128), depth=2, seeds=3, steps=2, depths=(2, 4, 8), width=32),
@@ -188,13 +189,13 @@ class FeatureLearning(Claim):
         v = np.asarray(data["over_width"]["depth-mup"], float)[:, -1, -1, -1]
         move = jackknife(lambda x: float(x.mean()), v)
         return (
-            f"Under depth-μP the last features move by {move:w} (RMS a coordinate) at n = "
-            f"{data['widths'][-1]}; under NTK scaling the movement has exponent "
+            f"Under depth-μP the last features move by {move:w} (RMS over coordinates) at n = "
+            f"{data['widths'][-1]}. Under NTK scaling the movement has exponent "
             f"{width_exponent(data, 'ntk'):w} in width.",
             "Alignment of the last features' kernel with the targets goes from "
             f"{a['depth-mup'][0]:.3f} to {a['depth-mup'][-1]:.3f} (NTK scaling: {a['ntk'][0]:.3f} to "
-            f"{a['ntk'][-1]:.3f}). One minus the loss over lazy training's, half-way: "
-            f"{from_lazy(data):w}.",
+            f"{a['ntk'][-1]:.3f}). One minus the ratio of the loss to that of "
+            f"lazy training, half-way through training, is {from_lazy(data):w}.",
         )
 
 

@@ -80,11 +80,11 @@ class GradientIndependence(Claim):
         "networks stand beside them.",
     )
     rule = (
-        "The claim makes the relative gap between the two losses (half-way through training) vanish "
-        "as depth grows, by a mechanism that is 1/√L. It holds if the gap's exponent in depth (L ≥ "
-        f"8) is below {SLOW} with its whole 95 % interval and the gap extrapolated to L = ∞ (in 1/√L) "
-        f"is not above {NOTHING:.0%}. It fails if the exponent's whole interval is above {SLOW} and "
-        f"that of the gap at L = ∞ is above {NOTHING:.0%}. Otherwise it is undecided."
+        "The gap is one minus the loss of true backpropagation over that with independent backward "
+        "weights, half-way through training. The claim is that it vanishes as depth grows, like "
+        f"1/√L. It holds if the gap's exponent in depth (L ≥ 8) is below {SLOW} with its whole 95 % "
+        f"interval and the gap extrapolated to L = ∞ (in 1/√L) is not above {NOTHING:.0%}. It fails "
+        f"if both whole intervals are above: {SLOW} and {NOTHING:.0%}. Otherwise it is undecided."
     )
     sizes: ClassVar = {
         "toy": dict(
@@ -254,15 +254,14 @@ class GradientIndependence(Claim):
         end = gap_at(curves, -1, len(np.asarray(curves["reused"][0], float)[0]) - 1)
         low, high = (gap_at(data["horizon"], i, step) for i in (0, -1))
         return (
-            f"In the depth-μP ResNet one minus true backpropagation's loss over NFD's after "
-            f"{step} steps is {last:w} at L = {depths[-1]}; the gap's exponent in depth is {exponent:w}, "
-            f"and extrapolated to infinite depth it is {infinite:w}. At the end of training it is "
-            f"{end:w}.",
-            f"Over the horizon: {low:w} at T = {data['horizons'][0]:g}, {high:w} at T = "
-            f"{data['horizons'][-1]:g}.",
-            "Why there is a gap: conditioning W on the earlier backward queries Wᵀz leaves a mean R·z in "
-            "Wφ(h) that is O(1/L) a layer. There are L layers, so it adds up to O(1). Coupling “reused” "
-            "keeps it; statement 3d says where real networks lie between the two limits.",
+            f"In the depth-μP ResNet the gap after {step} steps is {last:w} at L = {depths[-1]}. Its "
+            f"exponent in depth is {exponent:w}. Extrapolated to infinite depth it is {infinite:w}. At "
+            f"the end of training it is {end:w}.",
+            f"At the horizon T = {data['horizons'][0]:g} the gap is {low:w}, at T = "
+            f"{data['horizons'][-1]:g} it is {high:w}.",
+            "Why there is a gap: given the earlier backward products Wᵀz, the product Wφ(h) has a mean "
+            "R·z, which is O(1/L) in each layer. There are L layers, so it adds up to O(1). Coupling "
+            "“reused” keeps it. Statement 3d says where real networks lie between the two limits.",
         )
 
 

@@ -51,13 +51,13 @@ class Initialization(Claim):
         "are relative, in the Frobenius norm over pairs of samples.",
     )
     rule = (
-        "Holds if all of this does, with whole 95 % intervals. 1a: the mean-square errors of the "
-        "feature, gradient and tangent kernels, the largest over depth times, fall with width with "
-        f"exponents −1 ± {MARGIN}. 1b: at infinite width the kernels' errors fall with depth with "
-        f"exponents −1 ± {MARGIN}. 1c: at fixed width the mean-square errors do not grow with depth "
-        f"(exponents over the largest depths below {MARGIN}). 1d: reusing W in the backward pass "
-        f"changes the mean tangent kernel at the largest width by less than {COUPLED:.0%}. Fails if "
-        "one of them does."
+        "The claim holds if all four statements do, each with its whole 95 % interval; it fails "
+        "if one of them fails. 1a: the mean-square errors of the feature, gradient and tangent "
+        "kernels, each at the depth time where it is largest, fall with width with exponents −1 "
+        f"± {MARGIN}. 1b: at infinite width the kernels' errors fall with depth with exponents −1 "
+        f"± {MARGIN}. 1c: at fixed width the mean-square errors do not grow with depth: their "
+        f"exponents over the largest depths are below {MARGIN}. 1d: reusing W in the backward "
+        f"pass changes the mean tangent kernel at the largest width by less than {COUPLED:.0%}."
     )
     sizes: ClassVar = {
         "toy": dict(widths=(32, 64), depth=4, seeds=4, depths=(2, 4), width=32, limits=(4, 8, 16)),
@@ -240,8 +240,8 @@ class Initialization(Claim):
         return (
             f"Exponents of the errors: {listed}.",
             f"Reusing W in the backward pass changes the mean tangent kernel by {coupling(data):w} at n "
-            f"= {data['widths'][-1]}; the gradient-independence assumption says 0. Claim 3 asks what "
-            "becomes of it in training.",
+            f"= {data['widths'][-1]}; the gradient-independence assumption says 0. Claim 3 measures "
+            "the change during training.",
         )
 
 

@@ -45,15 +45,17 @@ class LimitOfTraining(Claim):
         "inputs, half-way and at the end of training.",
     )
     rule = (
-        "Errors are mean squares over seeds, samples and steps of outputs minus the limit's, "
-        "relative to the limit's mean square; width and depth grow together. 2a holds if, for "
-        f"networks trained under the assumption, the error's exponent in width over the {LAST} "
-        f"largest sizes is below {FIRST_ORDER} with its whole interval (first order: −1), on training "
-        "and on test inputs. 2b: let E be the error of real networks against NFD, extrapolated to "
-        "infinite size by E + A/n, over the mean-square distance between the two limits: 0 if real "
-        "networks converge to NFD, 1 if they converge to the other limit. It holds if E is within "
-        f"±{MARGIN}, fails if its whole interval is outside. The claim holds if 2a and 2b do and "
-        "fails if one fails. What rests on a limit that has not converged is undecided."
+        "Width and depth grow together. The error is the mean square of outputs minus the "
+        "limit's, over seeds, samples and steps, divided by the mean square of the limit's "
+        "outputs. 2a is about networks trained under the assumption. It holds if the error's "
+        f"exponent in width over the {LAST} largest sizes is below {FIRST_ORDER} with its whole "
+        "interval, on training and on test inputs (−1 is first order). 2b is about real "
+        "networks. Their error against NFD is extrapolated to infinite size by E + A/n, and E is "
+        "divided by the mean-square distance between the two limits. The result, the left-over "
+        "error, is 0 if real networks converge to NFD and 1 if they converge to the other limit. "
+        f"2b holds if it is within ±{MARGIN} and fails if its whole interval is outside. The "
+        "claim holds if 2a and 2b do and fails if one fails. What rests on a limit that has not "
+        "converged is undecided."
     )
     sizes: ClassVar = {
         "toy": dict(
@@ -196,13 +198,15 @@ class LimitOfTraining(Claim):
         d = data["distance"]
         orders = {c: order(data, c, "test") for c in COUPLINGS}
         return (
-            "Networks against the limit of their own kind: on test inputs the error has "
+            "Networks compared with the limit of their own kind: on test inputs the error has "
             f"exponent {orders['independent']:w} for networks under the assumption and "
             f"{orders['reused']:w} for real networks.",
             f"The two limits are {np.sqrt(d['train']):.0%} apart on training outputs and "
-            f"{np.sqrt(d['test']):.0%} on test outputs (root mean square, relative). Of real networks' "
-            f"distance to NFD, {left_over(data, 'independent', 'train'):w} of that squared distance "
-            f"is left on training inputs, {left_over(data, 'independent', 'test'):w} on test inputs.",
+            f"{np.sqrt(d['test']):.0%} on test outputs (root mean square, relative). The left-over "
+            "error of real networks against NFD is "
+            f"{left_over(data, 'independent', 'train'):w} on training inputs and "
+            f"{left_over(data, 'independent', 'test'):w} on test inputs (0: they converge to NFD, 1: "
+            "to the other limit).",
         )
 
 

@@ -130,12 +130,13 @@ class RateTransfer(RatesClaim):
     sentence = "The correction empirically restores depth-wise hyperparameter transfer."
     design = (RATES_DESIGN,)
     rule = (
-        "leadline transfer's verdict on the training loss: a rate transfers over depth if its drift "
-        "(doublings of the best rate per doubling of depth) is within ±0.25 and trusting the "
-        "shallowest network's best rate costs the deepest at most 5 % of loss, both with whole 95 % "
-        "intervals; it does not if the drift is beyond, the cost is above, or the rate diverges. The "
-        "claim holds if rates transfer under the correction with every optimizer measured, fails if "
-        "they do not with one, otherwise it is undecided."
+        "The verdicts are leadline transfer's, on the training loss. A rate transfers over depth "
+        "if its drift (doublings of the best rate per doubling of depth) is within ±0.25 and the "
+        "shallowest network's best rate costs the deepest at most 5 % of loss, both with whole "
+        "95 % intervals. It does not transfer if the drift is beyond, the cost is above, or the "
+        "deepest network diverges. The claim holds if rates transfer under the correction with "
+        "every optimizer measured. It fails if they do not transfer with one. Otherwise it is "
+        "undecided."
     )
 
     def judge(self, data: Data) -> Judgement:

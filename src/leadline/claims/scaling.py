@@ -51,12 +51,12 @@ class DiminishingReturns(Claim):
         "noise.",
     )
     rule = (
-        "Losses are those of real networks half-way through training, width and depth growing "
-        "together (L = n/16). Returns diminish towards a floor if the last two doublings of the size "
-        f"together gain less than {LEFT:g} of what the first two gained: the claim holds if the whole "
-        "95 % interval of that ratio is below, fails if it is above. (A loss that fell like a power "
-        "of the size without a floor would pass only with an exponent above ⅓ for the sizes of the "
-        "quick study.)"
+        "Losses are those of real networks half-way through training. Width and depth grow "
+        "together (L = n/16). The number is what the last two doublings of the size gain, "
+        "divided by what the first two gained. Returns diminish towards a floor if it is small: "
+        f"the claim holds if its whole 95 % interval is below {LEFT:g} and fails if the whole "
+        "interval is above. (A loss that fell like a power of the size without a floor would "
+        "pass only with an exponent above ⅓ for the sizes of the quick study.)"
     )
     sizes: ClassVar = {
         "toy": dict(width=32, depths=(1, 2, 4), horizons=(0.5, 1.0), depth=2, seeds=3),
@@ -200,12 +200,13 @@ class DiminishingReturns(Claim):
             f"at n = {n1}, L = {d1}. Extrapolated it ends at {end(data, 'train'):w}; the limit of true "
             f"backpropagation has {data['floor']['train']['reused']:.4f}, NFD "
             f"{data['floor']['train']['independent']:.4f}.",
-            "A limit explains why returns diminish: once A/n + B/L is small against E, size alone "
-            "gains nothing more. Statements 6b and 6c say which limit's loss the floor is.",
-            "A trend can persist where the limit itself moves: at one learning rate, the horizon T = "
-            f"{data['horizons'][0]:g} … {data['horizons'][-1]:g} changes the training loss from "
-            f"{x[0]:.4f} to {x[-1]:.4f} and the test loss from {t[0]:.4f} to {t[-1]:.4f} at the "
-            "largest size solved.",
+            "A limit explains why returns diminish. The loss is E + A/n + B/L; once A/n + B/L is "
+            "small against E, size alone gains nothing more. Statements 6b and 6c say which limit's "
+            "loss the floor is.",
+            "A trend can persist if the limit itself changes. At one learning rate and the largest size "
+            f"solved, raising the horizon T from {data['horizons'][0]:g} to {data['horizons'][-1]:g} "
+            f"changes the training loss from {x[0]:.4f} to {x[-1]:.4f} and the test loss from "
+            f"{t[0]:.4f} to {t[-1]:.4f}.",
         )
 
 

@@ -25,12 +25,13 @@ class StrongerNetworks(RatesClaim):
     sentence = "The correction yields stronger performance in deeper ResNets."
     design = (RATES_DESIGN, "Rates are chosen by training loss; test samples choose nothing.")
     rule = (
-        "Performance is the loss of the deepest network, at the rate that was best (in training "
-        "loss) for the shallowest of its own scheme, which is how rates are used; the number is the "
-        "log of the corrected loss over depth-μP's. The claim holds if that is below 0 with its "
-        "whole 95 % interval on training and on test data with every optimizer measured, fails if "
-        "one interval is above 0 or the corrected network diverges at that rate, otherwise it is "
-        "undecided. The other reading, each depth tuned on its own, stands beside it."
+        "Performance is the loss of the deepest network. Its rate is the one that was best, in "
+        "training loss, for the shallowest network of the same scheme, because that is how rates "
+        "are used. The number is the log of the corrected network's loss over depth-μP's. The "
+        "claim holds if it is below 0 with its whole 95 % interval, on training and on test "
+        "data, with every optimizer measured. It fails if one whole interval is above 0 or the "
+        "corrected network diverges at that rate. Otherwise it is undecided. The other reading, "
+        "each depth tuned on its own, is judged in addition and is no part of this verdict."
     )
 
     def judge(self, data: Data) -> Judgement:
@@ -114,8 +115,8 @@ class StrongerNetworks(RatesClaim):
                         f"{SCHEME_WORDS[scheme]} {train:w} in training, {test:w} on test data"
                     )
                 out.append(
-                    f"{OPTIMIZERS[optimizer]}, log loss minus depth-μP's at L = {data['depths'][-1]}, "
-                    f"{said}: {'; '.join(shown)}."
+                    f"{OPTIMIZERS[optimizer]}, log of the loss over depth-μP's at L = "
+                    f"{data['depths'][-1]}, {said}: {'; '.join(shown)}."
                 )
         return out
 
