@@ -8,8 +8,8 @@ balanced noise, depths 4 to 64. Adam with a rate that falls to 0: all classes, 6
 ``ll.residual_mlp`` (the same functions, base 8 x 4, whose networks begin near 0) solved at width 1024
 (fast), depths 4 to 16. At every depth coarse rates, finer ones around the best of them and around the best
 of the smallest depth, with three seeds; then, with three more for each further block (N in all), the rates
-within a doubling of those bests, and of these rates the verdicts are. DEPTHS such as 4,8,16,32; all of
-these if left out.
+within nine eighths of a doubling of those bests, and of these rates the verdicts are. DEPTHS such as
+4,8,16,32; all of these if left out.
 
 The verdicts on the best rate's drift and on the loss at the rate of depth 4 are those of ``transfer_from``,
 of the rates up to the cliff: the first at which the mean loss is twice the smallest of lower rates. Beyond
@@ -38,7 +38,7 @@ from leadline.disk.plain import plain
 
 SCHEMES = ("completep", "depth-mup", "depth-mup-corrected")
 # Seeds of a block, blocks, and how far from a best rate further blocks go (eighths of a doubling).
-SEEDS, BLOCKS, NEAR = size(3, 2), size(3, 2), 8
+SEEDS, BLOCKS, NEAR = size(3, 2), size(3, 2), 9
 STEPS = size(15, 2)
 WIDTHS = size({"sgd": 512, "adam": 1024}, {"sgd": 64, "adam": 32})
 DEPTHS = size({"sgd": (4, 8, 16, 32, 64), "adam": (4, 8, 16)}, {"sgd": (2, 4), "adam": (2, 4)})
@@ -47,7 +47,7 @@ BASE = dict(width=8, depth=4)
 COARSE = size(
     {"sgd": range(-20, 5, 4), "adam": range(-72, -31, 8)}, {"sgd": (-8, 0), "adam": (-72, -64)}
 )
-FINE = size({"sgd": (1, 2, 3), "adam": (4, 2)}, {"sgd": (1,), "adam": (1,)})
+FINE = size({"sgd": (1, 2, 3), "adam": (4, 2, 1)}, {"sgd": (1,), "adam": (1,)})
 FINEST = {"sgd": (0.5,), "adam": ()}
 # Rates below the best of the smallest depth, over it: how careful people choose.
 FACTORS = np.array([1.0, 2**-0.25, 2**-0.5, 0.5, 0.25])

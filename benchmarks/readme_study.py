@@ -27,8 +27,8 @@ WORDS = {"holds": "Holds", "fails": "Fails", "undecided": "Not decided at this s
 # What the paper says, and what was measured, of each claim.
 PLAIN = {
     1: (
-        "At initialization, networks approach the limit at the rate 1/width.",
-        "their mean-square error falls like width to the power {}.",
+        "At initialization, squared distances to the limit fall like 1/width.",
+        "they fall like width to the power {}.",
     ),
     2: (
         "The paper's limit, NFD, is what networks converge to in training.",
@@ -38,7 +38,7 @@ PLAIN = {
     3: (
         "The assumption behind NFD, backward weights independent of the forward ones, becomes valid "
         "again as depth grows.",
-        "at infinite depth, training losses with and without it still differ by the fraction {}.",
+        "at infinite depth, training losses with and without it still differ by {} of the loss.",
     ),
     4: (
         "Features of different samples stay distinct through depth and training.",
@@ -66,7 +66,7 @@ PLAIN = {
         "the best rate moves by {} doublings for each doubling of depth.",
     ),
     10: (
-        "With the correction deep networks end with a lower loss.",
+        "With the correction deep networks end with a lower loss than without.",
         "the log of their loss over that without the correction is {}, in the least favourable case.",
     ),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from leadline.transferring.analysis import AxisResult
@@ -112,15 +112,26 @@ def _rate(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _up(cost: float) -> str:
-    """A cost in percent, rounded up to two digits, LEAST at least.
+def percents(cost: float, rounded: Callable[[float], float] = round) -> str:
+    """A cost in percent, without the sign: two digits, three from 100 on.
 
-    >>> _up(0.0321), _up(0.0), _up(0.111), _up(1.5)
-    ('3.3 %', '0.1 %', '12 %', '150 %')
+    Args:
+        rounded: to a whole number: math.ceil makes of an upper end one that is never less.
+
+    >>> percents(0.0321), percents(0.0321, math.ceil), percents(0.111, math.ceil), percents(1.5)
+    ('3.2', '3.3', '12', '150')
     """
-    percent = 100 * max(cost, LEAST)
-    unit = 10.0 ** (math.floor(math.log10(percent)) - 1)
-    return f"{math.ceil(round(percent / unit, 6)) * unit:g} %"
+    if cost == 0 or math.isinf(cost):
+        return "0" if cost == 0 else "∞"
+    unit = 10.0 ** (math.floor(math.log10(abs(cost))) + (1 if abs(cost) < 1 else 0))
+    # What is not a whole number by rounding alone is one.
+    digits = rounded(round(100 * cost / unit, 6)) if abs(cost) < 1 else rounded(100 * cost)
+    return f"{digits * unit if abs(cost) < 1 else digits:.6g}"
+
+
+def _up(cost: float) -> str:
+    """An upper end of a cost, LEAST at least."""
+    return f"{percents(max(cost, LEAST), math.ceil)} %"
 
 
 def _percent(value: float) -> str:

@@ -20,7 +20,7 @@ from leadline.reporting.page import Drawing, Page, Section, Table, facts
 from leadline.reporting.panels import Panels, shades
 from leadline.tabular.notebook import Plotted
 from leadline.tabular.tables import number, table_csv, text_table, wrapped
-from leadline.transferring.advice import exit_code, sentence
+from leadline.transferring.advice import exit_code, percents, sentence
 from leadline.transferring.analysis import AxisResult
 from leadline.transferring.landscapes import landscapes
 from leadline.transferring.wording import NAMES, in_words, judged
@@ -58,7 +58,8 @@ class Transfer(Plotted):
             said = [a.range] if len(a.reach) > 1 else []
             said += [
                 f"drift {a.drift}: doublings of the rate by which loss curves move when {a.axis} doubles",
-                f"at the rate best for {base}, {last} ends with a lower loss: {a.monotone}",
+                f"at the rate best for {base}, {last} ends with a lower loss: "
+                f"{'not clear' if a.monotone == 'undecided' else a.monotone}",
             ]
             for text in said:
                 lines += wrapped(in_words(text, self.hyperparameter), first="  ")
@@ -131,12 +132,10 @@ def _percentage(cost: Interval) -> str:
     """A regret in percent."""
     if not math.isfinite(cost.value):
         return str(cost).split(" [")[0]
-    ends = "" if math.isnan(cost.low) else f" [{_percents(cost.low)}, {_percents(cost.high)}]"
-    return f"{_percents(cost.value)} %{ends}"
-
-
-def _percents(cost: float) -> str:
-    return "∞" if math.isinf(cost) else f"{100 * cost:.2g}" if cost < 1 else f"{100 * cost:.3g}"
+    if math.isnan(cost.low):
+        return f"{percents(cost.value)} %"
+    low, high = percents(cost.low, math.floor), percents(cost.high, math.ceil)
+    return f"{percents(cost.value)} % [{low}, {high}]"
 
 
 def stable_rate(rate: float) -> str:
