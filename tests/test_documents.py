@@ -69,6 +69,15 @@ def test_every_page_is_in_the_menu_once_and_in_the_index():
     assert linked == {p.name for p in PAGES} - {"index.md"}
 
 
+def test_every_example_is_listed_and_linked_where_it_belongs():
+    names = {p.name for p in (ROOT / "examples").glob("*.py")}
+    linked = {
+        p.stem: set(re.findall(r"\]\(\.\./examples/(\w+\.py)", p.read_text("utf-8"))) for p in PAGES
+    }
+    assert linked.pop("examples") == names
+    assert set().union(*linked.values()) == names
+
+
 def test_practitioners_come_before_theory():
     names = menu()
     first = ["own-model.md", "tasks.md", "recipes.md", "cluster.md", "forecast-wandb.md"]

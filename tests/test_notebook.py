@@ -52,6 +52,14 @@ def test_tables_become_tables_and_texts_paragraphs():
     assert seen.right[:3] == [False, True, False]
 
 
+def test_a_note_right_under_a_table_is_no_row_of_it():
+    table = text_table(["name", "drift"], [["a", "+0.5"], ["b", "-1"]])
+    seen = Seen(as_html(f"First\n\n{table}\n* last layer of `blocks`\n"))
+    assert seen.cells == [["name", "drift"], ["a", "+0.5"], ["b", "-1"]]
+    assert seen.paragraphs == ["First", "* last layer of blocks"]
+    assert seen.right[:2] == [False, True]
+
+
 def test_wrapped_lines_are_one_again():
     text = "word " * 60
     assert Seen(as_html("\n".join(wrapped(text)))).paragraphs == [text.strip()]

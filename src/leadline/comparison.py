@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -88,8 +89,8 @@ def compare(
         memory: budget in bytes of each branch.
         out: folder; each finished branch is written there before the next one starts, and
             ``Comparison.save`` at the end. What cannot be written is an ``UnwrittenWarning``.
-        progress: called as ``progress(branch=name, **what the branch reports)``.
-        The rest as in ``solve``.
+        progress: called as ``progress(branch=name, **what the branch reports)``. The rest as in
+            ``solve``.
 
     Raises:
         ValueError, TypeError, OSError: naming the argument, its value and the remedy.
@@ -201,7 +202,13 @@ def compare(
             add(limit, "limit", None, None if deepen else deepest, coupling, **how)
             result = branches[-1].result
             if isinstance(result, Limit) and not result.converged:
-                notes.append(f"limit-{coupling}: {result.message}")
+                # Each coupling had its share of the budget.
+                said = re.sub(
+                    r"(?<=seconds=)[\d.]+",
+                    lambda s: f"{len(wanted) * float(s[0]):g}",
+                    result.message,
+                )
+                notes.append(f"limit-{coupling}: {said}")
         else:
             how = {"tol": of_solve, "ensemble": ensemble, "test_every": record_every}
             add(solve, "reference", 4 * widest, deepest, coupling, **how)

@@ -53,6 +53,7 @@ def as_html(text: str) -> str:
     def end_paragraph() -> None:
         if said:
             body = "<br>".join(html.escape(line) for line in said)
+            body = re.sub("`([^`]+)`", r"<code>\1</code>", body)
             out.append(f"<p>{body}</p>" if out else f"<p><b>{body}</b></p>")
             said.clear()
 
@@ -62,12 +63,12 @@ def as_html(text: str) -> str:
         below = lines[k + 1] if k + 1 < len(lines) else ""
         if below and set(below) <= set("─ "):
             end_paragraph()
-            rows = [lines[k]]
+            rows, spans = [lines[k]], [m.span() for m in re.finditer("─+", below)]
             k += 2
-            while k < len(lines) and lines[k].strip():
+            while k < len(lines) and lines[k].strip() and _in_columns(lines[k], spans):
                 rows.append(lines[k])
                 k += 1
-            out.append(_table(rows, [m.span() for m in re.finditer("─+", below)]))
+            out.append(_table(rows, spans))
             continue
         line = lines[k].strip()
         continued = bool(said) and lines[k].startswith("    ")
@@ -84,10 +85,18 @@ def as_html(text: str) -> str:
     return f"<div>{''.join(out)}</div>"
 
 
+def _in_columns(row: str, spans: Sequence[tuple[int, int]]) -> bool:
+    """Is nothing between the columns? Otherwise the line is a note under the table."""
+    between = zip(
+        [0, *(end for _, end in spans)], [*(begin for begin, _ in spans), None], strict=True
+    )
+    return not any(row[a:b].strip() for a, b in between)
+
+
 def _table(rows: Sequence[str], spans: Sequence[tuple[int, int]]) -> str:
     """Cells by the columns of the rule under the header; numbers to the right."""
     cells = [[row[a:b].strip() for a, b in spans] for row in rows]
-    number = re.compile(r"[−-]?[\d.∞–]")
+    number = re.compile(r"[+−-]?[\d.∞–]")
     right = [
         all(number.match(row[i]) or not row[i] for row in cells[1:]) for i in range(len(spans))
     ]
