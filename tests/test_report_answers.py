@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import leadline as ll
+from leadline.checking.report import CheckReport, Row, check_page
 from leadline.disk import strict
 from leadline.reporting.comparisons import comparison_page
 from leadline.reporting.page import Page, Section, Table, render
@@ -41,6 +42,36 @@ CASES = [
 @pytest.mark.parametrize(("command", "next_", "expected"), CASES)
 def test_what_decides_is_the_command_that_was_run_with_what_changes(command, next_, expected):
     assert again(command, opened(next_)) == expected
+
+
+def test_a_check_and_a_limit_that_are_open_name_the_command():
+    ROW
+    report = CheckReport((row,), (), {}, (), 1e-3, "check", 3, 1.0, "seeds=9 (--seeds 9)", 3.0)
+    page = check_page(report, "leadline check a.py --seeds 3")
+    assert page.commands == ("leadline check a.py --seeds 9",)
+    caption = page.sections[0].tables[0].caption
+    assert "inconclusive: the interval reaches across" in caption
+    assert (
+        check_page(dataclasses.replace(report, remedy=None), "leadline check a.py").commands == ()
+    )
+    problem = ll.teacher(samples=4, dimension=3, test_samples=0)
+    what = (problem, ll.ResNet(), ll.SGD(lr=0.1, steps=1))
+    made = ll.compare(*what, sizes=[(8, 1), (16, 2)], seeds=2, rtol=1e-9, seconds=1e-6)
+    page = comparison_page(made, "leadline compare --seconds 1e-06")
+    (asked,) = {float(c.split()[-1]) for c in page.commands}
+    # Every coupling has a share, and the notes speak of the whole.
+    assert [n for n in made.notes if f"give seconds={asked:g}" in n]
+    assert all("stopped by seconds=1e-06" in n for n in made.notes)
+    assert all(a.startswith("Undecided, ") for a in page.answer)
+    single = ll.limit(*what, rtol=1e-9, seconds=1e-6)
+    assert result_page(single, "leadline limit").commands[0].startswith("leadline limit --seconds ")
+
+
+def test_ticks_of_a_figure_by_itself_are_whole_numbers():
+    result = from_rows(planted("weight_decay", 0.1), None, "loss", hyperparameter="weight_decay")
+    figure = result.plot()
+    assert figure.layout.xaxis.type == "log"
+    assert figure.layout.xaxis.tickformat == "~g" or figure.layout.xaxis.exponentformat == "power"
 
 
 def test_of_another_hyperparameter_its_option_changes():

@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from leadline.checking.exponents import Exponent
+from leadline.checking.wording import exponents_csv, losses_table, meanings
 from leadline.disk.plain import plain
+from leadline.reporting.commands import offered
 from leadline.reporting.page import Drawing, Page, Section, Table, facts
 from leadline.reporting.panels import BLUE, GREY, ORANGE, PURPLE, Panels
 from leadline.reporting.progress import duration
 from leadline.tabular.notebook import Plotted
-from leadline.tabular.tables import table_csv, text_table, wrapped
+from leadline.tabular.tables import text_table, wrapped
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -311,14 +313,15 @@ def check_page(report: CheckReport, command: str = "") -> Page:
         number=f"exponents: {counted}" if counted else "",
         figures=(drawing,),
         paragraphs=report.notes,
-        tables=(*_failures(report), _exponents(report), *_losses(report)),
+        tables=(*_failures(report), _exponents(report), *losses_table(report.losses)),
         command=command,
-        downloads=(("exponents.csv", _csv(report)),),
+        downloads=(("exponents.csv", exponents_csv(report.rows)),),
     )
     rate = {"Base learning rate": f"{report.lr:.3g}"}
     title = report.title[:1].upper() + report.title[1:]
     answer = (f"{report.verdict.capitalize()}. {report.answer}",)
-    return Page(title, (), (section,), facts(command, rate), answer=answer)
+    commands = offered(command, report.remedy) if report.verdict == "undecided" else ()
+    return Page(title, (), (section,), facts(command, rate), answer=answer, commands=commands)
 
 
 def _failures(report: CheckReport) -> tuple[Table, ...]:
@@ -330,21 +333,5 @@ def _exponents(report: CheckReport) -> Table:
     # What needs attention comes first.
     rows = sorted(report.rows, key=lambda r: (r.verdict not in FAILED, r.verdict != "inconclusive"))
     cells = [(*r.cells(), r.verdict) for r in rows]
-    return Table((*_HEAD, "verdict"), cells, "Exponents of width and depth")
-
-
-def _losses(report: CheckReport) -> tuple[Table, ...]:
-    rows = [(a, s, f"{v:.4g}") for a, sizes in report.losses.items() for s, v in sizes.items()]
-    return (Table(("axis", "size", "loss"), rows, "Loss after the steps"),) if rows else ()
-
-
-def _csv(report: CheckReport) -> str:
-    """One row a parameter, quantity, axis and size."""
-    return table_csv(
-        [
-            dict(parameter=r.parameter, place=r.place, quantity=r.quantity, axis=r.axis,
-                 expected=r.expected, verdict=r.verdict, size=s, value=v)
-            for r in report.rows
-            for s, v in zip(r.sizes, r.values, strict=True)
-        ]
-    )  # fmt: skip
+    explained = meanings(r.verdict for r in rows)
+    return Table((*_HEAD, "verdict"), cells, f"Exponents of width and depth. {explained}")

@@ -13,9 +13,11 @@ import numpy as np
 from leadline.disk.plain import plain
 from leadline.disk.write import write_atomic
 from leadline.limits.result import Limit
+from leadline.reporting.commands import longer
 from leadline.reporting.json_text import write as write_json
 from leadline.reporting.page import Drawing, Page, Section, Table, facts, settings
 from leadline.reporting.page import write as write_page
+from leadline.reporting.page_figures import with_ticks
 from leadline.reporting.panels import Panels
 from leadline.reporting.results import Series, curves_csv, draw, in_words, series
 from leadline.tabular.notebook import Plotted
@@ -217,15 +219,8 @@ def comparison_figure(comparison: Comparison) -> plotly.graph_objects.Figure:
         draw(panels, i, [s for s in curves if s["panel"] == name])
     info = comparison.info
     panels.title(f"{info['problem']['name']}, {info['seeds']} seeds; bars and bands about 95 %")
-    legend = {
-        "orientation": "v",
-        "x": 1.02,
-        "y": 1,
-        "groupclick": "toggleitem",
-        "tracegroupgap": 14,
-    }
-    panels.figure.update_layout(legend=legend)
-    return panels.figure
+    legend = dict(orientation="v", x=1.02, y=1, groupclick="toggleitem", tracegroupgap=14)
+    return with_ticks(panels.figure.update_layout(legend=legend))
 
 
 def comparison_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -328,6 +323,7 @@ def comparison_page(comparison: Comparison, command: str = "") -> Page:
         (section,),
         facts(command, settings(info) | seconds),
         answer=_answer(comparison),
+        commands=longer(command, comparison.notes),
     )
 
 
@@ -341,7 +337,8 @@ def _answer(comparison: Comparison) -> tuple[str, ...]:
         end = f"Training loss at the end: {label(b)}: {_end(b)}"
         for c in sorted(group, key=_size)[-1:]:
             end += f"; networks of {label(c)}: {_end(c)}"
-        said.append(f"{end}.")
+        met = not isinstance(b.result, Limit) or b.result.converged
+        said.append(f"{'' if met else 'Undecided, the error bar is not met or not tested. '}{end}.")
     return tuple(said)
 
 

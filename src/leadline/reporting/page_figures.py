@@ -114,6 +114,13 @@ def log_ticks(figure: go.Figure, layout: dict[str, Any]) -> list[str]:
     return long
 
 
+def with_ticks(figure: go.Figure) -> go.Figure:
+    """The figure with the ticks that a page gives to its log axes, for where it is shown by itself."""
+    layout = json.loads(figure.to_json() or "{}")["layout"]
+    log_ticks(figure, layout)
+    return figure.update_layout({k: v for k, v in layout.items() if k[1:5] == "axis"})
+
+
 def _values(figure: go.Figure, axis: str, letter: str) -> Iterable[np.ndarray]:
     for trace in figure.data:
         if getattr(trace, f"{letter}axis", None) in (axis, None if len(axis) == 1 else axis):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
+from leadline.reporting.commands import longer
 from leadline.reporting.measures import measures_table
 from leadline.reporting.page import Drawing, Page, Section, Table, facts, settings
 from leadline.reporting.panels import BLUE, GREY, ORANGE, Panels, ramp, ticks
@@ -223,6 +224,7 @@ def result_page(
         (section, *_measured(result, targets)),
         facts(command, settings(info)),
         answer=(_answer(result, curves),),
+        commands=() if isinstance(result, Trajectory) else longer(command, [result.message]),
     )
 
 

@@ -16,7 +16,9 @@ import numpy as np
 from leadline.disk.plain import plain
 from leadline.errors import cut
 from leadline.intervals import Interval
+from leadline.reporting.commands import with_options
 from leadline.reporting.page import Drawing, Page, Section, Table, facts
+from leadline.reporting.page_figures import with_ticks
 from leadline.reporting.panels import Panels, shades
 from leadline.tabular.notebook import Plotted
 from leadline.tabular.tables import number, table_csv, text_table, wrapped
@@ -196,7 +198,7 @@ def transfer_figure(result: Transfer) -> go.Figure:
             if np.isfinite(c.best):
                 line = dict(color=color, dash="dot", width=1)
                 panels.figure.add_vline(x=c.best, line=line, **panels.at)
-    return panels.figure
+    return with_ticks(panels.figure)
 
 
 def transfer_page(result: Transfer, command: str = "") -> Page:
@@ -268,19 +270,7 @@ def again(command: str, a: AxisResult, worded: Callable[[str], str] = str) -> st
     elif after.more:
         seeds = [w for option, w in pairwise(words) if option == "--seeds"]
         changed["--seeds"] = str(2 * int(seeds[-1] if seeds else 3))
-    for option, value in changed.items():
-        words = [*_without(words, option), option, value]
-    return shlex.join(words)
-
-
-def _without(words: list[str], option: str) -> list[str]:
-    """A command without an option and its value."""
-    out, skip = [], False
-    for word in words:
-        if not skip and word != option and not word.startswith(f"{option}="):
-            out.append(word)
-        skip = not skip and word == option
-    return out
+    return with_options(command, changed)
 
 
 def _axis(a: AxisResult, metric: str, i: int, worded: Callable[[str], str]) -> Section:
@@ -295,7 +285,7 @@ def _axis(a: AxisResult, metric: str, i: int, worded: Callable[[str], str]) -> S
         "grid",
     )
     rows = [
-        (s.size, s.lr, s.loss, s.at_base, s.regret, s.sharpness, stable_rate(s.stable.value),
+        (s.size, s.lr, s.loss, s.at_base, _percentage(s.regret), s.sharpness, stable_rate(s.stable.value),
          f"ends {s.edge}" if s.edge else "–")
         for s in a.sizes
     ]  # fmt: skip

@@ -217,10 +217,15 @@ def _open(measured: AxisMeasurement, rates: np.ndarray) -> AxisVerdict:
     words = [] if fine is None else [f"a finer grid, {fine.option}"]
     words += [MORE] if more else []
     reason = (
-        f"the intervals reach across the limits; the grid alone leaves drift {grid.low:.2g} to "
-        f"{grid.high:.2g} and regret {costs.low:.1%} to {costs.high:.1%}; next: {' and '.join(words)}"
+        f"the intervals reach across the limits; the grid alone leaves drift {_shown(grid.low)} to "
+        f"{_shown(grid.high)} and regret {_shown(costs.low, '.1%')} to {_shown(costs.high, '.1%')}; "
+        f"next: {' and '.join(words)}"
     )
     return AxisVerdict("undecided", reason, Next(fine, more=more))
+
+
+def _shown(x: float, form: str = ".2g") -> str:
+    return format(x, form).replace("inf", "∞")
 
 
 def _parts(open_part: float, room: float) -> int:
