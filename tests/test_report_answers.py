@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import leadline as ll
+from leadline.checking.exponents import Exponent
 from leadline.checking.report import CheckReport, Row, check_page
 from leadline.disk import strict
 from leadline.reporting.comparisons import comparison_page
@@ -45,7 +46,18 @@ def test_what_decides_is_the_command_that_was_run_with_what_changes(command, nex
 
 
 def test_a_check_and_a_limit_that_are_open_name_the_command():
-    ROW
+    moved = Exponent(0.1, -0.5, 0.7, (), 0.0)
+    row = Row(
+        "model",
+        "model",
+        "change of output",
+        "width",
+        moved,
+        0.0,
+        "inconclusive",
+        (8, 16),
+        (1.0, 1.2),
+    )
     report = CheckReport((row,), (), {}, (), 1e-3, "check", 3, 1.0, "seeds=9 (--seeds 9)", 3.0)
     page = check_page(report, "leadline check a.py --seeds 3")
     assert page.commands == ("leadline check a.py --seeds 9",)

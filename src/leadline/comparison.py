@@ -204,7 +204,7 @@ def compare(
             if isinstance(result, Limit) and not result.converged:
                 # Each coupling had its share of the budget.
                 said = re.sub(
-                    r"(?<=seconds=)[\d.]+",
+                    r"(?<=seconds=)[\d.]+(?:e[-+]\d+)?",
                     lambda s: f"{len(wanted) * float(s[0]):g}",
                     result.message,
                 )
