@@ -1,4 +1,4 @@
-"""Small ResNets on two digits: how their loss falls with width and depth, and where that ends."""
+"""How the loss of small ResNets on two digits falls with width and depth, and where that ends."""
 
 import leadline as ll
 
@@ -20,7 +20,7 @@ for width in (64, 128, 256, 512):
 limit = ll.limit(problem, network, sgd, rtol=0.03, seed=1000)
 print(ll.forecast(runs, limit=limit))
 
-# A loss of O(1/width + 1/depth) above its limit is theory for this network: with that taken as given
+# In theory the loss of this network is O(1/width + 1/depth) above its limit. With these exponents given,
 # the same runs say much more.
 f = ll.forecast(runs, limit=limit, exponents="theory")
 print("\nwith the theory's exponents: floor", f.floor, f.limit)

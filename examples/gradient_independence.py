@@ -1,7 +1,7 @@
 """Does the gradient-independence assumption hold in a transformer? Both couplings, over depth.
 
-Every hidden W(0) is used backward as itself ("reused", true backpropagation) or as an independent copy
-("independent", the assumption). LEADLINE_LARGE=1 goes to depth 16 with eight seeds.
+The backward pass uses every hidden W(0) itself ("reused", as real networks do) or an independent copy of
+it ("independent", the assumption). LEADLINE_LARGE=1 goes to depth 16 with eight seeds.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""The limit of a small GPT under AdamW over width, with an error bar, and real networks that approach it.
+"""The infinite-width limit of a small GPT under AdamW, with an error bar, and real networks near it.
 
-LEADLINE_LARGE=1 asks for two per cent and takes some minutes.
+LEADLINE_LARGE=1 asks for an error of two per cent and takes some minutes.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The limit of a ResNet on two digits, finite networks beside it, and the lazy baseline."""
+"""The limit of a ResNet on two digits, how far finite networks are from it, and lazy training."""
 
 import leadline as ll
 

@@ -1,6 +1,6 @@
 """A GPT of your own from one file: plan it, check it, find its learning rate small, train it large.
 
-Your model (tied head), your loss, your batches. The same file serves the command line:
+The model shares the weights of its head with the embedding. The same file serves the command line:
 
     leadline plan examples/nanogpt.py --base 32x2 --target 128x8
     leadline check examples/nanogpt.py --base 32x2 --widths 32,64,128 --depths 2,4,8

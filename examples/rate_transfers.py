@@ -1,4 +1,4 @@
-"""Does the best learning rate of a narrow network stay the best? Few seeds: see the intervals."""
+"""Is the best learning rate of a narrow network also the best of wider ones?"""
 
 import leadline as ll
 

@@ -1,7 +1,9 @@
 """Hugging Face GPT-2, unedited: tune it small, train it large.
 
-The head size stays 16 and the number of heads grows with width; the tied readout's multiplier goes
-into the final norm. Run: python examples/transfer_gpt2.py (needs transformers)
+The head size stays 16 and the number of heads grows with width. The readout shares its weights with the
+embedding, so its multiplier goes into the final norm.
+
+Run: python examples/transfer_gpt2.py (needs transformers)
 """
 
 import torch
