@@ -51,7 +51,7 @@ def test_planted_transfer_and_drift():
     still = analyse("auto", "width", planted(0.0))
     assert still.verdict == "transfers", still.reason
     assert (still.scheme, still.axis) == ("auto", "width")
-    assert still.reason == "drift within ±0.25, regret at 128 at most 5%"
+    assert still.reason == "drift is within ±0.25, and regret at 128 at most 5%"
     assert held(still.drift, 0)
     sharpness = still.sizes[-1].sharpness
     assert held(sharpness, 0.1)

@@ -222,9 +222,10 @@ def test_sizes_that_share_no_other_size():
     more = [r | {"depth": 8} for r in rows()] + [r | {"depth": 4} for r in rows(widths=(64,))]
     result = ll.transfer_from(more)
     assert [a.axis for a in result.axes] == ["width", "depth"]
-    assert {"Over width: the runs of depth 8.", "Over depth: the runs of width 64."} <= set(
-        result.notes
-    )
+    assert {
+        "The width rows are of runs at depth 8.",
+        "The depth rows are of runs at width 64.",
+    } <= set(result.notes)
 
 
 def without(name, table=None):

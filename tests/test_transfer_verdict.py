@@ -62,8 +62,8 @@ def measured(*sizes, drift=STILL, grid=None, regret=CHEAP, costs=None, least=0.0
 @pytest.mark.parametrize(
     ("drift", "regret", "word", "reason"),
     [
-        (STILL, CHEAP, "transfers", "drift within ±0.25, regret at "),
-        ((0.0, -0.25, 0.25), (0.05, 0.0, 0.05), "transfers", "drift within"),
+        (STILL, CHEAP, "transfers", "drift is within ±0.25, and regret at "),
+        ((0.0, -0.25, 0.25), (0.05, 0.0, 0.05), "transfers", "drift is within"),
         ((0.0, -0.2501, 0.2), CHEAP, "undecided", "next: "),
         ((0.0, -0.2, 0.2501), CHEAP, "undecided", "next: "),
         (STILL, (0.01, 0.0, 0.0501), "undecided", "next: "),

@@ -247,8 +247,9 @@ def comparison_table(comparison: Comparison) -> str:
             "",
             text,
             "",
-            "Losses are of the last step, ± about 95 %. Gap: how far a network's mean training loss is",
-            "from the limit of the same coupling (root mean square over steps, as all distances here).",
+            "Losses: of the last step; ± is an interval of about 95 %. Gap: how far a network's training",
+            "loss, a mean over seeds, is from the limit of the same coupling (root mean square over steps,",
+            "as all distances here).",
             *summary(comparison),
             *[f"Note: {note}" for note in comparison.notes],
         ]

@@ -196,7 +196,7 @@ def from_rows(
     for axis in varying:
         at = {places[p] for p in there if p[1] == axis}
         if len(at) == 1 and len({r.get(other_axis(axis)) for r in kept}) > 1:
-            notes.append(f"Over {axis}: the runs of {other_axis(axis)} {at.pop()}.")
+            notes.append(f"The {axis} rows are of runs at {other_axis(axis)} {at.pop()}.")
     rows = judged(kept, hyperparameter)
     results = [analyse(s, axis, landscapes(rows, s, axis, metric)) for s, axis in there]
     return Transfer(tuple(results), kept, metric, tuple(notes), hyperparameter)

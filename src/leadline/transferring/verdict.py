@@ -159,7 +159,7 @@ def judge(measured: AxisMeasurement, rates: np.ndarray) -> AxisVerdict:
         return AxisVerdict("undecided", reason, Next(seeds=LEAST_SEEDS))
     if _within(drift) and regret.high <= REGRET:
         return AxisVerdict(
-            "transfers", f"drift within ±{DRIFT}, regret at {last.size} at most {REGRET:.0%}"
+            "transfers", f"drift is within ±{DRIFT}, and regret at {last.size} at most {REGRET:.0%}"
         )
     if _beyond(drift):
         return AxisVerdict("does not transfer", f"drift beyond ±{DRIFT} doublings per doubling")
