@@ -59,6 +59,22 @@ def test_links_lead_somewhere(path):
     assert wrong == []
 
 
+@pytest.mark.parametrize("path", PAGES, ids=ids)
+def test_lists_and_tables_begin_after_a_blank_line(path):
+    """Otherwise the site shows them as a part of the paragraph before."""
+    item = re.compile(r"(?:[-*]|\d+\.) |\|")
+    text = re.sub(r"```.*?```", "", path.read_text("utf-8"), flags=re.S)
+    blocks = re.split(r"\n\s*\n", text)
+    wrong = [
+        line
+        for block in blocks
+        for first, *lines in [block.strip("\n").split("\n")]
+        for line in lines
+        if item.match(line) and not item.match(first) and not first.startswith(("#", "<"))
+    ]
+    assert wrong == []
+
+
 def menu():
     return re.findall(r": ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.M)
 
