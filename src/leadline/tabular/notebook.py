@@ -134,5 +134,7 @@ def losses_over_steps(
                 fillcolor=color, opacity=0.25, name=f"{name}, 95 %", hoverinfo="skip",
             )  # fmt: skip
         figure.add_scatter(x=x, y=y, mode="lines+markers", name=name, line={"color": color})
-    figure.update_layout(title=title, xaxis_title="training step", yaxis_title="loss")
+    figure.update_layout(
+        title=title, xaxis_title="training step", yaxis_title="loss", template="plotly_white"
+    )
     return figure
