@@ -183,8 +183,8 @@ class LimitFigure(Claim):
         alt = (
             "Two panels: errors of outputs against the limit over width and over depth, beside slope "
             f"−1. Under the assumption the exponents are {_written(e[0])} in width and "
-            f"{_written(e[1])} in depth. Real networks stand beside them, against their own limit and "
-            f"against NFD; the two limits are {_written(_distance(data))} apart."
+            f"{_written(e[1])} in depth. Real networks are compared with their own limit and "
+            f"with NFD; the two limits are {_written(_distance(data))} apart."
         )
         return (Drawing(p.figure, "Errors against the limit", alt),)
 

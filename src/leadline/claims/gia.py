@@ -77,7 +77,7 @@ class GradientIndependence(Claim):
         "The learning rate is a quarter of 1/λ, λ the largest eigenvalue of the tangent kernel "
         "at initialization over P, so that rates mean the same in all three. Depths beyond the "
         "reach of dense networks are solved without n×n matrices, with the same law; dense "
-        "networks stand beside them.",
+        "networks are shown for comparison.",
     )
     rule = (
         "The gap is one minus the loss of true backpropagation over that with independent backward "

@@ -186,12 +186,12 @@ def _stem(name: Name) -> str:
 
 
 def _parts(study: Study, number: Name) -> Table:
-    """The statements that a claim consists of, and those found beside it."""
+    """The statements that a claim consists of, and those that leadline adds."""
     rows = [
         (
             p.key,
             p.statement,
-            "paper" if p.claimed else "found beside it",
+            "paper" if p.claimed else "leadline",
             p.verdict.words,
             p.verdict.number,
             written(p.verdict.value, p.verdict.low, p.verdict.high),
