@@ -73,6 +73,15 @@ def test_sections_say_everything(toy):
     assert "not decided at this size" in report
 
 
+def test_the_report_begins_with_every_verdict_and_the_commands_that_decide(toy):
+    page = toy.page()
+    (answer,) = page.answer
+    assert all(f"claim {number}" in answer for number in NUMBERS)
+    undecided = [n for n in NUMBERS if toy.verdicts[n].headline.verdict == "undecided"]
+    assert all(f"--claims {n} " in c for n, c in zip(undecided, page.commands, strict=True))
+    assert all(c.startswith("leadline study ") and "--preset quick" in c for c in page.commands)
+
+
 def test_read_back_is_the_same(toy):
     again = load(toy.path)
     assert again.verdicts == toy.verdicts

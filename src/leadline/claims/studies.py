@@ -214,12 +214,8 @@ def _page(study: Study) -> Page:
         ("Data", f"{first['problem']}, seed {first['seed']}"),
     ]
     spent = sum(float(m["seconds"]) for m in study.made.values())
-    facts.append(
-        (
-            "Measuring",
-            f"{duration(spent)} of one-thread processes, cells that claims share counted twice",
-        )
-    )
+    what = "of one-thread processes, cells that claims share counted twice"
+    facts.append(("Measuring", f"{duration(spent)} {what}"))
     if study.seconds is not None:
         facts.append(("Time of the last call", duration(study.seconds)))
     lead = (
@@ -233,9 +229,26 @@ def _page(study: Study) -> Page:
         "Only the paper's abstract was at hand: claims that the abstract does not state say so. "
         "What was found beside a claim is marked as that and never enters the claim's verdict.",
     )
-    return Page(
-        "The claims of Neural Feature Dynamics, measured", lead, study.sections, tuple(facts)
-    )
+    title = "The claims of Neural Feature Dynamics, measured"
+    how = {"answer": (_answer(study),), "commands": _deciding(study)}
+    return Page(title, lead, study.sections, tuple(facts), **how)
+
+
+def _answer(study: Study) -> str:
+    """Which claims and figures hold, which fail and which are open, in a sentence."""
+    found: dict[str, list[str]] = {}
+    for name, judged in study.verdicts.items():
+        what = f"claim {name}" if name in NUMBERS else _shown(name)
+        found.setdefault(judged.headline.words, []).append(what)
+    said = "; ".join(f"{words}: {', '.join(names)}" for words, names in found.items())
+    return f"{said[:1].upper()}{said[1:]}."
+
+
+def _deciding(study: Study) -> tuple[str, ...]:
+    """For each that is not decided, the command with the next larger preset."""
+    judged = ((n, j.headline.verdict) for n, j in study.verdicts.items())
+    said = [_larger(study.made[n], n).partition(": ")[2] for n, v in judged if v == UNDECIDED]
+    return tuple(c for c in said if c.startswith("leadline "))
 
 
 def _text(study: Study) -> str:
