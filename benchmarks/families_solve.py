@@ -32,6 +32,8 @@ TYPES = (
     *("vit", "bert", "t5", "bart", "resnet", "convnext"),
 )
 _STORED = re.compile(r"stored='([^']+)'")
+# What the code of families says that knows no float64.
+_NOT_DOUBLE = ("got Double", "without overflow")
 # Sums in another order: more than this is another computation.
 _SAME = {"float64": 1e-9, "float32": 1e-4}
 
@@ -81,7 +83,7 @@ def answer(f: Family) -> dict[str, Any]:
             break
         except ValueError as e:
             said.append(str(e))
-            if "got Double" in said[-1] and "dtype" not in how:
+            if any(x in said[-1] for x in _NOT_DOUBLE) and "dtype" not in how:
                 how["dtype"] = "float32"
                 continue
             more = remedy(str(e)) or {

@@ -123,6 +123,21 @@ def test_matrices(name):
     same(MATRICES[name], (3, 5, 12), 8, 12)
 
 
+@pytest.mark.parametrize("answers", [fast, gaussian])
+@pytest.mark.parametrize("name", MATRICES)
+def test_what_a_product_returns_may_be_changed_in_place(name, answers):
+    """As Falcon does: y = layer(x); y += x."""
+
+    def changed(x, w):
+        # A kind of ``detach`` apart, what torch lets be changed has to be here.
+        y = MATRICES[name](x, w)
+        y += 0.5
+        y *= x.mean()
+        return y.tanh_()
+
+    same(changed, (3, 5, 12), 8, 12, answers=answers)
+
+
 @pytest.mark.parametrize("name", ["matmul", "einsum, weight first", "addmm with numbers", "twice"])
 def test_gaussian_matrices(name):
     same(MATRICES[name], (3, 5, 12), 8, 12, answers=gaussian)

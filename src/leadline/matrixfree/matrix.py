@@ -87,7 +87,10 @@ class WideMatrix:
             trained: does the product's gradient train W?
         """
         self.sides.add(transposed)
-        return _Product.apply(x, self._anchor if trained else None, self, transposed)
+        # Rows go in and come out: what a model changes in place must not be a view made in there.
+        rows = x.reshape(-1, x.shape[-1])
+        y = _Product.apply(rows, self._anchor if trained else None, self, transposed)
+        return y.reshape(*x.shape[:-1], y.shape[-1])
 
     def multiply(self, rows: Tensor, transposed: bool, together: bool) -> tuple[Tensor, Tensor]:
         """The same for rows (p, n) of ``dtype``, and what the gradient needs of them.
@@ -179,19 +182,19 @@ class _Product(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, anchor: Tensor | None, matrix: WideMatrix, transposed: bool
     ) -> Tensor:
-        rows = x.detach().reshape(-1, x.shape[-1]).to(matrix.dtype).contiguous()
+        rows = x.detach().to(matrix.dtype).contiguous()
         y, kept = matrix.multiply(rows, transposed, together=False)
-        ctx.matrix, ctx.transposed, ctx.kept, ctx.like = matrix, transposed, kept, x
+        ctx.matrix, ctx.transposed, ctx.kept, ctx.dtype = matrix, transposed, kept, x.dtype
         ctx.trained = anchor is not None
-        return y.reshape(*x.shape[:-1], y.shape[-1]).to(x.dtype)
+        return y.to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None]:
-        matrix, x = ctx.matrix, ctx.like
-        rows = gradient.reshape(-1, gradient.shape[-1]).to(matrix.dtype).contiguous()
+        matrix, dtype = ctx.matrix, ctx.dtype
+        rows = gradient.to(matrix.dtype).contiguous()
         y, kept = matrix.multiply(rows, not ctx.transposed, together=True)
         if ctx.trained:
             z, u = (ctx.kept, kept) if ctx.transposed else (kept, ctx.kept)
             matrix.add_gradient(z, u)
-        return y.reshape(x.shape).to(x.dtype), None, None, None
+        return y.to(dtype), None, None, None
