@@ -75,11 +75,16 @@ DEPTHS = size((4, 8, 16, 64), (2, 4, 8))
 LENGTHS = size(
     {
         "short": (64, None, 15),
-        "half": (512, 32, 16),
+        "pass of 512": (512, 32, 16),
         "pass": (1024, 32, 32),
         "epochs": (256, 32, 64),
     },
-    {"short": (20, None, 3), "half": (20, 10, 2), "pass": (40, 10, 4), "epochs": (20, 10, 4)},
+    {
+        "short": (20, None, 3),
+        "pass of 512": (20, 10, 2),
+        "pass": (40, 10, 4),
+        "epochs": (20, 10, 4),
+    },
 )
 TEST = size(400, 20)
 TEMPORARY = Path(tempfile.gettempdir()) / f"claims_map-{os.getpid()}"
@@ -169,7 +174,7 @@ CELLS: dict[str, Cell] = {
     "T4": Cell("sgd", "relu", (-4, 0), horizon=4.0),
     "short": Cell("sgd", "relu", (-2, 1.5), length="short"),
     "paper": Cell("sgd", "relu", (-2.5, 1.5), anchor=1),
-    "digits": Cell("sgd", "relu", (-2.5, 2), data="digits", length="half"),
+    "digits": Cell("sgd", "relu", (-2.5, 2), data="digits", length="pass of 512"),
     "epochs": Cell("sgd", "relu", (-2, 1.5), length="epochs"),
     "deep": Cell("sgd", "relu", (-1, 1), depths=(4, 32, 128)),
 }
