@@ -329,3 +329,45 @@ def test_a_long_path_is_cut_in_a_message():
         with pytest.raises(OSError, match="path='xxx") as caught:
             load("x" * 10_000)
         assert len(str(caught.value)) < 1000
+
+
+RUNS = [
+    dict(width=w, samples=s, loss=1 + w**-0.5 + s**-0.3 + 0.001 * k)
+    for k, (w, s) in enumerate(itertools.product((8, 16, 32, 64), (10, 20, 40, 80)))
+]
+HOW = dict(seeds=2, rtol=0.9)
+SIZE = dict(width=8, depth=1, seeds=1)
+TINY = PROBLEM, ll.ResNet(), ll.SGD(steps=1)
+WITH_PROGRESS = {
+    "solve": lambda p: ll.solve(*TINY, **SIZE, progress=p),
+    "train": lambda p: ll.train(*TINY, **SIZE, progress=p),
+    "limit": lambda p: ll.limit(*TINY, width=8, depth=2, **HOW, progress=p),
+    "compare": lambda p: ll.compare(
+        *TINY, sizes=[(8, 1)], couplings="reused", **HOW, seconds=5, progress=p
+    ),
+    "sweep": lambda p: ll.sweep(
+        PROBLEM,
+        ll.ResNet(),
+        widths=[8],
+        depths=[1],
+        lrs=[0.1],
+        steps=1,
+        optimizer="sgd",
+        executor="inline",
+        progress=p,
+    ),
+    "forecast": lambda p: ll.forecast(RUNS, draws=50, progress=p),
+    "study": lambda p: ll.study(claims=[99], progress=p),
+}
+
+
+@pytest.mark.parametrize("name", WITH_PROGRESS)
+def test_progress_is_a_function_or_none(name):
+    """False is what other libraries take for none; ``study`` is refused for its claim, after progress."""
+    with pytest.raises(TypeError, match=r"progress=True is not a function: give one .* or None"):
+        WITH_PROGRESS[name](True)
+    if name == "study":
+        with pytest.raises(ValueError, match="99"):
+            WITH_PROGRESS[name](False)
+    else:
+        assert WITH_PROGRESS[name](False) is not None

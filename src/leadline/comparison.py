@@ -13,7 +13,7 @@ import torch
 from leadline.architecture import COUPLINGS, ENSEMBLES, ResNet, refuse_for_network
 from leadline.describe import describe
 from leadline.disk.write import attempt, check_folder
-from leadline.errors import check_choice, check_int, check_list, check_real, shown
+from leadline.errors import check_choice, check_int, check_list, check_progress, check_real, shown
 from leadline.kernels.kernels import check_limit
 from leadline.limits.existence import check_has_limit, check_over
 from leadline.limits.extrapolation import SECONDS, check_rtol, limit
@@ -111,7 +111,7 @@ def compare(
     ensemble = check_choice("ensemble", ensemble, ENSEMBLES)
     pairs = None if sizes is None else _check_sizes(sizes)
     seeds, seed = check_int("seeds", seeds, 2), check_int("seed", seed, 0)
-    rtol = check_rtol(rtol)
+    rtol, progress = check_rtol(rtol), check_progress(progress)
     if tol is not None:
         tol = check_real("tol", tol, 0.0, 1.0, open_maximum=True)
     of_solve = 1e-3 if tol is None else tol

@@ -164,6 +164,18 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     raise ValueError(f"{name}={shown(value)} is unknown: {hint}choose from {', '.join(options)}")
 
 
+def check_progress(value: Any) -> Any:
+    """Return a function that is told of progress, or None for None and False."""
+    if value is None or value is False:
+        return None
+    if not callable(value):
+        raise TypeError(
+            f"progress={shown(value)} is not a function: give one of keyword arguments, such as "
+            "lambda **told: print(told), or None for no progress"
+        )
+    return value
+
+
 def check_type(name: str, value: Any, kind: type, remedy: str = "") -> None:
     """Refuse what is no instance of ``kind``."""
     if not isinstance(value, kind):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from leadline.architecture import ResNet, refuse_for_builder, refuse_for_network
+from leadline.errors import check_progress
 from leadline.measure.observation import Measure
 from leadline.recipes.sgd import SGD
 from leadline.solving.solver import solve_network
@@ -138,6 +139,7 @@ def solve(
         inputs=inputs,
         stored=stored,
     )
+    progress = check_progress(progress)
     shared: dict[str, Any] = dict(
         width=width,
         depth=depth,

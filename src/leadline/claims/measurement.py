@@ -16,7 +16,7 @@ from leadline.claims.claim import FIGURES, NUMBERS, PRESETS, TOY, Name, Setting,
 from leadline.claims.sources import check_source
 from leadline.claims.studies import Study, content, identity_of, read, read_claim, write_claim
 from leadline.disk.write import attempt, check_folder
-from leadline.errors import check_choice, check_int
+from leadline.errors import check_choice, check_int, check_progress
 from leadline.reporting.page import machine
 from leadline.store.store import Store, run_id
 from leadline.tabular.tables import text_table
@@ -57,7 +57,7 @@ def study(
     Raises:
         ValueError, TypeError, OSError: naming the argument, its value and the remedy, before any work.
     """
-    started = time.perf_counter()
+    started, progress = time.perf_counter(), check_progress(progress)
     wanted, setting = check_arguments(claims, preset, problem, device, seed, workers, figures)
     folder = check_folder("out", out)
     for number in {*NUMBERS, *FIGURES} - set(wanted):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from leadline.errors import check_choice, check_int, check_real
+from leadline.errors import check_choice, check_int, check_progress, check_real
 from leadline.forecasting.analysis import analyse
 from leadline.forecasting.answers import compare_limit, read_limit
 from leadline.forecasting.choice import EXPONENTS, LAWS, candidates
@@ -73,6 +73,7 @@ def forecast(
     """
     check_choice("exponents", exponents, EXPONENTS)
     check_choice("law", law, LAWS)
+    progress = check_progress(progress)
     gain = check_real("gain", gain, 0.0, 100.0, open_minimum=True)
     confidence = check_real("confidence", confidence, 0.5, 0.999)
     draws, seed = check_int("draws", draws, 50, _MOST_DRAWS), check_int("seed", seed, 0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from leadline.architecture import ResNet, refuse_for_builder, refuse_for_network
 from leadline.disk.write import check_folder
-from leadline.errors import MemoryBudgetError, check_int, check_real
+from leadline.errors import MemoryBudgetError, check_int, check_progress, check_real
 from leadline.limits.existence import check_has_limit, check_over
 from leadline.limits.kernels_of_sizes import check_measurable, measured_limit
 from leadline.limits.ladder import Ladder, first_sizes, first_tol, first_width
@@ -124,7 +124,7 @@ def limit(
     """
     over = check_over(over)
     rtol = check_rtol(rtol)
-    seeds = check_int("seeds", seeds, 2)
+    seeds, progress = check_int("seeds", seeds, 2), check_progress(progress)
     if seconds is not None:
         seconds = check_real("seconds", seconds, 0.0, open_minimum=True)
     if over == "width" and depth is None:

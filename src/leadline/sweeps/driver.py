@@ -13,7 +13,7 @@ from typing import Any
 from leadline import available
 from leadline.architecture import ResNet
 from leadline.disk.write import check_folder
-from leadline.errors import check_bool, check_path, check_real, check_type, shown
+from leadline.errors import check_bool, check_path, check_progress, check_real, check_type, shown
 from leadline.executors import Executor
 from leadline.executors import executor as named_executor
 from leadline.identity.names import check_told, told_or_not
@@ -149,7 +149,7 @@ def sweep(
     Raises:
         ValueError, TypeError: an empty grid or a bad value, before any work.
     """
-    started = time.perf_counter()
+    started, progress = time.perf_counter(), check_progress(progress)
     data = data_of(task)
     if isinstance(build, ResNet):
         scheme = _scheme(build, scheme)

@@ -10,7 +10,7 @@ import torch
 
 from leadline.architecture import ResNet, refuse_for_network
 from leadline.available import refusal
-from leadline.errors import MemoryBudgetError
+from leadline.errors import MemoryBudgetError, check_progress
 from leadline.measure.observation import Measure
 from leadline.measure.record import assemble
 from leadline.training.networks import budget, train_network
@@ -96,6 +96,7 @@ def train(
         ValueError, TypeError: naming the argument, its value and the remedy.
         MemoryError: if not even one run fits, before any work.
     """
+    progress = check_progress(progress)
     if isinstance(build, ResNet):
         of_builders = dict(base=base, batch_seed=batch_seed, roles=roles, inputs=inputs)
         refuse_for_network(**of_builders, scheme=scheme, accumulation=accumulation)
