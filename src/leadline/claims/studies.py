@@ -230,21 +230,21 @@ def _page(study: Study) -> Page:
         "What was found beside a claim is marked as that and never enters the claim's verdict.",
     )
     title = "The claims of Neural Feature Dynamics, measured"
-    how = {"answer": (_answer(study),), "commands": _deciding(study)}
+    how = {"answer": (_answer(study),), "commands": _commands(study)}
     return Page(title, lead, study.sections, tuple(facts), **how)
 
 
 def _answer(study: Study) -> str:
     """Which claims and figures hold, which fail and which are open, in a sentence."""
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for name, judged in study.verdicts.items():
         what = f"claim {name}" if name in NUMBERS else _shown(name)
-        found.setdefault(judged.headline.words, []).append(what)
-    said = "; ".join(f"{words}: {', '.join(names)}" for words, names in found.items())
+        groups.setdefault(judged.headline.words, []).append(what)
+    said = "; ".join(f"{words}: {', '.join(names)}" for words, names in groups.items())
     return f"{said[:1].upper()}{said[1:]}."
 
 
-def _deciding(study: Study) -> tuple[str, ...]:
+def _commands(study: Study) -> tuple[str, ...]:
     """For each that is not decided, the command with the next larger preset."""
     judged = ((n, j.headline.verdict) for n, j in study.verdicts.items())
     said = [_larger(study.made[n], n).partition(": ")[2] for n, v in judged if v == UNDECIDED]
