@@ -31,7 +31,7 @@ TYPES = (
     *("gpt2", "gpt_neox", "opt", "bloom", "llama", "qwen2", "mistral", "gemma", "phi", "mixtral"),
     *("vit", "bert", "t5", "bart", "resnet", "convnext"),
 )
-_STORED = re.compile(r"stored='([^']+)'")
+_STORED = re.compile(r"stored=(\[[^]]*\]|'[^']+')")
 # What the code of families says that knows no float64.
 _NOT_DOUBLE = ("got Double", "without overflow")
 # Sums in another order: more than this is another computation.
@@ -86,9 +86,7 @@ def answer(f: Family) -> dict[str, Any]:
             if any(x in said[-1] for x in _NOT_DOUBLE) and "dtype" not in how:
                 how["dtype"] = "float32"
                 continue
-            more = remedy(str(e)) or {
-                "stored": (*how.get("stored", ()), *_STORED.findall(str(e))[:1])
-            }
+            more = remedy(str(e)) or {"stored": (*how.get("stored", ()), *_named(str(e)))}
             row = {"verdict": "refused"}
             if more == {"stored": ()} or all(how.get(k) == v for k, v in more.items()):
                 break
@@ -98,6 +96,12 @@ def answer(f: Family) -> dict[str, Any]:
             break
     row |= {"seconds": round(time.process_time() - started, 1)}
     return row | ({"said": [text[:300] for text in said]} if said else {})
+
+
+def _named(text: str) -> list[str]:
+    """The parameters that a refusal proposes to keep with entries."""
+    found = _STORED.search(text)
+    return re.findall(r"'([^']+)'", found[1]) if found else []
 
 
 def _words(how: dict[str, Any]) -> str:

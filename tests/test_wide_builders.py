@@ -1,5 +1,6 @@
 """Builders of wide models: draws are told from the operations; what depends on values is refused."""
 
+import ast
 import copy
 import sys
 from pathlib import Path
@@ -197,13 +198,28 @@ def _hook(s):
     ],
 )
 def test_what_depends_on_values_is_refused_and_the_remedy_works(prepare, forward, why):
-    with pytest.raises(ValueError, match=f"(?s){why}.*stored="):
+    # Where nothing else is wide, a draw that cannot be stands for no solve at all.
+    remedy = "train it with leadline.train" if prepare is _orthogonal else "stored="
+    with pytest.raises(ValueError, match=f"(?s){why}.*{remedy}"):
         replay(configured(lambda n: Block(n, prepare, forward)))
 
     def with_another(n):
         return nn.Sequential(nn.Linear(n, n), Block(n, prepare, forward))
 
     r = replay(configured(with_another, stored="blocks.*.1.*"))
+    assert len(r.wide) == 2
+    assert r.difference < 1e-12
+
+
+def test_draws_that_cannot_be_wide_are_refused_together():
+    def build(n):
+        return nn.Sequential(nn.Linear(n, n), Block(n, _orthogonal))
+
+    with pytest.raises(ValueError, match="2 parameters are not drawn as independent") as refused:
+        replay(configured(build))
+    stored = ast.literal_eval(str(refused.value).split("stored=")[1].split(" to keep")[0])
+    assert len(stored) == 2
+    r = replay(configured(build, stored=stored))
     assert len(r.wide) == 2
     assert r.difference < 1e-12
 

@@ -145,10 +145,11 @@ def wide_model(c: TaskConfiguration, s: int) -> tuple[nn.Module, dict[str, WideP
         for name, rule in rules.items()
         if rule is not None
     }
+    deviations = _deviations({name: draws[name] for name in names})
     total, most = sum(each.values()), tile_room(c) if each else 0
     for i, name in enumerate(names):
         shape, kind, f = tuple(parameters[name].shape), kinds[name], factors[name]
-        std = _std(name, draws[name]) * f.init
+        std = deviations[name] * f.init
         stacked = _is_stack(kind)
         sides = (shape[1], shape[2]) if stacked else (shape[0], math.prod(shape[1:]))
         made = []
@@ -180,15 +181,28 @@ def wide_model(c: TaskConfiguration, s: int) -> tuple[nn.Module, dict[str, WideP
     return model, wide, passes
 
 
-def _std(name: str, draw: Draw) -> float:
-    """Standard deviation of a weight's draw."""
-    try:
-        return draw.std()
-    except ValueError as e:
+def _deviations(draws: Mapping[str, Draw]) -> dict[str, float]:
+    """Standard deviations of the weights' draws; those that have none are refused together."""
+    found, refused, reason = {}, [], ""
+    for name, draw in draws.items():
+        try:
+            found[name] = draw.std()
+        except ValueError as e:
+            reason = reason or str(e)
+            refused.append(name)
+    if refused:
+        one, every = len(refused) == 1, len(refused) == len(draws)
+        what = f"parameter {refused[0]!r} is" if one else f"{len(refused)} parameters are"
+        keep = (
+            f"give stored={(refused[0] if one else refused)!r} to keep {'its' if one else 'their'} "
+        )
+        # With all of them stored nothing is left to solve.
+        other = "train it with leadline.train" if every else f"{keep}entries in memory"
         raise ValueError(
-            f"parameter {name!r} is not drawn as independent entries of mean 0 ({e}): draw it so "
-            f"(normal_, uniform_), or give stored={name!r} to keep its entries in memory"
-        ) from None
+            f"{what} not drawn as independent entries of mean 0 ({reason}): draw {'it' if one else 'them'} "
+            f"so (normal_, uniform_), or {other}"
+        )
+    return found
 
 
 def _is_stack(kind: Kind) -> bool:
