@@ -183,18 +183,18 @@ def wide_model(c: TaskConfiguration, s: int) -> tuple[nn.Module, dict[str, WideP
 
 def _deviations(draws: Mapping[str, Draw]) -> dict[str, float]:
     """Standard deviations of the weights' draws; those that have none are refused together."""
-    found, refused, reason = {}, [], ""
+    deviations, others, reason = {}, [], ""
     for name, draw in draws.items():
         try:
-            found[name] = draw.std()
+            deviations[name] = draw.std()
         except ValueError as e:
             reason = reason or str(e)
-            refused.append(name)
-    if refused:
-        one, every = len(refused) == 1, len(refused) == len(draws)
-        what = f"parameter {refused[0]!r} is" if one else f"{len(refused)} parameters are"
+            others.append(name)
+    if others:
+        one, every = len(others) == 1, len(others) == len(draws)
+        what = f"parameter {others[0]!r} is" if one else f"{len(others)} parameters are"
         keep = (
-            f"give stored={(refused[0] if one else refused)!r} to keep {'its' if one else 'their'} "
+            f"give stored={(others[0] if one else others)!r} to keep {'its' if one else 'their'} "
         )
         # With all of them stored nothing is left to solve.
         other = "train it with leadline.train" if every else f"{keep}entries in memory"
@@ -202,7 +202,7 @@ def _deviations(draws: Mapping[str, Draw]) -> dict[str, float]:
             f"{what} not drawn as independent entries of mean 0 ({reason}): draw {'it' if one else 'them'} "
             f"so (normal_, uniform_), or {other}"
         )
-    return found
+    return deviations
 
 
 def _is_stack(kind: Kind) -> bool:
