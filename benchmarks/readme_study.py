@@ -27,7 +27,8 @@ WORDS = {"holds": "Holds", "fails": "Fails", "undecided": "Not decided at this s
 # What the paper says, and what was measured, of each claim.
 PLAIN = {
     1: (
-        "At initialization, squared distances to the limit fall like 1/width.",
+        "At initialization, the kernels of finite networks come to those of the limit, and squared "
+        "distances fall like 1/width.",
         "they fall like width to the power {}.",
     ),
     2: (
@@ -38,7 +39,8 @@ PLAIN = {
     3: (
         "The assumption behind NFD, backward weights independent of the forward ones, becomes valid "
         "again as depth grows.",
-        "at infinite depth, training losses with and without it still differ by {} of the loss.",
+        "at infinite depth and half-way through training, the loss of true backpropagation is below that "
+        "of independent weights by the fraction {}.",
     ),
     4: (
         "Features of different samples stay distinct through depth and training.",
@@ -47,7 +49,8 @@ PLAIN = {
     ),
     5: (
         "Features are learned at infinite width and depth.",
-        "how far they move goes like width to the power {} (0: as far at any width).",
+        "how far they move goes like width to the power {} (0: as far at any width); over depth it "
+        "holds as well.",
     ),
     6: (
         "Returns of size diminish, because there is a limit.",

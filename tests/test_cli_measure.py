@@ -219,12 +219,13 @@ def _trajectory(seeds=2):
 
 
 def test_the_numbers_of_the_table():
-    """Diagonals (1 and 2, 6), 2 ± 2·(4/√2)/√2; cosines of diag(1, 1), diag(3, 1) and of yyᵀ."""
+    """Diagonals (1 and 2, 6): 4 ± 12.7·(4/√2)/√2, Student's t for two seeds; cosines of diag(1, 1),
+    diag(3, 1) and of yyᵀ."""
     header, rows = measures_table(_trajectory(), np.array([[1.0], [0.0], [9.0]]))
     assert header == ["where", "what", "step 0", "step 1"]
     cells = {what: values for _, what, *values in rows}
     assert {row[0] for row in rows} == {"head"}
-    assert cells["features: mean K(x,x)"] == ["1", "4.0 ± 4.0"]
+    assert cells["features: mean K(x,x)"] == ["1", "4 ± 25"]
     assert cells["feature kernel's alignment with step 0"] == ["1", f"{4 / 20**0.5:.4g}"]
     assert cells["feature kernel's alignment with targets"] == [
         f"{0.5**0.5:.4g}",

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import leadline as ll
 from leadline.reporting.comparisons import COLUMNS, Computation
@@ -44,7 +45,8 @@ def test_rows_state_what_the_branches_hold(comparison):
     row, run = rows["train-64x4-reused"], comparison["train-64x4-reused"].result
     assert (row["width"], row["depth"], row["coupling"]) == (64, 4, "reused")
     assert row["train_loss"] == run.mean()[-1]
-    assert row["train_loss_error"] == 2 * run.error()[-1]
+    of_mean = stats.t.interval(0.95, run.seeds - 1, run.mean()[-1], run.error()[-1])
+    assert row["train_loss_error"] == pytest.approx((of_mean[1] - of_mean[0]) / 2, rel=1e-9)
     assert row["test_accuracy"] == run.mean("test_accuracy")[-1]
     end = comparison["limit-reused"].result
     expected = np.sqrt(np.mean((run.mean() - end.train_loss) ** 2))

@@ -75,8 +75,10 @@ def test_a_trajectory_shows_and_plots_itself():
     assert Seen(one._repr_html_()).paragraphs[0] == repr(one).splitlines()[0]
     band, line = one.plot().data
     assert list(line.y) == [1.5, 1.25, 1.0]
-    # Two standard errors of two seeds that are 1 apart are 1.
-    assert list(band.y) == [2.5, 2.25, 2.0, 0.0, 0.25, 0.5]
+    # Student's t for two seeds that are 1 apart, whose standard error is a half.
+    half = 12.706204736174694 / 2
+    y = np.array([1.5, 1.25, 1.0])
+    np.testing.assert_allclose(band.y, [*(y + half), *(y - half)[::-1]])
     assert [trace.name for trace in trajectory(1).plot().data] == ["train loss"]
 
 

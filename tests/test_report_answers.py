@@ -146,7 +146,7 @@ def test_a_run_and_a_comparison_say_where_they_end():
     run = Trajectory(np.arange(2), np.array([[1.0, 0.5], [1.0, 0.7]]), info)
     page = result_page(run)
     assert page.title == "Dense networks: p"
-    assert page.answer == ("After 1 steps: train loss 0.60 ± 0.20.",)
+    assert page.answer == ("After 1 steps: train loss 0.6 ± 1.3.",)
     problem = ll.teacher(samples=4, dimension=3, test_samples=0)
     made = ll.compare(problem, ll.ResNet(), ll.SGD(lr=0.1, steps=1), couplings="reused",
                       sizes=[(8, 1), (16, 2)], seeds=2, rtol=0.9)  # fmt: skip

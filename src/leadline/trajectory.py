@@ -15,6 +15,7 @@ from leadline.disk import sealed
 from leadline.disk.plain import plain
 from leadline.disk.write import as_path, write_atomic
 from leadline.errors import cut
+from leadline.intervals import LEVEL, t_quantile
 from leadline.tabular.notebook import Plotted, losses_over_steps
 
 if TYPE_CHECKING:
@@ -42,6 +43,12 @@ def standard_error(x: np.ndarray) -> np.ndarray:
     if len(x) < 2:
         return np.full(x.shape[1:], np.nan)
     return np.std(x, axis=0, ddof=1) / np.sqrt(len(x))
+
+
+def half_width(x: np.ndarray) -> np.ndarray:
+    """Half of the 95 % interval of the mean over the first axis (Student's t); NaN for a single seed."""
+    error = standard_error(x)
+    return error if len(x) < 2 else t_quantile((1 + LEVEL) / 2, len(x) - 1) * error
 
 
 @dataclass(frozen=True, repr=False)
@@ -111,6 +118,10 @@ class Trajectory(Plotted):
         """Standard error of ``mean``; NaN for a single seed."""
         return standard_error(self._get(name))
 
+    def half_width(self, name: str = "train_loss") -> np.ndarray:
+        """Half of the 95 % interval of ``mean`` (Student's t); NaN for a single seed."""
+        return half_width(self._get(name))
+
     def tangent_kernel(self) -> np.ndarray:
         """Θ, the sum of its three parts: (S, M, P, P), in units of η."""
         parts = [self._get(f"tangent_{role}") for role in ("input", "hidden", "readout")]
@@ -169,7 +180,7 @@ class Trajectory(Plotted):
         lines = [f"Trajectory({i.get('kind', '?')}: {what}, seeds={self.seeds})"]
         for name in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
             if getattr(self, name) is not None:
-                m, e = self.mean(name), self.error(name)
+                m, e = self.mean(name), self.half_width(name)
                 ends = [
                     f"{v:.4g}" + ("" if np.isnan(u) else f" ± {u:.1g}")
                     for v, u in ((m[0], e[0]), (m[-1], e[-1]))
@@ -190,9 +201,9 @@ class Trajectory(Plotted):
         return "\n".join(lines)
 
     def figure(self) -> go.Figure:
-        """Mean losses over steps, with two standard errors."""
+        """Mean losses over steps, with their 95 % intervals."""
         names = [n for n in ("train_loss", "test_loss") if getattr(self, n) is not None]
-        curves = [(n.replace("_", " "), self.mean(n), 2 * self.error(n)) for n in names]
+        curves = [(n.replace("_", " "), self.mean(n), self.half_width(n)) for n in names]
         return losses_over_steps(self.steps, curves, repr(self).splitlines()[0])
 
     def to_json(self, lists: bool = True) -> dict[str, Any]:

@@ -74,12 +74,12 @@ class Computation:
         return self.result.mean(f"{part}_loss")
 
     def error(self, part: str = "train") -> np.ndarray | None:
-        """About 95 %: two standard errors over seeds, or the limit's error bar."""
+        """Half of the 95 % interval of the mean over seeds, or the limit's error bar."""
         if isinstance(self.result, Limit):
             return getattr(self.result, f"{part}_loss_error")
         if self.loss(part) is None:
             return None
-        return 2 * self.result.error(f"{part}_loss")
+        return self.result.half_width(f"{part}_loss")
 
     def gap(self, other: Computation) -> float:
         """RMS over recorded steps of the difference of the mean training losses."""
@@ -308,7 +308,7 @@ def comparison_page(comparison: Comparison, command: str = "") -> Page:
         anchor="losses",
         figures=(drawing,),
         paragraphs=(
-            "Losses are means over seeds; errors are two standard errors of the mean, about 95 %, and "
+            "Losses are means over seeds; errors are their 95 % intervals (Student's t), and "
             "for a limit the error bar of its extrapolation. The gap is the root mean square over "
             "steps of the mean training loss minus that of the same coupling’s limit.",
             *comparison.notes,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from leadline.tabular.tables import text_table, with_error
-from leadline.trajectory import Trajectory, standard_error
+from leadline.trajectory import Trajectory, half_width
 
 if TYPE_CHECKING:
     from leadline.limits.result import Limit
@@ -39,7 +39,7 @@ def measures_table(
 ) -> tuple[list[str], list[list[str]]] | None:
     """Header and rows: where, what, and a number for every measured step, with its half-width.
 
-    Half-widths are about 95 %: of a trajectory two standard errors over seeds; of a limit the largest
+    Half-widths are about 95 %: of a trajectory Student's t over seeds; of a limit the largest
     that the bars of a kernel's entries allow, to first order.
 
     Args:
@@ -75,7 +75,7 @@ def _of_runs(t: Trajectory, targets: np.ndarray | None) -> Iterator[Row]:
     """Rows of a trajectory, whose measures have first axes (S, M)."""
 
     def row(place: str, what: str, values: np.ndarray) -> Row:
-        error = 2 * standard_error(values) if t.seeds > 1 else None
+        error = half_width(values) if t.seeds > 1 else None
         return place, what, values.mean(0), error
 
     for name, x in t.measures.items():

@@ -12,7 +12,7 @@ from leadline.reporting.measures import measures_table
 from leadline.reporting.page import Drawing, Page, Section, Table, facts, settings
 from leadline.reporting.panels import BLUE, GREY, ORANGE, Panels, ramp, ticks
 from leadline.tabular.tables import matrix_csv, table_csv, with_error
-from leadline.trajectory import Trajectory, standard_error
+from leadline.trajectory import Trajectory, half_width
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -152,7 +152,7 @@ def result_curves(result: Trajectory | Limit) -> list[Series]:
             continue
         if isinstance(result, Trajectory):
             loss = value.mean(0)
-            error = 2 * standard_error(value) if result.seeds > 1 else None
+            error = half_width(value) if result.seeds > 1 else None
         else:
             loss, error = value, getattr(result, f"{part}_loss_error")
         # A limit has both at every recorded step.

@@ -59,7 +59,8 @@ class Transfer(Plotted):
             base, last = (f"{a.axis} {s.size}" for s in (a.sizes[0], a.sizes[-1]))
             said = [a.range] if len(a.reach) > 1 else []
             said += [
-                f"drift {a.drift}: doublings of the rate by which loss curves move when {a.axis} doubles",
+                f"drift {a.drift}: doublings by which the curve of loss over rate shifts when {a.axis} "
+                "doubles",
                 f"at the rate best for {base}, {last} ends with a lower loss: "
                 f"{'not clear' if a.monotone == 'undecided' else a.monotone}",
             ]
