@@ -198,14 +198,10 @@ def landscape(optimizer: str, scheme: str, depths: Sequence[int], blocks: int) -
         str(d): {f"{lr:.4g}": v for (at, lr), v in sorted(done.items()) if at == d} for d in depths
     }
     seeds = {"seeds": blocks * SEEDS}
-    return {
-        label: {
-            **verdict(rows),
-            **seeds,
-            "price below": below(done, cliffs, depths),
-            "losses": table,
-        }
-    }
+    # Of one block alone all rates count: beside it, not in its place.
+    label += "" if blocks == 1 else f", {blocks * SEEDS} seeds"
+    prices = below(done, cliffs, depths)
+    return {label: {**verdict(rows), **seeds, "price below": prices, "losses": table}}
 
 
 def _total(values: list[float | None]) -> float:
