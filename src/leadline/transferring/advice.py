@@ -135,4 +135,4 @@ def _up(cost: float) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.2g} %" if value < 1 else f"{100 * value:.0f} %"
+    return f"{percents(value)} %"
