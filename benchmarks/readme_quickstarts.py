@@ -119,7 +119,7 @@ def picture(rows: list[dict[str, Any]], comparison: Any) -> Any:
         name="limit of infinite width and depth", row=1, col=2, legend="legend2",
     )  # fmt: skip
     figure.update_xaxes(title="training step", row=1, col=2)
-    marks = [0.02, 0.05, 0.1, 0.2, 0.5]
+    marks = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
     figure.update_yaxes(
         type="log", title="training loss", row=1, col=2,
         tickvals=marks, ticktext=[f"{v:g}" for v in marks],
