@@ -1,15 +1,21 @@
 """What ``claims_map`` says of a cell's losses: statements, each with its interval over seeds.
 
-Losses of a scheme are (depths, rates, seeds), infinite where a run diverged. An interval is 95 % of
-400 resamples of the seeds, the same resample at every rate, depth and scheme (seeds share their first
-weights and their batches), about the value, stretched by Student's t over the normal's quantile. Rates
-are chosen anew in each resample, so that an interval contains what choosing among the rates adds.
+Losses of a scheme are (depths, rates, seeds). A run that diverged, or whose loss ends above that of equal
+probabilities, counts as one that learned nothing: log C of C classes. A rate is chosen as a user's sweep
+chooses it, by the mean log training loss of four seeds; what a statement says of "the best rate" is the
+mean over all such choices among the seeds measured. So the edge of divergence, where one seed decides which
+rate is best, costs what it costs on average, and no statement hangs on one seed.
+
+An interval is 95 % of 400 resamples of the seeds, the same resample at every rate, depth and scheme (seeds
+share their first weights and their batches), about the value, stretched by Student's t over the normal's
+quantile. Rates are chosen anew in each resample, so that an interval contains what choosing among the
+rates adds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,73 +32,121 @@ MARGINS = {"at its best": 0, "at half": 2, "at a quarter": 4}
 """Notches of √2 below the base's best rate."""
 READINGS = ("tuned", *MARGINS)
 METRICS = ("loss", "test_loss")
+CLASSES = 10
+SWEEP = 4
+"""Seeds by which a rate is chosen."""
 REPLICATES = 400
+# Choices by four seeds: of all seeds, and of each resample.
+CHOICES = (4000, 200)
+# A rate counts as on the grid while at most this share of the choices lies below it.
+BELOW = 0.05
 
 
 @dataclass(frozen=True)
-class Means:
-    """Mean log losses of one scheme in the data and in every resample: (1 + replicates, depths, rates)."""
+class Curves:
+    """One scheme's losses in the data and in every resample, which comes first: R = 1 + replicates.
+
+    Attributes:
+        loss: by metric, (R, depths, rates): mean log loss.
+        choice: (R, depths, rates): chance that four seeds choose this rate; they sum to 1 over rates.
+        lost: (depths, rates): share of the runs that diverged.
+    """
 
     depths: tuple[int, ...]
     rates: np.ndarray
-    train: np.ndarray
-    test: np.ndarray
+    loss: Mapping[str, np.ndarray]
+    choice: np.ndarray
+    lost: np.ndarray
 
     @classmethod
-    def of(cls, rows: Sequence[Mapping[str, Any]], scheme: str) -> Means:
+    def of(cls, rows: Sequence[Mapping[str, Any]], scheme: str) -> Curves:
         """Of runs as rows with scheme, depth, lr, seed, loss and test_loss."""
         mine = [r for r in rows if r["scheme"] == scheme]
         depths, rates, seeds = (sorted({r[k] for r in mine}) for k in ("depth", "lr", "seed"))
-        means = []
-        for metric in METRICS:
-            y = np.full((len(depths), len(rates), len(seeds)), np.nan)
-            for r in mine:
-                at = depths.index(r["depth"]), rates.index(r["lr"]), seeds.index(r["seed"])
-                y[at] = math.log(r[metric]) if math.isfinite(r[metric]) else math.inf
-            assert not np.isnan(y).any(), f"{scheme}: runs are missing"
-            means.append(_resampled(y))
-        return cls(tuple(depths), np.array(rates), *means)
+        y = np.full((2, len(depths), len(rates), len(seeds)), np.nan)
+        for r in mine:
+            at = depths.index(r["depth"]), rates.index(r["lr"]), seeds.index(r["seed"])
+            y[:, *at] = r["loss"], r["test_loss"]
+        assert not np.isnan(y).any(), f"{scheme}: runs are missing"
+        lost = np.isinf(y[0])
+        y = np.log(np.minimum(y, math.log(CLASSES)))
+        y[:, lost] = math.log(math.log(CLASSES))
+        draws = _resamples(len(seeds))
+        weights = np.stack([np.bincount(d, minlength=len(seeds)) for d in draws]) / len(seeds)
+        means = [np.tensordot(weights, v, (1, 2)) for v in y]
+        choice = np.stack([_choice(v, draws) for v in y[0]], 1)
+        return cls(
+            tuple(depths),
+            np.array(rates),
+            dict(zip(METRICS, means, strict=True)),
+            choice,
+            lost.mean(-1),
+        )
 
     def best(self, depth: int) -> np.ndarray:
-        """(1 + replicates,) the rate of the least training loss at a depth."""
-        return self.train[:, self.depths.index(depth)].argmin(1)
+        """(R, rates): how often each rate is chosen at a depth."""
+        return self.choice[:, self.depths.index(depth)]
+
+    def best_rate(self, depth: int) -> np.ndarray:
+        """(R,) mean log2 of the rate that is chosen at a depth."""
+        return self.best(depth) @ np.log2(self.rates)
+
+    def at(
+        self, depth: int, choice: np.ndarray, metric: str = "loss", below: int = 0
+    ) -> np.ndarray:
+        """(R,) mean log loss at rates chosen so often, or notches below them; NaN below the grid."""
+        y = self.loss[metric][:, self.depths.index(depth)]
+        moved = _lowered(choice, below)
+        rest = moved.sum(1)
+        out = (moved * y).sum(1) / np.where(rest > 0, rest, 1)
+        return np.where(rest < 1 - BELOW, np.nan, out)
+
+    def share_lost(self, depth: int, choice: np.ndarray, below: int = 0) -> float:
+        """Share of the runs at such rates that diverge."""
+        moved = _lowered(choice[:1], below)[0]
+        return float(moved @ self.lost[self.depths.index(depth)])
 
     def drift(self, base: int) -> np.ndarray:
-        """(1 + replicates,) slope of log2 of the best rate against log2 of depth, from the base on."""
+        """(R,) slope of log2 of the best rate against log2 of depth, from the base on."""
         depths = [d for d in self.depths if d >= base]
         t = np.log2(depths) - np.mean(np.log2(depths))
-        best = np.stack([np.log2(self.rates)[self.best(d)] for d in depths])
-        return t @ best / (t @ t)
+        return t @ np.stack([self.best_rate(d) for d in depths]) / (t @ t)
 
     def shift(self, base: int) -> np.ndarray:
-        """(1 + replicates,) by how many doublings of the rate the deepest's curve lies right of the base's,
-        per doubling of depth, where the base's is at half of its best rate; NaN where there is none."""
+        """(R,) by how many doublings of the rate the deepest's curve lies right of the base's, per
+        doubling of depth, where the base's is at half of its best rate; NaN where there is none."""
         deep, x = self.depths[-1], np.log2(self.rates)
-        first, best = self.best(base) - 2, self.best(deep)
-        level, curve = self.at(base, first), self.train[:, -1]
-        out = np.full(len(level), np.nan)
-        for i, (k, b) in enumerate(zip(first, best, strict=True)):
-            falling = curve[i, : b + 1][::-1]
-            if k >= 0 and falling[0] <= level[i] <= falling[-1]:
-                out[i] = np.interp(level[i], falling, x[: b + 1][::-1]) - x[k]
+        low, high = (self.loss["loss"][:, self.depths.index(d)] for d in (base, deep))
+        out = np.full(len(low), np.nan)
+        for i, (shallow, curve) in enumerate(zip(low, high, strict=True)):
+            k, b = shallow.argmin() - MARGINS["at half"], curve.argmin()
+            falling = curve[: b + 1][::-1]
+            if k >= 0 and falling[0] <= shallow[k] <= falling[-1]:
+                out[i] = np.interp(shallow[k], falling, x[: b + 1][::-1]) - x[k]
         return out / np.log2(deep / base)
 
-    def at(self, depth: int, rate: np.ndarray, metric: str = "loss") -> np.ndarray:
-        """(1 + replicates,) mean log loss at these rates; NaN below the grid."""
-        y = (self.train if metric == "loss" else self.test)[:, self.depths.index(depth)]
-        out = y[np.arange(len(y)), np.maximum(rate, 0)]
-        return np.where(rate < 0, np.nan, out)
+
+def _lowered(choice: np.ndarray, notches: int) -> np.ndarray:
+    """The choices, so many rates lower; what falls off the grid is gone."""
+    if not notches:
+        return choice
+    return np.pad(choice[:, notches:], ((0, 0), (0, notches)))
 
 
-def _resampled(y: np.ndarray) -> np.ndarray:
-    """Mean over all seeds, then over each resample of them; infinite where one of its runs is."""
-    count = y.shape[-1]
-    chosen = np.random.default_rng(0).integers(0, count, (REPLICATES, count))
-    weights = np.stack([np.bincount(c, minlength=count) for c in [np.arange(count), *chosen]])
-    over = np.isinf(y)
-    means = np.tensordot(weights / count, np.where(over, 0.0, y), (1, 2))
-    lost = np.tensordot(weights, over.astype(float), (1, 2)) > 0
-    return np.where(lost, np.inf, means)
+def _resamples(count: int) -> np.ndarray:
+    """(R, count) seeds: all of them, then resamples."""
+    drawn = np.random.default_rng(0).integers(0, count, (REPLICATES, count))
+    return np.concatenate([np.arange(count)[None], drawn])
+
+
+def _choice(y: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """(R, rates): how often four seeds of each resample choose a rate, of (rates, seeds) losses."""
+    generator, out = np.random.default_rng(1), []
+    for i, draw in enumerate(draws):
+        picks = draw[generator.integers(0, len(draw), (CHOICES[i > 0], SWEEP))]
+        chosen = y[:, picks].mean(-1).argmin(0)
+        out.append(np.bincount(chosen, minlength=len(y)) / len(picks))
+    return np.stack(out)
 
 
 def interval(values: np.ndarray, seeds: int) -> tuple[float, float, float]:
@@ -101,15 +155,13 @@ def interval(values: np.ndarray, seeds: int) -> tuple[float, float, float]:
     if math.isnan(value):
         return (value,) * 3
     stretch = float(student.ppf(0.975, seeds - 1)) / 1.959964
-    # NaN: two infinite losses, or a rate below the grid. It stands for anything.
+    # NaN: rates below the grid. It stands for anything.
     low = np.where(np.isnan(draws), -np.inf, draws)
     high = np.where(np.isnan(draws), np.inf, draws)
     ends = (
         float(np.quantile(low, 0.025, method="lower")),
         float(np.quantile(high, 0.975, method="higher")),
     )
-    if math.isinf(value):
-        return (value, ends[0], math.inf) if value > 0 else (value, -math.inf, ends[1])
     return value, *(value + stretch * (e - value) for e in ends)
 
 
@@ -129,39 +181,45 @@ def compared(e: tuple[float, float, float]) -> str:
 
 def judge(
     rows: Sequence[Mapping[str, Any]], bases: Sequence[int], seeds: int
-) -> list[dict[str, Any]]:
-    """All statements of a cell: what, word, number, and what stands beside it."""
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """All statements of a cell (what, word, number, and what stands beside it), and its losses.
+
+    Losses: by scheme and depth, training and test loss at the best rate, and at that of the first base.
+    """
     schemes = list(dict.fromkeys(r["scheme"] for r in rows))
-    means = {s: Means.of(rows, s) for s in schemes}
-    return [
-        *_transfers(rows, means, bases, seeds),
-        *_margins(means, bases[0], seeds),
-        *_stronger(means, bases[0], seeds),
+    curves = {s: Curves.of(rows, s) for s in schemes}
+    statements = [
+        *_transfers(rows, curves, bases, seeds),
+        *_margins(curves, bases[0], seeds),
+        *_stronger(curves, bases[0], seeds),
     ]
+    return statements, {s: _losses(c, bases[0]) for s, c in curves.items()}
 
 
 def _transfers(
-    rows: Sequence[Mapping[str, Any]], means: Mapping[str, Means], bases: Sequence[int], seeds: int
+    rows: Sequence[Mapping[str, Any]],
+    curves: Mapping[str, Curves],
+    bases: Sequence[int],
+    seeds: int,
 ) -> list[dict[str, Any]]:
-    """On the grid of rates; beside it the verdict of ``transfer``, on what lies between them too."""
+    """Among the rates of the grid; beside it the verdict of ``transfer``, on what lies between them too."""
     out = []
     for base in bases:
         result = ll.transfer_from(
-            [r for r in rows if r["depth"] >= base], list(means), axes=("depth",)
+            [r for r in rows if r["depth"] >= base], list(curves), axes=("depth",)
         )
         for a in result.axes:
-            m = means[a.scheme]
-            deep = m.depths[-1]
-            with np.errstate(invalid="ignore"):
-                cost = interval(m.at(deep, m.best(base)) - m.at(deep, m.best(deep)), seeds)
-            drift = interval(m.drift(base), seeds)
+            c = curves[a.scheme]
+            deep = c.depths[-1]
+            cost = interval(c.at(deep, c.best(base)) - c.at(deep, c.best(deep)), seeds)
+            drift = interval(c.drift(base), seeds)
             out.append(
                 dict(
                     what="transfers", scheme=a.scheme, base=base, word=_moved(cost, drift),
-                    cost=_ends(cost), drift=_ends(drift), shift=_ends(interval(m.shift(base), seeds)),
-                    best={d: float(m.rates[m.best(d)[0]]) for d in m.depths if d >= base},
-                    diverges=_first_lost(m, m.best(base)[0], base),
-                    ends=[d for d in (base, deep) if m.best(d)[0] in (0, len(m.rates) - 1)],
+                    cost=_ends(cost), drift=_ends(drift), shift=_ends(interval(c.shift(base), seeds)),
+                    best={d: _number(2.0 ** c.best_rate(d)[0]) for d in c.depths if d >= base},
+                    lost=_number(c.share_lost(deep, c.best(base))), **_diverges(c, base, c.best(base)),
+                    ends=[d for d in (base, deep) if max(c.best(d)[0][[0, -1]]) > BELOW],
                     between=dict(
                         verdict=a.verdict, range=a.range, reason=a.reason, drift=_numbers(a.drift),
                         regret=_numbers(a.sizes[-1].regret),
@@ -179,82 +237,63 @@ def _moved(cost: tuple[float, float, float], drift: tuple[float, float, float]) 
     return "transfers" if cost[2] <= math.log1p(LOSS) and abs(drift[0]) <= DRIFT else "undecided"
 
 
-def _first_lost(m: Means, rate: int, base: int) -> int | None:
-    """The first depth from the base on at which a rate diverges."""
-    for depth in m.depths:
-        if depth >= base and math.isinf(m.train[0, m.depths.index(depth), rate]):
-            return depth
-    return None
+def _diverges(c: Curves, base: int, choice: np.ndarray, below: int = 0) -> dict[str, int]:
+    """The first depth from the base on at which more than half of the runs at such rates diverge."""
+    depths = [d for d in c.depths if d >= base and c.share_lost(d, choice, below) > 0.5]
+    return {"diverges": depths[0]} if depths else {}
 
 
-def _margins(means: Mapping[str, Means], base: int, seeds: int) -> list[dict[str, Any]]:
+def _margins(curves: Mapping[str, Curves], base: int, seeds: int) -> list[dict[str, Any]]:
     """What a rate below the base's best costs the deepest more than it costs the base."""
     out = []
-    for scheme, m in means.items():
-        deep = m.depths[-1]
+    for scheme, c in curves.items():
+        deep = c.depths[-1]
         for margin, notches in MARGINS.items():
-            rate = m.best(base) - notches
-            with np.errstate(invalid="ignore"):
-                cost = m.at(deep, rate) - m.at(deep, m.best(deep))
-                usual = m.at(base, rate) - m.at(base, m.best(base))
-                e = interval(cost - usual, seeds)
+            cost, usual = (
+                c.at(d, c.best(base), below=notches) - c.at(d, c.best(d)) for d in (deep, base)
+            )
+            e = interval(cost - usual, seeds)
             word = _word(e, math.log1p(LOSS), "serves", "costs more")
             out.append(
                 dict(
                     what="margin", scheme=scheme, margin=margin, word=word, excess=_ends(e),
                     cost=_number(float(cost[0])), at_base=_number(float(usual[0])),
+                    lost=_number(c.share_lost(deep, c.best(base), notches)),
                 )
             )  # fmt: skip
     return out
 
 
-def _stronger(means: Mapping[str, Means], base: int, seeds: int) -> list[dict[str, Any]]:
+def _stronger(curves: Mapping[str, Curves], base: int, seeds: int) -> list[dict[str, Any]]:
     """The deepest network's log loss against depth-μP's."""
-    usual = means["depth-mup"]
+    usual = curves["depth-mup"]
     deep = usual.depths[-1]
     out = []
-    for scheme, m in means.items():
+    for scheme, c in curves.items():
         if scheme == "depth-mup":
             continue
         # Schemes of one anchor are one network at the base.
-        same = np.array_equal(m.train[:, 0], usual.train[:, 0])
+        same = np.array_equal(c.loss["loss"][:, 0], usual.loss["loss"][:, 0])
         for reading in READINGS if same else (*READINGS, "tuned, base"):
             depth = base if reading == "tuned, base" else deep
+            of = depth if reading.startswith("tuned") else base
+            below = MARGINS.get(reading, 0)
+            both = min(x.share_lost(depth, x.best(of), below) for x in (c, usual)) > 0.5
             for metric in METRICS:
-                mine = _read(m, reading, base, depth, metric)
-                other = _read(usual, reading, base, depth, metric)
-                with np.errstate(invalid="ignore"):
-                    e = interval(mine - other, seeds)
-                both = math.isinf(mine[0]) and math.isinf(other[0])
+                mine, other = (x.at(depth, x.best(of), metric, below) for x in (c, usual))
+                e = interval(mine - other, seeds)
                 word = "both diverge" if both else compared(e)
                 row = dict(what="stronger", scheme=scheme, reading=reading, metric=metric)
-                out.append(row | dict(word=word, ratio=_ends(e), **_lost(m, reading, base)))
+                lost = _diverges(c, of, c.best(of), below)
+                out.append(row | dict(word=word, ratio=_ends(e), **lost))
     return out
 
 
-def _read(m: Means, reading: str, base: int, depth: int, metric: str) -> np.ndarray:
-    rate = m.best(depth) if reading.startswith("tuned") else m.best(base) - MARGINS[reading]
-    return m.at(depth, rate, metric)
-
-
-def _lost(m: Means, reading: str, base: int) -> dict[str, int]:
-    """The first depth at which a transferred rate diverges."""
-    for depth in m.depths:
-        if math.isinf(_read(m, reading, base, depth, "loss")[0]):
-            return {"diverges": depth}
-    return {}
-
-
-def losses(rows: Sequence[Mapping[str, Any]], base: int) -> dict[str, Any]:
-    """By scheme and depth: training and test loss at the best rate, and at the base's; None: diverged."""
-    out: dict[str, Any] = {}
-    for scheme in dict.fromkeys(r["scheme"] for r in rows):
-        m = Means.of(rows, scheme)
-        show: Callable[..., Any] = lambda d, i, k, m=m: _number(math.exp(m.at(d, i, k)[0]))  # noqa: E731
-        out[scheme] = {
-            d: [show(d, i, k) for i in (m.best(d), m.best(base)) for k in METRICS] for d in m.depths
-        }
-    return out
+def _losses(c: Curves, base: int) -> dict[int, Any]:
+    return {
+        d: [_number(math.exp(c.at(d, q, k)[0])) for q in (c.best(d), c.best(base)) for k in METRICS]
+        for d in c.depths
+    }
 
 
 def _numbers(e: Any) -> list[float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -37,9 +38,9 @@ def _find(result: Mapping[str, Any], **what: Any) -> dict[str, Any] | None:
 
 def _said(s: Mapping[str, Any]) -> str:
     """A verdict on transfer: sign, drift, and what the base's best rate costs the deepest."""
-    cost = s["cost"][0]
-    text = "diverges" if cost is None else f"{100 * (2.718281828**cost - 1):.0f} %"
-    return f"{SHORT[s['word']]} {_drift(s['drift'][0])}, {text}"
+    cost = f"{100 * math.expm1(s['cost'][0]):.0f} %".replace("-", "−")
+    lost = f" ({100 * s['lost']:.0f} % diverge)" if s["lost"] > 0.01 else ""
+    return f"{SHORT[s['word']]} {_drift(s['drift'][0])}, {cost}{lost}"
 
 
 def _drift(value: float | None) -> str:
@@ -67,11 +68,14 @@ def transfers(results: Mapping[str, Any], cells: Mapping[str, Any]) -> str:
                 line.append(f"{_said(four)} · {' '.join(SHORT[s['word']] for s in deeper if s)}")
             if line:
                 rows.append([name, shown, *line, *[""] * (2 - len(line))])
-    return _table(("cell", "scheme", "seeds 0–11", "seeds 12–23"), rows)
+    return _table(("cell", "scheme", "first seed set", "second seed set"), rows)
 
 
 def stronger(results: Mapping[str, Any], cells: Mapping[str, Any]) -> str:
-    """Claim 10: the correction's deepest network against depth-μP's, both readings, seed set 0."""
+    """Claim 10: the correction's deepest network against depth-μP's, both readings.
+
+    A cell's second line is the second seed set.
+    """
     rows = []
     for name in cells:
         for s, r in zip((0, 1), _both(results, name), strict=False):
@@ -139,10 +143,7 @@ def margins(results: Mapping[str, Any], cells: Mapping[str, Any]) -> str:
 def _cost(s: Mapping[str, Any]) -> str:
     if s["word"] == "not measured":
         return "below the grid"
-    cost, usual = (
-        "diverges" if v is None else f"{100 * (2.718281828**v - 1):.0f} %"
-        for v in (s["cost"], s["at_base"])
-    )
+    cost, usual = (f"{100 * math.expm1(s[k]):.0f} %".replace("-", "−") for k in ("cost", "at_base"))
     return f"{s['word']}: {cost} (L = 4: {usual})"
 
 
