@@ -33,28 +33,28 @@ PLAIN = {
     ),
     2: (
         "The paper's limit, NFD, is what networks converge to in training.",
-        "on a scale from 0 (NFD) to 1 (the limit whose backward pass uses the same weights), real "
-        "networks end at {}.",
+        "on a scale from 0 (NFD) to 1 (the limit whose backward pass uses the same weights), the outputs "
+        "of real networks of growing size end at {}.",
     ),
     3: (
         "The assumption behind NFD, backward weights independent of the forward ones, becomes valid "
         "again as depth grows.",
-        "at infinite depth and half-way through training, the loss of true backpropagation is below that "
-        "of independent weights by the fraction {}.",
+        "at infinite depth, half-way through training, the loss of true backpropagation is below that of "
+        "independent weights by the fraction {}; later by more.",
     ),
     4: (
         "Features of different samples stay distinct through depth and training.",
         "at infinite width the smallest eigenvalue of their covariance is {} of the mean one (0: features "
-        "coincide; the rule asks for 0.001).",
+        "coincide; the claim needs more than 0.001).",
     ),
     5: (
         "Features are learned at infinite width and depth.",
-        "how far they move goes like width to the power {} (0: as far at any width); over depth it "
-        "holds as well.",
+        "the distance they move goes like width to the power {} (0: as far at any width); it does not "
+        "shrink with depth either.",
     ),
     6: (
         "Returns of size diminish, because there is a limit.",
-        "the last two doublings of width and depth gain {} of what the first two gained.",
+        "the last two doublings of width and depth lower the loss by {} times what the first two did.",
     ),
     7: (
         "In blocks of two layers the first one stops learning as depth grows.",
