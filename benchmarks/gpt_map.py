@@ -1,84 +1,166 @@
-"""The small GPT over width and depth, schemes side by side: ./dev bench gpt_map [--large] [adamw|muon]
+"""Transformers over width and depth, schemes side by side: ./dev bench gpt_map [adamw|muon|mixtral ...]
 
-A byte-level transformer (``ll.gpt``, pre-norm, two branches a block, context 32) on the source of Python's
-standard library, one pass, 60 steps of 8 sequences, warm-up 6, the rate falls linearly to 0, three seeds,
-AdamW and Muon, factor-2 grids. Widths at depth 2, depths at width 32; rates are those of 32 × 2. Usually
-widths to 128 and depths to 16: about 7 minutes of one core an optimizer. ``--large``: widths to 512, depths
-to 32, about an hour. Runs are kept in leadline-out/gpt_map, so that the same command goes on. Every number
-and verdict is that of ``leadline transfer``. Writes benchmarks/results/gpt_map.json.
+Byte-level language models on the source of Python's standard library, one pass, 8 sequences of 32 a step,
+gradients clipped at norm 1, warm-up over a tenth of the steps, the rate then falls linearly to 0, factor-2
+grids, three seeds:
+
+- adamw, muon: ``ll.gpt`` (pre-norm, two branches a block), 150 steps, under AdamW and under Muon
+- mixtral: Hugging Face's Mixtral, unedited, built from a config (four experts of which two are used,
+  grouped queries), 60 steps, under AdamW
+
+Widths 64 to 512 at depth 2, depths 2 to 32 at width 64; rates are those of 64 × 2. Schemes differ over
+depth alone: over width they are one network with one rate, so that only one is trained there. About 40
+minutes of one core each. Runs are kept in leadline-out/gpt_map, so that the same command goes on. Every
+number and verdict is that of ``leadline transfer``. Writes benchmarks/results/gpt_map.json.
+
+    ./dev bench gpt_map --tables                      the tables of docs/findings.md
+
+A pilot (60 steps, no clipping, two seeds, widths 64) had left AdamW's losses over the rate flat and uneven
+above 2^-7: hence clipping and 150 steps.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from history import TOY, keep, size
+from history import RESULTS, TOY, keep, size
 
 import leadline as ll
 
-SCHEMES = size(("depth-mup", "depth-mup-corrected", "completep"), ("depth-mup",))
-WIDTHS, DEPTHS = size((32, 64, 128), (16,)), size((2, 4, 8, 16), (1, 2))
-LARGE_WIDTHS, LARGE_DEPTHS = (*WIDTHS, 256, 512), (*DEPTHS, 32)
-RATES = {"adamw": (-8, -4), "muon": (-6, -2)}
-HOW: dict[str, Any] = size(
-    dict(steps=60, batch_size=8, seeds=3, warmup=6), dict(steps=2, batch_size=2, seeds=1, warmup=1)
-)
+SCHEMES = size(("completep", "depth-mup", "depth-mup-corrected"), ("completep",))
+WIDTHS, DEPTHS = size((64, 128, 256, 512), (16, 32)), size((2, 4, 8, 16, 32), (1, 2))
+CONTEXT = size(32, 8)
+# Model, optimizer, log2 of the lowest and the highest rate, steps.
+CASES = {
+    "adamw": ("gpt", "adamw", (-10, -5), 150),
+    "muon": ("gpt", "muon", (-7, -2), 150),
+    "mixtral": ("mixtral", "adamw", (-10, -5), 60),
+}
 STATE = (
     Path(tempfile.gettempdir()) / f"gpt_map-{os.getpid()}" if TOY else Path("leadline-out/gpt_map")
 )
 
 
-def measured(optimizer: str, large: bool) -> dict[str, Any]:
-    """Train what is missing; every scheme over both axes."""
-    low, high = RATES[optimizer]
-    result = ll.transfer(
-        ll.text(context=size(32, 8)),
-        ll.gpt(context=size(32, 8)),
-        widths=LARGE_WIDTHS if large else WIDTHS,
-        depths=LARGE_DEPTHS if large else DEPTHS,
-        lrs=[2.0**k for k in range(low, high + 1)][: size(None, 3)],
-        schemes=SCHEMES,
-        optimizer=optimizer,
-        schedule="linear",
-        store=STATE,
-        executor="inline",
-        **HOW,
+def mixtral(width: int, depth: int) -> Any:
+    """A mixture of experts as Hugging Face builds it: heads of 16, half as many of them for keys."""
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    config = MixtralConfig(
+        vocab_size=256,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=depth,
+        num_attention_heads=width // 16,
+        num_key_value_heads=max(width // 32, 1),
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        max_position_embeddings=64,
+        tie_word_embeddings=False,
     )
-    assert isinstance(result, ll.Transfer)
-    print(result, flush=True)
-    return {
-        f"{optimizer} {a.scheme} {a.axis}": {
-            "verdict": a.verdict,
-            "range": a.range,
-            "reason": a.reason,
-            "drift": str(a.drift),
-            **{
-                name: {str(s.size): str(getattr(s, field)) for s in a.sizes}
-                for name, field in (
-                    ("best", "lr"), ("loss", "loss"), ("at the base's", "at_base"), ("regret", "regret"),
-                )
-            },
-        }
-        for a in result.axes
-    }  # fmt: skip
+    return MixtralForCausalLM(config)
+
+
+def measured(case: str) -> dict[str, Any]:
+    """Train what is missing; one scheme over width, all over depth."""
+    model, optimizer, (low, high), steps = CASES[case]
+    build: Callable[[int, int], Any] = mixtral if model == "mixtral" else ll.gpt(context=CONTEXT)
+    steps = size(steps, 2)
+    out: dict[str, Any] = {}
+    for axis, widths, depths, schemes in (
+        ("width", WIDTHS, DEPTHS[:1], SCHEMES[:1]),
+        ("depth", WIDTHS[:1], DEPTHS, SCHEMES),
+    ):
+        result = ll.transfer(
+            ll.text(context=CONTEXT),
+            build,
+            widths=widths,
+            depths=depths,
+            lrs=[2.0**k for k in range(low, high + 1)][: size(None, 3)],
+            schemes=schemes,
+            optimizer=optimizer,
+            schedule="linear",
+            steps=steps,
+            batch_size=size(8, 2),
+            warmup=steps // 10,
+            clip=1.0,
+            seeds=size(3, 1),
+            store=STATE,
+            executor="inline",
+        )
+        assert isinstance(result, ll.Transfer)
+        print(result, flush=True)
+        out |= {
+            f"{case} {a.scheme} {a.axis}": {
+                "verdict": a.verdict,
+                "range": a.range,
+                "reason": a.reason,
+                "drift": str(a.drift),
+                **{
+                    name: {str(s.size): str(getattr(s, field)) for s in a.sizes}
+                    for name, field in (
+                        ("best", "lr"), ("loss", "loss"), ("at the base's", "at_base"),
+                        ("regret", "regret"),
+                    )
+                },
+            }
+            for a in result.axes
+            if a.axis == axis
+        }  # fmt: skip
+    return out
+
+
+def tables() -> str:
+    """A line a case, axis and scheme, in Markdown."""
+    kept = json.loads((RESULTS / "gpt_map.json").read_text())
+    head = (
+        "case",
+        "over",
+        "scheme",
+        "verdict",
+        "drift",
+        "regret at the largest",
+        "loss: base, largest",
+    )
+    lines = [" | ".join(head), " | ".join(["---"] * len(head))]
+    for key, r in kept.items():
+        case, scheme, axis = key.split()
+        first, last = next(iter(r["loss"])), list(r["loss"])[-1]
+        ends = f"{r['loss'][first]}, {r['loss'][last]}"
+        name = "all" if axis == "width" else scheme
+        cells = (
+            case,
+            f"{axis} {first} to {last}",
+            name,
+            r["verdict"],
+            r["drift"],
+            r["regret"][last],
+            ends,
+        )
+        lines.append(" | ".join(cells))
+    return "\n".join(f"| {line} |" for line in lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--large", action="store_true")
-    parser.add_argument("optimizers", nargs="*", metavar="OPTIMIZER")
+    parser.add_argument("--tables", action="store_true")
+    parser.add_argument("cases", nargs="*", metavar="CASE")
     told = parser.parse_args()
-    for optimizer in told.optimizers or size(list(RATES), ["adamw"]):
-        if optimizer not in RATES:
-            parser.error(f"{optimizer!r} is not measured here: give {' or '.join(RATES)}")
+    if told.tables:
+        print(tables())
+        return
+    for case in told.cases or size(list(CASES), ["adamw"]):
+        if case not in CASES:
+            parser.error(f"{case!r} is not measured here: give {' or '.join(CASES)}")
         started = time.process_time()
-        keep("gpt_map", measured(optimizer, told.large))
-        print(f"{optimizer}: {time.process_time() - started:.0f} s of one core", flush=True)
+        keep("gpt_map", measured(case))
+        print(f"{case}: {time.process_time() - started:.0f} s of one core", flush=True)
 
 
 if __name__ == "__main__":
