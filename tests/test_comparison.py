@@ -1,6 +1,7 @@
 """compare: which branches there are, what the table says, what is written when."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -199,3 +200,54 @@ def test_out_that_is_a_file_is_refused(problem, tmp_path):
     path.touch()
     with pytest.raises(NotADirectoryError, match="is a file"):
         ll.compare(problem, ll.ResNet(), SGD, sizes=SIZES, out=path)
+
+
+def planted(comparison, losses, end, error, converged=True):
+    """The same comparison with other last losses of the largest networks, and another reused limit."""
+    out = []
+    for b in comparison.branches:
+        if b.name == "train-64x4-reused":
+            loss = np.tile(np.array(losses)[:, None], (1, len(b.result.steps)))
+            b = replace(b, result=replace(b.result, train_loss=loss))
+        if b.name == "limit-reused":
+            loss = np.full_like(b.result.train_loss, end)
+            bars = np.full_like(loss, error)
+            b = replace(
+                b,
+                result=replace(
+                    b.result, train_loss=loss, train_loss_error=bars, converged=converged
+                ),
+            )
+        out.append(b)
+    return replace(comparison, branches=tuple(out))
+
+
+def said(comparison):
+    lines = str(comparison).splitlines()
+    first = lines.index(
+        "Training loss at the last step of networks of width 64, depth 4, reused, minus"
+    )
+    return lines[first + 1 : first + 4]
+
+
+def test_the_largest_networks_are_held_against_every_limit(comparison):
+    """Two seeds .01 apart: Student's t of one degree, 12.706 times .005."""
+    half = stats.t.ppf(0.975, 1) * 0.005
+    reused, independent, lazy = said(planted(comparison, [0.50, 0.51], 0.45, 0.02))
+    assert (
+        reused
+        == f"  that of the limit (reused): 0.055 ± {np.hypot(half, 0.02):.3f}, no difference seen"
+    )
+    assert independent.startswith("  that of the limit (independent): ")
+    assert lazy.startswith("  that of the lazy limit: ")
+    above = said(planted(comparison, [0.50, 0.50], 0.45, 0.049))[0]
+    assert above == "  that of the limit (reused): 0.050 ± 0.049, different"
+    below = said(planted(comparison, [0.40, 0.40], 0.45, 0.051))[0]
+    assert below == "  that of the limit (reused): −0.050 ± 0.051, no difference seen"
+
+
+def test_a_difference_from_a_limit_that_is_not_accurate_says_so(comparison):
+    line = said(planted(comparison, [0.50, 0.50], 0.45, 0.049, converged=False))[0]
+    assert line.endswith("different, and this limit's error bar is not met or not tested")
+    lost = said(planted(comparison, [0.5, np.inf], 0.45, 0.01))[0]
+    assert lost == "  that of the limit (reused): one of them diverged"

@@ -39,10 +39,11 @@ _ARRAYS = (
 
 
 def standard_error(x: np.ndarray) -> np.ndarray:
-    """Standard error of the mean over the first axis; NaN for a single seed."""
+    """Standard error of the mean over the first axis; NaN for a single seed, and where one diverged."""
     if len(x) < 2:
         return np.full(x.shape[1:], np.nan)
-    return np.std(x, axis=0, ddof=1) / np.sqrt(len(x))
+    with np.errstate(invalid="ignore"):
+        return np.std(x, axis=0, ddof=1) / np.sqrt(len(x))
 
 
 def half_width(x: np.ndarray) -> np.ndarray:

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from leadline.disk.plain import plain
 from leadline.disk.write import write_atomic
-from leadline.limits.result import Limit
 from leadline.reporting.commands import longer
+from leadline.reporting.computations import (
+    Computation,
+    answer,
+    differences,
+    label,
+    size_of,
+    summary,
+)
 from leadline.reporting.json_text import write as write_json
 from leadline.reporting.page import Drawing, Page, Section, Table, facts, settings
 from leadline.reporting.page import write as write_page
@@ -22,7 +27,6 @@ from leadline.reporting.panels import Panels
 from leadline.reporting.results import Series, curves_csv, draw, in_words, series
 from leadline.tabular.notebook import Plotted
 from leadline.tabular.tables import number, table_csv, text_table, with_error
-from leadline.trajectory import Trajectory
 
 if TYPE_CHECKING:
     import plotly.graph_objects
@@ -47,53 +51,6 @@ COLUMNS = (
     "gap",
     "seconds",
 )
-
-
-@dataclass(frozen=True)
-class Computation:
-    """One of the computations compared.
-
-    Attributes:
-        name: names its file too. role: "limit", "reference" (a large solve where there is no
-            limit), "lazy" or "finite".
-        width, depth: None is infinite. coupling: None for lazy, which has none.
-    """
-
-    name: str
-    role: str
-    width: int | None
-    depth: int | None
-    coupling: str | None
-    result: Trajectory | Limit
-
-    def loss(self, part: str = "train") -> np.ndarray | None:
-        """Mean loss (R,); None without a test set."""
-        value = getattr(self.result, f"{part}_loss")
-        if value is None or isinstance(self.result, Limit):
-            return value
-        return self.result.mean(f"{part}_loss")
-
-    def error(self, part: str = "train") -> np.ndarray | None:
-        """Half of the 95 % interval of the mean over seeds, or the limit's error bar."""
-        if isinstance(self.result, Limit):
-            return getattr(self.result, f"{part}_loss_error")
-        if self.loss(part) is None:
-            return None
-        return self.result.half_width(f"{part}_loss")
-
-    def gap(self, other: Computation) -> float:
-        """RMS over recorded steps of the difference of the mean training losses."""
-        a, b = self.loss(), other.loss()
-        assert a is not None
-        assert b is not None
-        return float(np.sqrt(np.mean((a - b) ** 2)))
-
-    def write(self, folder: Path) -> Path:
-        """Write the result, whole or not at all."""
-        if isinstance(self.result, Limit):
-            data = self.result.to_json(lists=False)
-            return write_atomic(folder / f"{self.name}.json", lambda file: write_json(file, data))
-        return self.result.save(folder / f"{self.name}.safetensors")
 
 
 @dataclass(frozen=True, repr=False)
@@ -148,7 +105,7 @@ def loss_curves(comparison: Comparison) -> list[Series]:
     """The series of all panels of a comparison, limits first."""
     branches = comparison.branches
     networks = [b for b in branches if b.role == "finite"]
-    sizes = sorted({_size(b) for b in networks})
+    sizes = sorted({size_of(b) for b in networks})
     out: list[Series] = []
     for part in ("train", "test"):
         for branch in branches:
@@ -157,7 +114,7 @@ def loss_curves(comparison: Comparison) -> list[Series]:
                 continue
             shade = 1.0
             if branch.role == "finite" and len(sizes) > 1:
-                shade = sizes.index(_size(branch)) / (len(sizes) - 1)
+                shade = sizes.index(size_of(branch)) / (len(sizes) - 1)
             steps = branch.result.steps
             out.append(_curve(branch, part, label(branch), shade, steps, loss, error))
     out += _over_width(comparison, networks)
@@ -175,7 +132,7 @@ def _over_width(comparison: Comparison, networks: list[Computation]) -> list[Ser
             loss, error = ([row[k]] * len(widths) for k in ("train_loss", "train_loss_error"))
             out.append(_curve(branch, "size", label(branch), 1.0, widths, loss, error))
     for coupling in dict.fromkeys(b.coupling for b in networks):
-        group = sorted((b for b in networks if b.coupling == coupling), key=_size)
+        group = sorted((b for b in networks if b.coupling == coupling), key=size_of)
         n = [float(b.width or 0) for b in group]
         name = f"networks, {coupling}"
         values = {
@@ -185,21 +142,6 @@ def _over_width(comparison: Comparison, networks: list[Computation]) -> list[Ser
         out.append(_curve(group[-1], "size", name, 1.0, n, loss, error))
         out.append(_curve(group[-1], "gap", name, 1.0, n, values["gap"], None))
     return out
-
-
-def label(branch: Computation) -> str:
-    """A branch as the legend names it."""
-    if branch.role == "limit":
-        at = "" if branch.depth is None else f"width ∞, depth {branch.depth}, "
-        return f"limit, {at}{branch.coupling}"
-    if branch.role == "lazy":
-        return "lazy limit" if branch.depth is None else f"lazy, width ∞, depth {branch.depth}"
-    size = f"width {branch.width}, depth {branch.depth}"
-    return f"solve {size}, {branch.coupling}" if branch.role == "reference" else size
-
-
-def _size(branch: Computation) -> tuple[int, int]:
-    return branch.width or 0, branch.depth or 0
 
 
 def _curve(branch: Computation, panel: str, name: str, shade: float, *values: Any) -> Series:
@@ -250,7 +192,8 @@ def comparison_table(comparison: Comparison) -> str:
             "Losses: of the last step; ± is an interval of about 95 %. Gap: how far a network's training",
             "loss, a mean over seeds, is from the limit of the same coupling (root mean square over steps,",
             "as all distances here).",
-            *summary(comparison),
+            *summary(comparison.branches),
+            *differences(comparison.branches),
             *[f"Note: {note}" for note in comparison.notes],
         ]
     )
@@ -271,25 +214,6 @@ def _cells(row: Mapping[str, Any], has: Mapping[str, bool]) -> list[str]:
     if has[key]:
         cells.append(number(row[key]))
     return [*cells, number(row["gap"]), f"{row['seconds']:.1f}"]
-
-
-def summary(comparison: Comparison) -> list[str]:
-    """Differences between the limits, in words."""
-    ends = {b.coupling: b for b in comparison.branches if b.role in ("limit", "reference")}
-    lazy = next((b for b in comparison.branches if b.role == "lazy"), None)
-    lines = []
-    if len(ends) == 2:
-        distance = number(ends["independent"].gap(ends["reused"]))
-        lines.append(f"The limits of the two couplings are {distance} apart.")
-    if lazy is None:
-        return lines
-    for coupling, branch in ends.items():
-        distance = number(lazy.gap(branch))
-        lines.append(
-            f"Feature learning moves the {branch.role if branch.role == 'limit' else 'solve'} ({coupling}) "
-            f"by {distance} from the lazy one."
-        )
-    return lines
 
 
 def comparison_page(comparison: Comparison, command: str = "") -> Page:
@@ -320,31 +244,9 @@ def comparison_page(comparison: Comparison, command: str = "") -> Page:
     seconds = {"Seconds": f"{info['seconds']:.1f}"}
     return Page(
         f"Networks and their limits: {name}",
-        tuple(filter(None, (" ".join(summary(comparison)),))),
+        tuple(filter(None, (" ".join(summary(comparison.branches)),))),
         (section,),
         facts(command, settings(info) | seconds),
-        answer=_answer(comparison),
+        answer=answer(comparison.branches),
         commands=longer(command, comparison.notes),
     )
-
-
-def _answer(comparison: Comparison) -> tuple[str, ...]:
-    """Where the largest networks and their limit end, for each coupling."""
-    said = []
-    for b in comparison.branches:
-        if b.role not in ("limit", "reference"):
-            continue
-        group = [c for c in comparison.branches if (c.role, c.coupling) == ("finite", b.coupling)]
-        end = f"Training loss at the end: {label(b)}: {_end(b)}"
-        for c in sorted(group, key=_size)[-1:]:
-            end += f"; networks of {label(c)}: {_end(c)}"
-        met = not isinstance(b.result, Limit) or b.result.converged
-        said.append(f"{'' if met else 'Undecided, the error bar is not met or not tested. '}{end}.")
-    return tuple(said)
-
-
-def _end(branch: Computation) -> str:
-    """The last training loss with its error."""
-    loss, error = branch.loss(), branch.error()
-    assert loss is not None
-    return with_error(float(loss[-1]), None if error is None else float(error[-1]))
