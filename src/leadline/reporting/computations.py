@@ -90,9 +90,10 @@ def summary(branches: Sequence[Computation]) -> list[str]:
     for coupling, branch in ends.items() if lazy is not None else ():
         assert lazy is not None
         distance = number(lazy.gap(branch))
+        kind = "limit" if branch.role == "limit" else "solve"
         lines.append(
-            f"Feature learning moves the {branch.role if branch.role == 'limit' else 'solve'} ({coupling}) "
-            f"by {distance} from the lazy one."
+            f"Over all steps, feature learning moves the {kind} ({coupling}) by {distance} from the "
+            "lazy one."
         )
     return lines
 
