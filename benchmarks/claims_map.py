@@ -258,7 +258,7 @@ def judged(
         rows += [r for r in beside if r["scheme"] == "depth-mup" and r["depth"] in cell.depths]
     some = set(SETS[seed_set][:seeds])
     rows = [r for r in rows if r["seed"] in some]
-    bases = [b for b in BASES if cell.depths[0] <= b < cell.depths[-1]]
+    bases = [b for b in BASES if b in cell.depths[:-1]]
     statements, losses = judge(rows, bases, len(some))
     if cell.against:
         # Those are the other cell's.
