@@ -3,6 +3,7 @@
     ./dev bench claims_map --seed-set 0 [CELL ...]    train what is missing, judge, keep
     ./dev bench claims_map --compare                  two seed sets: what they decide otherwise
     ./dev bench claims_map --fewer                    the same with fewer of the seeds
+    ./dev bench claims_map --more                     and with more, predicted from the intervals
     ./dev bench claims_map --tables                   the tables of docs/findings.md
 
 The paper's claims 9 (the correction restores transfer of learning rates over depth) and 10 (it makes deep
@@ -68,9 +69,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from history import RESULTS, TOY, keep, size
 from map_blocks import ALL, NAMED, blocks
-from map_rules import CLASSES, judge
+from map_rules import CLASSES, judge, redrawn
 
 import leadline as ll
 
@@ -104,6 +106,8 @@ SETS = size(
 )
 TOGETHER = 24
 FEWER = size((12, 24), (2,))
+# Times as many seeds a set.
+MORE = (1, 2, 4, 8, 16)
 METRICS = ("loss", "test_loss")
 OPPOSITE = (
     {"transfers", "does not transfer"}, {"serves", "costs more"}, {"stronger", "weaker"},
@@ -350,17 +354,37 @@ def fewer() -> None:
     keep("claims_map", {"fewer seeds": out})
 
 
+def more() -> None:
+    """Share decided, and decided in one of two sets only, that so many times as many seeds would give."""
+    statements = [s for k, r in kept().items() if k.endswith(("-0", "-1")) for s in r["statements"]]
+    generator, out = np.random.default_rng(0), {}
+    for times in MORE:
+        pairs = [
+            [redrawn(s, times, generator) == "undecided" for _ in range(2)]
+            for s in statements * 10
+            if s["word"] not in ("not measured", "both diverge")
+        ]
+        decided = 1 - float(np.mean(pairs))
+        one = float(np.mean([a != b for a, b in pairs])) if pairs else math.nan
+        out[times] = [round(decided, 3), round(one, 3)]
+        print(f"{times} times as many seeds: {decided:.1%} decided, {one:.1%} in one set only")
+    if statements:
+        keep("claims_map", {"more seeds": out})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed-set", choices=tuple(SETS), default="0")
     parser.add_argument("--compare", action="store_true")
     parser.add_argument("--fewer", action="store_true")
+    parser.add_argument("--more", action="store_true")
     parser.add_argument("--tables", action="store_true")
     parser.add_argument("cells", nargs="*", metavar="CELL", default=list(CELLS))
     told = parser.parse_args()
-    if told.compare or told.fewer:
-        compare() if told.compare else fewer()
-        return
+    for name, act in (("compare", compare), ("fewer", fewer), ("more", more)):
+        if getattr(told, name):
+            act()
+            return
     if told.tables:
         from map_tables import tables
 

@@ -296,6 +296,28 @@ def _losses(c: Curves, base: int) -> dict[int, Any]:
     }
 
 
+def redrawn(s: Mapping[str, Any], times: float, generator: np.random.Generator) -> str:
+    """The word that other seeds would give, so many times as many.
+
+    The true number is taken to be the one measured; intervals shrink like the root of the seeds.
+    """
+
+    def drawn(ends: Sequence[float]) -> tuple[float, float, float]:
+        value, low, high = ends
+        error = (high - low) / (2 * 1.959964) / math.sqrt(times)
+        other = value + error * generator.standard_normal()
+        return other, *(other + (e - value) / math.sqrt(times) for e in (low, high))
+
+    ends = [s[k] for k in ("cost", "drift", "excess", "ratio") if isinstance(s.get(k), Sequence)]
+    if s["word"] in ("not measured", "both diverge") or None in [e for many in ends for e in many]:
+        return s["word"]
+    if s["what"] == "transfers":
+        return _moved(drawn(s["cost"]), drawn(s["drift"]))
+    if s["what"] == "margin":
+        return _word(drawn(s["excess"]), math.log1p(LOSS), "serves", "costs more")
+    return compared(drawn(s["ratio"]))
+
+
 def _numbers(e: Any) -> list[float | None]:
     return [_number(v) for v in (e.value, e.low, e.high)]
 

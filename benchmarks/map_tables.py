@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -38,9 +39,15 @@ def _find(result: Mapping[str, Any], **what: Any) -> dict[str, Any] | None:
 
 def _said(s: Mapping[str, Any]) -> str:
     """A verdict on transfer: sign, drift, and what the base's best rate costs the deepest."""
-    cost = f"{100 * math.expm1(s['cost'][0]):.0f} %".replace("-", "−")
+    cost = _percent(s["cost"][0])
     lost = f" ({100 * s['lost']:.0f} % diverge)" if s["lost"] > 0.01 else ""
     return f"{SHORT[s['word']]} {_drift(s['drift'][0])}, {cost}{lost}"
+
+
+def _percent(log_ratio: float) -> str:
+    """Without a sign on nothing."""
+    percent = round(100 * math.expm1(log_ratio))
+    return f"{percent} %".replace("-", "−")
 
 
 def _drift(value: float | None) -> str:
@@ -65,7 +72,8 @@ def transfers(results: Mapping[str, Any], cells: Mapping[str, Any]) -> str:
                 if four is None:
                     continue
                 deeper = [_find(r, what="transfers", scheme=scheme, base=b) for b in (8, 16)]
-                line.append(f"{_said(four)} · {' '.join(SHORT[s['word']] for s in deeper if s)}")
+                signs = " ".join(SHORT[s["word"]] for s in deeper if s)
+                line.append(f"{_said(four)} · {signs}" if signs else _said(four))
             if line:
                 rows.append([name, shown, *line, *[""] * (2 - len(line))])
     return _table(("cell", "scheme", "first seed set", "second seed set"), rows)
@@ -90,7 +98,8 @@ def stronger(results: Mapping[str, Any], cells: Mapping[str, Any]) -> str:
                         metric=metric,
                     )
                     line.append("" if one is None else _ratio(one))
-            rows.append(line)
+            if any(line[1:]):
+                rows.append(line)
     head = (
         "cell",
         "tuned: training",
@@ -136,18 +145,19 @@ def margins(results: Mapping[str, Any], cells: Mapping[str, Any]) -> str:
                 for margin in ("at its best", "at half", "at a quarter"):
                     one = _find(r, what="margin", scheme=scheme, margin=margin)
                     line.append("" if one is None else _cost(one))
-                rows.append(line)
+                if any(line[2:]):
+                    rows.append(line)
     return _table(("cell", "scheme", "best rate of 4", "half", "a quarter"), rows)
 
 
 def _cost(s: Mapping[str, Any]) -> str:
     if s["word"] == "not measured":
         return "below the grid"
-    cost, usual = (f"{100 * math.expm1(s[k]):.0f} %".replace("-", "−") for k in ("cost", "at_base"))
+    cost, usual = (_percent(s[k]) for k in ("cost", "at_base"))
     return f"{s['word']}: {cost} (L = 4: {usual})"
 
 
 def tables(results: Mapping[str, Any], cells: Mapping[str, Any]) -> str:
     """All of them, in Markdown."""
     parts = (transfers, stronger, between, margins)
-    return "\n\n".join(f"{p.__doc__}\n\n{p(results, cells)}" for p in parts)
+    return "\n\n".join(f"{inspect.getdoc(p)}\n\n{p(results, cells)}" for p in parts)
