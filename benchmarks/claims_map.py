@@ -87,12 +87,14 @@ LENGTHS = size(
         "pass of 512": (512, 32, 16),
         "pass": (1024, 32, 32),
         "epochs": (256, 32, 64),
+        "long": (128, 32, 80),
     },
     {
         "short": (20, None, 3),
         "pass of 512": (20, 10, 2),
         "pass": (40, 10, 4),
         "epochs": (20, 10, 4),
+        "long": (10, 10, 5),
     },
 )
 TEST = size(400, 20)
@@ -194,6 +196,7 @@ CELLS: dict[str, Cell] = {
     "paper": Cell("sgd", "relu", (-2.5, 1.5), anchor=1),
     "digits": Cell("sgd", "relu", (-2.5, 2), data="digits", length="pass of 512"),
     "epochs": Cell("sgd", "relu", (-2, 1.5), length="epochs"),
+    "long": Cell("sgd", "relu", (-2.5, 1.5), length="long"),
     "deep": Cell("sgd", "relu", (-1, 1), depths=(4, 32, 128)),
 }
 if TOY:
