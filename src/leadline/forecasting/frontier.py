@@ -30,6 +30,8 @@ class Best:
         sizes: by free axis. loss: there. size: in whole numbers within the budget.
         held: the other axes' sizes. extrapolated: how many times beyond the runs the farthest axis is.
         price: what the loss rises by, as a share, with the first axis times a factor at the same cost.
+
+    A free axis's size is an attribute too: ``best.width``, ``best.N``.
     """
 
     budget: float

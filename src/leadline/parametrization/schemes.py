@@ -26,7 +26,14 @@ EXPONENTS = ("branch", "rate_internal", "rate_last", "readout", "rate_width")
 
 @dataclass(frozen=True)
 class Scheme:
-    """Exponents of one parametrization; see the module's text for the form they refer to.
+    """Exponents of one parametrization: how multipliers and rates depend on width n and depth L.
+
+    They refer to weights with N(0, 1) entries and to the network of ``ResNet``::
+
+        h_l = h_{l-1} + √T·L^branch·u_k            f = v·h_L·n^readout
+        rate of U and v: η·n^rate_width            rate of W_j: η·n^rate_width·L^c
+
+    with c = rate_last for a branch's last weight layer and rate_internal for the others.
 
     Raises:
         TypeError, ValueError: a name that is no text or empty, an exponent that is not between -10 and 10.

@@ -27,7 +27,13 @@ _OVERHEAD = 2e4
 
 @dataclass(frozen=True)
 class SweepEstimate:
-    """Runs and time of a sweep."""
+    """Runs and time of a sweep; printable.
+
+    Attributes:
+        runs: to train. stored: runs that are in the store already.
+        programs: batched programs that train them.
+        seconds: about how long that takes.
+    """
 
     runs: int
     stored: int

@@ -45,21 +45,28 @@ TRIED = 33
 
 @dataclass(frozen=True)
 class AxisResult:
-    """One scheme over one axis."""
+    """One scheme over one axis.
+
+    Attributes:
+        axis: width or depth.
+        sizes: what was measured at each size, the base first.
+        drift: doublings of the best rate per doubling of the size; 0 is transfer.
+        verdict: transfers, does not transfer, undecided.
+        reason: why, in words.
+        monotone: does loss at the base's rate fall with size? yes, no, undecided.
+        next: what to run to know, where it is undecided.
+        reach: the same verdict with each size as the last one.
+    """
 
     scheme: str
     axis: str
     sizes: tuple[SizeResult, ...]
     drift: Interval
     verdict: str
-    """transfers, does not transfer, undecided."""
     reason: str
     monotone: str
-    """Does loss at the base's rate fall with size? yes, no, undecided."""
     next: Next = NOTHING
-    """What to run to know, where it is undecided."""
     reach: tuple[Reach, ...] = ()
-    """The same verdict with each size as the last one."""
 
     @property
     def range(self) -> str:

@@ -36,6 +36,7 @@ class Transfer(Plotted):
     """Every scheme over every axis.
 
     Attributes:
+        axes: one result for each scheme and axis.
         rows: the runs.
         metric: what was minimised: loss (training) or test_loss.
         notes: what was made of the runs' table.

@@ -81,20 +81,27 @@ NOTHING = Next()
 
 @dataclass(frozen=True)
 class SizeResult:
-    """One size of an axis."""
+    """One size of an axis.
+
+    Attributes:
+        lr: the best rate, in the base's units.
+        loss: at the best rate.
+        at_base: loss at the base's best rate.
+        regret: at_base over loss, minus 1.
+        sharpness: second derivative of log loss by log2 of the rate, at the best rate.
+        edge: "low" or "high" where the grid ends there before the best rate is passed; "all diverged";
+            otherwise empty.
+        stable: largest rate of the grid before any seed diverges; inf: none did.
+    """
 
     size: int
     lr: Interval
-    """Best rate, in the base's units."""
     loss: Interval
-    """At the best rate."""
     at_base: Interval
-    """Loss at the base's best rate."""
     regret: Interval
     sharpness: Interval
     edge: str
     stable: Interval
-    """Largest rate of the grid before any seed diverges; inf: none did."""
 
 
 @dataclass(frozen=True)
