@@ -2,7 +2,8 @@
 
 A notebook becomes the page ``notebooks/NAME.md`` with the outputs that it is kept with; nothing is run. The
 code of each example that ``examples.md`` links to stands on that page. Links to ``../examples/...``, which
-lead to the files in a clone, lead to these places on the site.
+lead to the files in a clone, lead to these places on the site. An entry of the reference that says
+``::: leadline.plan`` has the heading that a user types, ``ll.plan``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from mkdocs.structure.files import File
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+_ENTRY = re.compile(r"^::: leadline\.(\w+)$(?:\n    options:$)?", re.M)
 _LINK = re.compile(r"\]\((?:\.\./)+examples/([\w./]+)\)")
 
 
@@ -35,6 +37,9 @@ def on_page_markdown(text: str, page: Any, **_: Any) -> str:
     if page.file.src_uri == "examples.md":
         names = dict.fromkeys(re.findall(r"\.\./examples/(\w+\.py)", text))
         text += "".join(f"\n## {n}\n\n{_fence('python', _code(n))}" for n in names)
+    text = _ENTRY.sub(
+        r"::: leadline.\1\n    options:\n      heading: ll.\1\n      toc_label: ll.\1", text
+    )
     up = "../" * (len(PurePosixPath(page.file.src_uri).parts) - 1)
     return _LINK.sub(lambda m: f"]({up}{_place(m[1])})", text)
 

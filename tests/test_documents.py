@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import io
+import pkgutil
 import re
 import shlex
 import sys
@@ -17,7 +18,8 @@ from leadline.cli.program import main
 
 ROOT = Path(ll.__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+REFERENCE = sorted(DOCS.glob("reference/*.md"))
+PAGES = [*sorted(DOCS.glob("*.md")), *REFERENCE]
 FILES = [*sorted(ROOT.glob("*.md")), *PAGES]
 # Their Python is complete and quick; the blocks of a page share their names.
 COMPLETE = ("own-model", "own-data", "own-activation", "forecast-wandb", "tutorial-limit")
@@ -34,12 +36,18 @@ def prose(path):
 
 
 def anchors(path):
-    """Of a page's headings, as the site makes them."""
+    """Of a page's headings and entries, as the site makes them."""
     heads = re.findall(
         r"^#+ (.*)$", re.sub(r"```.*?```", "", path.read_text("utf-8"), flags=re.S), re.M
     )
     plain = [re.sub(r"[`*_]|\]\([^)]*\)|\[", "", h).lower() for h in heads]
-    return {re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", h, flags=re.A).strip()) for h in plain}
+    made = {re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", h, flags=re.A).strip()) for h in plain}
+    return made | set(entries(path))
+
+
+def entries(path):
+    """Python objects that a page documents."""
+    return re.findall(r"^::: (\S+)$", path.read_text("utf-8"), re.M)
 
 
 def python_blocks(path):
@@ -76,13 +84,74 @@ def test_lists_and_tables_begin_after_a_blank_line(path):
 
 
 def menu():
-    return re.findall(r": ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.M)
+    return re.findall(
+        r": ((?:reference/)?[\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.M
+    )
 
 
 def test_every_page_is_in_the_menu_once_and_in_the_index():
-    assert sorted(menu()) == [p.name for p in PAGES]
-    linked = set(re.findall(r"\]\(([\w-]+\.md)", (DOCS / "index.md").read_text("utf-8")))
-    assert linked == {p.name for p in PAGES} - {"index.md"}
+    names = sorted(str(p.relative_to(DOCS)) for p in PAGES)
+    assert sorted(menu()) == names
+    linked = set(re.findall(r"\]\(([\w/-]+\.md)", (DOCS / "index.md").read_text("utf-8")))
+    assert linked == set(names) - {"index.md"}
+
+
+def test_every_public_name_is_on_one_page_of_the_reference():
+    assert REFERENCE
+    places = [e for p in REFERENCE for e in entries(p)]
+    public = [e.removeprefix("leadline.") for e in places if e.count(".") == 1]
+    assert sorted(public) == sorted(ll.__all__)
+    # Another path to an object would document it twice.
+    objects = [pkgutil.resolve_name(e) for e in places]
+    assert [p for p, o in zip(places, objects, strict=True) if objects.count(o) > 1] == []
+    assert [p.name for p in PAGES if p not in REFERENCE and entries(p)] == []
+
+
+@pytest.mark.parametrize("path", REFERENCE, ids=ids)
+def test_a_page_of_the_reference_begins_with_a_table_of_its_entries(path):
+    rows = re.findall(r"^\| \[`(.+?)`\]\(#(\S+)\) \| ", path.read_text("utf-8"), re.M)
+    assert [anchor for _, anchor in rows] == entries(path)
+    for name, anchor in rows:
+        end = anchor.rpartition(".")[2]
+        assert name == (f"ll.{end}" if anchor == f"leadline.{end}" else end)
+
+
+def public(kind):
+    """Methods and properties of a class and of leadline's classes that it is made from."""
+    own = [c for c in kind.__mro__ if c.__module__.startswith("leadline")]
+    return {
+        name: value
+        for c in reversed(own)
+        for name, value in vars(c).items()
+        if not name.startswith("_") and (callable(value) or hasattr(value, "__get__"))
+    }
+
+
+def test_what_public_functions_return_is_in_the_reference():
+    """The classes of leadline that their annotations name, those of methods too."""
+    classes = {
+        name for path in Path(ll.__file__).parent.rglob("*.py")
+        for name in re.findall(r"^class (\w+)", path.read_text("utf-8"), re.M)
+    }  # fmt: skip
+    documented = {e.rpartition(".")[2] for p in REFERENCE for e in entries(p)}
+    returned = set()
+    for value in (getattr(ll, name) for name in ll.__all__):
+        for made in (value, *(vars(value).values() if isinstance(value, type) else ())):
+            inner = getattr(made, "__func__", getattr(made, "fget", made))
+            if not getattr(inner, "__name__", "_").startswith("_"):
+                said = getattr(inner, "__annotations__", {}).get("return", "")
+                returned |= set(re.findall(r"\w+", str(said)))
+    assert (returned & classes) - documented == set()
+
+
+def test_an_entry_that_lists_its_members_lists_them_all():
+    listed = re.compile(
+        r"^::: (\S+)\n    options:\n(?: {6}\w+: .*\n)* {6}members:\n((?: {8}- \w+\n)+)", re.M
+    )
+    found = {k: v.split()[1::2] for p in REFERENCE for k, v in listed.findall(p.read_text("utf-8"))}
+    assert found
+    for entry, names in found.items():
+        assert sorted(names) == sorted(public(pkgutil.resolve_name(entry)))
 
 
 def test_every_example_is_listed_and_linked_where_it_belongs():
