@@ -89,7 +89,8 @@ def test_comparison_figure_labels_its_axes_and_names_each_curve_once(comparison)
     assert all(axes)
     assert fig.layout.yaxis.type == "log"
     legend = [(t.legendgroup, t.name) for t in fig.data if t.showlegend]
-    assert len(legend) == len(set(legend)) == len(comparison.branches)
+    # And the networks of each coupling as one curve over width.
+    assert len(legend) == len(set(legend)) == len(comparison.branches) + 2
 
 
 def test_curves_of_one_result(problem):

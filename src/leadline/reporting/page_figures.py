@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leadline.reporting.page_colours import dark, dark_scale
-from leadline.reporting.panels import ticks
+from leadline.reporting.panels import UNLISTED, ticks
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -38,6 +38,7 @@ def drawable(figure: go.Figure) -> dict[str, Any]:
     Returns:
         data: the traces. wide, narrow: layouts; bars: colour bars of the narrow one, by trace.
         dark: colours on a dark page, by the light ones; those of colour scales as "scale:…".
+        panels: what ``legends`` says.
         one_by_one: whether a legend entry hides its own curve rather than its group.
     """
     plain = json.loads(figure.to_json() or "{}")
@@ -45,6 +46,7 @@ def drawable(figure: go.Figure) -> dict[str, Any]:
     legend = layout.pop("legend", {})
     long = log_ticks(figure, layout)
     safe = {"data": text_only(plain.get("data", [])), "layout": text_only(layout)}
+    panels = legends(safe)
     wrap_titles(safe["layout"])
     colours: dict[str, str] = {}
     _collect(safe, "", colours)
@@ -55,6 +57,7 @@ def drawable(figure: go.Figure) -> dict[str, Any]:
         "narrow": narrow,
         "bars": bars,
         "dark": colours,
+        "panels": panels,
         "one_by_one": legend.get("groupclick") == "toggleitem",
     }
 
@@ -203,6 +206,70 @@ def wrap_titles(layout: dict[str, Any]) -> None:
 def _wrapped(text: str, letters: int) -> str:
     text = text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
     return "<br>".join(textwrap.wrap(text, letters, break_long_words=False))
+
+
+def legends(plain: dict[str, Any]) -> list[dict[str, Any]]:
+    """The panels in reading order, each with its legend.
+
+    A name is an entry once in each panel that shows it, wherever the curve stands that plotly lists
+    for it. What plotly never lists is no entry: bands, heat maps, curves marked ``UNLISTED``.
+
+    Returns:
+        title: the panel's, or what its axes say. entries: indices of traces.
+        row, first, last: its place in the grid of panels, counted from 1.
+    """
+    layout, data = copy.deepcopy(plain["layout"]), plain["data"]
+    panels = _panels(layout)
+    _name_axes(layout, panels)
+    named = [_key(t) if _nameable(t) else None for t in data]
+    listed = {_key(t) for t in data if _nameable(t) and t.get("showlegend", True)}
+    homes = [_home(layout, panels, trace) for trace in data]
+    out = []
+    for i, (title, place) in enumerate(_places(layout, panels)):
+        here = [name if homes[k] == i else None for k, name in enumerate(named)]
+        entries = [here.index(name) for name in dict.fromkeys(here) if name in listed]
+        out.append({"title": title, "entries": entries, **place})
+    return out
+
+
+def _key(trace: dict[str, Any]) -> tuple[Any, str]:
+    """What tells one curve of a legend from another."""
+    return trace.get("legendgroup"), trace["name"]
+
+
+def _nameable(trace: dict[str, Any]) -> bool:
+    never = trace.get("type") == "heatmap" or trace.get("meta") == UNLISTED
+    return bool(trace.get("name")) and not never
+
+
+def _home(layout: dict[str, Any], panels: list[tuple[str, str]], trace: dict[str, Any]) -> int:
+    """The panel of a trace; axes that overlay another's follow it."""
+    pair = []
+    for letter in "xy":
+        axis = str(trace.get(f"{letter}axis", letter))
+        axis = str(layout.get(f"{letter}axis{axis[1:]}", {}).get("overlaying", axis))
+        pair.append(f"{letter}axis{axis[1:]}")
+    return panels.index((pair[0], pair[1])) if (pair[0], pair[1]) in panels else 0
+
+
+def _places(
+    layout: dict[str, Any], panels: list[tuple[str, str]]
+) -> list[tuple[str, dict[str, int]]]:
+    """Title and place of every panel; a figure without a grid is one."""
+    if not panels:
+        return [("", {"row": 1, "first": 1, "last": 1})]
+    across = [layout[x]["domain"] for x, _ in panels]
+    down = [layout[y].get("domain", [0, 1]) for _, y in panels]
+    lefts, tops = sorted({a[0] for a in across}), sorted({-d[1] for d in down})
+    out = []
+    for (x, y), a, d in zip(panels, across, down, strict=True):
+        heads = [n.get("text") for n in layout.get("annotations", []) if _heads(n, a, d)]
+        named = [layout[axis].get("title", {}).get("text") for axis in (y, x)]
+        columns = [k for k, left in enumerate(lefts, 1) if a[0] <= left < a[1]]
+        title = next(filter(None, heads), " over ".join(filter(None, named)))
+        place = {"row": tops.index(-d[1]) + 1, "first": columns[0], "last": columns[-1]}
+        out.append((title, place))
+    return out
 
 
 def _panels(layout: dict[str, Any]) -> list[tuple[str, str]]:

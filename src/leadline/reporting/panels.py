@@ -23,6 +23,8 @@ _RAMPS = {
     BLUE: ((158, 202, 225), (8, 81, 156)),
     ORANGE: ((253, 190, 133), (189, 63, 4)),
 }
+# The mark of curves that no legend lists; others are listed once a figure by plotly, once a panel by pages.
+UNLISTED = {"legend": False}
 # Decades from which an axis has ticks at powers of ten alone, and below which plotly's own serve.
 _MANY, _FEW = 2.5, 0.6
 
@@ -187,6 +189,7 @@ class Panels:
                 name=name,
                 text=label,
                 legendgroup=key[0],
+                meta=None if legend else UNLISTED,
                 showlegend=legend and key not in self._named,
                 hovertemplate=f"{shown}<br>%{{x:.4g}}: %{{y:.4g}}<extra></extra>",
             ),
@@ -222,8 +225,13 @@ class Panels:
         high: Sequence[float] | np.ndarray,
         color: str,
         group: str,
+        name: str | None = None,
     ) -> None:
-        """What lies between two curves, as one closed outline."""
+        """What lies between two curves, as one closed outline.
+
+        Args:
+            group, name: of the curve that it is hidden and shown with.
+        """
         import plotly.graph_objects as go
 
         self.figure.add_trace(
@@ -235,6 +243,8 @@ class Panels:
                 fillcolor=faded(color, 0.18),
                 line={"width": 0},
                 hoverinfo="skip",
+                name=name,
+                meta=UNLISTED,
                 showlegend=False,
                 legendgroup=group,
             ),

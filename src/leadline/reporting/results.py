@@ -101,8 +101,7 @@ def _curve(panels: Panels, s: Series) -> None:
         _band(panels, s, color, group)
         dash = {"lazy": "dot", "reference": "dash"}.get(s["role"], "solid")
         how = {"dash": dash, "mode": "lines", "width": 2.5}
-    legend = not s["name"].startswith("networks")
-    panels.line(s["x"], s["y"], s["name"], color, group=group, legend=legend, **how)
+    panels.line(s["x"], s["y"], s["name"], color, group=group, **how)
     title = None if s["role"] in ("lazy", "result") else group
     panels.figure.data[-1].legendgrouptitle = {"text": title}
 
@@ -117,7 +116,7 @@ def _band(panels: Panels, s: Series, color: str, group: str) -> None:
         return
     x, y, e = x[ok], y[ok], e[ok]
     low = np.maximum(y - e, 0.02 * y) if (y > 0).all() else y - e
-    panels.band(x, low, y + e, color, group)
+    panels.band(x, low, y + e, color, group, s["name"])
 
 
 def curves_csv(curves: Iterable[Series]) -> str:

@@ -1,43 +1,56 @@
-// A legend of buttons: it wraps, it is reached by keyboard, and it is read aloud.
+// Legends of buttons: they wrap, they are reached by keyboard, and they are read aloud. Panels whose
+// curves are the same share one; otherwise each has its own, at its place in the grid.
 class Legend {
   constructor(figure) {
     this.figure = figure;
-    this.element = document.createElement("div");
-    this.element.className = "legend";
-    this.element.setAttribute("role", "group");
-    this.element.setAttribute("aria-label", "Curves: each button shows or hides one");
+    this.element = part("legend", "group", "Curves: each button shows or hides one");
     this.entries = [];
-    const { data, one_by_one } = figure.given;
-    data.forEach((trace, i) => {
-      if (trace.showlegend === false || !trace.name || trace.type === "heatmap") return;
-      const group = trace.legendgroup;
-      const title = trace.legendgrouptitle?.text;
-      const members = data.map((other, j) => [other, j]).filter(([other]) =>
-        group === undefined ? other === trace
-          : other.legendgroup === group && (!one_by_one || other.name === trace.name)).map(([, j]) => j);
-      const entry = { group, index: i, members, title };
-      entry.key = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-      entry.button = button("", () => this.toggle(entry));
-      entry.button.append(entry.key, plain(trace.name));
-      this.row(title ? group : undefined, title).append(entry.button);
-      this.entries.push(entry);
-    });
+    const { data } = figure.given, panels = figure.given.panels.filter(({ entries }) => entries.length);
+    const names = panels.map((panel) => panel.entries.map((i) => nameOf(data[i])).sort().join());
+    const alike = names.every((name) => name === names[0]);
+    this.element.classList.toggle("several", !alike);
+    for (const panel of alike ? panels.slice(0, 1) : panels) {
+      const block = alike ? this.element : this.block(panel);
+      for (const i of panel.entries) this.add(i, block);
+    }
     this.element.hidden = this.entries.length < 2;
   }
 
+  block({ title, row, first, last }) {
+    const block = part("panel", "group", `Curves of ${plain(title)}`), label = part("title");
+    block.style.setProperty("--area", `${row} / ${first} / auto / ${last + 1}`);
+    label.textContent = plain(title);
+    label.setAttribute("aria-hidden", "true"); // The block is named by it.
+    block.append(label);
+    this.element.append(block);
+    return block;
+  }
+
+  add(index, block) {
+    const { data, one_by_one } = this.figure.given, trace = data[index];
+    const group = trace.legendgroup, title = trace.legendgrouptitle?.text;
+    const whole = group !== undefined && !one_by_one;
+    const members = [...data.keys()].filter((i) =>
+      whole ? data[i].legendgroup === group : nameOf(data[i]) === nameOf(trace));
+    const entry = { index, members, key: document.createElementNS("http://www.w3.org/2000/svg", "svg") };
+    entry.button = button("", () => this.toggle(entry));
+    entry.button.append(entry.key, plain(trace.name));
+    this.row(block, title ? group : undefined, title).append(entry.button);
+    this.entries.push(entry);
+  }
+
   // Groups with titles have rows of their own.
-  row(group, title) {
-    let row = [...this.element.children].find((r) => r.dataset.group === String(group));
+  row(block, group, title) {
+    let row = [...block.children].find((r) => r.dataset.group === String(group));
     if (row) return row;
-    row = document.createElement("div");
+    row = part("row");
     row.dataset.group = String(group);
     if (title) {
-      const label = document.createElement("span");
-      label.className = "group";
+      const label = part("of");
       label.textContent = plain(title);
       row.append(label);
     }
-    this.element.append(row);
+    block.append(row);
     return row;
   }
 
@@ -48,6 +61,7 @@ class Legend {
   }
 
   refresh() {
+    this.element.classList.toggle("wide", this.figure.layout === this.figure.given.wide);
     for (const entry of this.entries) {
       const shown = !this.figure.hidden.has(entry.index);
       entry.button.setAttribute("aria-pressed", String(shown));
@@ -55,6 +69,17 @@ class Legend {
       if (trace) drawKey(entry.key, trace);
     }
   }
+}
+
+// Curves of one group and name are one.
+const nameOf = (trace) => JSON.stringify([trace.legendgroup, trace.name]);
+
+function part(kind, role, name) {
+  const made = document.createElement("div");
+  made.className = kind;
+  if (role) made.setAttribute("role", role);
+  if (name) made.setAttribute("aria-label", name);
+  return made;
 }
 
 const DASHES = { dash: "5 3", dashdot: "5 3 1.5 3", dot: "1.5 3", longdash: "8 3", longdashdot: "8 3 1.5 3" };
