@@ -267,8 +267,10 @@ _STYLES = {
 
 
 def _drawn(report: CheckReport) -> list[Row]:
+    """Rows with curves, those that are as expected first: below the others, and first in legends."""
     shown = (r for r in report.rows if r.quantity in DRAWN)
-    return [r for r in shown if r.exponent is not None and r.expected is not None]
+    rows = [r for r in shown if r.exponent is not None and r.expected is not None]
+    return sorted(rows, key=lambda r: [*_STYLES].index(r.verdict))
 
 
 def check_figure(report: CheckReport) -> go.Figure:

@@ -167,7 +167,7 @@ class Collapse(BlockClaim):
                 v = values(data, "own_1", "depth-mup", optimizer, c, step)
                 p.line(depths, v, f"ΔW₁h, {COUPLING_NAMES[c]}", COUPLING_COLORS[c], symbol=symbol)
                 if c == "reused":
-                    p.theory(*power(depths, v.mean(0)[0], -0.5), "L^−½")
+                    p.theory(*power(depths, v.mean(0)[0], -0.5), "slope −½")
                     v = values(data, "output", "depth-mup", optimizer, c, step)
                     p.line(depths, v, "output Δf", GREY, symbol="square")
         e = depth_exponent(data, "own_1", "depth-mup", "sgd", "reused")

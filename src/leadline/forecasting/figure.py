@@ -180,6 +180,11 @@ def forecast_figure(made: Drawn) -> go.Figure:
         lines = curves(made.runs, made.laws, made.confidence, axis)
         for curve in lines:
             _draw(panels, curve, curve is lines[-1], far)
+        for curve in lines:
+            x, y = _runs_of(curve, far, left_out=True)
+            if x:
+                name = curve["name"] or "law"
+                panels.line(x, y, "left out", ORANGE, mode="markers", symbol="x", label=name)
         if made.laws[0].law.terms and made.floor.value > 0:
             line = {"dash": "dot", "color": GREY}
             panels.figure.add_hline(y=made.floor.value, line=line, **panels.at)
@@ -199,7 +204,7 @@ def forecast_figure(made: Drawn) -> go.Figure:
             some = [k for k in rows if (k not in far) == kept]
             if some:
                 panels.line([x[k] for k in some], [y[k] for k in some], name, color,
-                            mode="markers", symbol=symbol, group=name, legend=not kept)  # fmt: skip
+                            mode="markers", symbol=symbol)  # fmt: skip
     panels.title(f"loss = {made.law}; floor {made.floor:.4g} ({made.confidence:.0%})")
     return panels.figure
 
@@ -207,15 +212,14 @@ def forecast_figure(made: Drawn) -> go.Figure:
 def _draw(panels: Panels, curve: LawCurve, banded: bool, far: set[int]) -> None:
     # A curve of the same size in another panel has its name and its colour.
     color, name = ramp(BLUE, curve["shade"]), curve["name"] or "law"
-    group = name
     # Bands of every curve would hide each other.
     if banded:
-        panels.band(curve["x"], curve["low"], curve["high"], color, group)
-    panels.line(curve["x"], curve["y"], name, color, mode="lines", width=2, group=group)
-    for symbol, out in (("circle", False), ("x", True)):
-        some = [k for k, i in enumerate(curve["runs_index"]) if (i in far) == out]
-        if some or not out:
-            panels.line(
-                [curve["runs_x"][k] for k in some], [curve["runs_y"][k] for k in some], name,
-                ORANGE if out else color, mode="markers", symbol=symbol, group=group, legend=False,
-            )  # fmt: skip
+        panels.band(curve["x"], curve["low"], curve["high"], color, name)
+    panels.line(curve["x"], curve["y"], name, color, mode="lines", width=2)
+    panels.line(*_runs_of(curve, far, left_out=False), name, color, mode="markers", legend=False)
+
+
+def _runs_of(curve: LawCurve, far: set[int], *, left_out: bool) -> tuple[list[float], list[float]]:
+    """The runs of a curve that are left out, or the others."""
+    some = [k for k, i in enumerate(curve["runs_index"]) if (i in far) == left_out]
+    return [curve["runs_x"][k] for k in some], [curve["runs_y"][k] for k in some]

@@ -50,16 +50,19 @@ def isoflop_figure(profiles: Profiles) -> go.Figure:
         if p.best is not None and p.least is not None:
             x, y = parabola(p.x, p.loss, p.curve)
             panels.line(x, y, name, ORANGE, mode="lines", width=2, group=name, legend=False)
-            panels.line([p.best], [p.least], "minima", ORANGE, mode="markers", symbol="diamond")
-    some = [p for p in profiles.profiles if p.best is not None]
+    minima = [
+        (p.cost, p.best, p.least)
+        for p in profiles.profiles
+        if p.best is not None and p.least is not None
+    ]
+    x, y, least = (list(values) for values in zip(*minima, strict=True))
+    panels.line(y, least, "minima", ORANGE, mode="markers", symbol="diamond")
     panels.panel(1, f"cost {profiles.cost}", f"best {profiles.axis}", log_x=True, log_y=True)
-    x = [p.cost for p in some]
     label_sizes(panels, min(x), max(x))
-    y = [float(p.best) for p in some if p.best is not None]
     panels.line(x, y, "minima", ORANGE, mode="markers", symbol="diamond")
     u, v = np.log(x), np.log(y)
     line = np.exp(v.mean() + profiles.exponent.value * (u - u.mean()))
-    panels.line(x, line, f"cost^{profiles.exponent.value:.3g}", BLUE, mode="lines")
+    panels.line(x, line, f"slope {profiles.exponent.value:.3g}", BLUE, mode="lines")
     panels.title(str(profiles))
     return panels.figure
 
