@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import inspect
 import io
 import pkgutil
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import click
 import click.testing
+import griffe
 import pytest
 
 import leadline as ll
@@ -306,3 +308,40 @@ def test_the_tour_shows_both_halves_and_leaves_two_reports(tmp_path):
     ):
         assert words in done.stdout
     assert {p.name for p in tmp_path.iterdir()} == {"transfer.html", "compare.html"}
+
+
+@pytest.fixture(scope="module")
+def described():
+    """Every public name's entries as the site has them: name of an argument or attribute, description."""
+    extensions = griffe.load_extensions(str(ROOT / "docs" / "docstrings.py"))
+    package = griffe.load("leadline", search_paths=[str(ROOT / "src")], extensions=extensions)
+
+    def of(name):
+        one = package[name]
+        one = one.final_target if one.is_alias else one
+        sections = one.docstring.parse("google")
+        entries = [s.value for s in sections if s.kind.value in ("parameters", "attributes")]
+        return one, {
+            n: e.description
+            for several in entries for e in several for n in re.split(r",\s", e.name)
+        }  # fmt: skip
+
+    return of
+
+
+def functions():
+    return [n for n in ll.__all__ if inspect.isfunction(getattr(ll, n))]
+
+
+@pytest.mark.parametrize("name", functions())
+def test_every_argument_of_a_public_function_has_an_entry(described, name):
+    function, entries = described(name)
+    assert {p.name.lstrip("*") for p in function.parameters} <= entries.keys()
+
+
+def test_entries_on_one_line_are_two_and_none_is_a_quotation(described):
+    for name in ("limit", "check", "solve", "ResNet"):
+        assert not [k for k, text in described(name)[1].items() if text.startswith(">")]
+    limit = described("limit")[1]
+    assert limit["rtol"] == "\\> 0 and < 1."
+    assert limit["width"].startswith("the first n; None takes room")

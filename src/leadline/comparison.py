@@ -89,8 +89,8 @@ def compare(
         memory: budget in bytes of each branch.
         out: folder; each finished branch is written there before the next one starts, and
             ``Comparison.save`` at the end. What cannot be written is an ``UnwrittenWarning``.
-        progress: called as ``progress(branch=name, **what the branch reports)``. The rest as in
-            ``solve``.
+        seed, dtype, device, record_every: as in ``solve``.
+        progress: called as ``progress(branch=name, **what the branch reports)``.
 
     Raises:
         ValueError, TypeError, OSError: naming the argument, its value and the remedy.

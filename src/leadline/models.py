@@ -98,7 +98,14 @@ class GPT(nn.Module):
 
 @dataclass(frozen=True)
 class gpt:
-    """A builder (width, depth) of ``GPT``: ``ll.gpt(context=64)``."""
+    """A builder (width, depth) of ``GPT``: ``ll.gpt(context=64)``.
+
+    Args:
+        context: tokens that a model sees at once, ≥ 1.
+        head_size: width of an attention head; a model's width is a multiple of it.
+        tied: whether the readout is the embedding's weight.
+        vocabulary: kinds of tokens.
+    """
 
     context: int = 64
     head_size: int = 16

@@ -82,6 +82,7 @@ def solve(
             O(n log n) time a product and memory that grows only with the rank of what is learned (not
             with variance_reduction="balanced", storage, spill or several processes).
         seeds: S ≥ 1 runs. Run s of a ``ResNet`` draws from child s of ``SeedSequence(seed)``.
+        seed: ≥ 0, of all that is drawn but the batches.
         batch_seed: seed of the batches, which all runs share; None is ``seed``.
         accumulation: for a builder: batches whose mean gradient makes a step.
         tol: in [0, 1): directions below tol·|query| are answered by their conditional mean
@@ -106,6 +107,7 @@ def solve(
         checkpoint: file to write every ``checkpoint_every`` seconds and to resume from. It stays when the
             work is done: the same call then reads its answer from it. Functions count by what they do; one
             that cannot be told from others needs a name, ``leadline.named``.
+        checkpoint_every: seconds.
         group: for a ``ResNet``: a torch.distributed process group over which the neurons are shared out:
             every process of it calls ``solve`` with the same arguments and gets the same answer. memory=
             is then each process's; a checkpoint must be the same file for all.

@@ -70,6 +70,7 @@ def check(
         build: a builder (width, depth) -> model, or a plan.
         widths, depths: multiples of the base's; three or more sizes an axis, one leaves the axis out. By
             default 1, 2 and 4 times the base's width, and 1, 2, 4 and 8 times its depth.
+        steps: of training, at every size. seeds: models of every size, each of its own draw.
         lr: the base's learning rate; by default the largest one with a linear response, so that the
             verdicts are about scaling alone. Loss curves say something about transfer only at a rate
             like the one you train with.

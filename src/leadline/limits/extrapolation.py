@@ -112,7 +112,9 @@ def limit(
             are solved in any case). None is no budget: near instability that may be forever.
         memory: budget in bytes, as in ``solve``.
         checkpoint: folder that keeps every finished size; the same call goes on from there.
-        group: for a ``ResNet``. The rest as in ``solve``.
+        seeds: S ≥ 2 at every size.
+        group: for a ``ResNet``, as in ``solve``.
+        coupling, seed, dtype, device, record_every, progress: as in ``solve``.
 
     Returns:
         A ``Limit``; ``converged`` is False, with the reason and what to do, when a budget ended the

@@ -47,6 +47,10 @@ def explain(scheme: str | Scheme, optimizer: str | Optimizer = "adamw") -> Expla
     >>> print(explain("mup", "sgd").rows[1][:3])
     ('hidden', 'm^-½', '1')
 
+    Args:
+        scheme: a name as in ``plan``, or a table of your own.
+        optimizer: a name as in ``plan``.
+
     Raises:
         ValueError: an unknown scheme or optimizer.
     """

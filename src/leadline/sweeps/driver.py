@@ -120,7 +120,11 @@ def sweep(
             executor="processes" it has to pickle (defined in a module, not a lambda). Or a
             ``ResNet``, with optimizer="sgd": lr is its η, the same number at every size, whatever the
             base, and a run is run 0 of ``train(..., seed=seed)`` (on a full batch: to rounding).
-        widths, depths, lrs, ...: values; the sweep is their product, of at most a million runs.
+        widths, depths, lrs: values; the sweep is the product of all values that are given, of at most a
+            million runs.
+        seeds: their numbers, or how many from 0 on.
+        steps, batch_size, weight_decay, momentum: one value or several; batch_size None is all samples.
+        optimizer: names as in ``plan``.
         scheme: names as in ``plan``, or tables of your own (``Scheme``), each with a name of its own; of
             a ``ResNet`` "auto" is the scheme that it has.
         schedule: constant, cosine, linear, wsd (constant, then a line to 0 in the last fifth), or a
@@ -129,6 +133,7 @@ def sweep(
         clip: largest norm of the gradient, in the base's units, as by ``plan.clip_grad_norm_``.
         accumulation: batches whose mean gradient makes a step.
         precision: float32, or bfloat16 by torch.autocast (such runs train one by one on a CPU).
+        arguments: of the builder, further axes: {"gain": [1.0, 2.0]} calls build(width, depth, gain=1.0).
         sizes: "product", or "axes": widths at the smallest depth and depths at the smallest width only.
         base: size that lrs refer to; by default the smallest width and depth.
         store: folder of the results. Builders and arguments count by what they do (see docs/store.md);
@@ -136,8 +141,10 @@ def sweep(
         executor: "processes" (default on a CPU), "inline" (default elsewhere: one program at a time has
             the device), "ray", "slurm" (needs a store), or an object of that kind.
         slurm: sbatch's options of executor="slurm", such as {"partition": "long", "time": "2:00:00"}.
+        workers: processes (by default one a core), or jobs of executor="slurm" (16).
         hopeless: give up runs whose loss in the second half exceeds this many times the best of
             their program; None trains all to the end.
+        roles, inputs: see ``leadline.plan``.
         device: a torch device, where runs train; models are drawn on the CPU, the same ones for any device.
             A GPU trains as many runs of a shape at once as its memory holds. No part of a run's identity.
         dry_run: return a ``SweepEstimate`` of runs and time instead.

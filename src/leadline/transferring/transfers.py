@@ -49,6 +49,7 @@ def transfer(
         build: as for ``sweep``.
         widths, depths: the first of each is the base; one value leaves that axis out.
         lrs: of the base, increasing by equal factors is best; they have to bracket every optimum.
+        seeds: as for ``sweep``; intervals need two or more.
         schemes: those compared, by name or as tables of your own (``Scheme``).
         metric: "loss" (training set, at the end) or "test_loss".
         extend: how often the grid may be extended by two rates on a side where it does not bracket an
