@@ -40,7 +40,7 @@ CONTEXT = size(32, 8)
 # Model, optimizer, log2 of the lowest and the highest rate, steps.
 CASES = {
     "adamw": ("gpt", "adamw", (-10, -5), 150),
-    "muon": ("gpt", "muon", (-7, -2), 150),
+    "muon": ("gpt", "muon", (-7, -3), 150),
     "mixtral": ("mixtral", "adamw", (-10, -5), 60),
 }
 STATE = (
@@ -67,15 +67,14 @@ def mixtral(width: int, depth: int) -> Any:
     return MixtralForCausalLM(config)
 
 
-def measured(case: str) -> dict[str, Any]:
-    """Train what is missing; one scheme over width, all over depth."""
+def measured(case: str, largest: int) -> None:
+    """Train what is missing; one scheme over width, all over depth up to the largest; keep each axis."""
     model, optimizer, (low, high), steps = CASES[case]
     build: Callable[[int, int], Any] = mixtral if model == "mixtral" else ll.gpt(context=CONTEXT)
     steps = size(steps, 2)
-    out: dict[str, Any] = {}
     for axis, widths, depths, schemes in (
         ("width", WIDTHS, DEPTHS[:1], SCHEMES[:1]),
-        ("depth", WIDTHS[:1], DEPTHS, SCHEMES),
+        ("depth", WIDTHS[:1], tuple(d for d in DEPTHS if d <= largest), SCHEMES),
     ):
         result = ll.transfer(
             ll.text(context=CONTEXT),
@@ -96,7 +95,7 @@ def measured(case: str) -> dict[str, Any]:
         )
         assert isinstance(result, ll.Transfer)
         print(result, flush=True)
-        out |= {
+        numbers = {
             f"{case} {a.scheme} {a.axis}": {
                 "verdict": a.verdict,
                 "range": a.range,
@@ -113,7 +112,7 @@ def measured(case: str) -> dict[str, Any]:
             for a in result.axes
             if a.axis == axis
         }  # fmt: skip
-    return out
+        keep("gpt_map", numbers)
 
 
 def tables() -> str:
@@ -150,6 +149,7 @@ def tables() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tables", action="store_true")
+    parser.add_argument("--largest", type=int, default=DEPTHS[-1], help="depth; usually 32")
     parser.add_argument("cases", nargs="*", metavar="CASE")
     told = parser.parse_args()
     if told.tables:
@@ -159,7 +159,7 @@ def main() -> None:
         if case not in CASES:
             parser.error(f"{case!r} is not measured here: give {' or '.join(CASES)}")
         started = time.process_time()
-        keep("gpt_map", measured(case))
+        measured(case, told.largest)
         print(f"{case}: {time.process_time() - started:.0f} s of one core", flush=True)
 
 
