@@ -118,12 +118,12 @@ def test_the_numbers_of_a_figure(opened):
     opener = one.page.locator("#claim-1 .tools button", has_text="Numbers").first
     assert opener.get_attribute("aria-expanded") == "false"
     opener.click()
-    table = one.page.locator("#claim-1-figure-1-numbers table")
-    assert table.locator("thead th").all_text_contents() == [
+    tables = one.page.locator("#claim-1-figure-1-numbers table")
+    assert tables.first.locator("thead th").all_text_contents() == [
         "Curve", "depth L, blocks", "gap of the loss",
     ]  # fmt: skip
-    assert table.locator("tbody tr").count() == 16
-    assert table.locator("tbody tr").first.text_content() == "networks40.25"
+    assert tables.locator("tbody tr").count() == 16
+    assert tables.locator("tbody tr").first.text_content() == "networks40.25"
 
 
 def test_data_and_pictures_are_saved(opened, tmp_path):

@@ -225,3 +225,21 @@ def test_legends_stand_side_by_side_where_the_panels_do(opened):
     (a, b, c) = one.all("#different .legend .panel", edges)
     assert a[0] == b[0] == c[0]
     assert a[1] < b[1] < c[1]
+
+
+def test_numbers_are_a_table_for_each_panel_with_its_axes(opened):
+    one = opened()
+    one.page.locator("#different .tools button", has_text="Numbers").click()
+    tables = one.page.locator("#different .numbers table")
+    assert tables.locator("caption").all_text_contents() == [
+        "Losses", "Losses <b>again</b>", "gap over width", "Nothing",
+    ]  # fmt: skip
+    heads = [tables.nth(i).locator("thead th").all_text_contents() for i in range(3)]
+    assert heads == [["Curve", "step", "loss"]] * 2 + [["Curve", "width", "gap"]]
+    # Three points of "limit" twice, of "network" and of the curve that no legend names.
+    first = tables.nth(0).locator("tbody tr").all_text_contents()
+    assert first == [
+        *["limit13", "limit22", "limit41"] * 2, "network11", "network22", "network43",
+        "hidden11", "hidden22", "hidden43",
+    ]  # fmt: skip
+    assert tables.nth(2).locator("tbody tr").count() == 3

@@ -215,7 +215,8 @@ def legends(plain: dict[str, Any]) -> list[dict[str, Any]]:
     for it. What plotly never lists is no entry: bands, heat maps, curves marked ``UNLISTED``.
 
     Returns:
-        title: the panel's, or what its axes say. entries: indices of traces.
+        title: the panel's, or what its axes say. axes: titles of its axes.
+        entries: indices of traces. curves: of all its traces.
         row, first, last: its place in the grid of panels, counted from 1.
     """
     layout, data = copy.deepcopy(plain["layout"]), plain["data"]
@@ -228,8 +229,14 @@ def legends(plain: dict[str, Any]) -> list[dict[str, Any]]:
     for i, (title, place) in enumerate(_places(layout, panels)):
         here = [name if homes[k] == i else None for k, name in enumerate(named)]
         entries = [here.index(name) for name in dict.fromkeys(here) if name in listed]
-        out.append({"title": title, "entries": entries, **place})
+        curves = [k for k, home in enumerate(homes) if home == i]
+        axes = [_axis_title(layout, axis) for axis in (panels or [("xaxis", "yaxis")])[i]]
+        out.append({"title": title, "axes": axes, "entries": entries, "curves": curves, **place})
     return out
+
+
+def _axis_title(layout: dict[str, Any], axis: str) -> str:
+    return layout.get(axis, {}).get("title", {}).get("text") or axis[0]
 
 
 def _key(trace: dict[str, Any]) -> tuple[Any, str]:
