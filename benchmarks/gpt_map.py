@@ -131,19 +131,19 @@ def tables() -> str:
     for key, r in kept.items():
         case, scheme, axis = key.split()
         first, last = next(iter(r["loss"])), list(r["loss"])[-1]
-        ends = f"{r['loss'][first]}, {r['loss'][last]}"
+        ends = ", ".join(r["loss"][size].split()[0] for size in (first, last))
         name = "all" if axis == "width" else scheme
-        cells = (
-            case,
-            f"{axis} {first} to {last}",
-            name,
-            r["verdict"],
-            r["drift"],
-            r["regret"][last],
-            ends,
-        )
+        over = f"{axis} {first} to {last}"
+        cost = " ".join(_percent(part) for part in r["regret"][last].split())
+        cells = (case, over, name, r["verdict"], r["drift"].replace("-", "−"), f"{cost} %", ends)
         lines.append(" | ".join(cells))
     return "\n".join(f"| {line} |" for line in lines)
+
+
+def _percent(part: str) -> str:
+    """A number of a text such as "0.0127 [0, 0.0595]", times a hundred."""
+    bare = part.strip("[],")
+    return part if bare == "∞" else part.replace(bare, f"{100 * float(bare):.2g}")
 
 
 def main() -> None:
