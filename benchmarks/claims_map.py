@@ -3,22 +3,29 @@
     ./dev bench claims_map --seed-set 0 [CELL ...]    train what is missing, judge, keep
     ./dev bench claims_map --compare                  two seed sets: what they decide otherwise
     ./dev bench claims_map --fewer                    the same with fewer of the seeds
-    ./dev bench claims_map --more                     and with more, predicted from the intervals
+    ./dev bench claims_map --more                     and with more than the first, predicted from intervals
     ./dev bench claims_map --tables                   the tables of docs/findings.md
 
 The paper's claims 9 (the correction restores transfer of learning rates over depth) and 10 (it makes deep
 networks stronger), not at one place but as a map: optimizer × block activation × horizon T × training
 length × data, networks of two-layer blocks, width 32, depth 4 to 64 or 128, ten classes, cross-entropy.
-A cell is one of each; in it every scheme trains every depth at every rate of a grid of √2 with 48 seeds;
-the rate falls linearly to 0. All schemes are one network with one rate at depth 4 (the anchor; 1 in the
-cell "paper"). Seed set 0 is seeds 1000 to 1047, set 1 is 2000 to 2047: 50 minutes of one core each.
+A cell is one of each; in it every scheme trains every depth at every rate of a grid of √2 with 48 seeds,
+and then, with as many seeds as its statements need (SEEDS), at the rates that some choice leads to; the
+rate falls linearly to 0. All schemes are one network with one rate at depth 4 (the anchor; 1 in the cell
+"paper"). Seed set 0 is seeds 1000, 1001, ..., set 1 is 2000, 2001, ...: about two hours of one core each.
 
 Rules, margins and cells were chosen on a pilot (seeds 0 to 23, ``--seed-set pilot``) and were committed
 before a run of the two sets was judged; the cell "long" was added later, under the same rules. What the
 pilot taught: constant rates leave noise of 5 to 10 % in
 the loss, a rate that falls to 0 leaves 2 to 4 %; twelve seeds do not place the edge of divergence, which
 lies beside most best rates, so that rules by which one diverged seed makes a mean infinite decided 70 % of
-the statements, and one in five in one set only. A cell's runs are kept as a table in results/claims_map,
+the statements, and one in five in one set only.
+
+What the first 48 seeds taught: 10 % of the statements were decided in one set only, as many as the
+intervals of both sets, averaged, predict (--more), and AdamW's grid ended above a quarter of its best
+rates. So its grid begins a doubling lower, and a cell has 48, 96, 192 or more seeds until about one of its
+statements is predicted to be decided in one set only. That was fixed before a later seed was trained; the
+rules stayed. A cell's runs are kept as a table in results/claims_map,
 statements in results/claims_map.json; from a finished table nothing is trained again, so that its numbers
 regenerate from the table. What was trained of an unfinished cell is in leadline-out/claims_map.
 
@@ -33,11 +40,11 @@ what a diverged run counts (as one that learned nothing) is said in map_rules.py
 - transfers (scheme, base 4, 8 and 16): the base's best rate costs the deepest at most 5 % of loss, and the
   best rate drifts by at most ±.25 doublings per doubling of depth (its value); does not: the cost is above,
   or the drift's whole interval is beyond. Beside it stands the verdict of ``leadline transfer``, which is
-  also about what lies between the rates and is not counted. "shift" is by how many doublings of the rate, a
-  doubling of depth, the deepest's curve lies right of the base's at the loss that the base has at half of
-  its best rate: what moves is measured there without the edge. "lost" is the share of the deepest's runs
-  that diverge at the base's best rate. "ends" says for which of base and deepest more than 5 % of the
-  choices are the grid's first or last rate.
+  also about what lies between the rates, is by the first 48 seeds, and is not counted. "shift" is by how
+  many doublings of the rate, a doubling of depth, the deepest's curve lies right of the base's at the loss
+  that the base has at half of its best rate, by the first 48 seeds: what moves is measured there without
+  the edge. "lost" is the share of the deepest's runs that diverge at the base's best rate. "ends" says for
+  which of base and deepest more than 5 % of the choices are the grid's first or last rate.
 - margin (scheme; the rate of depth 4, a half and a quarter of it): that rate costs the deepest at most 5 %
   more (over its own best) than it costs depth 4; "serves" or "costs more".
 - stronger (scheme against depth-mup, the deepest, training and test loss; each tuned at that depth; or
@@ -57,15 +64,13 @@ statement is decided oppositely and at most 3 % are decided in one only.
 from __future__ import annotations
 
 import argparse
-import csv
-import gzip
-import io
 import json
 import math
 import os
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,7 +78,8 @@ from typing import Any
 import numpy as np
 from history import RESULTS, TOY, keep, size
 from map_blocks import ALL, NAMED, blocks
-from map_rules import CLASSES, judge, redrawn
+from map_rules import CLASSES, averaged, judge, needed, redrawn
+from map_runs import METRICS, read, write
 
 import leadline as ll
 
@@ -102,16 +108,21 @@ TEST = size(400, 20)
 TEMPORARY = Path(tempfile.gettempdir()) / f"claims_map-{os.getpid()}"
 TABLES = TEMPORARY if TOY else RESULTS / "claims_map"
 STATE = TEMPORARY if TOY else Path("leadline-out/claims_map")
-# Seeds of the sets, and how many of them train at once.
-SETS = size(
-    {"pilot": range(24), "0": range(1000, 1048), "1": range(2000, 2048)},
-    {"pilot": range(3), "0": range(10, 13), "1": range(20, 23)},
-)
-TOGETHER = 24
-FEWER = size((12, 24), (2,))
+# First seeds of the sets, how many train at every rate, how many a cell has in the end, and how many train
+# at once.
+SETS = size({"pilot": 0, "0": 1000, "1": 2000}, {"pilot": 0, "0": 10, "1": 20})
+PILOT, FIRST = size((24, 48), (3, 3))
+SEEDS = size(
+    {
+        "sgd": 192, "ratio": 96, "adamw": 192, "momentum": 192, "tanh": 192, "T4": 96, "short": 192,
+        "paper": 192, "digits": 768, "epochs": 384, "long": 384, "deep": 48,
+    },
+    {"sgd": 4},
+)  # fmt: skip
+TOGETHER = 48
+FEWER = size((12, 24, 48), (2,))
 # Times as many seeds a set.
 MORE = (1, 2, 4, 8, 16)
-METRICS = ("loss", "test_loss")
 OPPOSITE = (
     {"transfers", "does not transfer"}, {"serves", "costs more"}, {"stronger", "weaker"},
 )  # fmt: skip
@@ -152,20 +163,31 @@ class Cell:
         low, high = self.rates
         return [2.0 ** (low + k / 2) for k in range(round(2 * (high - low)) + 1)]
 
-    def rows(self, store: Path, seeds: range) -> list[dict[str, Any]]:
-        """Train what is missing: every run, infinite losses where it diverged."""
+    def rows(
+        self,
+        store: Path,
+        seeds: Sequence[int],
+        lrs: Sequence[float] | None = None,
+        only: tuple[str, int] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Train what is missing: every run, infinite losses where it diverged.
+
+        Args:
+            lrs: instead of the whole grid.
+            only: a scheme and a depth.
+        """
         _, batch, steps = LENGTHS[self.length]
         gradient = self.optimizer != "adamw"
         swept = ll.sweep(
             self.problem,
             blocks(self.activation, self.horizon, self.anchor, gradient, ratio=self.ratio),
             widths=[WIDTH],
-            depths=self.depths,
-            lrs=self.grid,
+            depths=self.depths if only is None else [only[1]],
+            lrs=self.grid if lrs is None else list(lrs),
             seeds=list(seeds),
             steps=steps,
             batch_size=batch,
-            scheme=self.schemes,
+            scheme=[s for s in self.schemes if only is None or only[0] == _name(s, self)],
             optimizer="sgd" if gradient else "adamw",
             schedule="linear",
             momentum=0.9 if self.optimizer == "momentum" else 0.0,
@@ -177,7 +199,14 @@ class Cell:
         if swept.failed:
             raise RuntimeError("; ".join(swept.failed))
         rows = [_row(r) for r in swept.rows]
-        return [r | {"scheme": f"internal-x{self.ratio:g}"} for r in rows] if self.against else rows
+        return [r | {"scheme": _name("", self)} for r in rows] if self.against else rows
+
+
+def _name(scheme: str | ll.Scheme, cell: Cell) -> str:
+    """What a scheme is called in a cell's runs."""
+    if cell.against:
+        return f"internal-x{cell.ratio:g}"
+    return scheme if isinstance(scheme, str) else scheme.name
 
 
 def _row(run: dict[str, Any]) -> dict[str, Any]:
@@ -189,7 +218,7 @@ def _row(run: dict[str, Any]) -> dict[str, Any]:
 CELLS: dict[str, Cell] = {
     "sgd": Cell("sgd", "relu", (-2, 1.5), schemes=ALL),
     "ratio": Cell("sgd", "relu", (-2.5, 1), schemes=NAMED[:1], ratio=4.0, against="sgd"),
-    "adamw": Cell("adamw", "relu", (-8, -4)),
+    "adamw": Cell("adamw", "relu", (-9, -4)),
     "momentum": Cell("momentum", "relu", (-5.5, -0.5)),
     "tanh": Cell("sgd", "tanh", (-1.5, 3)),
     "T4": Cell("sgd", "relu", (-4, 0), horizon=4.0),
@@ -209,65 +238,87 @@ def table(name: str, seed_set: str) -> Path:
     return TABLES / f"{name}-{seed_set}.csv.gz"
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The runs of a table."""
-    out = []
-    with gzip.open(path, "rt", newline="") as file:
-        for line in csv.DictReader(file):
-            what = {"scheme": line.pop("scheme"), "depth": int(line.pop("depth"))}
-            what |= {"lr": float(line.pop("lr"))}
-            for seed, both in line.items():
-                losses = dict(zip(METRICS, map(float, both.split()), strict=True))
-                out.append(what | {"seed": int(seed)} | losses)
-    return out
+def count(name: str, seed_set: str) -> int:
+    """How many seeds a cell has in a set."""
+    return PILOT if seed_set == "pilot" else SEEDS[name]
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """A line a scheme, depth and rate; a column a seed: training and test loss."""
-    seeds = sorted({r["seed"] for r in rows})
-    lines: dict[tuple[Any, ...], dict[int, str]] = {}
-    for r in rows:
-        line = lines.setdefault((r["scheme"], r["depth"], r["lr"]), {})
-        line[r["seed"]] = " ".join(f"{r[k]:.4g}" for k in METRICS)
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["scheme", "depth", "lr", *seeds])
-    writer.writerows([*what, *(line[s] for s in seeds)] for what, line in lines.items())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    # No time stamp: the same runs are the same file.
-    part.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
-    part.replace(path)
+def bases(cell: Cell) -> list[int]:
+    """Depths from which rates are carried."""
+    return [b for b in BASES if b in cell.depths[:-1]]
 
 
 def measured(name: str, seed_set: str) -> list[dict[str, Any]]:
-    """A cell's runs, trained where there is no table of them."""
-    path = table(name, seed_set)
-    if not path.exists():
-        started, seeds = time.process_time(), SETS[seed_set]
-        rows = []
-        for first in range(0, len(seeds), TOGETHER):
-            part = seeds[first : first + TOGETHER]
-            rows += CELLS[name].rows(STATE / f"{name}-{seed_set}", part)
-        write(path, rows)
-        seconds = time.process_time() - started
-        print(f"{name}, seed set {seed_set}: {seconds:.0f} s of one core", flush=True)
-    return read(path)
+    """A cell's runs: those of its table, and what is missing there, trained."""
+    path, cell, start = table(name, seed_set), CELLS[name], SETS[seed_set]
+    rows = read(path) if path.exists() else []
+    total = count(name, seed_set)
+    first = range(start, start + min(FIRST, total))
+    rows = completed(name, seed_set, rows, first, dict.fromkeys(_places(cell), cell.grid))
+    if total > FIRST:
+        # What both sets' first seeds need: the same rates in both.
+        beside = "1" if seed_set == "0" else "0"
+        other = table(name, beside)
+        others = (
+            [r for r in read(other) if r["seed"] < SETS[beside] + FIRST] if other.exists() else []
+        )
+        if len(others) < FIRST * len(_places(cell)) * len(cell.grid) and not TOY:
+            print(f"{name}: more seeds once seed set {beside} has its first", flush=True)
+            return rows
+        whole = [r for r in rows if r["seed"] < start + FIRST] + others
+        later = range(start + FIRST, start + total)
+        rows = completed(name, seed_set, rows, later, needed(whole, bases(cell)))
+    return rows
+
+
+def _places(cell: Cell) -> list[tuple[str, int]]:
+    return [(_name(s, cell), d) for s in cell.schemes for d in cell.depths]
+
+
+def completed(
+    name: str,
+    seed_set: str,
+    rows: list[dict[str, Any]],
+    seeds: range,
+    rates: Mapping[tuple[str, int], Sequence[float]],
+) -> list[dict[str, Any]]:
+    """The rows and what is missing of these seeds and rates; kept after every TOGETHER seeds."""
+    cell, store = CELLS[name], STATE / f"{name}-{seed_set}"
+    for at in range(0, len(seeds), TOGETHER):
+        started, some = time.process_time(), seeds[at : at + TOGETHER]
+        known = {(r["scheme"], r["depth"], r["lr"], r["seed"]) for r in rows}
+        new: list[dict[str, Any]] = []
+        for (scheme, depth), lrs in rates.items():
+            missing = [lr for lr in lrs if any((scheme, depth, lr, s) not in known for s in some)]
+            if missing:
+                part = cell.rows(store, some, missing, (scheme, depth))
+                new += [
+                    r for r in part if (r["scheme"], r["depth"], r["lr"], r["seed"]) not in known
+                ]
+        if new:
+            rows = rows + new
+            write(table(name, seed_set), rows)
+            seconds = time.process_time() - started
+            print(
+                f"{name}, seed set {seed_set}: {len(new)} runs, {seconds:.0f} s of one core",
+                flush=True,
+            )
+    return rows
 
 
 def judged(
     name: str, seed_set: str, seeds: int | None = None
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A cell's statements and losses, by all seeds of a set or by its first ones."""
-    cell = CELLS[name]
-    rows = measured(name, seed_set)
+    """A cell's statements and losses, by all seeds of a set or by its first ones, of what is trained."""
+    cell, known = CELLS[name], measured if seeds is None else lambda n, k: read(table(n, k))
+    rows = known(name, seed_set)
+    total = seeds or len({r["seed"] for r in rows})
     if cell.against:
-        beside = measured(cell.against, seed_set)
+        beside = known(cell.against, seed_set)
         rows += [r for r in beside if r["scheme"] == "depth-mup" and r["depth"] in cell.depths]
-    some = set(SETS[seed_set][:seeds])
+    some = range(SETS[seed_set], SETS[seed_set] + total)
     rows = [r for r in rows if r["seed"] in some]
-    bases = [b for b in BASES if b in cell.depths[:-1]]
-    statements, losses = judge(rows, bases, len(some))
+    statements, losses = judge(rows, bases(cell), total, FIRST)
     if cell.against:
         # Those are the other cell's.
         statements = [s for s in statements if s["scheme"] != "depth-mup"]
@@ -359,21 +410,24 @@ def fewer() -> None:
 
 
 def more() -> None:
-    """Share decided, and decided in one of two sets only, that so many times as many seeds would give."""
-    statements = [s for k, r in kept().items() if k.endswith(("-0", "-1")) for s in r["statements"]]
+    """How many statements of a cell the intervals of the first seeds predict to be decided in one of two
+    sets only, with so many times as many seeds; the true numbers are taken to be the means of both sets."""
     generator, out = np.random.default_rng(0), {}
-    for times in MORE:
-        pairs = [
-            [redrawn(s, times, generator) == "undecided" for _ in range(2)]
-            for s in statements * 10
-            if s["word"] not in ("not measured", "both diverge")
-        ]
-        decided = 1 - float(np.mean(pairs))
-        one = float(np.mean([a != b for a, b in pairs])) if pairs else math.nan
-        out[times] = [round(decided, 3), round(one, 3)]
-        print(f"{times} times as many seeds: {decided:.1%} decided, {one:.1%} in one set only")
-    if statements:
-        keep("claims_map", {"more seeds": out})
+    for name in CELLS:
+        both = [
+            {key(s): s for s in judged(name, k, FIRST)[0]}
+            for k in ("0", "1") if table(name, k).exists()
+        ]  # fmt: skip
+        mean = [averaged([s[k] for s in both]) for k in (both[0] if both else {})]
+        out[name] = {}
+        for times in MORE:
+            pairs = [
+                [redrawn(s, times, generator) == "undecided" for _ in range(2)]
+                for s in mean * 20 if s["word"] not in ("not measured", "both diverge")
+            ]  # fmt: skip
+            out[name][times] = round(sum(a != b for a, b in pairs) / 20, 2)
+        print(f"{name}: in one set only", out[name], flush=True)
+    keep("claims_map", {"more seeds": out})
 
 
 def main() -> None:

@@ -10,6 +10,9 @@ An interval is 95 % of 400 resamples of the seeds, the same resample at every ra
 share their first weights and their batches), about the value, stretched by Student's t over the normal's
 quantile. Rates are chosen anew in each resample, so that an interval contains what choosing among the
 rates adds.
+
+Of the later seeds only rates have runs that some choice among the first seeds leads to (``needed``). The
+others are left out: they cannot be chosen, and what would need one is not measured.
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ REPLICATES = 400
 CHOICES = (4000, 200)
 # A rate counts as on the grid while at most this share of the choices lies below it.
 BELOW = 0.05
+# Rates that fewer of the choices among the first seeds lead to are left out later.
+RARE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,9 @@ class Curves:
     """One scheme's losses in the data and in every resample, which comes first: R = 1 + replicates.
 
     Attributes:
-        loss: by metric, (R, depths, rates): mean log loss.
+        loss: by metric, (R, depths, rates): mean log loss; NaN where the rate was left out.
         choice: (R, depths, rates): chance that four seeds choose this rate; they sum to 1 over rates.
-        lost: (depths, rates): share of the runs that diverged.
+        lost: (depths, rates): share of the runs that diverged; 0 where the rate was left out.
     """
 
     depths: tuple[int, ...]
@@ -60,21 +65,26 @@ class Curves:
 
     @classmethod
     def of(cls, rows: Sequence[Mapping[str, Any]], scheme: str) -> Curves:
-        """Of runs as rows with scheme, depth, lr, seed, loss and test_loss."""
+        """Of runs as rows with scheme, depth, lr, seed, loss and test_loss.
+
+        A rate at a depth where a seed is missing is left out.
+        """
         mine = [r for r in rows if r["scheme"] == scheme]
         depths, rates, seeds = (sorted({r[k] for r in mine}) for k in ("depth", "lr", "seed"))
         y = np.full((2, len(depths), len(rates), len(seeds)), np.nan)
         for r in mine:
             at = depths.index(r["depth"]), rates.index(r["lr"]), seeds.index(r["seed"])
             y[:, *at] = r["loss"], r["test_loss"]
-        assert not np.isnan(y).any(), f"{scheme}: runs are missing"
+        out = np.isnan(y[0]).any(-1)
+        assert not out.all(-1).any(), f"{scheme}: runs are missing"
+        y[:, out] = np.nan
         lost = np.isinf(y[0])
         y = np.log(np.minimum(y, math.log(CLASSES)))
         y[:, lost] = math.log(math.log(CLASSES))
         draws = _resamples(len(seeds))
         weights = np.stack([np.bincount(d, minlength=len(seeds)) for d in draws]) / len(seeds)
         means = [np.tensordot(weights, v, (1, 2)) for v in y]
-        choice = np.stack([_choice(v, draws) for v in y[0]], 1)
+        choice = np.stack([_choice(np.nan_to_num(v, nan=np.inf), draws) for v in y[0]], 1)
         return cls(
             tuple(depths),
             np.array(rates),
@@ -94,11 +104,11 @@ class Curves:
     def at(
         self, depth: int, choice: np.ndarray, metric: str = "loss", below: int = 0
     ) -> np.ndarray:
-        """(R,) mean log loss at rates chosen so often, or notches below them; NaN below the grid."""
+        """(R,) mean log loss at rates chosen so often, or notches below; NaN where not trained."""
         y = self.loss[metric][:, self.depths.index(depth)]
-        moved = _lowered(choice, below)
+        moved = _lowered(choice, below) * ~np.isnan(y)
         rest = moved.sum(1)
-        out = (moved * y).sum(1) / np.where(rest > 0, rest, 1)
+        out = (moved * np.nan_to_num(y)).sum(1) / np.where(rest > 0, rest, 1)
         return np.where(rest < 1 - BELOW, np.nan, out)
 
     def share_lost(self, depth: int, choice: np.ndarray, below: int = 0) -> float:
@@ -131,6 +141,21 @@ def _lowered(choice: np.ndarray, notches: int) -> np.ndarray:
     if not notches:
         return choice
     return np.pad(choice[:, notches:], ((0, 0), (0, notches)))
+
+
+def needed(
+    rows: Sequence[Mapping[str, Any]], bases: Sequence[int]
+) -> dict[tuple[str, int], list[float]]:
+    """By scheme and depth: the rates that choices lead to, here or at a base above it."""
+    out = {}
+    for scheme in dict.fromkeys(r["scheme"] for r in rows):
+        c = Curves.of(rows, scheme)
+        for depth in c.depths:
+            led = [c.best(depth)[:1], *(c.best(b)[:1] for b in bases if b <= depth)]
+            led += [_lowered(c.best(bases[0])[:1], k) for k in MARGINS.values()]
+            rates = c.rates[np.concatenate(led).max(0) > RARE]
+            out[scheme, depth] = [float(r) for r in rates]
+    return out
 
 
 def _resamples(count: int) -> np.ndarray:
@@ -180,16 +205,20 @@ def compared(e: tuple[float, float, float]) -> str:
 
 
 def judge(
-    rows: Sequence[Mapping[str, Any]], bases: Sequence[int], seeds: int
+    rows: Sequence[Mapping[str, Any]], bases: Sequence[int], seeds: int, first: int | None = None
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """All statements of a cell (what, word, number, and what stands beside it), and its losses.
 
     Losses: by scheme and depth, training and test loss at the best rate, and at that of the first base.
+
+    Args:
+        first: so many seeds have runs at all rates; None: all. What needs whole curves is theirs.
     """
     schemes = list(dict.fromkeys(r["scheme"] for r in rows))
     curves = {s: Curves.of(rows, s) for s in schemes}
+    whole = set(sorted({r["seed"] for r in rows})[:first])
     statements = [
-        *_transfers(rows, curves, bases, seeds),
+        *_transfers([r for r in rows if r["seed"] in whole], curves, bases, seeds),
         *_margins(curves, bases[0], seeds),
         *_stronger(curves, bases[0], seeds),
     ]
@@ -202,8 +231,14 @@ def _transfers(
     bases: Sequence[int],
     seeds: int,
 ) -> list[dict[str, Any]]:
-    """Among the rates of the grid; beside it the verdict of ``transfer``, on what lies between them too."""
+    """Among the rates of the grid; beside it the verdict of ``transfer``, on what lies between them too.
+
+    Args:
+        rows: those of the seeds with runs at all rates.
+    """
     out = []
+    full = {s: Curves.of(rows, s) for s in curves}
+    count = len({r["seed"] for r in rows})
     for base in bases:
         result = ll.transfer_from(
             [r for r in rows if r["depth"] >= base], list(curves), axes=("depth",)
@@ -213,10 +248,11 @@ def _transfers(
             deep = c.depths[-1]
             cost = interval(c.at(deep, c.best(base)) - c.at(deep, c.best(deep)), seeds)
             drift = interval(c.drift(base), seeds)
+            shift = interval(full[a.scheme].shift(base), count)
             out.append(
                 dict(
                     what="transfers", scheme=a.scheme, base=base, word=_moved(cost, drift),
-                    cost=_ends(cost), drift=_ends(drift), shift=_ends(interval(c.shift(base), seeds)),
+                    cost=_ends(cost), drift=_ends(drift), shift=_ends(shift),
                     best={d: _number(2.0 ** c.best_rate(d)[0]) for d in c.depths if d >= base},
                     lost=_number(c.share_lost(deep, c.best(base))), **_diverges(c, base, c.best(base)),
                     ends=[d for d in (base, deep) if max(c.best(d)[0][[0, -1]]) > BELOW],
@@ -273,7 +309,7 @@ def _stronger(curves: Mapping[str, Curves], base: int, seeds: int) -> list[dict[
         if scheme == "depth-mup":
             continue
         # Schemes of one anchor are one network at the base.
-        same = np.array_equal(c.loss["loss"][:, 0], usual.loss["loss"][:, 0])
+        same = np.array_equal(c.loss["loss"][:, 0], usual.loss["loss"][:, 0], equal_nan=True)
         for reading in READINGS if same else (*READINGS, "tuned, base"):
             depth = base if reading == "tuned, base" else deep
             of = depth if reading.startswith("tuned") else base
@@ -294,6 +330,20 @@ def _losses(c: Curves, base: int) -> dict[int, Any]:
         d: [_number(math.exp(c.at(d, q, k)[0])) for q in (c.best(d), c.best(base)) for k in METRICS]
         for d in c.depths
     }
+
+
+def averaged(sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A statement with the mean of two sets' numbers; "not measured" where one has none."""
+    out = dict(sets[0])
+    for k in ("cost", "drift", "excess", "ratio"):
+        ends = [s[k] for s in sets if isinstance(s.get(k), Sequence)]
+        if None in [e for many in ends for e in many]:
+            out["word"] = "not measured"
+        elif ends:
+            out[k] = [sum(e) / len(e) for e in zip(*ends, strict=True)]
+    if any(s["word"] in ("not measured", "both diverge") for s in sets):
+        out["word"] = "not measured"
+    return out
 
 
 def redrawn(s: Mapping[str, Any], times: float, generator: np.random.Generator) -> str:

@@ -155,20 +155,58 @@ def test_an_interval_covers_as_often_as_it_says(module):
 
 
 def test_tables_of_runs_come_back_as_they_were(module, tmp_path):
-    claims_map = module("claims_map")
+    runs = module("map_runs")
     rows = [
         dict(scheme=s, depth=d, lr=r, seed=k, loss=0.1234 * (k + 1), test_loss=math.inf if k else 1.5)
         for s in ("depth-mup", "other") for d in (4, 8) for r in (0.5, 2**0.5) for k in (1000, 1001)
+        if d == 4 or k == 1000
     ]  # fmt: skip
     path = tmp_path / "cell-0.csv.gz"
-    claims_map.write(path, rows)
-    back = claims_map.read(path)
+    runs.write(path, rows)
+    back = runs.read(path)
     assert len(back) == len(rows)
     for a, b in zip(back, rows, strict=True):
         assert a == b | {"loss": float(f"{b['loss']:.4g}")}
     first = path.read_bytes()
-    claims_map.write(path, back)
+    runs.write(path, back)
     assert path.read_bytes() == first
+
+
+def test_later_seeds_train_where_choices_lead(module):
+    """The rates left out change nothing: they would not have been chosen."""
+    rules = module("map_rules")
+    rows = [
+        r | {"scheme": name, "test_loss": 2 * r["loss"]}
+        for name, shift in (("depth-mup", 0), ("moving", -0.25))
+        for r in planted(shift, 0, seeds=12, noise=0.05)
+    ]
+    rates = rules.needed(rows, (4, 16))
+    # Best: 1, by noise of .05/2 a notch less, since two notches less or one more are .15 and .075 worse;
+    # a half and a quarter of both.
+    assert rates["depth-mup", 64] == [2.0 ** (k / 2) for k in range(-5, 1)]
+    # Two doublings of depth beyond 16, and half a doubling of the rate for each two of depth.
+    assert min(rates["moving", 64]) <= 2.0**-1.5
+    assert len(rates["moving", 64]) < 13
+    some = [r for r in rows if r["seed"] < 6 or r["lr"] in rates[r["scheme"], r["depth"]]]
+    assert len(some) < len(rows)
+    whole, part = (rules.judge(x, (4, 16), 12, 6)[0] for x in (rows, some))
+    for a, b in zip(whole, part, strict=True):
+        assert a["word"] == b["word"]
+        for k in ("cost", "drift", "excess", "ratio"):
+            if isinstance(a.get(k), list):
+                # Ends: some resamples would have chosen what was left out.
+                assert a[k][0] == pytest.approx(b[k][0], abs=0.003)
+                assert a[k][1:] == pytest.approx(b[k][1:], abs=0.01)
+
+
+def test_a_rate_left_out_is_not_measured(module):
+    rows = [
+        r | {"scheme": "depth-mup", "test_loss": r["loss"]}
+        for r in planted(0, 0)
+        if not (r["depth"] == 64 and r["lr"] == 0.5 and r["seed"] > 3)
+    ]
+    s, _ = module("map_rules").judge(rows, (4,), 6, 4)
+    assert words(s, what="margin") == ["serves", "not measured", "serves"]
 
 
 def test_two_sets_are_compared_statement_by_statement(module):

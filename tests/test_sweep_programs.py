@@ -261,6 +261,18 @@ def test_a_gpu_trains_all_runs_of_a_shape_at_once(digits):
         assert len(groups(Model, data, runs, rates, 1 + (device == "cpu"), None, device)) == count
 
 
+def test_a_seed_begins_in_one_program(digits):
+    """Its runs, of all rates, begin as one model, which is built and steps once for all of them."""
+    data, plan = Samples(digits), ll.plan(Model, dict(width=16, depth=2), optimizer="sgd")
+    runs = [
+        TrainingRun("m", "d", 16, 2, lr, s, "auto", "sgd", 10, 8, BASE)
+        for lr in (0.1, 0.2, 0.4)
+        for s in (5, 1, 3, 2)
+    ]
+    work = groups(Model, data, runs, {runs[0].common: Planned(plan)}, workers=2)
+    assert [[r.seed for r in g.runs] for g in work] == [[5] * 3 + [1] * 3, [3] * 3 + [2] * 3]
+
+
 def test_a_device_that_is_not_there_is_refused(digits):
     with pytest.raises(ValueError, match="device='cuda:77' cannot be used"):
         sweep(digits, Model, widths=[16], depths=[2], lrs=[0.1], device="cuda:77")

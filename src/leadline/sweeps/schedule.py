@@ -98,10 +98,11 @@ def groups(
     hopeless: float | None = None,
     device: str = "cpu",
 ) -> list[RunGroup]:
-    """Group runs of one shape, the longest groups first."""
+    """Group runs of one shape, the longest groups first; a seed's runs begin as one model: together."""
     gpu = torch.device(device).type != "cpu"
     alike: dict[TrainingRun, list[TrainingRun]] = {}
-    for run in runs:
+    at_seed = {seed: i for i, seed in enumerate(dict.fromkeys(run.seed for run in runs))}
+    for run in sorted(runs, key=lambda run: at_seed[run.seed]):
         alike.setdefault(run.common, []).append(run)
     out = []
     for common, members in alike.items():
