@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 SHOWN = {
@@ -21,7 +21,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _number(e: list[float | None], digits: int = 2) -> str:
+def _number(e: Sequence[float | None], digits: int = 2) -> str:
     value, low, high = (f"{v:.{digits}f}".replace("-", "−") if v is not None else "∞" for v in e)
     return f"{value} [{low}, {high}]"
 
@@ -77,6 +77,29 @@ def transfers(results: Mapping[str, Any], cells: Mapping[str, Any]) -> str:
             if line:
                 rows.append([name, shown, *line, *[""] * (2 - len(line))])
     return _table(("cell", "scheme", "first seed set", "second seed set"), rows)
+
+
+def drifts(results: Mapping[str, Any], cells: Mapping[str, Any]) -> str:
+    """Doublings by which the best rate moves for each doubling of depth, from the first base on; of the
+    correction with its interval.
+    """
+    schemes, rows = list(SHOWN)[:3], []
+    for name in cells:
+        moved = {
+            s: [
+                m["drift"]
+                for r in _both(results, name)
+                if (m := _find(r, what="transfers", scheme=s, base=4))
+            ]
+            for s in schemes
+        }
+        corrected = "; ".join(map(_number, moved["depth-mup-corrected"]))
+        rest = [
+            "; ".join(_number(e).split()[0] for e in moved[s]) for s in (schemes[0], schemes[2])
+        ]
+        if corrected:
+            rows.append([name, corrected, *rest])
+    return _table(("cell", "the correction", "depth-μP", "CompleteP"), rows)
 
 
 def stronger(results: Mapping[str, Any], cells: Mapping[str, Any]) -> str:
@@ -159,5 +182,5 @@ def _cost(s: Mapping[str, Any]) -> str:
 
 def tables(results: Mapping[str, Any], cells: Mapping[str, Any]) -> str:
     """All of them, in Markdown."""
-    parts = (transfers, stronger, between, margins)
+    parts = (drifts, transfers, stronger, between, margins)
     return "\n\n".join(f"{inspect.getdoc(p)}\n\n{p(results, cells)}" for p in parts)
