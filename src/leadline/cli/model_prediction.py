@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from leadline.cli.prediction import Cost
 from leadline.limits.agreement import SEEDS
 from leadline.limits.existence import check_has_limit
 from leadline.limits.extrapolation import builders_first
@@ -32,34 +32,22 @@ _OF_LIMITS = ("rtol", "seconds", "over", "width", "depth", "sizes")
 
 
 @dataclass(frozen=True)
-class ModelCost:
+class ModelCost(Cost):
     """Predicted cost of ``solve``, ``train``, ``limit`` or ``compare`` of a model.
 
     Attributes:
-        sizes: (width, depth) that are sure to run; at_least: whether more may follow.
+        steps: of a training.
         wide: weights that are multiplied and not stored, of the deepest.
         parts: bytes of the largest that do not grow with the steps.
-        first_step_bytes, at_most_bytes: of one seed of the size that takes most.
-        seconds: of all seeds; elementwise_seconds, those of passes over the history, which grow as T².
+        elementwise_seconds: those of passes over the history, which grow as T².
         measured_steps: that the time was measured on, of the size with the fewest.
     """
 
-    command: str
-    sizes: tuple[tuple[int, int], ...]
     steps: int
     wide: int
     parts: dict[str, int]
-    first_step_bytes: int
-    at_most_bytes: int
-    budget_bytes: int
-    seconds: float
     elementwise_seconds: float
     measured_steps: int
-    at_least: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain numbers."""
-        return dataclasses.asdict(self)
 
     def text(self) -> str:
         """The prediction in words."""

@@ -153,6 +153,7 @@ def check_command(reference: str, **options: Any) -> None:
     code = 0
     with one_line([]):
         from leadline.checking.checks import check
+        from leadline.checking.report import check_page
 
         outputs = Outputs.take(options)
         module, build = load(reference)
@@ -169,15 +170,11 @@ def check_command(reference: str, **options: Any) -> None:
         how |= {k: options[k] for k in ("steps", "seeds", "lr", "device", "until_decided")}
         quiet = options["quiet"]
         report = check(task, plan, widths, depths, progress=not quiet, **how)
-        show(report.to_json() if options["as_json"] else str(report))
 
         def page(command: str) -> Page:
-            from leadline.checking.report import check_page
-
             return check_page(report, command)
 
-        outputs.keep(page, "check.html", {"check.json": report.to_json()})
-        code = report.exit_code
+        code = outputs.answer("check", report, page, as_json=options["as_json"])
     sys.exit(code)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from leadline.cli.lifecycle import show
 from leadline.disk.write import attempt, check_file, check_folder, write_atomic
 
 if TYPE_CHECKING:
@@ -37,6 +38,17 @@ class Outputs:
         if out is not None:
             out = check_folder("out", out, make=not options.get("dry_run"))
         return cls(out, html)
+
+    def answer(self, name: str, result: Any, make: Callable[[str], Page], *, as_json: bool) -> int:
+        """Show what ``check`` or ``transfer`` has found and write it, as NAME.json and NAME.html.
+
+        Returns:
+            The exit code that it asks for.
+        """
+        text = result.to_json()
+        show(text if as_json else str(result))
+        self.keep(make, f"{name}.html", {f"{name}.json": text})
+        return result.exit_code
 
     def keep(self, make: Callable[[str], Page], name: str, others: Mapping[str, Any] = {}) -> None:
         """Write a result that has been shown: each file by itself, whatever becomes of the others.

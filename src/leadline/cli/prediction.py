@@ -34,11 +34,13 @@ _ROUGH = "a rough estimate, from a run of at most a second at small size; a fact
 
 @dataclass(frozen=True)
 class Cost:
-    """Predicted cost.
+    """Predicted cost of a command.
 
     Attributes:
-        sizes: (width, depth) it is for; at_least: whether more sizes may follow.
-        first_step_bytes, at_most_bytes: of one seed of the largest size; None where unknown.
+        sizes: (width, depth) that are sure to run.
+        first_step_bytes, at_most_bytes: of one seed of the size that takes most.
+        seconds: of all seeds.
+        at_least: whether more sizes may follow.
     """
 
     command: str

@@ -245,15 +245,13 @@ def transfer_command(model: str, metric: str, extend: int, **options: Any) -> No
             if options["dry_run"]:
                 show(json.dumps(vars(result)) if options["as_json"] else str(result))
                 return
-        show(result.to_json() if options["as_json"] else str(result))
 
         def page(command: str) -> Page:
             from leadline.transferring.result import transfer_page
 
             return transfer_page(result, command)
 
-        outputs.keep(page, "transfer.html", {"transfer.json": result.to_json()})
-        code = result.exit_code
+        code = outputs.answer("transfer", result, page, as_json=options["as_json"])
     sys.exit(code)
 
 

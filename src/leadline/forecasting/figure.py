@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Protocol, TypedDict
 import numpy as np
 
 from leadline.forecasting.estimate import Fitted
-from leadline.forecasting.outliers import Outlier
 from leadline.forecasting.runs import Runs
-from leadline.intervals import Interval
+from leadline.forecasting.words import FittedLaw
 from leadline.reporting.panels import BLUE, GREY, ORANGE, Panels, faded, ramp
 
 if TYPE_CHECKING:
@@ -64,21 +63,11 @@ def label_sizes(panels: Panels, low: float, high: float) -> None:
     panels.figure.update_xaxes(range=ends, tickangle=0, **how, **panels.at)
 
 
-class Drawn(Protocol):
+class Drawn(FittedLaw, Protocol):
     """A forecast, as far as its figure needs it."""
 
     @property
-    def law(self) -> str: ...
-    @property
-    def floor(self) -> Interval: ...
-    @property
-    def runs(self) -> Runs: ...
-    @property
     def laws(self) -> Sequence[Fitted]: ...
-    @property
-    def outliers(self) -> Sequence[Outlier]: ...
-    @property
-    def confidence(self) -> float: ...
 
 
 class LawCurve(TypedDict):

@@ -66,32 +66,21 @@ class FastOperator:
         return self._near.count, self._far.count
 
     def query(
-        self,
-        u: Tensor,
-        *,
-        initial: Tensor | None = None,
-        forget: bool = False,
-        together: bool = False,
-        avoid: Tensor | None = None,
+        self, u: Tensor, *, initial: Tensor | None = None, **drawing: Any
     ) -> tuple[Tensor, Tensor]:
         """W u for rows u (p, n_in): answers (p, n_out), and what ``update`` needs of u, here u itself.
 
         Args:
             initial: (p,) bool, rows to be answered by W(0) alone, without what was learned.
-            forget, together, avoid: of no effect, since nothing is drawn or remembered.
+            drawing: the other options of ``Operator.query``, which say how answers are drawn and
+                remembered; of no effect, since nothing is.
         """
         return self._answers(u, initial, ahead=True), u
 
     def query_transposed(
-        self,
-        z: Tensor,
-        *,
-        initial: Tensor | None = None,
-        forget: bool = False,
-        together: bool = False,
-        avoid: Tensor | None = None,
+        self, z: Tensor, *, initial: Tensor | None = None, **drawing: Any
     ) -> tuple[Tensor, Tensor]:
-        """Wᵀ z for rows z (p, n_out): answers (p, n_in), and z; the rest as for ``query``."""
+        """Wᵀ z for rows z (p, n_out): answers (p, n_in), and z; the options are those of ``query``."""
         return self._answers(z, initial, ahead=False), z
 
     def sample(

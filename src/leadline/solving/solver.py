@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from leadline.architecture import ResNet
 from leadline.describe import identified
 from leadline.errors import MemoryBudgetError
-from leadline.measure.observation import Measure
 from leadline.measure.record import Record, assemble
-from leadline.recipes.sgd import SGD
 from leadline.solving import memory as memory_use
 from leadline.solving.checkpoint import Checkpoint
 from leadline.solving.configuration import Configuration
@@ -24,7 +18,9 @@ from leadline.solving.training import Training
 from leadline.trajectory import Trajectory, versions
 
 if TYPE_CHECKING:
+    from leadline.architecture import ResNet
     from leadline.problems import Problem
+    from leadline.recipes.sgd import SGD
 
 Progress = Callable[..., None]
 
@@ -34,57 +30,11 @@ def solve_network(
     network: ResNet,
     sgd: SGD,
     *,
-    width: int,
-    depth: int,
-    coupling: str = "reused",
-    ensemble: str = "gaussian",
-    seeds: int = 1,
-    seed: int = 0,
-    batch_seed: int | None = None,
-    tol: float = 1e-3,
-    variance_reduction: str = "none",
-    dtype: str | torch.dtype = "float32",
-    device: str | torch.device = "cpu",
-    record_every: int = 1,
-    test_every: int | str | None = None,
-    measure: Measure | None = None,
-    memory: int | None = None,
-    storage: str | None = None,
-    spill: str | os.PathLike[str] | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    checkpoint_every: float = 300.0,
-    group: Any = None,
     progress: Progress | None = None,
+    **options: Any,
 ) -> Trajectory:
-    """See ``leadline.solve``."""
-    return run(
-        Configuration(
-            problem,
-            network,
-            sgd,
-            width=width,
-            depth=depth,
-            coupling=coupling,
-            ensemble=ensemble,
-            seeds=seeds,
-            seed=seed,
-            batch_seed=batch_seed,
-            tol=tol,
-            variance_reduction=variance_reduction,
-            dtype=dtype,
-            device=device,
-            record_every=record_every,
-            test_every=test_every,
-            measure=measure,
-            memory=memory,
-            storage=storage,
-            spill=spill,
-            checkpoint=checkpoint,
-            checkpoint_every=checkpoint_every,
-            group=group,
-        ),
-        progress,
-    )
+    """See ``leadline.solve``; the options are those of ``Configuration``."""
+    return run(Configuration(problem, network, sgd, **options), progress)
 
 
 def run(c: Configuration, progress: Progress | None = None) -> Trajectory:
