@@ -261,6 +261,22 @@ def test_models_that_cannot_be_decided(name):
         ll.plan(build, BASE, TARGET, scheme="completep")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "the stream's multiplier varies",
+        "multipliers vary over layers",
+        "multipliers fall with the index",
+        "no power law",
+    ],
+)
+def test_multipliers_of_depth_without_a_rule_are_none_of_widths(name):
+    build, _ = MODELS[name]
+    with pytest.raises(ValueError, match="or give scheme='mup', which scales with width alone"):
+        ll.plan(build, BASE, TARGET)
+    assert ll.plan(build, BASE, TARGET, scheme="mup").factors()["blocks.0.b.weight"].fold == 1.0
+
+
 def test_a_frozen_weight_cannot_take_a_multiplier():
     how = dict(roles={"blocks.*.b.weight": "frozen"})
     with pytest.raises(ValueError, match=r"'blocks.0.b.weight' would have to take the branch's"):

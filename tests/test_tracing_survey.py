@@ -400,3 +400,17 @@ def test_layers_and_ends_in_one_list():
     assert [s.kinds[s.names[f"all.{i}.weight"]].role for i in range(4)] == [
         "input", "hidden", "hidden", "readout"]  # fmt: skip
     assert s.branches == {"all.*": 1}
+
+
+def test_ends_in_one_list_with_the_layers_do_not_repeat():
+    """Their indices grow with depth, and there is one of each at any depth: nothing adds up in them."""
+
+    def build(n, depth):
+        ends = [nn.LayerNorm(n), nn.Linear(n, 3)]
+        return nn.Sequential(nn.Linear(8, n), *(TwoLayers(n) for _ in range(depth)), *ends)
+
+    s, _ = read_model(build)
+    assert not any(k.beside or "sums over depth" in k.reason for k in s.kinds)
+    plan = ll.plan(build, dict(width=16, depth=2), dict(width=16, depth=8), inputs=X)
+    rates = {name: f.lr for name, f in plan.factors().items() if f.lr != 1.0}
+    assert set(rates) == {f"{k}.b.weight" for k in range(1, 9)}

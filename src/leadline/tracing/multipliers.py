@@ -33,14 +33,15 @@ _NEAR = "move the multiplier next to a weight, or make it constant and let the p
 
 def size_multipliers(
     graph: Graph, wide: Graph, deep: Graph, tied: frozenset[str], naming: Naming
-) -> dict[str, Power]:
-    """What the forward pass multiplies parameters by, as it varies with width and depth.
+) -> tuple[dict[str, Power], list[str]]:
+    """What the forward pass multiplies parameters by, as it varies with size; and lines for what varies
+    with depth otherwise, which matters to schemes that scale over depth.
 
     Args:
         tied: embeddings that are readouts too.
 
     Raises:
-        ValueError: such a number is no power law, or no weight can account for it.
+        ValueError: a number is no power law in width, or no weight can account for it.
     """
     out: dict[str, Power] = {}
     graphs = (graph, wide, deep)
@@ -54,16 +55,20 @@ def size_multipliers(
         for name in graphs[2 * k].parameters:
             pair = templates.setdefault(naming.template(name), ({}, {}))
             pair[k][name] = products.get(name, 1.0)
+    varied = _unassigned(graphs, (here, there, below))
     for name, (a, b) in templates.items():
-        e = _over_depth(f"parameter {name!r} is multiplied", a, b)
+        try:
+            e = _over_depth(f"parameter {name!r} is multiplied", a, b)
+        except ValueError as problem:
+            varied.append(str(problem))
+            continue
         for each in a if e else ():
             out[each] = out.get(each, ONE) + Power(depth=e)
-    _check_unassigned(graphs, (here, there, below))
-    return out
+    return out, [f"{line}, or give scheme='mup', which scales with width alone" for line in varied]
 
 
-def _check_unassigned(graphs: tuple[Graph, Graph, Graph], applied: tuple[_Applied, ...]) -> None:
-    """Numbers that belong to no weight must not vary."""
+def _unassigned(graphs: tuple[Graph, Graph, Graph], applied: tuple[_Applied, ...]) -> list[str]:
+    """Numbers that belong to no weight must not vary with width; those that do with depth."""
     graph, wide, deep = graphs
     here, _, below = applied
     for i in here.unassigned:
@@ -78,13 +83,10 @@ def _check_unassigned(graphs: tuple[Graph, Graph, Graph], applied: tuple[_Applie
         for i in (*a.unassigned, *a.logits):
             pair = by_place.setdefault(template(g.nodes[i].module), (set(), set()))
             pair[k].add(g.factor(i))
-    for module, (a, b) in by_place.items():
-        # Numbers of a layer's own index come on top, the others stay.
-        if a and b and not a <= b:
-            raise ValueError(
-                f"module {module!r} multiplies by a number that varies with depth, and no weight beside "
-                f"it can account for that: {_NEAR}"
-            )
+    # Numbers of a layer's own index come on top, the others stay.
+    varied = [module for module, (a, b) in by_place.items() if a and b and not a <= b]
+    what = "multiplies by a number that varies with depth, and no weight beside it can account for that"
+    return [f"module {module!r} {what}: {_NEAR}" for module in varied]
 
 
 @dataclass
@@ -218,8 +220,8 @@ def _over_depth(what: str, a: dict[str, float], b: dict[str, float]) -> float:
         return 0.0
     if not all(len(v) == 1 for v in values):
         raise ValueError(
-            f"{what} by a number that varies from layer to layer and with depth: no exponent describes "
-            "that; make it constant and let the plan scale"
+            f"{what} by a number that varies from layer to layer: no exponent describes that; make it "
+            "constant and let the plan scale"
         )
     return snapped(exponent(values[0].pop(), values[1].pop()), what)
 
@@ -303,6 +305,8 @@ class Folds:
                 continue
             projection = fold(graph, q)
             if projection is None or not closed(graph, projection, q):
+                if grows and there == -1:  # Nothing is left to take.
+                    continue
                 module = graph.nodes[logits.node].module
                 message = (
                     f"the head size in {module!r} grows with width (or its logits' "
@@ -333,7 +337,8 @@ def folds_of(
     Args:
         tied: embeddings that are readouts too, with the readout's product.
     """
-    folds = Folds(present=size_multipliers(graph, wide, deep, frozenset(tied), naming))
+    present, varied = size_multipliers(graph, wide, deep, frozenset(tied), naming)
+    folds = Folds(present=present, obstacles=[("branch", line) for line in varied])
     folds.obstacles += [("attention", line) for line in contractions(graph, wide)]
     folds.attention(graph, wide)
     stacked = _stacked_fold(graph, branches, naming.stacked) if naming.stacked else {}

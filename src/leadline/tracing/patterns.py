@@ -62,8 +62,11 @@ def attention_logits(graph: Graph) -> list[Logits]:
 
 
 def logits_exponent(graph: Graph, wide: Graph, logits: Logits) -> float:
-    """Exponent of width in the multiplier that the logits have."""
+    """Exponent of width in the multiplier that the logits have; a head size a·width + c counts as its
+    growing part."""
     total = 0.0
+    q = logits.query
+    octaves = math.log2(wide.nodes[q].shape[-1] / graph.nodes[q].shape[-1])
     for i in logits.scalings:
         a, b = graph.nodes[i].numbers, wide.nodes[i].numbers
         if len(a) == len(b) == 1:
@@ -72,10 +75,9 @@ def logits_exponent(graph: Graph, wide: Graph, logits: Logits) -> float:
     node = graph.nodes[logits.node]
     if node.op in ATTENTION:
         a, b = node.kwargs.get("scale"), wide.nodes[logits.node].kwargs.get("scale")
-        q = logits.query
-        default = -0.5 * math.log2(wide.nodes[q].shape[-1] / graph.nodes[q].shape[-1])
-        total += exponent(a, b) if a and b else default
-    return total
+        total += exponent(a, b) if a and b else -0.5 * octaves
+    halves = round(2 * total / octaves) / 2 if octaves else 0.0
+    return halves if math.isclose(halves * octaves, total, rel_tol=1e-3) else total
 
 
 def contractions(graph: Graph, wide: Graph) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from leadline.tracing.branches import ResidualBranch
@@ -124,6 +124,24 @@ def attached(
     # What the last layer of an encoder does to its output alone is no such parameter.
     others = {naming.template(name) for name in names - set(out)}
     return {name: place for name, place in out.items() if naming.template(name) not in others}
+
+
+def beside_more_often(
+    kinds: list[Kind], names: Mapping[str, int], deep: Mapping[str, int]
+) -> list[Kind]:
+    """The same kinds; of those beside branches, only what a deeper model has more of stays so. Ends that
+    are in one list with the layers have indices that grow, and no repetitions.
+
+    Args:
+        names, deep: the kinds of all parameters, at one depth and at twice that.
+    """
+    here, there = Counter(names.values()), Counter(deep.values())
+    out = []
+    for i, k in enumerate(kinds):
+        beside = k.beside and (there[i] > here[i] or bool(k.layered))
+        reason = k.reason + ("; behind sums over depth" if beside else "")
+        out.append(replace(k, beside=beside, reason=reason))
+    return out
 
 
 def outside_branches(

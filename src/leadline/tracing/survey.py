@@ -32,6 +32,7 @@ from leadline.tracing.passes import passes
 from leadline.tracing.patterns import check_reductions, gains
 from leadline.tracing.places import (
     attached,
+    beside_more_often,
     conflict,
     find_places,
     outside_branches,
@@ -141,7 +142,7 @@ def survey(
             tuple(p.shape),
             grows[name],
             kind_role,
-            reason + ("; behind sums over depth" if beside else ""),
+            reason,
             **place,
             beside=beside,
             tied=tuple(dict.fromkeys(template(n) for n in names_of.get(name, ()))),
@@ -182,6 +183,8 @@ def survey(
             raise
         # Layers that lead to a module used by all of them are no repetitions of each other.
         raise ValueError("cannot decide:\n  " + shared[0][1]) from None
+    kinds = beside_more_often(kinds, names, there)
+    rows = {name: kinds[k] for name, k in names.items()}
     which = {
         base: names,
         wide: assign(kinds, naming, shapes(models[wide]), 2.0, 1.0, names),
