@@ -14,12 +14,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 from leadline import available
-from leadline.architecture import COUPLINGS, ENSEMBLES
 from leadline.describe import plain, settings
-from leadline.errors import check_choice, check_int, check_list, check_real, check_type, shown
+from leadline.errors import check_int, check_list, check_type, shown
 from leadline.identity.names import readable, told_or_not
 from leadline.measure.evaluation import check_test_every
-from leadline.measure.observation import Measure
 from leadline.measure.record import Record, check_measure
 from leadline.parametrization.schemes import Scheme
 from leadline.planning.factors import check_scheme
@@ -29,6 +27,7 @@ from leadline.problems import Problem
 from leadline.recipes.base import Recipe
 from leadline.recipes.muon import Muon
 from leadline.recipes.sgd import SGD
+from leadline.solving.configuration import Options
 from leadline.tasks.builtin import Samples
 from leadline.tasks.data import Accumulated, TrainingData, copied
 from leadline.tasks.task import Task, data_of
@@ -41,7 +40,7 @@ _MUON_TOL = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class TaskConfiguration:
+class TaskConfiguration(Options):
     """A task, a builder, a recipe, and the options of ``train`` and ``solve`` that both have.
 
     Attributes:
@@ -50,15 +49,7 @@ class TaskConfiguration:
         recipe: optimizer and settings at the base.
         base: the size that the recipe's settings refer to.
         scheme, roles, inputs: as of ``leadline.plan``.
-        coupling, ensemble, tol: of the products of hidden weights; ``train`` needs the first alone.
-        seeds, seed: S runs; see ``run_seed``.
-        batch_seed: of the batches, which are the same for all runs; None is ``seed``.
         accumulation: batches a step, >= 1.
-        dtype, device: in which, and where, models train; they are drawn where the builder draws them.
-        record_every: steps between two that are recorded.
-        test_every: steps between two evaluations of test data; None is record_every, see ``solve``.
-        measure: of modules, or None.
-        memory: budget in bytes, or None.
         stored: names or patterns of hidden weights that ``solve`` keeps as tensors with entries.
         plan: of the size; made where it is None.
 
@@ -73,28 +64,13 @@ class TaskConfiguration:
     depth: int
     base: Mapping[str, int] | Size | None = None
     scheme: str | Scheme = "auto"
-    coupling: str = "reused"
-    ensemble: str = "gaussian"
-    seeds: int = 1
-    seed: int = 0
-    batch_seed: int | None = None
-    tol: float = 1e-3
     accumulation: int = 1
-    dtype: Any = "float32"
-    device: Any = "cpu"
-    record_every: int = 1
-    test_every: int | str | None = None
-    measure: Measure | None = None
     roles: Mapping[str, Any] | None = None
     inputs: Any = None
-    memory: float | None = None
     stored: str | Sequence[str] = ()
     plan: Plan = None  # ty: ignore[invalid-assignment]
 
     def __post_init__(self) -> None:
-        def keep(name: str, value: object) -> None:
-            object.__setattr__(self, name, value)
-
         as_made = data_of(self.task)
         if not callable(self.build) and not isinstance(self.build, Plan):
             raise TypeError(
@@ -105,22 +81,15 @@ class TaskConfiguration:
         check_type("recipe", self.recipe, Recipe, remedy)
         if isinstance(self.recipe, SGD):
             self.recipe.check_model()
-        for name, least in (("width", 1), ("depth", 1), ("seeds", 1), ("seed", 0)):
-            keep(name, check_int(name, getattr(self, name), least))
-        if self.batch_seed is not None:
-            keep("batch_seed", check_int("batch_seed", self.batch_seed, 0))
-        keep("tol", check_real("tol", self.tol, 0.0, 1.0, open_maximum=True))
+        for name in ("width", "depth"):
+            self._keep(name, check_int(name, getattr(self, name), 1))
+        super().__post_init__()
         if isinstance(self.recipe, Muon) and self.tol > _MUON_TOL:
             raise ValueError(
                 f"tol={self.tol:g} is too large for Muon, which makes small singular values large: give "
                 f"tol <= {_MUON_TOL:g}"
             )
-        keep("record_every", check_int("record_every", self.record_every, 1))
-        keep("accumulation", check_int("accumulation", self.accumulation, 1, 10_000))
-        keep("coupling", check_choice("coupling", self.coupling, COUPLINGS))
-        keep("ensemble", check_choice("ensemble", self.ensemble, ENSEMBLES))
-        keep("dtype", available.dtype(self.dtype))
-        keep("device", available.device(self.device))
+        self._keep("accumulation", check_int("accumulation", self.accumulation, 1, 10_000))
         if self.measure is not None:
             check_measure(self.measure, self.recipe)
             if not self.measure.modules:
@@ -131,11 +100,11 @@ class TaskConfiguration:
         patterns = (self.stored,) if isinstance(self.stored, str) else self.stored
         if patterns:
             patterns = check_list("stored", patterns, 1000, what="names or patterns")
-        keep("stored", tuple(patterns))
+        self._keep("stored", tuple(patterns))
         if self.problem is not None:
             self.recipe.check(self.problem.samples)
-        keep("test_every", self._test_every())
-        keep("plan", self._planned(as_made))
+        self._keep("test_every", self._test_every())
+        self._keep("plan", self._planned(as_made))
 
     def _test_every(self) -> int:
         """Steps between two evaluations of test data."""
@@ -205,11 +174,6 @@ class TaskConfiguration:
         if isinstance(self.task, Samples):
             return self.task.problem
         return self.task if isinstance(self.task, Problem) else None
-
-    @property
-    def batch_order(self) -> int:
-        """The seed of the batches."""
-        return self.seed if self.batch_seed is None else self.batch_seed
 
     def batch(self, step: int) -> Any:
         """A copy of the batch of a step."""

@@ -30,8 +30,60 @@ if TYPE_CHECKING:
 STORAGE = {"bfloat16": (torch.bfloat16, 0.004)}
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Options:
+    """What can be asked for a ``ResNet`` and for a builder's models alike.
+
+    Attributes:
+        coupling, ensemble, tol: of the products of hidden weights; ``train`` needs the first alone.
+        seeds, seed: S runs; see ``leadline.solve`` for their random streams.
+        batch_seed: of the batches, which are the same for all runs; None is ``seed``.
+        dtype, device: in which, and where, networks train.
+        record_every: steps between two that are recorded.
+        test_every: steps between two evaluations of test data; None is record_every, see ``solve``.
+        measure: what is measured inside, or None.
+        memory: budget in bytes, or None.
+
+    Raises:
+        ValueError, TypeError: when it is made, naming the argument, its value and the remedy.
+    """
+
+    coupling: str = "reused"
+    ensemble: str = "gaussian"
+    seeds: int = 1
+    seed: int = 0
+    batch_seed: int | None = None
+    tol: float = 1e-3
+    dtype: Any = "float32"
+    device: Any = "cpu"
+    record_every: int = 1
+    test_every: int | str | None = None
+    measure: Measure | None = None
+    memory: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("seeds", 1), ("seed", 0), ("record_every", 1)):
+            self._keep(name, check_int(name, getattr(self, name), least))
+        if self.batch_seed is not None:
+            self._keep("batch_seed", check_int("batch_seed", self.batch_seed, 0))
+        self._keep("tol", check_real("tol", self.tol, 0.0, 1.0, open_maximum=True))
+        self._keep("coupling", check_choice("coupling", self.coupling, COUPLINGS))
+        self._keep("ensemble", check_choice("ensemble", self.ensemble, ENSEMBLES))
+        self._keep("dtype", available.dtype(self.dtype))
+        self._keep("device", available.device(self.device))
+
+    def _keep(self, name: str, value: object) -> None:
+        """Set a field to what it was checked to be."""
+        object.__setattr__(self, name, value)
+
+    @property
+    def batch_order(self) -> int:
+        """The seed of the order of batches."""
+        return self.seed if self.batch_seed is None else self.batch_seed
+
+
 @dataclass(frozen=True)
-class Configuration:
+class Configuration(Options):
     """A problem, a network, a recipe, and the options of ``solve``, which documents them.
 
     Raises:
@@ -43,19 +95,7 @@ class Configuration:
     sgd: SGD
     width: int
     depth: int
-    coupling: str = "reused"
-    ensemble: str = "gaussian"
-    seeds: int = 1
-    seed: int = 0
-    batch_seed: int | None = None
-    tol: float = 1e-3
     variance_reduction: str = "none"
-    dtype: Any = "float32"
-    device: Any = "cpu"
-    record_every: int = 1
-    test_every: int | str | None = None
-    measure: Measure | None = None
-    memory: int | None = None
     storage: str | None = None
     spill: Any = None
     checkpoint: str | os.PathLike[str] | None = None
@@ -65,36 +105,26 @@ class Configuration:
     """Whether W(0) may be drawn whole where that is cheaper (``completion``)."""
 
     def __post_init__(self) -> None:
-        def keep(name: str, value: object) -> None:
-            object.__setattr__(self, name, value)
-
         check_task(self.problem, self.network, self.sgd, self.measure)
-        for name, least in (("width", 1), ("depth", 1), ("seeds", 1), ("seed", 0)):
-            keep(name, check_int(name, getattr(self, name), least))
-        keep("tol", check_real("tol", self.tol, 0.0, 1.0, open_maximum=True))
-        every = check_int("record_every", self.record_every, 1)
-        keep("record_every", every)
+        for name in ("width", "depth"):
+            self._keep(name, check_int(name, getattr(self, name), 1))
+        super().__post_init__()
         p, sgd, size = self.problem, self.sgd, self.sgd.batch_size
         rows = p.samples if size is None else min(size, p.samples)
-        tested = check_test_every(self.test_every, sgd, every, rows, p.test_samples)
-        keep("test_every", tested)
-        keep("checkpoint_every", check_real("checkpoint_every", self.checkpoint_every, 0.0))
-        keep("coupling", check_choice("coupling", self.coupling, COUPLINGS))
+        tested = check_test_every(self.test_every, sgd, self.record_every, rows, p.test_samples)
+        self._keep("test_every", tested)
+        every = check_real("checkpoint_every", self.checkpoint_every, 0.0)
+        self._keep("checkpoint_every", every)
         check_choice("variance_reduction", self.variance_reduction, VARIANCE_REDUCTIONS)
-        keep("ensemble", check_choice("ensemble", self.ensemble, ENSEMBLES))
-        keep("dtype", available.dtype(self.dtype))
         self.sgd.check_width(self.problem.samples, self.width)
-        keep("device", available.device(self.device))
         if self.ensemble == "fast":
             self._check_fast()
         if self.storage is not None:
-            keep("storage", self._check_storage(self.storage))
+            self._keep("storage", self._check_storage(self.storage))
         if self.spill is not None:
-            keep("spill", self._check_spill(self.spill))
+            self._keep("spill", self._check_spill(self.spill))
         if self.checkpoint is not None:
             check_identified(self.network, self.sgd, "checkpoint")
-        if self.batch_seed is not None:
-            keep("batch_seed", check_int("batch_seed", self.batch_seed, 0))
 
     def _check_fast(self) -> None:
         """Refuse what has no meaning where W(0) is never remembered."""
@@ -135,11 +165,6 @@ class Configuration:
             raise NotADirectoryError(f"spill={folder!r} is not a folder: make it, or give another")
         check_folder("spill", folder)
         return folder
-
-    @property
-    def batch_order(self) -> int:
-        """The seed of the order of batches."""
-        return self.seed if self.batch_seed is None else self.batch_seed
 
     @property
     def stored_dtype(self) -> torch.dtype:
