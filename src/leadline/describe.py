@@ -47,8 +47,8 @@ def settings(recipe: Recipe) -> dict[str, Any]:
 def schedule(sgd: Recipe) -> str:
     """A schedule that is a function, as text: what it is are its multipliers.
 
-    A schedule that gives other numbers when it is asked again has a question mark, as has a function that
-    cannot be told from others and would be asked too often.
+    A schedule that gives other numbers when it is called again has a question mark, as has a function that
+    cannot be told from others and would be called too often.
     """
     name = readable(sgd.schedule)
     if isinstance(sgd.schedule, Named):
@@ -70,11 +70,16 @@ def check_identified(network: ResNet, sgd: SGD, what: str) -> None:
     """
     if not isinstance(network.activation, str):
         check_told("activation", network.activation, what)
-    if callable(sgd.schedule) and schedule(sgd).endswith(f"#{UNKNOWN}"):
+    check_schedule_identified(sgd, what)
+
+
+def check_schedule_identified(recipe: Recipe, what: str) -> None:
+    """Refuse a schedule that cannot be told from others; as ``check_identified``."""
+    if callable(recipe.schedule) and schedule(recipe).endswith(f"#{UNKNOWN}"):
         raise TypeError(
-            f"schedule={readable(sgd.schedule)} gives other multipliers when it is asked again: a {what} "
-            "could go on with another schedule; give a sequence of numbers, a function of the step alone, "
-            f"schedule=leadline.named('my-schedule', ...), or no {what}"
+            f"schedule={readable(recipe.schedule)} gives other multipliers when it is called again: a "
+            f"{what} could go on with another schedule; give a sequence of numbers, a function of the step "
+            f"alone, schedule=leadline.named('my-schedule', ...), or no {what}"
         )
 
 

@@ -150,6 +150,20 @@ def mean(values: Any) -> Interval:
     return jackknife(lambda v: v.mean(), values)
 
 
+def standard_error(x: np.ndarray) -> np.ndarray:
+    """Standard error of the mean over the first axis; NaN for a single seed, and where one diverged."""
+    if len(x) < 2:
+        return np.full(x.shape[1:], np.nan)
+    with np.errstate(invalid="ignore"):
+        return np.std(x, axis=0, ddof=1) / np.sqrt(len(x))
+
+
+def half_width(x: np.ndarray) -> np.ndarray:
+    """Half of the 95 % interval of the mean over the first axis (Student's t); NaN for a single seed."""
+    error = standard_error(x)
+    return error if len(x) < 2 else t_quantile((1 + LEVEL) / 2, len(x) - 1) * error
+
+
 def slope(sizes: Sequence[float] | np.ndarray, values: Any) -> float:
     """Least-squares slope of log |values| against log sizes."""
     y = np.log(np.abs(np.asarray(values, dtype=float)))

@@ -15,7 +15,7 @@ from leadline.disk import sealed
 from leadline.disk.plain import plain
 from leadline.disk.write import as_path, write_atomic
 from leadline.errors import cut
-from leadline.intervals import LEVEL, t_quantile
+from leadline.intervals import half_width, standard_error
 from leadline.tabular.notebook import Plotted, losses_over_steps
 
 if TYPE_CHECKING:
@@ -36,20 +36,6 @@ _ARRAYS = (
     "times",
     "measured_steps",
 )
-
-
-def standard_error(x: np.ndarray) -> np.ndarray:
-    """Standard error of the mean over the first axis; NaN for a single seed, and where one diverged."""
-    if len(x) < 2:
-        return np.full(x.shape[1:], np.nan)
-    with np.errstate(invalid="ignore"):
-        return np.std(x, axis=0, ddof=1) / np.sqrt(len(x))
-
-
-def half_width(x: np.ndarray) -> np.ndarray:
-    """Half of the 95 % interval of the mean over the first axis (Student's t); NaN for a single seed."""
-    error = standard_error(x)
-    return error if len(x) < 2 else t_quantile((1 + LEVEL) / 2, len(x) - 1) * error
 
 
 @dataclass(frozen=True, repr=False)

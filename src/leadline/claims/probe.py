@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from leadline.dense.forward import Weights, forward, param_groups
-from leadline.dense.weights import draw
+from leadline.dense.weights import centred, draw
 from leadline.parametrization.optimizers import BETAS
 from leadline.parametrization.optimizers import optimizer as optimizer_named
 from leadline.parametrization.rules import Place, exponents
@@ -66,7 +66,8 @@ def probe(
     x = torch.tensor(problem.x, dtype=torch.float32, device=place)
     y = torch.tensor(problem.y, dtype=torch.float32, device=place)
     inspector = _Inspector(network, weights, x)
-    _center(weights, inspector.top(weights))
+    for v, h in zip(weights.readout, inspector.top(weights), strict=True):
+        v.copy_(centred(v, h))  # so that f_0 = 0
     start = inspector.inside(weights)
     stepper = _optimizer(network, weights, optimizer, lr, width, depth)
     out: dict[str, list[np.ndarray]] = {}
@@ -153,16 +154,6 @@ class _Updates:
 
 def _rms(change: Tensor) -> Tensor:
     return change.square().mean((-2, -1)).sqrt()
-
-
-def _center(weights: Weights, top: Tensor) -> None:
-    """v off the span of h_L, so that f_0 = 0: (S, P, n)."""
-    for h, v in zip(top.double(), weights.readout, strict=True):
-        q = torch.linalg.qr(h.mT).Q
-        wide = v.double()
-        for _ in range(2):
-            wide = wide - q @ (q.mT @ wide)
-        v.copy_(wide)
 
 
 def _optimizer(

@@ -14,7 +14,7 @@ import numpy as np
 
 from leadline.disk.write import attempt
 from leadline.errors import CheckpointError
-from leadline.intervals import t_quantile
+from leadline.intervals import standard_error, t_quantile
 from leadline.limits import agreement as agreements
 from leadline.limits.estimate import Extrapolation
 from leadline.limits.networks import (
@@ -29,7 +29,7 @@ from leadline.limits.networks import (
 )
 from leadline.solving.configuration import Configuration
 from leadline.solving.solver import Progress
-from leadline.trajectory import Trajectory, standard_error
+from leadline.trajectory import Trajectory
 
 if TYPE_CHECKING:
     import os

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from leadline.describe import schedule
-from leadline.identity.names import UNKNOWN, check_told, readable
+from leadline.describe import check_schedule_identified
+from leadline.identity.names import check_told
 from leadline.matrixfree.configuration import TaskConfiguration
 from leadline.matrixfree.loop import TaskTraining
 from leadline.matrixfree.updates import WideUpdates
@@ -120,12 +120,7 @@ def check_identified(build: Any, task: Any, recipe: Recipe, what: str) -> None:
                 raise TypeError(
                     f"{head}: give the task a name, leadline.Task(..., name='my-task'), or give no {what}"
                 ) from None
-    if callable(recipe.schedule) and schedule(recipe).endswith(f"#{UNKNOWN}"):
-        raise TypeError(
-            f"schedule={readable(recipe.schedule)} gives other multipliers when it is asked again: a "
-            f"{what} could go on with another schedule; give a sequence of numbers, a function of the step "
-            f"alone, or no {what}"
-        )
+    check_schedule_identified(recipe, what)
 
 
 def factors_digest(c: TaskConfiguration) -> str:

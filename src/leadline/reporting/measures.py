@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leadline.intervals import half_width
 from leadline.tabular.tables import text_table, with_error
-from leadline.trajectory import Trajectory, half_width
+from leadline.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from leadline.limits.result import Limit

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leadline.intervals import Interval, half_width
+
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-    from leadline.intervals import Interval
 
 # Told apart by lightness too, and on white as on black.
 BLUE, ORANGE, GREEN, PURPLE = "#2a7fc0", "#d9730d", "#2f9e6e", "#9a5fc0"
@@ -170,7 +170,8 @@ class Panels:
 
         v = np.asarray(values, dtype=float)
         if v.ndim == 2:
-            error, v = half_width(v), v.mean(0)
+            error = half_width(v) if len(v) > 1 else np.zeros(v.shape[1])
+            v = v.mean(0)
         y = np.abs(v) if self._log_y else v
         bars = None
         if error is not None:
@@ -250,16 +251,6 @@ class Panels:
             ),
             **self.at,
         )
-
-
-def half_width(values: np.ndarray) -> np.ndarray:
-    """Half of the 95 % interval of the mean over the first axis."""
-    from scipy import stats
-
-    s = len(values)
-    if s < 2:
-        return np.zeros(values.shape[1:])
-    return stats.t.ppf(0.975, s - 1) * values.std(0, ddof=1) / math.sqrt(s)
 
 
 def power(

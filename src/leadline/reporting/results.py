@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
+from leadline.intervals import half_width
 from leadline.reporting.commands import longer
 from leadline.reporting.measures import measures_table
 from leadline.reporting.page import Drawing, Page, Section, Table, facts, settings
 from leadline.reporting.panels import BLUE, GREY, ORANGE, Panels, ramp, ticks
 from leadline.tabular.tables import matrix_csv, table_csv, with_error
-from leadline.trajectory import Trajectory, half_width
+from leadline.trajectory import Trajectory
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

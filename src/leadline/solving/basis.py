@@ -77,6 +77,7 @@ def extend(
     squares: np.ndarray,
     bound: np.ndarray,
     basis: Tensor,
+    *,
     defect: float = 0.0,
     most: float = 0.0,
     shards: Shards | None = None,

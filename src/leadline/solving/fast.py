@@ -209,7 +209,14 @@ class _Basis:
         if together and len(bound):
             bound = np.full_like(bound, bound.max())
         k, self.defect = extend(
-            e, squares, bound, rows, self.defect, s.defect, self._shards, lean=s.lean
+            e,
+            squares,
+            bound,
+            rows,
+            defect=self.defect,
+            most=s.defect,
+            shards=self._shards,
+            lean=s.lean,
         )
         if not len(k):
             return c

@@ -26,6 +26,7 @@ class Rows:
         n: int,
         dtype: torch.dtype,
         device: torch.device,
+        *,
         expected: int = 0,
         storage: torch.dtype | None = None,
         spill: str | None = None,

@@ -177,7 +177,14 @@ class Operator:
         else:
             return u[:0], u[:0], rows
         k, near.defect = extend(
-            e, sizes, bound, basis, near.defect, s.defect, near.shards, rounded=s.rounded
+            e,
+            sizes,
+            bound,
+            basis,
+            defect=near.defect,
+            most=s.defect,
+            shards=near.shards,
+            rounded=s.rounded,
         )
         return k, e, rows
 
@@ -193,7 +200,16 @@ class Operator:
         gram, sizes = np.ascontiguousarray(both[:, :-1]), both[:, -1]
         bound = self._bounds(sizes, together)
         k, near.defect = extend(
-            e, sizes, bound, basis, near.defect, s.defect, near.shards, gram, True, s.rounded
+            e,
+            sizes,
+            bound,
+            basis,
+            defect=near.defect,
+            most=s.defect,
+            shards=near.shards,
+            gram=gram,
+            lean=True,
+            rounded=s.rounded,
         )
         return k, e, None
 

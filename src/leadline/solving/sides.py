@@ -32,8 +32,19 @@ class Side:
     """
 
     def __init__(self, s: Settings, near: Shards, far: Shards) -> None:
-        options = (s.dtype, s.device, s.expected, s.storage, s.spill, s.seeds)
-        self.queries, self.answers = Rows(near.width, *options), Rows(far.width, *options)
+
+        def empty(neurons: Shards) -> Rows:
+            return Rows(
+                neurons.width,
+                s.dtype,
+                s.device,
+                expected=s.expected,
+                storage=s.storage,
+                spill=s.spill,
+                seeds=s.seeds,
+            )
+
+        self.queries, self.answers = empty(near), empty(far)
         self.shards, self.far = near, far
         self.defect = 0.0
         """Bound on overlaps within the queries."""

@@ -160,7 +160,7 @@ class StackedOperator(Operator):
             e.mul_(torch.from_numpy(there).to(e)[..., None])
         room = s.n - self._filled[id(near)]
         k, self._new, near.defect, over = extend(
-            e, sizes, bound, there, basis, room, near.defect, s
+            e, sizes, bound, basis, there=there, room=room, defect=near.defect, settings=s
         )
         self._broken.update(over)
         return k, e, order
@@ -259,8 +259,9 @@ def extend(
     e: Tensor,
     squares: np.ndarray,
     bound: np.ndarray,
-    there: np.ndarray,
     basis: Tensor,
+    *,
+    there: np.ndarray,
     room: np.ndarray,
     defect: float,
     settings: Settings,
