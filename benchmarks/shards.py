@@ -31,7 +31,7 @@ def work(path: str, width: int, depth: int, samples: int, steps: int) -> None:
     import torch
 
     import leadline as ll
-    from leadline.solving import operator, shards, solver
+    from leadline.solving import operator, shards, sides, solver
 
     group, rank = None, 0
     if os.environ.get("WORLD_SIZE"):
@@ -48,7 +48,7 @@ def work(path: str, width: int, depth: int, samples: int, steps: int) -> None:
         return gather(self, x)
 
     shards.Shards._gather = count
-    expect_bytes(operator, counted)
+    expect_bytes(operator, sides, counted)
     problem = ll.digits(classes=(0, 1), samples=samples, test_samples=0)
     sgd, network = ll.SGD(lr=0.3, steps=steps), ll.ResNet(activation="tanh")
     runs: list[solver.Training] = []
@@ -82,9 +82,9 @@ def resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def expect_bytes(operator, counted: dict[str, int]) -> None:
+def expect_bytes(operator, sides, counted: dict[str, int]) -> None:
     """Add up the formula of docs/scale.md over the queries of a float32 run."""
-    ask, extend = operator.Operator._query, operator.extend
+    ask, extend = operator.Operator._query, sides.extend
     formed = []
 
     def extended(e, *given, **how):
@@ -100,7 +100,7 @@ def expect_bytes(operator, counted: dict[str, int]) -> None:
         counted["formula"] += sums + 4 * m * (q + m + e + 2 * r)
         return out
 
-    operator.Operator._query, operator.extend = asked, extended
+    operator.Operator._query, sides.extend = asked, extended
 
 
 def measure(processes: int, task: tuple[int, ...]) -> dict:

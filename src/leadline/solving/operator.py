@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leadline.solving.basis import above_bound, extend, gram_factor
+from leadline.solving.basis import above_bound, gram_factor
 from leadline.solving.configuration import Settings
 from leadline.solving.growing import CoefficientTable, Rows, add_product
 from leadline.solving.noise import Draws
@@ -176,17 +176,7 @@ class Operator:
             sizes, bound = sizes[rows], bound[rows]
         else:
             return u[:0], u[:0], rows
-        k, near.defect = extend(
-            e,
-            sizes,
-            bound,
-            basis,
-            defect=near.defect,
-            most=s.defect,
-            shards=near.shards,
-            rounded=s.rounded,
-        )
-        return k, e, rows
+        return near.directions(e, sizes, bound, s), e, rows
 
     def _directions_lean(
         self, u: Tensor, c: Tensor, squares: Tensor, near: Side, together: bool
@@ -199,19 +189,7 @@ class Operator:
         both = torch.cat([gram, squares.double()[:, None]], dim=1).cpu().numpy()
         gram, sizes = np.ascontiguousarray(both[:, :-1]), both[:, -1]
         bound = self._bounds(sizes, together)
-        k, near.defect = extend(
-            e,
-            sizes,
-            bound,
-            basis,
-            defect=near.defect,
-            most=s.defect,
-            shards=near.shards,
-            gram=gram,
-            lean=True,
-            rounded=s.rounded,
-        )
-        return k, e, None
+        return near.directions(e, sizes, bound, s, gram=gram, lean=True), e, None
 
     def _spread(self, new: Tensor, rows: np.ndarray, u: Tensor) -> Tensor:
         """Coefficients (P, m) of rows u, from those of the rows that hold anything new."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
+from leadline.solving.basis import extend
 from leadline.solving.configuration import Settings
 from leadline.solving.growing import Rows
 from leadline.solving.noise import Draws
@@ -54,6 +56,15 @@ class Side:
         if self.shards is self.far:
             return self.shards.inner(*pairs, beyond)
         return [*self.shards.inner(*pairs), *self.far.inner(beyond)]
+
+    def directions(
+        self, e: Tensor, squares: np.ndarray, bound: np.ndarray, s: Settings, **how: Any
+    ) -> Tensor:
+        """Orthonormal directions of remainders e, which are to join the queries; see ``extend``."""
+        known, defect = self.queries.view, self.defect
+        how |= dict(shards=self.shards, rounded=s.rounded)
+        k, self.defect = extend(e, squares, bound, known, defect=defect, most=s.defect, **how)
+        return k
 
     def mark(self) -> tuple[Any, Any]:
         """A point to return to with ``rollback``."""

@@ -260,7 +260,6 @@ def extend(
     squares: np.ndarray,
     bound: np.ndarray,
     basis: Tensor,
-    *,
     there: np.ndarray,
     room: np.ndarray,
     defect: float,
