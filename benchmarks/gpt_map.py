@@ -101,6 +101,7 @@ def measured(case: str, largest: int) -> None:
                 "range": a.range,
                 "reason": a.reason,
                 "drift": str(a.drift),
+                "tried": str(a.tried and a.tried.costs[a.sizes[-1].size]),
                 **{
                     name: {str(s.size): str(getattr(s, field)) for s in a.sizes}
                     for name, field in (
@@ -125,6 +126,7 @@ def tables() -> str:
         "verdict",
         "drift",
         "regret at the largest",
+        "among the rates tried",
         "loss: base, largest",
     )
     lines = [" | ".join(head), " | ".join(["---"] * len(head))]
@@ -134,8 +136,10 @@ def tables() -> str:
         ends = ", ".join(r["loss"][size].split()[0] for size in (first, last))
         name = "all" if axis == "width" else scheme
         over = f"{axis} {first} to {last}"
-        cost = " ".join(_percent(part) for part in r["regret"][last].split())
-        cells = (case, over, name, r["verdict"], r["drift"].replace("-", "−"), f"{cost} %", ends)
+        costs = [
+            " ".join(map(_percent, text.split())) + " %" for text in (r["regret"][last], r["tried"])
+        ]
+        cells = (case, over, name, r["verdict"], r["drift"].replace("-", "−"), *costs, ends)
         lines.append(" | ".join(cells))
     return "\n".join(f"| {line} |" for line in lines)
 

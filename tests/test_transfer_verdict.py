@@ -301,13 +301,13 @@ def test_where_the_grid_decides_seeds_are_asked_for(how):
     ],
 )
 def test_where_neither_is_enough_both_are_asked_for(how):
-    assert proposed(**how) == f"{finer(8)} and {SEEDS}"
+    assert proposed(**how) == f"{finer(2)} and {SEEDS}"
 
 
 def test_the_last_size_decides_what_is_asked_for():
     sizes = (size(32), size(48, regret=(0.0, 0.0, 0.0)), size(64, regret=(0.01, 0.0, 0.13)))
     found = judge(measured(*sizes, costs=(0.01, 0.0, 0.08)), RATES)
-    assert found.reason.endswith(f"; next: {finer(8)} and {SEEDS}")
+    assert found.reason.endswith(f"; next: {finer(2)} and {SEEDS}")
 
 
 @pytest.mark.parametrize(

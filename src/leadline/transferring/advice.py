@@ -9,6 +9,7 @@ from dataclasses import replace
 from leadline.transferring.analysis import AxisResult
 from leadline.transferring.verdict import LEAST_SEEDS, REGRET, SizeResult
 
+_REST = "what lies between them and beyond"
 LEAST = 0.001
 """The smallest cost that is named."""
 CODES = {"transfers": 0, "does not transfer": 1, "undecided": 3}
@@ -31,7 +32,7 @@ def sentence(a: AxisResult, several: bool = False) -> str:
         several: there are several schemes: name this one.
     """
     head = f"With {a.scheme}: " if several else ""
-    make = {"transfers": _train, "does not transfer": _differ, "undecided": _next}
+    make = {"transfers": _train, "does not transfer": _differ, "undecided": _open}
     return head + make[a.verdict](a)
 
 
@@ -75,10 +76,32 @@ def _range(s: SizeResult) -> str:
     return f"{_rate(s.lr.value)} (its best is between {_rate(s.lr.low)} and {_rate(s.lr.high)})"
 
 
-def _next(a: AxisResult) -> str:
-    """What to run to know."""
+def _open(a: AxisResult) -> str:
+    """What is known of the rates that were run, and what to run to know the rest."""
+    known = _tried(a)
+    return f"{known} {_next(a, _REST)}" if known else _next(a)
+
+
+def _tried(a: AxisResult) -> str:
+    """What the base's best rate costs the largest size, among the rates that were run; "" if unknown."""
+    last = a.sizes[-1].size
+    cost = None if a.tried is None else a.tried.costs[last]
+    if a.tried is None or cost is None or math.isnan(cost.low):
+        return ""
+    if math.isinf(cost.value):
+        said = f"it diverges at {a.axis} {last}" + (", with some seeds" if cost.low == 0 else "")
+    else:
+        most = "any number of" if math.isinf(cost.high) else _up(cost.high).removesuffix(" %")
+        least = f"{_percent(cost.low)[:-2]} to " if cost.low >= LEAST else "at most "
+        said = f"at {a.axis} {last} it costs {least}{most} % more loss than the best of them there"
+    rate = _rate(a.tried.rate)
+    return f"Among the rates tried {rate} is the best at {a.axis} {a.sizes[0].size}; {said}."
+
+
+def _next(a: AxisResult, what: str = "") -> str:
+    """What to run to know ``what``, by default whether the base's best rate serves the largest size."""
     base, last = a.sizes[0], a.sizes[-1]
-    what = f"whether {_rate(base.lr.value)} serves {a.axis} {last.size}"
+    what = what or f"whether {_rate(base.lr.value)} serves {a.axis} {last.size}"
     if math.isnan(base.lr.value):
         what = f"which rate serves {a.axis} {base.size}"
     elif base.edge or math.isnan(last.regret.value):

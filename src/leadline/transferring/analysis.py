@@ -6,6 +6,8 @@
   factors already applied). 0 is transfer.
 - regret of a size: loss at the base's best rate, as it is printed, over loss at the size's own best rate,
   minus 1; the base's is 0.
+- cost among the rates tried: see ``tried``; it needs no model of what lies between them, and decides no
+  verdict.
 - stable up to: the largest rate of the grid below the first at which a seed diverges.
 - sharpness: second derivative of log loss by log2 of the rate at the optimum.
 
@@ -28,6 +30,7 @@ from leadline.transferring.optimum import Optimum, optimum, stable
 from leadline.transferring.reach import Reach, in_range
 from leadline.transferring.shift import Shift, moved, shift
 from leadline.transferring.smooth import believed
+from leadline.transferring.tried import TriedRates, among_tried
 from leadline.transferring.verdict import (
     LEAST_SEEDS,
     NOTHING,
@@ -56,6 +59,7 @@ class AxisResult:
         monotone: does loss at the base's rate fall with size? yes, no, undecided.
         next: what to run to know, where it is undecided.
         reach: the same verdict with each size as the last one.
+        tried: what the base's best rate costs among the rates that were run; None if none trained there.
     """
 
     scheme: str
@@ -67,6 +71,7 @@ class AxisResult:
     monotone: str
     next: Next = NOTHING
     reach: tuple[Reach, ...] = ()
+    tried: TriedRates | None = None
 
     @property
     def range(self) -> str:
@@ -95,6 +100,7 @@ def analyse(scheme: str, axis: str, landscapes: dict[int, Landscape]) -> AxisRes
         monotone(measured.sizes),
         judged.next,
         tuple(reach),
+        among_tried(landscapes),
     )
 
 

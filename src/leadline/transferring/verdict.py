@@ -213,14 +213,16 @@ def _open(measured: AxisMeasurement, rates: np.ndarray) -> AxisVerdict:
     seeds = max(grid.low - drift.low, drift.high - grid.high)
     room = abs(DRIFT - abs(grid.value)) - seeds
     spare = REGRET - costs.value - (regret.high - costs.high)
+    noisy = room <= 0 or (spare <= 0 and costs.value <= REGRET)
     fine = None
     if coarse:
         parts = max(
             _parts(max(grid.value - grid.low, grid.high - grid.value), room),
             _parts(costs.high - costs.value, spare),
         )
-        fine = _finer(measured.sizes, rates, parts)
-    more = not coarse or room <= 0 or (spare <= 0 and costs.value <= REGRET)
+        # With so much noise no grid decides: the finest would be many runs for nothing.
+        fine = _finer(measured.sizes, rates, 2 if noisy else parts)
+    more = not coarse or noisy
     words = [] if fine is None else [f"a finer grid, {fine.option}"]
     words += [MORE] if more else []
     reason = (
