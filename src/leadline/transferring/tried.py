@@ -57,8 +57,7 @@ def _cost(scape: Landscape, x: float) -> Interval:
     mine = logs[at[0]]
     if not np.isfinite(mine).all():
         return Interval(math.inf, math.inf if np.isinf(mine).all() else 0.0, math.inf)
-    trained[at[0]] = False
-    d = mine - logs[trained]
+    d = mine - logs[trained & (np.arange(len(logs)) != at[0])]
     count, seeds = d.shape
     if not count:
         return Interval(0.0, 0.0, 0.0)
