@@ -35,7 +35,7 @@ import leadline as ll
 WIDTHS = size([64, 128, 256, 512], [16, 32])
 DEPTHS = size([4, 8, 16, 32, 64], [2, 4])
 CHECKED = size({"width": (64, 128, 256), "depth": (4, 8, 16)}, {"width": (16, 32), "depth": (2, 4)})
-STEPS, SEEDS, RATES = size(40, 2), size(4, 1), size(6, 2)
+STEPS, SEEDS, RATES = size(40, 2), size(4, 1), size(6, 3)
 CONTEXT = 32
 COST = 0.05
 """Loss that a rate may cost and still serve, relative."""
