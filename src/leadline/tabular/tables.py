@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -31,10 +32,22 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int =
 
 
 def wrapped(text: str, first: str = "") -> list[str]:
-    """A text in lines of a terminal's 100 columns, the first one behind ``first``."""
-    return textwrap.wrap(
-        text, WIDE, initial_indent=first, subsequent_indent="    ", break_on_hyphens=False
+    """A text in lines of a terminal's 100 columns, the first one behind ``first``.
+
+    A percent sign and an option's value stay beside what they belong to.
+
+    >>> [len(line) for line in wrapped("x" * 95 + " 5.5 % more")], wrapped("y" * 90 + " --lrs 1:4:2")[1]
+    ([95, 14], '    --lrs 1:4:2')
+    """
+    tied = re.sub(r"(?<=\d) (?=%)|(?<= --lrs) (?=\S)", _TIE, text)
+    lines = textwrap.wrap(
+        tied, WIDE, initial_indent=first, subsequent_indent="    ", break_on_hyphens=False
     )
+    return [line.replace(_TIE, " ") for line in lines]
+
+
+# A space at which no line breaks: textwrap breaks at ASCII's alone.
+_TIE = "\u00a0"
 
 
 def number(x: float | None, digits: int = 3) -> str:
