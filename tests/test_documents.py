@@ -165,6 +165,15 @@ def test_every_example_is_listed_and_linked_where_it_belongs():
     assert set().union(*linked.values()) == names
 
 
+def test_what_old_names_became_is_there():
+    """Full names in the second column of the changelog's tables."""
+    rows = re.findall(r"^\|.*\|(.*)\|$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
+    names = {n for row in rows for n in re.findall(r"`(leadline\.[\w.]+)", row)}
+    assert len(names) > 30
+    for name in sorted(names):
+        assert pkgutil.resolve_name(name) is not None, name
+
+
 def test_practitioners_come_before_theory():
     names = menu()
     first = ["own-model.md", "tasks.md", "recipes.md", "cluster.md", "forecast-wandb.md"]
