@@ -89,7 +89,7 @@ class Trajectory(Plotted):
 
     @property
     def seeds(self) -> int:
-        """S."""
+        """The number of runs S."""
         return len(self.train_loss)
 
     @property

@@ -239,12 +239,12 @@ def width_exponent(data: Data, coupling: str) -> Interval:
 
 
 def _written(e: Interval) -> str:
-    """With its interval; a dash where the scatter of seeds hides it."""
+    """A number with its interval; a dash where the scatter of seeds hides it."""
     return f"{e:w}" if np.isfinite(e.value) else "–"
 
 
 def _outputs(data: Data, coupling: str) -> np.ndarray:
-    """(seeds, depths, steps and samples)."""
+    """Outputs by seed and depth: (seeds, depths, steps and samples)."""
     return np.asarray(data["outputs"][coupling], dtype=float)
 
 

@@ -138,7 +138,7 @@ def performance(data: Data, optimizer: str, scheme: str, metric: str, way: str) 
 
 
 def first_lost(data: Data, optimizer: str, scheme: str) -> int:
-    """From which depth on a seed diverges at the shallowest network's best rate; it does at the last."""
+    """The depth from which on a seed diverges at the shallowest network's best rate, as at the last."""
     lost = ~np.isfinite(performance(data, optimizer, scheme, "loss", "transferred")).all(0)
     trained = np.flatnonzero(~lost)
     return data["depths"][int(trained[-1]) + 1 if len(trained) else 0]

@@ -69,7 +69,7 @@ class Study:
         return _command(made, claims)
 
     def to_json(self) -> dict[str, Any]:
-        """verdicts.json."""
+        """The content of verdicts.json."""
         return plain(_verdicts(self))
 
     def write(self) -> Path:
@@ -176,7 +176,7 @@ def _section(study: Study, number: Name) -> Section:
 
 
 def _shown(name: Name) -> str:
-    """As a reader names it: 3, Figure 2."""
+    """The name in a text, such as 3 or Figure 2."""
     return str(name).replace("-", " ").capitalize()
 
 
@@ -245,7 +245,7 @@ def _answer(study: Study) -> str:
 
 
 def _commands(study: Study) -> tuple[str, ...]:
-    """For each that is not decided, the command with the next larger preset."""
+    """The command with the next larger preset, for each claim that is not decided."""
     judged = ((n, j.headline.verdict) for n, j in study.verdicts.items())
     said = [_larger(study.made[n], n).partition(": ")[2] for n, v in judged if v == UNDECIDED]
     return tuple(c for c in said if c.startswith("leadline "))

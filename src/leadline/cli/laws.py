@@ -166,7 +166,7 @@ class _Answer:
         return cls(kind, result, predictions, best, frontier, profiles)
 
     def data(self) -> dict[str, Any]:
-        """For JSON."""
+        """The answer as plain data, for --json and the files."""
         data = self.result.to_json()
         data["target"] = {
             t: law.to_json() | {"run": {"low": run.low, "high": run.high}}
@@ -179,7 +179,7 @@ class _Answer:
         return data
 
     def text(self, by: str | None) -> str:
-        """For people."""
+        """The answer in words and tables, for a terminal."""
         lines = [] if self.kind is None else [f"=== {by} {self.kind} ===", ""]
         lines.append(str(self.result))
         some = self.at or self.best or self.frontier is not None or self.profiles is not None

@@ -98,14 +98,14 @@ class _Forgiving:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """As of a stream."""
+        """Write as far as the stream takes it."""
         try:
             return self._stream.write(text)
         except OSError:
             return len(text)
 
     def flush(self) -> None:
-        """As of a stream."""
+        """Flush; an error is no reason to stop."""
         with contextlib.suppress(OSError):
             self._stream.flush()
 

@@ -115,7 +115,7 @@ def plan_command(
 @click.argument("optimizer", default="adamw")
 @JSON
 def explain_command(scheme: str, optimizer: str, as_json: bool) -> None:
-    """Needs no model."""
+    """A table of the rules alone, which needs no model."""
     with one_line([]):
         from leadline.planning.explanation import explain
 

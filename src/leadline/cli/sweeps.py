@@ -293,7 +293,7 @@ def _transferred(model: str, metric: str, extend: int, options: dict[str, Any]) 
 def study_command(
     claims: str | None, figures: str | None, out: str, dry_run: bool, **options: Any
 ) -> None:
-    """Verdicts to stdout."""
+    """Print the verdicts; the report is in the folder."""
     as_json, quiet = options.pop("as_json"), options.pop("quiet")
     words = f"finished cells are in {out}; the same command goes on"
     kept: Kept = [] if dry_run else [(Path(out) / "store", _has_runs, words)]

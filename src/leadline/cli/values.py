@@ -65,7 +65,7 @@ class SizeList(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[tuple[int, int], ...]:
-        """Pairs (width, depth)."""
+        """The pairs (width, depth) that the text lists."""
         if isinstance(value, tuple):
             return value
         pairs = []
@@ -78,7 +78,7 @@ class SizeList(click.ParamType):
 
 
 def size(name: str, text: str, example: str, least: int = 0) -> tuple[int, int]:
-    """WIDTHxDEPTH."""
+    """Width and depth from WIDTHxDEPTH."""
     match = _SIZE.fullmatch(text.lower())
     if match is None or min(int(match[1]), int(match[2])) < least:
         raise ValueError(f"{name}={shown(text)} is not WIDTHxDEPTH: give such as {example}")
@@ -149,7 +149,7 @@ def claims(text: str, name: str = "claims") -> list[int]:
 
 
 def limit(text: str) -> tuple[float, float]:
-    """VALUE,ERROR."""
+    """A value and its error from VALUE,ERROR."""
     try:
         value, error = (float(p) for p in text.split(","))
     except ValueError:
@@ -226,7 +226,7 @@ def assignments(name: str, texts: Iterable[str]) -> dict[str, str]:
 
 
 def selections(name: str, texts: Iterable[str]) -> dict[str, list[str]]:
-    """COLUMN=V1,V2."""
+    """Values by column from COLUMN=V1,V2."""
     out = {}
     for text in texts:
         key, equals, value = (x.strip() for x in text.partition("="))

@@ -74,7 +74,7 @@ class Weights:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All of them."""
+        """All weights."""
         return [self.input, self.readout, *self.hidden, *(self.backward or ())]
 
     def apply(self, index: int, a: Tensor) -> Tensor:

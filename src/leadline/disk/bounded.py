@@ -68,7 +68,7 @@ class Bounded(io.RawIOBase):
         self._stream, self._most, self._once = stream, most, once
 
     def read(self, count: int | None = -1) -> bytes:
-        """As of a file; a count is needed."""
+        """Read so many bytes; a count is needed."""
         if count is None or not 0 <= count <= self._once:
             raise ValueError(
                 f"{count} bytes are to be read at once, at most {self._once} are in order"
@@ -77,14 +77,14 @@ class Bounded(io.RawIOBase):
         return self._stream.read(count)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """As of a file, from its start."""
+        """Move to an offset from the start."""
         if whence:
             raise ValueError("only positions from the start are known")
         self._check(offset)
         return self._stream.seek(offset)
 
     def tell(self) -> int:
-        """As of a file."""
+        """The present offset from the start."""
         return self._stream.tell()
 
     def _check(self, position: int) -> None:
@@ -92,9 +92,9 @@ class Bounded(io.RawIOBase):
             raise ValueError(f"it unpacks to more than {self._most:,} bytes")
 
     def readable(self) -> bool:
-        """Yes."""
+        """It can be read."""
         return True
 
     def seekable(self) -> bool:
-        """Yes."""
+        """It can be positioned."""
         return True

@@ -51,7 +51,7 @@ class Array:
 
     @property
     def bytes(self) -> int:
-        """In the file."""
+        """The number of bytes that it takes in the file."""
         return SIZES[self.kind] * int(np.prod(self.shape, dtype=object))
 
 

@@ -106,7 +106,7 @@ class Inline:
     pickles = False
 
     def prepare(self) -> None:
-        """Nothing to start."""
+        """Nothing has to be started."""
 
     def run(
         self, function: Any, tasks: Sequence[Any], watch: Watch | None = None

@@ -24,7 +24,7 @@ _PRELOAD = ["leadline.sweeps.groups", "torch.fx.experimental.proxy_tensor"]
 
 @contextlib.contextmanager
 def _one_thread() -> Generator[None]:
-    """For processes started here."""
+    """Processes that are started within this have one thread each."""
     before = {k: os.environ.get(k) for k in _ONE_THREAD}
     os.environ |= _ONE_THREAD
     try:

@@ -145,7 +145,7 @@ def estimate(
 
 
 def residuals(law: Law, theta: np.ndarray, data: Data) -> np.ndarray:
-    """(N,) weighted."""
+    """Weighted residuals of the log losses, (N,)."""
     return (data.target - np.log(law.value(theta, data.logs(law))[0])) * data.weight
 
 

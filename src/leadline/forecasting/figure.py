@@ -36,7 +36,7 @@ def short(x: float) -> str:
 
 
 def round_sizes(low: float, high: float, most: int) -> list[float]:
-    """As many round numbers of a logarithmic axis as there is room for; none where fewer than two fit.
+    """Round numbers on a logarithmic axis, as many as there is room for; none where fewer than two fit.
 
     >>> round_sizes(20, 900, 8), round_sizes(20, 900, 3), round_sizes(10, 1e5, 3)
     ([20.0, 50.0, 100.0, 200.0, 500.0], [30.0, 100.0, 300.0], [10.0, 1000.0, 100000.0])

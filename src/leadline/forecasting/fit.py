@@ -155,6 +155,6 @@ def starts(law: Law, logs: np.ndarray, losses: np.ndarray, most: int = MOST) -> 
 
 
 def best(theta: np.ndarray, cost: np.ndarray) -> tuple[np.ndarray, float]:
-    """The lowest cost's."""
+    """The parameters with the lowest cost, and that cost."""
     k = int(np.argmin(cost))
     return theta[k], float(cost[k])

@@ -145,7 +145,7 @@ def useless_axes(
 def optima(
     surface: Surface, laws: Sequence[Fitted]
 ) -> tuple[list[dict[str, np.ndarray]], list[np.ndarray]]:
-    """For every law the free axes' sizes (1 + K,) and the losses there."""
+    """The best sizes (1 + K,) of every law's free axes, and the losses there."""
     sizes = [surface.best(f) for f in laws]
     losses = []
     for f, at in zip(laws, sizes, strict=True):

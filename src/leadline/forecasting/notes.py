@@ -18,7 +18,7 @@ _FEW = 8
 
 
 def sentences(made: Analysis, floor: Interval, exponents: str, confidence: float) -> list[str]:
-    """All that applies."""
+    """All sentences that apply to a forecast."""
     runs, laws = made.data.runs, made.laws
     return [
         *_misfit_notes(made),

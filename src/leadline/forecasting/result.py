@@ -91,7 +91,7 @@ class Forecast(Plotted):
 
     @property
     def exponents(self) -> ByAxis:
-        """By axis."""
+        """The law's exponents by axis."""
         return self._each(self.terms, [f.exponents for f in self.laws])
 
     @property

@@ -26,7 +26,7 @@ _LEFT_OUT = frozenset({
 
 
 def of_function(walk: Digester, f: FunctionType) -> bytes:
-    """A Python function."""
+    """The hash of a Python function."""
     compiled = vars(f).get("_torchdynamo_orig_callable")
     if compiled is not None:
         return walk.of(compiled)
@@ -43,7 +43,7 @@ def of_function(walk: Digester, f: FunctionType) -> bytes:
 
 
 def _held(f: FunctionType) -> list[Any]:
-    """Defaults and closure."""
+    """What a function holds: its defaults and its closure."""
     cells = []
     for cell in f.__closure__ or ():
         try:

@@ -48,7 +48,7 @@ class Budget:
         self._started = self._mark = time.perf_counter()
 
     def begin(self) -> None:
-        """From here on shares are counted."""
+        """Begin the part of the work whose done share ``check`` is told."""
         self._mark = time.perf_counter()
 
     def check(self, done: float | None = None) -> None:

@@ -272,7 +272,7 @@ class _Source:
             raise owner.refuse(np.inf, float(s.max()), 1 - which)
 
     def coefficients(self, terms: int) -> np.ndarray:
-        """(2, m, terms)."""
+        """Hermite coefficients of φ and φ' at every variance, (2, m, terms)."""
         out = np.empty((2, len(self._s), terms))
         if len(self._by_grid):
             out[:, self._by_grid] = self._owner.grid.coefficients(self._values, terms)

@@ -187,7 +187,7 @@ def input_kernels(
 
 
 def _covariances(x: np.ndarray) -> np.ndarray:
-    """K_0 = x·x'/d."""
+    """Covariances K_0 = x·x'/d of the inputs, which are checked."""
     inputs = np.asarray(x, dtype=np.float64)
     if inputs.ndim != 2 or 0 in inputs.shape:
         raise ValueError(f"x has shape {inputs.shape}: give inputs of shape (P, d)")

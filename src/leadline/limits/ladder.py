@@ -203,7 +203,7 @@ class Ladder:
         return min(self.levels[: 1 if self.over == "width" else 2]) >= LEVELS
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """For the result."""
+        """One row for every size that was solved, as the result shows them."""
         for (n, l), t in self.cells.items():
             yield {
                 "width": n,

@@ -58,7 +58,7 @@ class Sizes:
         return depth * (1 + width), np.broadcast_to(width, depth.shape)
 
     def and_one(self, n: float, l: float) -> Sizes:
-        """With one size more; the limit is at infinity."""
+        """These sizes and one more; the limit is at infinity."""
         return replace(self, n=np.append(self.n, n), l=np.append(self.l, l))
 
 
@@ -98,7 +98,7 @@ class Posterior:
 
     @property
     def mean_weights(self) -> np.ndarray:
-        """(R, c)."""
+        """The weights of the sizes' outputs, averaged over the models, (R, c)."""
         return np.einsum("hr,hrc->rc", self.probability, self.weights)
 
     def spread(self, gram: np.ndarray) -> np.ndarray:

@@ -46,7 +46,7 @@ class ElementwiseStep:
 
     @property
     def kept(self) -> float:
-        """1 − ηλ."""
+        """The share of a weight that decay leaves in a step, 1 − ηλ."""
         return 1.0 - self.lr * self.weight_decay
 
 
@@ -58,7 +58,7 @@ class Tile:
 
     @classmethod
     def empty(cls, rule: ElementwiseRule, shape: tuple[int, int], **options: Any) -> Tile:
-        """Memory for one."""
+        """A tile whose memory is not filled yet."""
         update, *moments = (torch.empty(shape, **options) for _ in range(1 + rule.moments))
         return cls(update, moments)
 

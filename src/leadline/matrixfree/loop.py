@@ -32,7 +32,7 @@ class WeightUpdates(Protocol):
         ...
 
     def scale_grad(self, factor: float) -> None:
-        """Multiply the gradients."""
+        """Multiply all gradients by a factor."""
         ...
 
     def step(self, multiplier: float) -> None:
@@ -95,7 +95,7 @@ class TaskTraining:
 
     @property
     def modules(self) -> dict[str, list[str]]:
-        """For the result's info: the names of the modules that are measured, if any are."""
+        """The names of the modules that are measured, for the result's info; empty if none are."""
         return {} if self.measurement is None else {"modules": self.measurement.names}
 
     def run(

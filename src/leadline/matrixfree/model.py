@@ -64,7 +64,7 @@ class WideParameter:
                 m.update(step, factor)
 
     def forget(self) -> None:
-        """No gradient."""
+        """Forget the gradient."""
         for m in self.matrices:
             m.pending.clear()
 

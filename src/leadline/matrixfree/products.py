@@ -189,7 +189,7 @@ def _each(value: Any, dims: int) -> tuple[int, ...]:
 
 
 def _padding(padding: Any, kernel: Sequence[int], dilation: Sequence[int]) -> list[int]:
-    """For ``F.pad``: the last axis first, before and after."""
+    """The padding as ``F.pad`` takes it: the last axis first, before and after."""
     if padding == "valid":
         padding = 0
     if padding == "same":

@@ -101,7 +101,7 @@ class Tiles:
         self.steps.append(step)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget the history and the tiles."""
         self.z, self.u, self.steps = [], [], []
         self._tiles.clear()
 

@@ -43,7 +43,7 @@ class WideUpdates:
         return math.sqrt(sum(squares))
 
     def scale_grad(self, factor: float) -> None:
-        """Multiply the gradients."""
+        """Multiply all gradients by a factor."""
         self._factor *= factor
 
     def step(self, multiplier: float) -> None:

@@ -197,7 +197,7 @@ def plain_matrix(x: Any, operation: str) -> None:
 
 
 def no_kernel(weight: WideWeight) -> None:
-    """Refuse a convolution's."""
+    """Refuse the weight of a convolution."""
     if weight.layout_.kernel:
         raise refusal(weight.layout_.name, "matmul with a convolution's kernel")
 

@@ -132,15 +132,15 @@ class Neurons:
     """Sums over neurons, the last axis, where all of them are here."""
 
     def gram(self, a: Tensor) -> Tensor:
-        """a·a'/n: see ``gram``."""
+        """Inner products a·a'/n; see the function ``gram``."""
         return gram(a)
 
     def mean(self, x: Tensor) -> Tensor:
-        """Over the last axis."""
+        """The mean over the last axis."""
         return x.mean(-1)
 
     def some(self, x: Tensor, count: int) -> Tensor:
-        """The first ``count``."""
+        """The first ``count`` neurons."""
         return x[..., :count]
 
 

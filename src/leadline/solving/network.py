@@ -160,7 +160,7 @@ class RevealedNetwork:
         answer: Callable[[AnyOperator, Tensor, Tensor | None, Tensor | None], Tensor],
         observer: PassObserver = UNOBSERVED,
     ) -> Pass:
-        """From h_0 to the outputs.
+        """The forward pass from h_0 to the outputs.
 
         Args:
             answer: (operator, its input a, φ' there, rows that noise avoids) -> (W/√n) a.
@@ -236,7 +236,7 @@ class RevealedNetwork:
         answer: Callable[[int, int, float, Tensor, Tensor | None], Tensor],
         observer: PassObserver = UNOBSERVED,
     ) -> Tensor:
-        """From g at h_L to g at h_0.
+        """The backward pass from g at h_L to g at h_0.
 
         Args:
             answer: (block, position, a, b, rows that noise avoids) -> (W/√n)ᵀ b, where a·b is the

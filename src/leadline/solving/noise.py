@@ -104,7 +104,7 @@ class Noise:
         return g.view(m, blocks * BLOCK)[:, : self.n]
 
     def _states(self) -> np.ndarray:
-        """(blocks, 4) uint64."""
+        """The states of the generators, (blocks, 4) uint64."""
         return np.array([g.state["state"]["state"] for g in self._generators], dtype=np.uint64)
 
     def state(self) -> np.ndarray:

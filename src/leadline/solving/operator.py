@@ -63,7 +63,7 @@ class Operator:
 
     @property
     def ranks(self) -> tuple[int, int]:
-        """q and r."""
+        """The numbers q of forward and r of transposed queries."""
         return self.forward.queries.count, self.transposed.queries.count
 
     def query(self, u: Tensor, **options: Any) -> tuple[Tensor, Tensor]:

@@ -57,7 +57,7 @@ class Shards(Neurons):
 
     @cached_property
     def size(self) -> int:
-        """Processes."""
+        """The number of processes."""
         return 1 if self.group is None else dist.get_world_size(self.group)
 
     @cached_property

@@ -291,7 +291,7 @@ def _refusal(path: Path, kind: int) -> OSError:
 
 
 def digest(data: bytes) -> bytes:
-    """SHA-256."""
+    """The SHA-256 checksum of some bytes."""
     return hashlib.sha256(data).digest()
 
 

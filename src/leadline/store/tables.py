@@ -23,7 +23,7 @@ def table(data: Any, where: Mapping[str, Any] | None, name: str = "rows") -> Col
 
 
 def _read(data: Any, name: str) -> Columns:
-    """As columns: also folders, of a store or of one run each."""
+    """The data as columns; also a folder, of a store or with a folder for each run."""
     if isinstance(data, str | Path) and Path(data).is_dir():
         if (Path(data) / "runs.sqlite").is_file():
             with Store(data, create=False) as store:

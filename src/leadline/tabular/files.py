@@ -174,7 +174,7 @@ def _json_lines(text: str, source: str) -> Columns:
 
 
 def _parquet(content: bytes, source: str) -> Columns:
-    """With what there is: pandas (with pyarrow or fastparquet), else polars."""
+    """Read by what is installed: pandas (with pyarrow or fastparquet), else polars."""
     for library in ("pandas", "polars"):
         try:
             frame = importlib.import_module(library).read_parquet(io.BytesIO(content))
