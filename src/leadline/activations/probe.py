@@ -100,7 +100,7 @@ def _value(phi: Function, h: Tensor, label: str) -> Tensor:
 
 
 def _check_elementwise(phi: Function, h: Tensor, y: Tensor, label: str) -> None:
-    """The same numbers again, in the same place, then elsewhere and in other company."""
+    """Refuse a function whose value at a number depends on the numbers beside it, or on the call."""
     import torch
 
     if not torch.equal(_call(phi, h.clone(), label), y):

@@ -40,7 +40,7 @@ RATE_METRICS = ("loss", "test_loss")
 
 @dataclass(frozen=True)
 class Cell:
-    """One call.
+    """One call that a claim is measured by, as data.
 
     Attributes:
         kind: one of ``KINDS``.

@@ -212,7 +212,7 @@ def width_exponent(data: Data, scheme: str) -> Interval:
 
 
 def depth_exponent(data: Data) -> Interval:
-    """The same in depth, under depth-μP."""
+    """Exponent in depth of the last features' movement, under depth-μP."""
     return exponent(data["depths"], np.asarray(data["over_depth"], float)[:, :, -1, -1], LAST)
 
 

@@ -29,7 +29,7 @@ def loads(text: str | bytes) -> Any:
 
 
 def seal(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with its checksum, which does not depend on spaces or the order of keys."""
+    """The data with a checksum, which does not depend on spaces or the order of keys."""
     plain = json.loads(json.dumps(data))
     return plain | {_KEY: _digest(plain)}
 

@@ -90,7 +90,7 @@ def write_atomic(
 
 
 def write_new(path: Path, data: bytes) -> bool:
-    """The same, unless there is a file: then that stays as it is, and this returns False."""
+    """Write a file whole unless there is one: then that stays as it is, and this returns False."""
     with _part(path) as (fd, part):
         with open(fd, "wb", closefd=False) as file:
             _fill(file, data)

@@ -98,7 +98,7 @@ class _CountActor:
         self._counts[index] = count
 
     def get(self) -> list[int]:
-        """Those of all tasks."""
+        """The present numbers of all tasks."""
         return self._counts
 
 

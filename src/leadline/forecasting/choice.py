@@ -274,7 +274,7 @@ def _vuong(costs: np.ndarray, best: np.ndarray, count: int) -> float:
 
 
 def freed(law: Law, runs: Runs, exponents: str) -> Law:
-    """The same terms with fitted exponents and a floor, as far as the data could determine them."""
+    """A law of the same terms with fitted exponents and a floor, as far as the data can determine them."""
     terms = tuple(_freed(t, runs, exponents) for t in law.terms)
     return replace(law, terms=terms, floor=True)
 

@@ -164,7 +164,7 @@ class Surface:
 
 @dataclass(frozen=True)
 class _Tabled(Surface):
-    """The same with its table made once."""
+    """A surface whose table is made once."""
 
     grid: np.ndarray
     values: np.ndarray

@@ -73,7 +73,7 @@ def told(x: Any) -> str:
 
 
 def told_or_not(x: Any) -> str:
-    """The same, with a question mark where it cannot be told: for people, never to compare."""
+    """``told``, or a question mark where that cannot be told: for people, never to compare."""
     try:
         return told(x)
     except Unidentified:

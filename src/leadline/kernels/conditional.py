@@ -120,7 +120,7 @@ def _smooth(evaluate: Evaluate, g: Pieces, y: np.ndarray, sigma: float) -> np.nd
 
 
 def _rough(evaluate: Evaluate, g: Pieces, y: np.ndarray, sigma: float) -> np.ndarray:
-    """The same for increasing y whose windows hold ends of pieces."""
+    """``_smooth`` at increasing y, whose windows hold ends of pieces."""
     reach = _WINDOW * sigma
     first = max(np.searchsorted(g.edges, y[0] - reach) - 1, 0)
     last = min(np.searchsorted(g.edges, y[-1] + reach), len(g.edges) - 1)

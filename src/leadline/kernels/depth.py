@@ -110,7 +110,7 @@ class BlockKernels:
         return moments.phi + moments.error[0], moments.slope + moments.error[1]
 
     def off(self) -> BlockKernels:
-        """The same, with expectations shifted by their errors."""
+        """This block with expectations shifted by their errors."""
         return replace(self, shifted=True)
 
 
@@ -149,7 +149,7 @@ def recursion(
 def limit(
     block: BlockKernels, pairs: Pairs, k0: np.ndarray, times: np.ndarray, step: float
 ) -> Followed:
-    """The same in the limit L→∞, by steps of relative error ``step``."""
+    """``recursion`` in the limit L→∞, by steps of relative error ``step``."""
     from scipy.integrate import DOP853
 
     network = block.network

@@ -193,7 +193,7 @@ class _Numerical:
         return np.stack([y.numpy(), slope.numpy()])
 
     def finite(self, h: np.ndarray) -> np.ndarray:
-        """The same, where φ's pieces have said that what is not finite does not occur."""
+        """``evaluate`` with 0 for what is not finite, where φ's pieces have said that it does not occur."""
         return np.nan_to_num(self.evaluate(h), nan=0.0, posinf=0.0, neginf=0.0)
 
     def band(self, s: float) -> _Band:

@@ -38,7 +38,7 @@ class Agreement:
 
     @property
     def agrees(self) -> bool:
-        """No difference at the level of 1 % (and a test that could be made)."""
+        """Whether the test could be made and shows no difference at the level of 1 %."""
         return self.p_value >= LEVEL
 
     def __str__(self) -> str:

@@ -296,12 +296,12 @@ class Ladder:
 
 
 def _cost(size: Size) -> int:
-    """In neurons times layers."""
+    """The cost of a size, in neurons times layers."""
     return (size[0] + _OVERHEAD) * size[1]
 
 
 def _square_cost(size: Size) -> int:
-    """The same where time grows as n²."""
+    """The cost of a size where time grows as n²."""
     return (size[0] ** 2 + _SQUARE_OVERHEAD**2) * size[1]
 
 

@@ -146,7 +146,7 @@ class TaskConfiguration(Options):
         return plan.at(self.width, self.depth)
 
     def at(self, width: int, depth: int, **changes: Any) -> TaskConfiguration:
-        """The same at another size, whose plan has the same base; nothing is read again."""
+        """This configuration at another size, whose plan has the same base; nothing is read again."""
         return replace(self, width=width, depth=depth, **changes)
 
     @property
@@ -163,7 +163,7 @@ class TaskConfiguration(Options):
 
     @cached_property
     def data(self) -> TrainingData:
-        """The same, with as many batches a step as are accumulated."""
+        """Batches and loss, with as many batches a step as are accumulated."""
         return (
             self.single if self.accumulation == 1 else Accumulated(self.single, self.accumulation)
         )

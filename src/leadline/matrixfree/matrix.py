@@ -93,7 +93,7 @@ class WideMatrix:
         return y.reshape(*x.shape[:-1], y.shape[-1])
 
     def multiply(self, rows: Tensor, transposed: bool, together: bool) -> tuple[Tensor, Tensor]:
-        """The same for rows (p, n) of ``dtype``, and what the gradient needs of them.
+        """The product of rows (p, n) of ``dtype``, and what the gradient needs of them.
 
         Args:
             together: only a sum over the rows will be used.

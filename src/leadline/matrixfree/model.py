@@ -54,7 +54,7 @@ class WideParameter:
         return any(m.pending for m in self.matrices)
 
     def square_norm(self) -> float:
-        """That of the gradient."""
+        """The squared norm of the gradient."""
         return sum(m.square_norm() for m in self.matrices if m.pending)
 
     def update(self, step: Any, factor: float = 1.0) -> None:

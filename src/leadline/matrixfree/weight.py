@@ -51,7 +51,7 @@ class Layout:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of the tensor."""
+        """The shape of the tensor."""
         rows, columns = self.rows[1] - self.rows[0], self.columns[1] - self.columns[0]
         if self.kernel:
             channels = columns

@@ -147,7 +147,7 @@ class Checkpoint:
         )
 
     def records(self, blank: Callable[[], Record]) -> list[Record]:
-        """Those of the seeds that are finished."""
+        """The records of the seeds that are finished."""
         try:
             return [blank().restore(state) for state in self.finished]
         except (KeyError, ValueError, TypeError) as e:

@@ -79,7 +79,7 @@ class RevealedNetwork:
         return u, v
 
     def _operator(self, l: int, j: int) -> Operator | FastOperator:
-        """That of weight j of block l."""
+        """The operator of weight j of block l."""
         if self.configuration.ensemble == "fast":
             key = (self.s, _FAST, l, j)
             sequence = np.random.SeedSequence(self.configuration.seed, spawn_key=key)
@@ -103,7 +103,7 @@ class RevealedNetwork:
         return self._remembered(x, observer)
 
     def observe(self, x: Tensor, observer: PassObserver, initial: Tensor | None = None) -> Pass:
-        """The same with draws from the scratch stream, for the caller to roll back.
+        """``forward`` with draws from the scratch stream, for the caller to roll back.
 
         Args:
             initial: (B,) bool, rows that pass through the network at initialization.

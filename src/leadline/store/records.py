@@ -45,7 +45,7 @@ class Curves(dict[str, "np.ndarray"]):
 
 @dataclass(frozen=True)
 class StoredRun:
-    """One run.
+    """A run as the store has it.
 
     Attributes:
         id: of the specification, see ``run_id``.

@@ -28,7 +28,7 @@ class Shown:
 
 
 class Plotted(Shown):
-    """The same of a result that has a figure."""
+    """A result that shows as tables in a notebook, and has a figure."""
 
     def figure(self) -> go.Figure:
         """The figure of this result."""

@@ -71,7 +71,7 @@ def shift(base: Valley, other: Valley, reach: tuple[float, float], noise: float 
 
 @dataclass(frozen=True)
 class Points:
-    """Those of both landscapes, each with its own smallest at 0.
+    """The points of both landscapes, each with its own smallest at 0.
 
     Attributes:
         x, y: (n,) rates and heights. up: (n,) heights above the middle of what the minimum can be.
