@@ -117,7 +117,7 @@ def images() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def image_batches(step: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    rows = torch.randint(len(IMAGES[0]), (32,), generator=generator)
+    rows = torch.randint(len(IMAGES[0]), (16,), generator=generator)
     return IMAGES[0][rows], IMAGES[1][rows]
 
 
@@ -133,9 +133,15 @@ MODELS: dict[str, tuple[Any, Any, float, Any, int | None]] = {
 }
 """Builder, data, lowest rate, roles, sequences of a batch."""
 CELLS = [
-    *("vit/auto/width", "vit/auto/depth", "gpt2/auto/depth", "llama/auto/depth", "gpt2/sp/depth"),
-    *("vit/sp/width", "gpt2/auto/width", "gpt2/sp/width", "llama/auto/width", "mixtral/auto/depth"),
-    *("llama-hidden-kv/auto/width", "mixtral/auto/width"),
+    *(
+        "gpt2/auto/depth",
+        "gpt2/sp/depth",
+        "llama/auto/depth",
+        "vit/auto/depth",
+        "mixtral/auto/depth",
+    ),
+    *("gpt2/auto/width", "gpt2/sp/width", "llama/auto/width", "llama-hidden-kv/auto/width"),
+    *("vit/auto/width", "vit/sp/width", "mixtral/auto/width"),
 ]
 
 
