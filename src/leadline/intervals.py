@@ -268,4 +268,4 @@ def f_tail(ratio: Any, above: Any, below: Any) -> Any:
     """
     from scipy.special import fdtrc
 
-    return fdtrc(above, below, ratio)
+    return fdtrc(above, below, np.maximum(ratio, 0.0))

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from leadline.intervals import LEVEL, t_quantile
 from leadline.parametrization.rules import ONE, Power
 from leadline.planning.factors import resolve
 from leadline.planning.plans import Plan
@@ -140,7 +141,7 @@ def exponent(sizes: np.ndarray, values: np.ndarray) -> Exponent | None:
     if freedom < 1:
         return Exponent(value, -np.inf, np.inf, slopes, ahead, curved)
     error = np.sqrt((residual**2).sum() / freedom / ss)
-    half = float(stats.t.ppf(0.975, freedom) * error)
+    half = float(t_quantile((1 + LEVEL) / 2, freedom) * error)
     return Exponent(value, value - half, value + half, slopes, ahead, curved)
 
 

@@ -11,7 +11,7 @@ from leadline.claims.claim import WIDTH, Data
 from leadline.claims.degeneracy import NonDegeneracy, extrapolated
 from leadline.intervals import Interval, jackknife, mean
 from leadline.reporting.page import Drawing, Table
-from leadline.reporting.panels import Panels, shades
+from leadline.reporting.panels import GREY, Panels, shades
 
 
 class CovarianceFigure(NonDegeneracy):
@@ -42,7 +42,7 @@ class CovarianceFigure(NonDegeneracy):
                 data["widths"],
                 [mean(x) for x in v[..., at].T],
                 "mean, 95 %",
-                "#888888",
+                GREY,
                 symbol="diamond",
             )
             infinite = [_infinite(data, at).value] * len(data["widths"])

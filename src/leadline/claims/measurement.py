@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ def study(
         ValueError, TypeError, OSError: naming the argument, its value and the remedy, before any work.
     """
     started, progress = time.perf_counter(), check_progress(progress)
-    wanted, setting = check_arguments(claims, preset, problem, device, seed, workers, figures)
+    request = Request(claims, preset, problem, device, seed, workers, figures)
+    wanted, setting = request.wanted, request.setting
     folder = check_folder("out", out)
     for number in {*NUMBERS, *FIGURES} - set(wanted):
         read_claim(folder, number)  # one that is damaged is refused now, not after the work
@@ -79,31 +81,46 @@ def study(
     return result
 
 
-def check_arguments(
-    claims: Iterable[int] | int | None,
-    preset: str,
-    problem: str,
-    device: str,
-    seed: int,
-    workers: int | None,
-    figures: Iterable[int] | int | None = None,
-) -> tuple[tuple[Name, ...], Setting]:
-    """Refuse bad arguments before any work."""
-    wanted = check_claims(claims, figures)
-    if preset != TOY:
-        check_choice("preset", preset, PRESETS)
-    check_int("seed", seed, 0)
-    if workers is not None:
-        check_int("workers", workers, 1)
-    if device != "cpu":
-        available.device(device)
-    source = check_source(problem)
-    if preset == "full" and source == "digits":
-        raise ValueError(
-            "preset='full' needs more samples than problem='digits' has: give "
-            "problem='mnist:FOLDER' or 'cifar10:PATH', or preset='standard'"
-        )
-    return wanted, Setting(preset, source, seed, device)
+@dataclass(frozen=True)
+class Request:
+    """What ``study`` is asked to measure, whose arguments these are.
+
+    Raises:
+        ValueError, TypeError, OSError: when it is made, naming the argument, its value and the remedy.
+    """
+
+    claims: Iterable[int] | int | None = None
+    preset: str = "quick"
+    problem: str = "digits"
+    device: str = "cpu"
+    seed: int = 0
+    workers: int | None = None
+    figures: Iterable[int] | int | None = None
+
+    def __post_init__(self) -> None:
+        assert self.wanted
+        if self.preset != TOY:
+            check_choice("preset", self.preset, PRESETS)
+        check_int("seed", self.seed, 0)
+        if self.workers is not None:
+            check_int("workers", self.workers, 1)
+        if self.device != "cpu":
+            available.device(self.device)
+        if self.preset == "full" and self.setting.source == "digits":
+            raise ValueError(
+                "preset='full' needs more samples than problem='digits' has: give "
+                "problem='mnist:FOLDER' or 'cifar10:PATH', or preset='standard'"
+            )
+
+    @cached_property
+    def wanted(self) -> tuple[Name, ...]:
+        """Numbers of claims, then names of figures."""
+        return check_claims(self.claims, self.figures)
+
+    @cached_property
+    def setting(self) -> Setting:
+        """What all claims are measured with."""
+        return Setting(self.preset, check_source(self.problem), self.seed, self.device)
 
 
 def _made(setting: Setting) -> dict[str, Any]:
@@ -149,20 +166,17 @@ class Outline:
 
 def outline(
     claims: Iterable[int] | int | None = None,
-    preset: str = "quick",
-    problem: str = "digits",
+    *,
     out: str | os.PathLike[str] = "leadline-study",
-    device: str = "cpu",
-    seed: int = 0,
-    workers: int | None = None,
-    figures: Iterable[int] | int | None = None,
+    **arguments: Any,
 ) -> Outline:
     """What ``study`` with these arguments would measure.
 
     Raises:
         ValueError, TypeError, OSError: as ``study`` does.
     """
-    wanted, setting = check_arguments(claims, preset, problem, device, seed, workers, figures)
+    request = Request(claims, **arguments)
+    wanted, setting = request.wanted, request.setting
     named = {number: claim(number).cells(setting) for number in wanted}
     ids = {n: {run_id(c.spec()) for c in cells_of.values()} for n, cells_of in named.items()}
     stored: set[str] = set()

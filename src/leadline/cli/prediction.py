@@ -105,13 +105,13 @@ def predict(
         work = sum(n**2 * depth for n, depth in trained)
         seconds += seeds * work * short_run.seconds(train, trained, 2)
     return Cost(
-        command,
-        tuple(dict.fromkeys((*solved, *trained))),
-        first,
-        most,
-        budget,
-        seconds,
-        command in ("limit", "compare"),
+        command=command,
+        sizes=tuple(dict.fromkeys((*solved, *trained))),
+        first_step_bytes=first,
+        at_most_bytes=most,
+        budget_bytes=budget,
+        seconds=seconds,
+        at_least=command in ("limit", "compare"),
     )
 
 

@@ -84,9 +84,16 @@ def analyse(
         drawn += _parts(widest, data, min(draws, _PART), rng)
     left = residuals(fitted.law, fitted.theta, data) / data.weight
     return Analysis(
-        runs, data, tuple(drawn), choice, misfit, outliers, way, together,
-        float(noise.scale(left, fitted.law.parameters)),
-    )  # fmt: skip
+        runs=runs,
+        data=data,
+        laws=tuple(drawn),
+        choice=choice,
+        misfit=misfit,
+        outliers=outliers,
+        way=way,
+        together=together,
+        noise=float(noise.scale(left, fitted.law.parameters)),
+    )
 
 
 def _way(data: Data, widest: Fitted, misfit: Misfit) -> str:

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import f as f_law
 from scipy.stats import norm
 
 from leadline.forecasting import fit
 from leadline.forecasting.estimate import ROBUST, Data, Fitted, estimate, residuals, with_scale
 from leadline.forecasting.law import Law, Term
 from leadline.forecasting.runs import DATA, MODEL, Runs
+from leadline.intervals import f_tail
 
 EXPONENTS = ("auto", "free", "theory")
 LAWS = ("auto", "sum", "kaplan", "product")
@@ -190,12 +190,12 @@ def choose(
     tested = {k: e[np.isfinite(e)] for k, e in errors.items()}
     table = tuple(
         HeldOut(
-            str(k),
-            k.parameters,
-            float(np.sqrt((e**2).mean())) if len(e) and len(e) == len(errors[k]) else None,
-            rejected[k],
-            float(fits[k].floors[0]),
-            k == law,
+            law=str(k),
+            parameters=k.parameters,
+            error=float(np.sqrt((e**2).mean())) if len(e) and len(e) == len(errors[k]) else None,
+            rejected=rejected[k],
+            floor=float(fits[k].floors[0]),
+            chosen=k == law,
         )
         for k, e in tested.items()
     )
@@ -216,7 +216,14 @@ def choose(
     bare = replace(free if sibling else law, floor=False)
     if bare != law and rejected.get(bare, 0.0) > _REJECTED:
         rivals.append(final(bare))
-    return Choice(every, final(law), sibling, tuple(rivals), table, len(errors[law]))
+    return Choice(
+        data=every,
+        fitted=final(law),
+        sibling=sibling,
+        rivals=tuple(rivals),
+        table=table,
+        cells=len(errors[law]),
+    )
 
 
 def fullest_of(laws: list[Law]) -> list[Law]:
@@ -299,7 +306,7 @@ def _against(law: Fitted, full: Fitted, count: int) -> float:
     if full.cost < 1e-18 * count:
         return 1.0 if law.cost < 1e-16 * count else 0.0
     gain = (law.cost - full.cost) / extra
-    return float(f_law.sf(gain / (full.cost / dof), extra, dof))
+    return float(f_tail(gain / (full.cost / dof), extra, dof))
 
 
 def _testable(

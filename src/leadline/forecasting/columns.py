@@ -102,8 +102,16 @@ def meanings_of(
         and (axis_of(c) or ("",))[0] not in (*DEFAULT, "flops")
         and (is_setting(c) or role_of(c) in ("lr", "log2_lr", "log10_lr", "scheme"))
     )
-    return Meanings(tuple(chosen), lost, seed, columns.get("group"), known.get("flops"), settings,
-                    tuple(notes), axes is not None)  # fmt: skip
+    return Meanings(
+        axes=tuple(chosen),
+        loss=lost,
+        seed=seed,
+        group=columns.get("group"),
+        flops=known.get("flops"),
+        settings=settings,
+        notes=tuple(notes),
+        told=axes is not None,
+    )
 
 
 def _told(t: Columns, told: Mapping[str, str] | None) -> dict[str, str]:

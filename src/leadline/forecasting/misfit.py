@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import f as f_law
 from scipy.stats import spearmanr
 
 from leadline.forecasting import noise
 from leadline.forecasting.estimate import Data, Fitted, residuals, slopes
 from leadline.forecasting.runs import DATA, Runs, numbered, numbered_rows
+from leadline.intervals import f_tail
 
 RARE = 0.01
 # Residuals beyond so many standard deviations count as that many.
@@ -124,7 +124,7 @@ def _smooth(
     around = max((total - part) / dof, 1e-12)
     f = part / q / around
     size = np.sqrt(max(part - q * around, 0.0) / n)
-    p = float(f_law.sf(f, q, dof))
+    p = float(f_tail(f, q, dof))
     if runs.grouped:
         # Rows of one training count as one: scores by group.
         count = len(np.unique(runs.groups))
@@ -135,7 +135,7 @@ def _smooth(
             return 1.0, size, 0.0, ""
         g = scores.sum(0)
         t2 = g @ np.linalg.pinv(scores.T @ scores) @ g
-        p = float(f_law.sf(t2 * (count - q) / (q * max(count - 1, 1)), q, count - q))
+        p = float(f_tail(t2 * (count - q) / (q * max(count - 1, 1)), q, count - q))
     # The single function that explains most.
     norms = np.linalg.norm(z, axis=0)
     share = np.where(norms > 1e-3 * np.sqrt(n), np.abs(z.T @ r) / np.maximum(norms, 1e-12), 0.0)
@@ -199,4 +199,4 @@ def _apart(r: np.ndarray, groups: np.ndarray) -> bool:
     within, between = len(labels) - len(counts), len(counts)
     inner = ((r[some] - means[labels]) ** 2).sum() / within
     f = (counts * means**2).sum() / between / max(inner, 1e-300)
-    return bool(f > _APART and f_law.sf(f, between, within) < _SURE)
+    return bool(f > _APART and f_tail(f, between, within) < _SURE)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import digamma, polygamma
-from scipy.stats import f as f_law
 from scipy.stats import spearmanr
 
 from leadline.forecasting.runs import Runs
+from leadline.intervals import f_tail
 
 _SURE = 2.5
 _LEAST = 1e-9
@@ -109,4 +109,4 @@ def misfit(runs: Runs, residuals: np.ndarray, parameters: int) -> float:
         return 1.0
     if inner == 0:
         return 0.0
-    return float(f_law.sf((outer / between) / (inner / within), between, within))
+    return float(f_tail((outer / between) / (inner / within), between, within))

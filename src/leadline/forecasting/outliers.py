@@ -175,12 +175,12 @@ def describe(
     named = named[np.argsort(-np.abs(deviations[named]), kind="stable")]
     return tuple(
         Outlier(
-            runs.label(int(i)),
-            int(i),
-            float(runs.loss[i]),
-            float(np.exp(left[i] / every.weight[i])),
-            float(deviations[i]),
-            bool(far[i]),
+            row=runs.label(int(i)),
+            index=int(i),
+            loss=float(runs.loss[i]),
+            factor=float(np.exp(left[i] / every.weight[i])),
+            deviations=float(deviations[i]),
+            left_out=bool(far[i]),
         )
         for i in named
     )

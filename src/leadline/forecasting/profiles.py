@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
 
 from leadline.forecasting.costs import RunCost
 from leadline.forecasting.runs import Runs
-from leadline.intervals import Interval
+from leadline.intervals import Interval, t_quantile
 
 # Costs that differ by less, relatively, are one.
 _ALIKE = 0.05
@@ -99,7 +98,7 @@ def isoflop_profiles(runs: Runs, cost: RunCost, axis: str, confidence: float) ->
     left = v - v.mean() - slope * u0
     dof = len(u) - 2
     error = np.sqrt((left**2).sum() / dof / (u0**2).sum()) if dof > 0 else np.inf
-    half = float(student.ppf((1 + confidence) / 2, max(dof, 1)) * error)
+    half = float(t_quantile((1 + confidence) / 2, max(dof, 1)) * error)
     return Profiles(axis, cost.text, tuple(profiles), Interval(slope, slope - half, slope + half))
 
 
@@ -120,5 +119,10 @@ def _profile(cost: float, x: np.ndarray, loss: np.ndarray) -> Profile:
             best = float(np.exp(u[lowest] + at))
             least = float(np.exp(curve[0] - curve[1] ** 2 / (4 * curve[2])))
     return Profile(
-        cost, tuple(x.tolist()), tuple(loss.tolist()), best, least, tuple(curve.tolist())
+        cost=cost,
+        x=tuple(x.tolist()),
+        loss=tuple(loss.tolist()),
+        best=best,
+        least=least,
+        curve=tuple(curve.tolist()),
     )

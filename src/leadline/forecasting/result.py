@@ -197,15 +197,15 @@ class Forecast(Plotted):
         loss = self.predict_at(every)
         beyond = [max(x, 1 / x) for a, x in loss.outside.items() if a in size]
         return Best(
-            surface.budget,
-            float(surface.cost(every)),
-            surface.cost.text,
-            ByAxis(by_axis, self.runs),
-            loss,
-            tuple(size.values()),
-            {a: x for a, x in surface.held.items() if a not in useless},
-            max(beyond, default=1.0),
-            prices(surface, self.laws, sizes, losses, self.confidence),
+            budget=surface.budget,
+            cost=float(surface.cost(every)),
+            formula=surface.cost.text,
+            sizes=ByAxis(by_axis, self.runs),
+            loss=loss,
+            size=tuple(size.values()),
+            held={a: x for a, x in surface.held.items() if a not in useless},
+            extrapolated=max(beyond, default=1.0),
+            price=prices(surface, self.laws, sizes, losses, self.confidence),
         )
 
     def frontier(

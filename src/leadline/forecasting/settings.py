@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.stats import f as f_law
 
 from leadline.errors import shown
 from leadline.forecasting.columns import Meanings, shown_names
 from leadline.forecasting.runs import numbered, numbered_rows
+from leadline.intervals import f_tail
 from leadline.tabular.columns import Columns, empty
 from leadline.tabular.names import role_of
 
@@ -125,9 +125,7 @@ def _decides(log: np.ndarray, cell: np.ndarray, kinds: np.ndarray) -> bool:
     if q < 1 or dof - q < 2:
         return False
     rest = ((left - fitted) ** 2).sum() / (dof - q)
-    return bool(
-        rest >= 0 and f_law.sf((fitted**2).sum() / q / max(rest, 1e-18), q, dof - q) < _SURE
-    )
+    return bool(rest >= 0 and f_tail((fitted**2).sum() / q / max(rest, 1e-18), q, dof - q) < _SURE)
 
 
 def _differs(cell: np.ndarray, values: list[str]) -> bool:

@@ -101,14 +101,14 @@ def estimate(
     bar = np.hypot(z * np.sqrt(linear), second)
     share = np.divide(bar**2, linear, out=np.ones(r), where=linear > 0)
     return Extrapolation(
-        loss,
-        bar,
-        f,
-        {k: np.sqrt(v * share) for k, v in variances.items()},
-        lack_of_fit(results, posterior),
-        results.sizes,
-        posterior,
-        noise,
+        loss=loss,
+        bar=bar,
+        outputs=f,
+        sources={k: np.sqrt(v * share) for k, v in variances.items()},
+        p_value=lack_of_fit(results, posterior),
+        sizes=results.sizes,
+        posterior=posterior,
+        noise=noise,
     )
 
 

@@ -116,7 +116,7 @@ def loss_curves(comparison: Comparison) -> list[Series]:
             if branch.role == "finite" and len(sizes) > 1:
                 shade = sizes.index(size_of(branch)) / (len(sizes) - 1)
             steps = branch.result.steps
-            out.append(_curve(branch, part, label(branch), shade, steps, loss, error))
+            out.append(_curve(branch, part, label(branch), steps, loss, error, shade))
     out += _over_width(comparison, networks)
     return out
 
@@ -130,7 +130,7 @@ def _over_width(comparison: Comparison, networks: list[Computation]) -> list[Ser
         if branch.role != "finite":
             row = rows[branch.name]
             loss, error = ([row[k]] * len(widths) for k in ("train_loss", "train_loss_error"))
-            out.append(_curve(branch, "size", label(branch), 1.0, widths, loss, error))
+            out.append(_curve(branch, "size", label(branch), widths, loss, error))
     for coupling in dict.fromkeys(b.coupling for b in networks):
         group = sorted((b for b in networks if b.coupling == coupling), key=size_of)
         n = [float(b.width or 0) for b in group]
@@ -139,13 +139,16 @@ def _over_width(comparison: Comparison, networks: list[Computation]) -> list[Ser
             k: [rows[b.name][k] for b in group] for k in ("train_loss", "train_loss_error", "gap")
         }
         loss, error = values["train_loss"], values["train_loss_error"]
-        out.append(_curve(group[-1], "size", name, 1.0, n, loss, error))
-        out.append(_curve(group[-1], "gap", name, 1.0, n, values["gap"], None))
+        out.append(_curve(group[-1], "size", name, n, loss, error))
+        out.append(_curve(group[-1], "gap", name, n, values["gap"], None))
     return out
 
 
-def _curve(branch: Computation, panel: str, name: str, shade: float, *values: Any) -> Series:
-    return series(name, panel, branch.role, branch.coupling, shade, *values)
+def _curve(
+    branch: Computation, panel: str, name: str, x: Any, y: Any, error: Any, shade: float = 1.0
+) -> Series:
+    drawn: dict[str, Any] = dict(panel=panel, role=branch.role, coupling=branch.coupling)
+    return series(name, x, y, error, shade=shade, **drawn)
 
 
 def comparison_figure(comparison: Comparison) -> plotly.graph_objects.Figure:

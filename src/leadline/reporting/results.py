@@ -46,13 +46,14 @@ class Series(TypedDict):
 
 def series(
     name: str,
-    panel: str,
-    role: str,
-    coupling: str | None,
-    shade: float,
     x: Iterable[float],
     y: Iterable[float],
     error: Iterable[float] | None,
+    *,
+    panel: str,
+    role: str,
+    coupling: str | None,
+    shade: float = 1.0,
 ) -> Series:
     """One curve, None as NaN."""
     return Series(
@@ -158,7 +159,8 @@ def result_curves(result: Trajectory | Limit) -> list[Series]:
         # A limit has both at every recorded step.
         steps = getattr(result, f"{part}_steps", None)
         steps = result.steps if steps is None else steps
-        out.append(series(f"{part} loss", "loss", "result", part, 1.0, steps, loss, error))
+        drawn: dict[str, Any] = dict(panel="loss", role="result", coupling=part)
+        out.append(series(f"{part} loss", steps, loss, error, **drawn))
     return out
 
 

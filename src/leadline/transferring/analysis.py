@@ -91,16 +91,16 @@ def analyse(scheme: str, axis: str, landscapes: dict[int, Landscape]) -> AxisRes
         for m, v in zip(every, verdicts, strict=True)
     ]
     return AxisResult(
-        scheme,
-        axis,
-        measured.sizes,
-        measured.drift,
-        judged.verdict,
-        judged.reason,
-        monotone(measured.sizes),
-        judged.next,
-        tuple(reach),
-        among_tried(landscapes),
+        scheme=scheme,
+        axis=axis,
+        sizes=measured.sizes,
+        drift=measured.drift,
+        verdict=judged.verdict,
+        reason=judged.reason,
+        monotone=monotone(measured.sizes),
+        next=judged.next,
+        reach=tuple(reach),
+        tried=among_tried(landscapes),
     )
 
 
@@ -129,14 +129,14 @@ def measurements(landscapes: dict[int, Landscape]) -> list[AxisMeasurement]:
         best = point.optima[i]
         results.append(
             SizeResult(
-                size,
-                spread.of(lambda d, i=i: d.rate(i), np.exp2),
-                spread.of(lambda d, i=i: d.best(i), np.exp),
-                spread.of(lambda d, i=i: d.at_base(i), np.exp),
-                spread.of(lambda d, i=i: d.regret(i), _cost),
-                spread.of(lambda d, i=i: d.sharpness(i), float),
-                "all diverged" if best is None else best.edge,
-                spread.of(lambda d, i=i: (d.stable[i], d.stable[i], d.stable[i]), np.exp2),
+                size=size,
+                lr=spread.of(lambda d, i=i: d.rate(i), np.exp2),
+                loss=spread.of(lambda d, i=i: d.best(i), np.exp),
+                at_base=spread.of(lambda d, i=i: d.at_base(i), np.exp),
+                regret=spread.of(lambda d, i=i: d.regret(i), _cost),
+                sharpness=spread.of(lambda d, i=i: d.sharpness(i), float),
+                edge="all diverged" if best is None else best.edge,
+                stable=spread.of(lambda d, i=i: (d.stable[i], d.stable[i], d.stable[i]), np.exp2),
             )
         )
     out = []

@@ -174,7 +174,15 @@ def affordable(
     fits = [d for d in designs if d.seconds <= 3600 * hours]
     best = max(fits, key=lambda d: (d.order, -d.seconds), default=None)
     least = min(designs, key=lambda d: d.seconds)
-    return TransferBudget(hours, best, least, to, seconds(to.width, to.depth), steps, timed)
+    return TransferBudget(
+        hours=hours,
+        best=best,
+        least=least,
+        target=to,
+        target_seconds=seconds(to.width, to.depth),
+        steps=steps,
+        timed=timed,
+    )
 
 
 def _ladder(base: int, target: int) -> list[int]:

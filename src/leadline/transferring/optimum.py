@@ -114,7 +114,16 @@ def optimum(x: np.ndarray, y: np.ndarray, sides: int = 0) -> Optimum | None:
         bends = model.bends
     edge = {-np.inf: "low", np.inf: "high"}
     return Optimum(
-        r, x, y, at, low, high, value, floor(r), bends, edge.get(low, "") or edge.get(high, "")
+        valley=r,
+        x_all=x,
+        y_all=y,
+        x=at,
+        low=low,
+        high=high,
+        value=value,
+        least=floor(r),
+        bends=bends,
+        edge=edge.get(low, "") or edge.get(high, ""),
     )
 
 
