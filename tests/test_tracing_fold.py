@@ -55,6 +55,13 @@ FOLDS = {
     "a filter and its bias": (lambda s, x: F.conv1d(x[..., None].expand(-1, -1, 5), s.k, s.c), "ck"),
     "a table": (lambda s, x: F.embedding((x[:, 0] * 0).long(), s.e), "e"),
     "one half of a table": (lambda s, x: F.embedding((x[:, 0] * 0).long(), s.e)[:, :2], "e"),
+    # Sums of a tensor and what is made of it.
+    "a skip": (lambda s, x: (y := x @ s.a) + y @ s.b, "a"),
+    "of filters": (lambda s, x: (y := (x @ s.a)[:, None]) + F.conv1d(y, s.k[:1, :1], padding=1), "a"),
+    "of a gain": (lambda s, x: torch.relu((y := x @ s.a) * s.g) * 3.0 + y, "a"),
+    "of a square": (lambda s, x: (y := x @ s.a) + y * y, None),
+    "of a quotient": (lambda s, x: (y := x @ s.a) + 1.0 / y, None),
+    "of data": (lambda s, x: x + x @ s.a, None),
     # Products of data: the first that acts on nothing else.
     "of values": (lambda s, x: (x @ s.a).softmax(-1).mT @ (x @ s.b), "b"),
     "of scores": (lambda s, x: (x @ s.a).mT @ torch.tanh(x @ s.b), "a"),

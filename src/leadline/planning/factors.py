@@ -203,7 +203,7 @@ class Scaling:
             if n in sizes and self.kinds[k].shape_at(self.m, self.r) == sizes[n]
         }
         rest = {n: s for n, s in sizes.items() if n not in known}
-        known |= assign(self.kinds, self.naming, rest, self.m, self.r)
+        known |= assign(self.kinds, self.naming, rest, self.m, self.r, among=sizes)
         return {n: self.kinds[known[built[n]]] for n in built}
 
     def _builder_names(self, names: list[str]) -> dict[str, str]:

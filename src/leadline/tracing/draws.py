@@ -269,7 +269,7 @@ def draws(
     for seed in range(_DRAWS):
         if (
             not open_
-            or any(last[k].final for k in open_ & set(last))
+            or all(k in last and last[k].final for k in open_)
             or (seed > 1 and time.process_time() - started > _SECONDS)
         ):
             break
@@ -287,13 +287,12 @@ def draws(
             except Undecided as e:
                 last[k] = e
                 continue
+            last.pop(k, None)
             spent = time.process_time() - started > _CLOSER_SECONDS
             if rules[k].fixed or drawn[k].close or spent or seed + 1 >= _CLOSER_DRAWS:
                 open_.discard(k)
-    if open_:
-        why = {k: last[k] for k in sorted(open_ & set(last))}
-        final = {k: e for k, e in why.items() if e.final}
-        raise ValueError(_unknown({kinds[k].template: str(e) for k, e in (final or why).items()}))
+    if last:
+        raise ValueError(_unknown({kinds[k].template: str(last[k]) for k in sorted(last)}))
     return [
         replace(k, rule=rules[j], scale=drawn[j].rms) for k, j in zip(kinds, first, strict=True)
     ]
@@ -304,9 +303,10 @@ def _unknown(why: dict[str, str]) -> str:
         f"{name}: its scale at initialization follows no known rule over width and depth ({reason})"
         for name, reason in why.items()
     ]
+    kept = ", ".join(f"{name!r}: dict(init=False)" for name in why)
     return (
         "cannot decide:\n  "
         + "\n  ".join(lines)
         + "\n  give it a constant or a 1/√fan_in scale; or, if the builder's own values are right at every "
-        f"size, keep them with roles={{{next(iter(why))!r}: dict(init=False)}} (its rates follow its role)"
+        f"size, keep them with roles={{{kept}}} (its rates follow its role)"
     )

@@ -130,6 +130,11 @@ def fold(graph: Graph, index: int) -> Fold | None:
         # A gain written as 1 + w is scaled as a whole.
         return through(node.inputs[0]) if index in _shifts(graph, node.inputs[0]) else None
     if op in SUMS:
+        made = _made_of_one(graph, acts) if len(acts) == len(node.inputs) == 2 else None
+        if made is not None:
+            return all_of(
+                [fold(graph, made.start), Fold(set(), made.nodes, made.ways(index, acts))]
+            )
         return sum_of(node.inputs)
     if op == "where":
         shifted = any(x not in (0, -math.inf) for x in node.numbers)
@@ -139,6 +144,45 @@ def fold(graph: Graph, index: int) -> Fold | None:
     if op in ATTENTION:
         return through(node.inputs[2])
     return None
+
+
+@dataclass
+class _Made:
+    """What is made of one tensor by operations that scale with it."""
+
+    start: int
+    nodes: set[int]
+    edges: set[tuple[int, int]]
+
+    def ways(self, end: int, ends: list[int]) -> set[tuple[int, int]]:
+        """All ways, those into a sum of it included."""
+        return self.edges | {(i, end) for i in ends}
+
+
+def _made_of_one(graph: Graph, pair: list[int]) -> _Made | None:
+    """Of two tensors that are added, where one is made of the other (y + conv(y)): both, from the one.
+
+    None where neither is, or not by products with weights and rearrangements alone.
+    """
+    first, other = sorted(pair)
+    nodes, edges, i = {other}, set[tuple[int, int]](), other
+    while i > first:
+        node = graph.nodes[i]
+        made = [j for j in node.inputs if graph.is_act(j)]
+        plain = node.op in VIEWS or node.op in SCALINGS or node.op in HOMOGENEOUS
+        weighed = (node.op in MATRIX or node.op in CONVOLUTIONS) and len(node.inputs) == 2
+        if len(made) != 1 or not (plain or weighed) or (plain and node.op in _FILLS):
+            return None
+        if node.op.startswith("div") and node.inputs[0] != made[0]:
+            return None
+        edges.add((made[0], i))
+        i = made[0]
+        nodes.add(i)
+    return _Made(first, nodes, edges) if i == first else None
+
+
+# Operations that may put in numbers of their own.
+_FILLS = frozenset("masked_fill constant_pad_nd threshold".split())
 
 
 def offsets(graph: Graph) -> dict[str, float]:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 from leadline.tracing.builder import Size
-from leadline.tracing.graph import SCALINGS, SUMS, TABLES, VIEWS, Graph, template
+from leadline.tracing.graph import (
+    MATRIX,
+    NORMS,
+    SCALINGS,
+    SUMS,
+    TABLES,
+    VIEWS,
+    Graph,
+    template,
+)
 from leadline.tracing.kinds import Naming
 
 
@@ -105,32 +115,68 @@ def over_depth(
 
 
 # Operations that take the entries of one layer out of what holds all layers.
-_TAKES = TABLES | frozenset("select unbind slice split split_with_sizes chunk narrow".split())
+_TAKES = frozenset("select unbind slice split split_with_sizes chunk narrow".split())
 # What may be done to all entries before.
-_EACH = SCALINGS | SUMS | frozenset("sigmoid tanh exp softplus relu abs neg pow square".split())
+_EACH = SCALINGS | SUMS | frozenset(
+    "sigmoid tanh exp softplus relu abs neg pow square sqrt rsqrt silu gelu".split()
+)  # fmt: skip
 
 
-def check_entries(graph: Graph, names: Mapping[str, tuple[int, ...]]) -> None:
+def check_entries(graph: Graph, deep: Graph, names: Mapping[str, tuple[int, ...]]) -> None:
     """Parameters that grow with depth must be taken apart: one entry for each layer.
 
+    A matrix, or a table, whose outputs grow may be used as a whole first, if they are taken apart.
+
     Args:
+        deep: the network at twice the depth.
         names: such parameters, and what their dimensions grow by.
 
     Raises:
         ValueError: names one that is used as a whole.
     """
-    for name in names:
-        queue = [graph.parameters[name]]
-        while queue:
-            for c in graph.consumers[queue.pop()]:
-                op = graph.nodes[c].op
-                if op in _TAKES:
-                    continue
-                if graph.is_act(c) or not (op in _EACH or op in VIEWS - {"mean", "sum"}):
-                    raise ValueError(
-                        f"parameter {name!r} has shape {graph.nodes[graph.parameters[name]].shape}, which "
-                        f"grows with depth, and is used as a whole ({op}): every layer needs parameters of "
-                        "its own, named by an index (ModuleList, Sequential), or an entry of one that "
-                        "the forward pass takes apart"
-                    )
+    for name, more in names.items():
+        axis = next(k for k, grows in enumerate(more) if grows)
+        if _entries(graph, name, axis) != _entries(deep, name, axis):
+            raise ValueError(_whole(graph, name, "parts that grow with depth, too"))
+
+
+def _entries(graph: Graph, name: str, axis: int) -> set[tuple[str, tuple[float, ...]]]:
+    """What is taken out of a parameter that holds all layers, or of what it makes: the same at any depth.
+
+    Args:
+        axis: the dimension that grows with depth.
+    """
+    start = graph.parameters[name]
+    size = graph.nodes[start].shape[axis]
+    out: set[tuple[str, tuple[float, ...]]] = set()
+    queue, seen = [start], {start}
+    while queue:
+        i = queue.pop()
+        for c in graph.consumers[i]:
+            node, data = graph.nodes[c], graph.is_act(i)
+            before, after = math.prod(graph.nodes[i].shape), math.prod(node.shape)
+            if node.op in TABLES and not data and axis == 0:
+                continue
+            if node.op in ("select", "unbind") or (node.op in _TAKES and after < before):
+                out.add(("taken", node.shape if data else ()))
+                continue
+            if node.op == "mean":
+                out.add(("mean", (before / max(after, 1),)))
+            makes = node.op in TABLES | MATRIX and not data and size in node.shape[-1:]
+            each = node.op in _EACH or node.op in VIEWS - {"mean", "sum"} or node.op in _TAKES
+            if graph.is_act(c) and not data and not makes:
+                raise ValueError(_whole(graph, name, node.op))
+            if not (each or makes or (data and (node.op == "mean" or node.op in NORMS))):
+                raise ValueError(_whole(graph, name, node.op))
+            if c not in seen:
+                seen.add(c)
                 queue.append(c)
+    return out
+
+
+def _whole(graph: Graph, name: str, how: str) -> str:
+    return (
+        f"parameter {name!r} has shape {graph.nodes[graph.parameters[name]].shape}, which grows with depth, "
+        f"and is used as a whole ({how}): every layer needs parameters of its own, named by an index "
+        "(ModuleList, Sequential), or an entry of one that the forward pass takes apart"
+    )

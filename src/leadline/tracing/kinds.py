@@ -103,6 +103,8 @@ class Kind:
     """One parameter that every layer uses in its branch."""
     ends: bool = False
     """The last layer's alone."""
+    mate: str = ""
+    """Where layers of several kinds call a parameter alike: what its layers hold and theirs do not."""
 
     @property
     def place(self) -> Place:
@@ -143,6 +145,7 @@ def assign(
     r: float,
     known: Mapping[str, int] | None = None,
     grows: Mapping[str, tuple[bool, ...]] | None = None,
+    among: Iterable[str] = (),
 ) -> dict[str, int]:
     """The kind of every parameter of a model of any size, by name template and shape.
 
@@ -150,6 +153,7 @@ def assign(
         sizes: shapes by name. m, r: width and depth over the base's.
         known: kinds of the parameters of a model whose names mostly agree, to break ties.
         grows: which dimensions grow, to break ties.
+        among: names of the model's other parameters.
 
     Raises:
         ValueError: a parameter fits no kind, or several.
@@ -159,6 +163,7 @@ def assign(
     for k, kind in enumerate(kinds):
         by_template.setdefault(kind.template, []).append(k)
     last = {naming.template(name): name for name in sizes}
+    layers: dict[str, set[str]] | None = None
     for name, shape in sizes.items():
         called = by_template.get(naming.template(name), ())
         if any(kinds[k].ends for k in called):
@@ -177,6 +182,12 @@ def assign(
             fits = [k for k in fits if kinds[k].grows == grows[name]] or fits
         if len(fits) > 1 and known is not None and known.get(name) in fits:
             fits = [known[name]]
+        if len(fits) > 1 and any(kinds[k].mate for k in fits):
+            layers = layers or _layers([*sizes, *among], naming)
+            beside = layers[_layer(name, naming)]
+            fits = [k for k in fits if kinds[k].mate in beside] or [
+                k for k in fits if not kinds[k].mate
+            ] or fits  # fmt: skip
         if len({_essence(kinds[k]) for k in fits}) > 1:
             raise Ambiguous(
                 f"parameter {name!r} could be any of {len(fits)} parameters of the base model that have "
@@ -184,6 +195,41 @@ def assign(
                 "Sequential with the others), or use all layers of one name alike"
             )
         out[name] = fits[0]
+    return out
+
+
+def _layer(name: str, naming: Naming) -> str:
+    """The name up to the first number that counts layers."""
+    pattern = naming.template(name).split(".")
+    end = next((k + 1 for k, part in enumerate(pattern) if "*" in part), 0)
+    return ".".join(name.split(".")[:end])
+
+
+def _layers(names: Iterable[str], naming: Naming) -> dict[str, set[str]]:
+    """What every layer holds, as templates."""
+    out: dict[str, set[str]] = {}
+    for name in names:
+        out.setdefault(_layer(name, naming), set()).add(naming.template(name))
+    return out
+
+
+def with_mates(rows: Mapping[str, Kind], naming: Naming) -> dict[str, Kind]:
+    """The kinds by name; those that names and shapes do not tell apart are told apart by what their
+    layers hold beside them."""
+    layers = _layers(rows, naming)
+    alike: dict[tuple[str, tuple[int, ...]], dict[Kind, list[str]]] = {}
+    for name, k in rows.items():
+        alike.setdefault((k.template, k.shape), {}).setdefault(k, []).append(name)
+    out = dict(rows)
+    for kinds in alike.values():
+        if len({_essence(k) for k in kinds}) < 2:
+            continue
+        held = {k: [layers[_layer(n, naming)] for n in names] for k, names in kinds.items()}
+        for k, names in kinds.items():
+            others = set().union(*(h for c, of in held.items() if c is not k for h in of))
+            mates = set.intersection(*held[k]) - others
+            for name in names if mates else ():
+                out[name] = replace(k, mate=min(mates))
     return out
 
 

@@ -108,7 +108,13 @@ def _applied(graph: Graph, tied: frozenset[str]) -> _Applied:
         i = node.index
         if node.op not in SCALINGS or len(node.numbers) != 1 or node.value is not None:
             continue
-        if i in skipped or i in means or not node.numbers[0] or _drops(graph, i):
+        if (
+            i in skipped
+            or i in means
+            or not node.numbers[0]
+            or _drops(graph, i)
+            or _counts(graph, i)
+        ):
             continue
         if not (graph.is_act(i) or graph.leaves(i)):
             continue
@@ -128,6 +134,12 @@ def _drops(graph: Graph, i: int) -> bool:
         n.op in SCALINGS and any(graph.random >> j & 1 and j != i for j in n.inputs)
         for n in followers
     )
+
+
+def _counts(graph: Graph, i: int) -> bool:
+    """Are these whole numbers, which have no size (how many entries of a mask are set)?"""
+    whole = set(graph.nodes[i].inputs) <= graph.nodes[i].discrete
+    return whole and all(i in graph.nodes[c].discrete for c in graph.consumers[i])
 
 
 def _parameters_scaled(graph: Graph, i: int, tied: frozenset[str]) -> set[str] | None:

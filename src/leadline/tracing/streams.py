@@ -10,6 +10,7 @@ again) goes around more of them in a deeper network: it ends no branch, and what
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from leadline.tracing.branches import (
     ResidualBranch,
@@ -35,47 +36,64 @@ def chained(
     Args:
         deep, there: the network at twice the depth, and its branches.
     """
-    here, there = _in_longer_rows((graph, branches), (deep, there), naming)
+    called = _called(graph, deep, naming)
+    here, there = _in_longer_rows((graph, branches), (deep, there), called)
     spans = []
     for g, of in ((graph, here), (deep, there)):
-        most: dict[_Key, int] = {}
+        most: dict[_Place, int] = {}
         for b in of:
-            key = _key(g, b, naming)
+            key = _key(g, b, called)
             most[key] = max(most.get(key, 0), len(b.weighted))
         spans.append(most)
-    wider = {key for key, n in spans[1].items() if n > spans[0].get(key, n)}
+    # Whatever the first layer adds to, layers called alike may go around as much.
+    longest: dict[frozenset[str], int] = {}
+    for (_, names), n in spans[0].items():
+        longest[names] = max(longest.get(names, 0), n)
+    wider = {key for key, n in spans[1].items() if key in spans[0] and n > longest[key[1]]}
     one, two = (
-        [b for b in of if _key(g, b, naming) not in wider]
+        [b for b in of if _key(g, b, called) not in wider]
         for g, of in ((graph, here), (deep, there))
     )
     return one, two
 
 
-_Key = frozenset[str]
+_Place = tuple[str, frozenset[str]]
+_Called = Callable[[str], str]
 
 
-def _key(graph: Graph, b: ResidualBranch, naming: Naming) -> _Key:
-    """What a branch is called at any depth: its last layers, and what its sum adds, and where."""
+def _called(graph: Graph, deep: Graph, naming: Naming) -> _Called:
+    """What a weight is called at any depth, and whichever of several experts rows are sent to: numbers
+    that tell apart what one of the passes leaves out are no part of it."""
+    idle = {
+        template(n)
+        for g in (graph, deep)
+        for n in g.parameters.keys() - set().union(*map(g.weights, bits(g.acts)))
+    }
+    return lambda name: template(name) if template(name) in idle else naming.template(name)
+
+
+def _key(graph: Graph, b: ResidualBranch, called: _Called) -> _Place:
+    """What a branch is called at any depth: what its sum adds, and where, and its last layers."""
     last = (layer_weights(graph, i) for i in b.final & b.weighted)
     join = graph.nodes[b.join]
     ends = "+".join(sorted(graph.nodes[i].op for i in joined(graph, b.join) or ()))
-    names = {naming.template(n) for n in set().union(*last)}
-    return frozenset({f"{ends} in {template(join.module)}", *names})
+    names = frozenset(called(n) for n in set().union(*last))
+    return f"{ends} in {template(join.module)}", names
 
 
 def _in_longer_rows(
     here: tuple[Graph, list[ResidualBranch]],
     there: tuple[Graph, list[ResidualBranch]],
-    naming: Naming,
+    called: _Called,
 ) -> tuple[list[ResidualBranch], list[ResidualBranch]]:
     """The branches in rows of sums that are longer in the deeper network."""
     rows = [_rows(*here), _rows(*there)]
-    called = [
-        [frozenset(_key(g, b, naming) for b in row) for row in of]
+    keys = [
+        [frozenset(_key(g, b, called) for b in row) for row in of]
         for (g, _), of in zip((here, there), rows, strict=True)
     ]
-    longest: list[dict[frozenset[_Key], int]] = [{}, {}]
-    for most, names, of in zip(longest, called, rows, strict=True):
+    longest: list[dict[frozenset[_Place], int]] = [{}, {}]
+    for most, names, of in zip(longest, keys, rows, strict=True):
         for name, row in zip(names, of, strict=True):
             most[name] = max(most.get(name, 0), len(row))
     # A pattern of layers that the base is too shallow for: the row that holds it.
@@ -84,7 +102,7 @@ def _in_longer_rows(
     grow = {name for name, n in longest[1].items() if n > longest[0].get(name, 0)}
     one, two = (
         [b for name, row in zip(names, of, strict=True) if name in grow for b in row]
-        for names, of in zip(called, rows, strict=True)
+        for names, of in zip(keys, rows, strict=True)
     )
     return one, two
 
@@ -127,27 +145,28 @@ def stream_branches(
     Args:
         deep, there: the network at twice the depth, and its branches.
     """
-    counts = (_sums(graph, branches, naming), _sums(deep, there, naming))
+    called = _called(graph, deep, naming)
+    counts = (_sums(graph, branches, called), _sums(deep, there, called))
     most = [Counter[frozenset[str]]() for _ in counts]
     for k, by_owner in enumerate(counts):
         for (_, key), joins in by_owner.items():
             most[k][key] = max(most[k][key], len(joins))
     grow = {key for key in most[0] if most[1][key] > most[0][key]}
-    return [b for b in branches if _owner(graph, b, branches, naming)[1] in grow]
+    return [b for b in branches if _owner(graph, b, branches, called)[1] in grow]
 
 
 def _sums(
-    graph: Graph, branches: list[ResidualBranch], naming: Naming
+    graph: Graph, branches: list[ResidualBranch], called: _Called
 ) -> dict[tuple[int, frozenset[str]], set[int]]:
     """The sums that lie directly in each branch (and in the network outside all)."""
     out: dict[tuple[int, frozenset[str]], set[int]] = {}
     for b in branches:
-        out.setdefault(_owner(graph, b, branches, naming), set()).add(b.join)
+        out.setdefault(_owner(graph, b, branches, called), set()).add(b.join)
     return out
 
 
 def _owner(
-    graph: Graph, b: ResidualBranch, branches: list[ResidualBranch], naming: Naming
+    graph: Graph, b: ResidualBranch, branches: list[ResidualBranch], called: _Called
 ) -> tuple[int, frozenset[str]]:
     """The branch that a branch's sum lies in: its sum, and what it is called at any depth."""
     around = [c for c in branches if c is not b and b.join in c.region and _stays(graph, b.join, c)]
@@ -155,7 +174,7 @@ def _owner(
         return -1, frozenset()
     owner = min(around, key=lambda c: len(c.region))
     names = (layer_weights(graph, i) for i in owner.weighted)
-    return owner.join, frozenset(naming.template(n) for n in set().union(*names))
+    return owner.join, frozenset(called(n) for n in set().union(*names))
 
 
 def _stays(graph: Graph, i: int, b: ResidualBranch) -> bool:

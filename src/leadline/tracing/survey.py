@@ -26,7 +26,7 @@ from leadline.tracing.fading import faded, fading
 from leadline.tracing.fold import offsets
 from leadline.tracing.graph import Graph, template
 from leadline.tracing.growth import check_entries, constant_parts, growing, over_depth
-from leadline.tracing.kinds import Ambiguous, Kind, Naming, assign
+from leadline.tracing.kinds import Ambiguous, Kind, Naming, assign, with_mates
 from leadline.tracing.multipliers import Folds, folds_of
 from leadline.tracing.passes import passes
 from leadline.tracing.patterns import check_reductions, gains
@@ -90,7 +90,7 @@ def survey(
     )
     graphs = passes(build, models, inputs, base, wide)
     graph = graphs[base]
-    check_entries(graph, layered)
+    check_entries(graph, graphs[deep], layered)
     check_reductions(graph, graphs[wide], graphs[deep])
     outside = overrides.outside(shapes(model))
     branches, deeper = _branches(graph, graphs[deep], overrides, naming)
@@ -171,6 +171,7 @@ def survey(
         name: replace(_with_folds(name, k, folds), ends=name in folds.ends)
         for name, k in rows.items()
     }
+    rows = with_mates(rows, naming)
     kinds = list(dict.fromkeys(rows.values()))
     names = {name: kinds.index(k) for name, k in rows.items()}
     unscaled = set(used) - outside
