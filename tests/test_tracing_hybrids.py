@@ -17,7 +17,7 @@ def planned(build, **how):
 
 
 class Between(nn.Module):
-    """A norm before the branch in even layers, at its end in odd ones; their weights have the same names."""
+    """A norm before the branch in even layers, at its end in odd ones; their weights are called alike."""
 
     def __init__(self, n, k):
         super().__init__()

@@ -175,8 +175,9 @@ def _entries(graph: Graph, name: str, axis: int) -> set[tuple[str, tuple[float, 
 
 
 def _whole(graph: Graph, name: str, how: str) -> str:
+    shape = graph.nodes[graph.parameters[name]].shape
     return (
-        f"parameter {name!r} has shape {graph.nodes[graph.parameters[name]].shape}, which grows with depth, "
-        f"and is used as a whole ({how}): every layer needs parameters of its own, named by an index "
-        "(ModuleList, Sequential), or an entry of one that the forward pass takes apart"
+        f"parameter {name!r} has shape {shape}, which grows with depth, and is used as a whole "
+        f"({how}): every layer needs parameters of its own, named by an index (ModuleList, Sequential), "
+        "or an entry of one that the forward pass takes apart"
     )
