@@ -177,9 +177,21 @@ def test_a_skip_around_blocks():
     torch.testing.assert_close(planned, plain / 4, rtol=1e-10, atol=1e-14)
 
 
-def test_a_block_that_ends_in_its_inner_sum_is_refused():
+def test_a_block_that_ends_in_its_inner_sum():
+    """What the sum is made of takes the multiplier, if the inner branch scales with what goes in."""
+    build = block(lambda s, h, y: h + (y + s.b(torch.relu(s.a(y)))))
+    by_name, plan = folds(build)
+    assert set(by_name.values()) == {1.0}
+    assert (
+        plan.factors()["blocks.3.norm.weight"].fold
+        == plan.factors()["blocks.3.norm.bias"].fold
+        == 1 / 16
+    )
+    x = torch.randn(3, 6, 16, dtype=torch.float64)
+    planned, plain = contribution(plan, build, 32, x)
+    torch.testing.assert_close(planned, plain / 16, rtol=1e-6, atol=1e-9)
     with pytest.raises(ValueError, match=r"ends in 'add'.*no weight that acts on it alone"):
-        folds(block(lambda s, h, y: h + (y + s.b(torch.relu(s.a(y))))))
+        folds(block(lambda s, h, y: h + (y + s.b(torch.tanh(s.a(y))))))
 
 
 STEP = {

@@ -160,7 +160,7 @@ class _Made:
 
 
 def _made_of_one(graph: Graph, pair: list[int]) -> _Made | None:
-    """Of two tensors that are added, where one is made of the other (y + conv(y)): both, from the one.
+    """Two tensors that are added, where one is made of the other (y + conv(y)): both, from the one.
 
     None where neither is, or not by products with weights and rearrangements alone.
     """

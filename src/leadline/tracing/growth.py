@@ -152,6 +152,8 @@ def _entries(graph: Graph, name: str, axis: int) -> set[tuple[str, tuple[float, 
     queue, seen = [start], {start}
     while queue:
         i = queue.pop()
+        if i != start and not graph.consumers[i]:
+            raise ValueError(_whole(graph, name, graph.nodes[i].op))
         for c in graph.consumers[i]:
             node, data = graph.nodes[c], graph.is_act(i)
             before, after = math.prod(graph.nodes[i].shape), math.prod(node.shape)

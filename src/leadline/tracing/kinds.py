@@ -54,6 +54,11 @@ class Naming:
         free = iter(self.free.get(template(name), ()))
         return re.sub(r"\d+", lambda number: "*" if next(free, False) else number.group(), name)
 
+    def layer(self, name: str) -> str:
+        """The name with the numbers that count layers alone: equal for all experts of one."""
+        free = iter(self.free.get(template(name), ()))
+        return re.sub(r"\d+", lambda number: number.group() if next(free, False) else "*", name)
+
     def repeats(self, name: str) -> bool:
         """Is there more of it in a deeper network?"""
         return "*" in self.template(name) or name in self.stacked

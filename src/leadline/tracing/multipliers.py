@@ -22,6 +22,8 @@ from leadline.tracing.patterns import (
     attention_logits,
     averages,
     contractions,
+    counts,
+    drops,
     exponent,
     logits_exponent,
 )
@@ -108,13 +110,7 @@ def _applied(graph: Graph, tied: frozenset[str]) -> _Applied:
         i = node.index
         if node.op not in SCALINGS or len(node.numbers) != 1 or node.value is not None:
             continue
-        if (
-            i in skipped
-            or i in means
-            or not node.numbers[0]
-            or _drops(graph, i)
-            or _counts(graph, i)
-        ):
+        if i in skipped or i in means or not node.numbers[0] or drops(graph, i) or counts(graph, i):
             continue
         if not (graph.is_act(i) or graph.leaves(i)):
             continue
@@ -125,21 +121,6 @@ def _applied(graph: Graph, tied: frozenset[str]) -> _Applied:
             out.products[name] = out.products.get(name, 1.0) * graph.factor(i)
     out.logits = sorted(skipped)
     return out
-
-
-def _drops(graph: Graph, i: int) -> bool:
-    """Does a random mask follow, as in stochastic depth? The number restores the mean, then."""
-    followers = [graph.nodes[c] for c in graph.consumers[i]]
-    return bool(followers) and all(
-        n.op in SCALINGS and any(graph.random >> j & 1 and j != i for j in n.inputs)
-        for n in followers
-    )
-
-
-def _counts(graph: Graph, i: int) -> bool:
-    """Are these whole numbers, which have no size (how many entries of a mask are set)?"""
-    whole = set(graph.nodes[i].inputs) <= graph.nodes[i].discrete
-    return whole and all(i in graph.nodes[c].discrete for c in graph.consumers[i])
 
 
 def _parameters_scaled(graph: Graph, i: int, tied: frozenset[str]) -> set[str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from leadline.tracing.cosines import cosines
 from leadline.tracing.graph import (
     ATTENTION,
     MATRIX,
@@ -82,7 +83,7 @@ def logits_exponent(graph: Graph, wide: Graph, logits: Logits) -> float:
 
 def contractions(graph: Graph, wide: Graph) -> list[str]:
     """Products that sum over dimensions that grow with width, and in which no parameter takes part."""
-    known = {x.node for x in attention_logits(graph)}
+    known = {x.node for x in attention_logits(graph)} | cosines(graph)[0]
     out = []
     for node in graph.nodes:
         i = node.index
@@ -229,16 +230,31 @@ def averages(graph: Graph) -> frozenset[int]:
     return frozenset(out)
 
 
+def drops(graph: Graph, i: int) -> bool:
+    """Does a random mask follow, as in stochastic depth? The number restores the mean, then."""
+    followers = [graph.nodes[c] for c in graph.consumers[i]]
+    return bool(followers) and all(
+        n.op in SCALINGS and any(graph.random >> j & 1 and j != i for j in n.inputs)
+        for n in followers
+    )
+
+
+def counts(graph: Graph, i: int) -> bool:
+    """Are these whole numbers, which have no size (how many entries of a mask are set)?"""
+    whole = set(graph.nodes[i].inputs) <= graph.nodes[i].discrete
+    return whole and all(i in graph.nodes[c].discrete for c in graph.consumers[i])
+
+
 def check_reductions(graph: Graph, wide: Graph, deep: Graph) -> None:
     """Refuse sums, norms and softmaxes over dimensions that grow with width, and sums over depth.
 
     Raises:
         ValueError: names the module.
     """
-    means = averages(graph)
+    means, (_, norms) = averages(graph), cosines(graph)
     for node in graph.nodes:
         i = node.index
-        if not graph.touched >> i & 1:
+        if i in norms or not graph.touched >> i & 1:
             continue
         if node.op in _SHARES:
             dim = node.kwargs.get("dim", -1)

@@ -43,7 +43,8 @@ def chained(
         most: dict[_Place, int] = {}
         for b in of:
             key = _key(g, b, called)
-            most[key] = max(most.get(key, 0), len(b.weighted))
+            layers = {naming.layer(min(layer_weights(g, i))) for i in b.weighted}
+            most[key] = max(most.get(key, 0), len(layers))
         spans.append(most)
     # Whatever the first layer adds to, layers called alike may go around as much.
     longest: dict[frozenset[str], int] = {}

@@ -1,0 +1,103 @@
+"""Cosines of two streams, as in CLIP: their norms over growing dimensions are no obstacle; others are."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import leadline as ll
+from coordinates import slopes
+
+BASE, TARGET = dict(width=32, depth=2), dict(width=64, depth=8)
+X = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+
+
+class Tower(nn.Module):
+    def __init__(self, n, depth):
+        super().__init__()
+        self.i, self.h = nn.Linear(8, n), nn.Linear(n, n)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(n), nn.Linear(n, n), nn.ReLU(), nn.Linear(n, n))
+            for _ in range(depth)
+        )
+
+    def forward(self, x):
+        x = self.i(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.h(x)
+
+
+def two(logits):
+    """build(n, L) of two towers and what compares them."""
+
+    class Pair(nn.Module):
+        def __init__(self, n, depth):
+            super().__init__()
+            self.one, self.other = Tower(n, depth), Tower(n, depth)
+            self.scale, self.out = nn.Parameter(torch.tensor(1.0)), nn.Linear(n, n)
+
+        def forward(self, x):
+            return logits(self, self.one(x), self.other(x.flip(-1)))
+
+    return Pair
+
+
+def root(x):
+    return (x**2).sum(-1, keepdim=True) ** 0.5
+
+
+COSINES = {
+    "normalize": lambda s, x, y: F.normalize(x, dim=-1) @ F.normalize(y, dim=-1).mT,
+    "norms": lambda s, x, y: (
+        (x / x.norm(p=2, dim=-1, keepdim=True))
+        @ (y / y.norm(p=2, dim=-1, keepdim=True)).mT
+        * s.scale.exp()
+    ),
+    "roots of sums": lambda s, x, y: (x / root(x)) @ (y / root(y)).mT,
+    "reciprocal roots": lambda s, x, y: (
+        (x * torch.rsqrt((x * x).sum(-1, keepdim=True) + 1e-6))
+        @ (y * torch.rsqrt((y * y).sum(-1, keepdim=True) + 1e-6)).mT
+    ),
+}
+OTHERS = {
+    "one alone": lambda s, x, y: F.normalize(x, dim=-1) @ y.mT,
+    "into a layer": lambda s, x, y: s.out(F.normalize(x, dim=-1)),
+    "into a layer, too": lambda s, x, y: (
+        (n := F.normalize(x, dim=-1)) @ F.normalize(y, dim=-1).mT + s.out(n).mean()
+    ),
+    "a norm that is used": lambda s, x, y: (
+        F.normalize(x, dim=-1) @ F.normalize(y, dim=-1).mT
+        + (m := x.norm(dim=-1, keepdim=True))
+        + (x / m).mean()
+    ),
+    "sums of absolute values": lambda s, x, y: (
+        F.normalize(x, p=1, dim=-1) @ F.normalize(y, p=1, dim=-1).mT
+    ),
+    "another's norm": lambda s, x, y: (
+        (x / y.norm(dim=-1, keepdim=True)) @ F.normalize(y, dim=-1).mT
+    ),
+    "sums": lambda s, x, y: (x / x.sum(-1, keepdim=True)) @ (y / y.sum(-1, keepdim=True)).mT,
+}
+
+
+@pytest.mark.parametrize("name", COSINES)
+def test_norms_of_cosines_are_no_obstacle(name):
+    plan = ll.plan(two(COSINES[name]), BASE, TARGET, inputs=X)
+    f = plan.factors()
+    assert f["one.blocks.0.3.weight"].fold == f["other.blocks.7.3.weight"].fold == 0.25
+    roles = {plan.kinds[plan.names[n]].role for n in ("one.h.weight", "other.h.weight")}
+    assert roles == {"hidden"}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_norms_are_refused(name):
+    with pytest.raises(ValueError, match="over a dimension that grows"):
+        ll.plan(two(OTHERS[name]), BASE, TARGET, inputs=X)
+
+
+def test_the_change_of_cosines_keeps_its_size():
+    build = two(COSINES["normalize"])
+    plan = ll.plan(build, BASE, BASE, inputs=X)
+    change = slopes(plan, build, X, widths=[64, 128, 256], lr=3e-3)[""][1]
+    assert abs(change) < 0.2
