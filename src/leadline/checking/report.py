@@ -173,7 +173,7 @@ class CheckReport(Plotted):
 
     @property
     def table(self) -> str:
-        """Every exponent."""
+        """A table of every exponent."""
         return _text(self.rows)
 
     def __str__(self) -> str:
@@ -198,7 +198,7 @@ class CheckReport(Plotted):
         )
 
     def to_json(self) -> str:
-        """Everything."""
+        """The whole report as JSON."""
         data = {
             "verdict": self.verdict,
             "answer": self.answer,

@@ -12,13 +12,13 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from leadline.claims.claim import FIGURES, NUMBERS, PRESETS, TOY, Name, claim
-from leadline.claims.verdict import UNDECIDED, Judgement, Verdict
+from leadline.claims.verdict import UNDECIDED, Judgement
 from leadline.disk import strict
 from leadline.disk.plain import plain
 from leadline.disk.write import write_atomic
@@ -116,10 +116,10 @@ def _verdicts(study: Study) -> dict[str, Any]:
     for number, judged in study.verdicts.items():
         c = claim(number)
         parts = [
-            {"key": p.key, "statement": p.statement, "claimed": p.claimed, **_row(p.verdict)}
+            {"key": p.key, "statement": p.statement, "claimed": p.claimed, **asdict(p.verdict)}
             for p in judged.parts
         ]
-        row = {"title": c.title, "sentence": c.sentence, **_row(judged.headline)}
+        row = {"title": c.title, "sentence": c.sentence, **asdict(judged.headline)}
         about_it = {"command": study.command(number), "seconds": study.made[number]["seconds"]}
         row = {**row, **about_it, "parts": parts}
         if number in NUMBERS:
@@ -133,17 +133,6 @@ def _verdicts(study: Study) -> dict[str, Any]:
     about = {k: v for k, v in made.items() if k != "seconds"}
     about["command"] = study.command() if made else ""
     return {"study": about, "claims": rows} | ({"figures": figures} if figures else {})
-
-
-def _row(v: Verdict) -> dict[str, Any]:
-    return {
-        "verdict": v.verdict,
-        "number": v.number,
-        "value": v.value,
-        "low": v.low,
-        "high": v.high,
-        "rule": v.rule,
-    }
 
 
 def _section(study: Study, number: Name) -> Section:

@@ -41,12 +41,12 @@ class Optimizer:
 
     @property
     def orthogonal(self) -> bool:
-        """For hidden matrices only: other parameters are AdamW's."""
+        """Does it update hidden matrices only, and leave other parameters to AdamW?"""
         return self.update.startswith("orthogonal")
 
     @property
     def averages_gradients(self) -> bool:
-        """Adam's: averages of the gradient and of its square, each with a β."""
+        """Does it average the gradient and its square, each with a β, as Adam does?"""
         return self.update == "normalised" and self.has_eps
 
     @property

@@ -62,7 +62,7 @@ class Scheme:
 
     @property
     def exponents(self) -> tuple[float, ...]:
-        """Those of ``EXPONENTS``, in order: what a scheme is, whatever it is called."""
+        """The values of ``EXPONENTS``, in order: what a scheme is, whatever it is called."""
         return tuple(getattr(self, name) for name in EXPONENTS)
 
     def rate_depth(self, position: int, layers: int) -> float:

@@ -75,7 +75,7 @@ class Checkpoint:
         self.pending: range | None = None
         """The runs whose state is there to go on with."""
         self.going: list[int] = []
-        """Those of them that had not diverged."""
+        """The pending runs that had not diverged."""
         if self.path is None:
             return
         if os.path.isfile(self.path):

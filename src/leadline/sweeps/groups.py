@@ -116,7 +116,7 @@ class _Stack:
         return mapped(self._loss, p, b, batch)
 
     def _loss(self, p: State, b: State, batch: Any) -> Tensor:
-        """One member's."""
+        """The loss of one member of a stack."""
         state = {f"model.{n}": t for n, t in (p | b).items()}
         return call(self.whole, self.places, state, (batch,))
 

@@ -74,7 +74,7 @@ class Network:
         return self.network.module(width, depth, seed, inputs=self.inputs, outputs=self.outputs)
 
     def of(self, scheme: str | Scheme) -> Network:
-        """The same with another scheme."""
+        """This network with another scheme."""
         return replace(self, network=replace(self.network, scheme=scheme))
 
 
@@ -88,7 +88,7 @@ class NetworkRates:
 
     @property
     def optimizer(self) -> Optimizer:
-        """SGD."""
+        """The optimizer that the rates are for, SGD."""
         return optimizer("sgd")
 
     @property
@@ -102,7 +102,7 @@ class NetworkRates:
         return model
 
     def factors(self, model: Any) -> dict[str, tuple[Factors, bool]]:
-        """Those of ``module.param_groups(SGD(lr=1, weight_decay=1))``."""
+        """Factors as ``module.param_groups(SGD(lr=1, weight_decay=1))`` has them."""
         from leadline.recipes.sgd import SGD
 
         names = {id(p): n for n, p in model.named_parameters()}
@@ -114,7 +114,7 @@ class NetworkRates:
         }
 
     def betas(self, betas: tuple[float, float]) -> tuple[float, float]:
-        """As they are: SGD has none."""
+        """The betas as they are: SGD has none."""
         return betas
 
 

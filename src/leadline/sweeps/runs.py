@@ -85,7 +85,7 @@ class TrainingRun:
 
     @property
     def scheme_name(self) -> str:
-        """As rows have it."""
+        """The scheme's name, as rows have it."""
         return self.scheme if isinstance(self.scheme, str) else self.scheme.name
 
     @property
@@ -107,7 +107,7 @@ class WithArguments:
     arguments: tuple[tuple[str, Any], ...]
 
     def __call__(self, width: int, depth: int) -> nn.Module:
-        """Build."""
+        """Build the model of a size."""
         return self.build(width, depth, **copy.deepcopy(dict(self.arguments)))
 
 

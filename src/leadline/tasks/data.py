@@ -54,7 +54,7 @@ class TrainingData(ABC):
 
     @abstractmethod
     def test(self) -> list[Any] | None:
-        """The same of data that no run trains on."""
+        """Batches of data that no run trains on."""
 
     @abstractmethod
     def shared(self, size: int | None) -> bool:
@@ -108,7 +108,7 @@ class TrainingData(ABC):
         return out
 
     def _like(self, other: TrainingData) -> TrainingData:
-        """This with the precision and the type of others."""
+        """These data with the precision and the type of others."""
         kept = self.precise(other.precision)
         return kept if other.dtype is None else kept.typed(other.dtype)
 
@@ -210,7 +210,7 @@ class Accumulated(TrainingData):
 
     @property
     def name(self) -> str:
-        """That of the data."""
+        """The name of the data."""
         return self.data.name
 
     def on(self, device: str | torch.device) -> TrainingData:
@@ -240,7 +240,7 @@ class Accumulated(TrainingData):
         return Accumulated(self.data.typed(dtype), self.count)
 
     def shared(self, size: int | None) -> bool:
-        """As the data's."""
+        """Do all seeds have the same batches of the data?"""
         return self.data.shared(size)
 
     def parts(self, batch: Any) -> list[tuple[TrainingData, Any]]:

@@ -187,7 +187,7 @@ class _Drawn:
 
     @property
     def rms(self) -> float:
-        """At the base."""
+        """Root mean square of the values at the base."""
         return Scale.pooled(self.scales[0].values()).rms
 
     def rule(self) -> Rule:

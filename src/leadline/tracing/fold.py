@@ -61,7 +61,7 @@ def fold(graph: Graph, index: int) -> Fold | None:
         return all_of([into(i)])
 
     def all_of(parts: list[Fold | None]) -> Fold | None:
-        """These together."""
+        """The union of the parts; none if one of them is none."""
         part = [p for p in parts if p is not None]
         return here.union(*part) if len(part) == len(parts) else None
 

@@ -78,7 +78,7 @@ class Node:
     parameter: str | None = None
     kwargs: dict[str, Any] = field(default_factory=dict)
     discrete: frozenset[int] = frozenset()
-    """Those of its inputs that are whole numbers or truth values: choices, which have no size."""
+    """The inputs that are whole numbers or truth values: choices, which have no size."""
 
 
 @dataclass
@@ -97,7 +97,7 @@ class Graph:
         self.acts = 0
         """Bit set of the nodes that depend on the model's inputs."""
         self.touched = 0
-        """Those of them that depend on parameters too."""
+        """Bit set of the nodes that depend on inputs and on parameters."""
         self.selects = 0
         """Bit set of the nodes that choose some of several weight matrices, whatever they choose by."""
         self.random = 0

@@ -64,7 +64,7 @@ class Naming:
         return "*" in self.template(name) or name in self.stacked
 
     def module(self, module: str, parameter: str) -> str:
-        """The same for the module that begins a parameter's name."""
+        """The template of the module that begins a parameter's name."""
         return ".".join(self.template(parameter).split(".")[: len(module.split("."))])
 
 
@@ -117,7 +117,7 @@ class Kind:
         return Place(self.role, self.position, self.layers, self.last, self.beside, self.shared)
 
     def shape_at(self, m: float, r: float = 1.0) -> tuple[float, ...]:
-        """Its shape when width and depth are m and r times the base's."""
+        """The parameter's shape when width and depth are m and r times the base's."""
         stays = self.constant or (0,) * len(self.shape)
         layers = self.layered or (0,) * len(self.shape)
         wide = [

@@ -98,7 +98,7 @@ class _Applied:
     unassigned: list[int] = field(default_factory=list)
     """Scalings that belong to no parameter."""
     logits: list[int] = field(default_factory=list)
-    """Those of attention logits, whose width is dealt with elsewhere."""
+    """Scalings of attention logits, whose width is dealt with elsewhere."""
 
 
 def _applied(graph: Graph, tied: frozenset[str]) -> _Applied:

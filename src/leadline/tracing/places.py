@@ -60,7 +60,7 @@ def find_places(
 
 
 def conflict(name: str, role: str) -> str:
-    """That a parameter's place cannot be said."""
+    """A message that a parameter's place cannot be said, and the remedy."""
     return (
         f"parameter {name!r} is used at several places of residual branches: give each place its own, or "
         f"count it as the stream's, unscaled over depth, with roles={{{name!r}: dict(role={role!r}, "

@@ -75,7 +75,7 @@ class AxisResult:
 
     @property
     def range(self) -> str:
-        """From which size to which the rate transfers, and from where it does not, in words."""
+        """The sizes from which to which the rate transfers, and from where it does not, in words."""
         return in_range(self.axis, self.sizes[0].size, self.reach)
 
 

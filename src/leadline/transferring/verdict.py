@@ -32,12 +32,12 @@ class RateGrid:
 
     @property
     def option(self) -> str:
-        """For the command line."""
+        """The grid as an option of the command line."""
         return f"--lrs {self.first:.6g}:{self.last:.6g}:{self.factor:.6g}"
 
     @property
     def words(self) -> str:
-        """For runs made elsewhere."""
+        """The grid in words, for runs that were made elsewhere."""
         return f"rates from {self.first:.6g} to {self.last:.6g} by factors of {self.factor:.6g}"
 
 
@@ -263,7 +263,7 @@ def _extended(rates: np.ndarray, edges: Sequence[str]) -> RateGrid:
 
 
 def _lrs(low: float, step: float, count: int) -> RateGrid:
-    """With the digits that are printed; ``low`` and ``step`` are in log2."""
+    """A grid of rates with the digits that are printed; ``low`` and ``step`` are in log2."""
     first, factor = float(f"{2**low:.6g}"), float(f"{2**step:.6g}")
     last = first * factor ** (count - 1)
     # Rounded up: the last rate is not to be lost.
