@@ -114,13 +114,13 @@ class Inspection:
                 continue
             # What a module puts out is its matrix's business; its bias only adds to it.
             main = max(self.owned[owner], key=lambda pair: len(self.kinds[pair[1]].shape))[1]
-            t = self.kinds[main].template.rpartition(".")[0] or "model"
+            t = self.kinds[main].holder or "model"
             note("preactivation", t, was.output)
             note("change", t, now.output - was.output)
             names = self.members.inside(owner)
             present = {n: trained[full] for n, full in names.items() if full in trained}
             for local, name in self.owned[owner]:
-                t = self.kinds[name].template
+                t = self.kinds[name].label
                 other = self.members.call(owner, present | {local: self.initial[name]}, now)
                 if other is not None:
                     note("own update", t, now.output - other)
@@ -145,7 +145,7 @@ class Inspection:
         """
         groups: dict[str, list[str]] = defaultdict(list)
         for name, kind in self.kinds.items():
-            groups[kind.template].append(name)
+            groups[kind.label].append(name)
         groups["model"] = list(self.kinds)
         out = {}
         for t, names in groups.items():

@@ -39,14 +39,15 @@ def rows_of(
 def _rows(
     plan: Plan, axis: str, sizes: Sequence[Size], measured: Mapping[Size, Sequence[Measurement]]
 ) -> list[Row]:
-    kinds = {k.template: k for k in reversed(plan.kinds)}
-    modules = {k.template.rpartition(".")[0]: k for k in reversed(plan.kinds)}
-    modules |= {k.template.rpartition(".")[0]: k for k in plan.kinds if len(k.shape) > 1}
+    kinds = {k.label: k for k in reversed(plan.kinds)}
+    modules = {k.holder: k for k in reversed(plan.kinds)}
+    modules |= {k.holder: k for k in plan.kinds if len(k.shape) > 1}
     x = np.array([getattr(s, axis) for s in sizes])
     values = _values(sizes, measured)
-    parts, relative = _effects(values)
     shrinks = _stream(x, values)
     faint = _faint(plan, axis, x, values)
+    fades = {t for t, k in kinds.items() if k.branch is not None and faint.get(k.branch)}
+    parts, relative = _effects(values, fades)
     out = []
     for quantity, template in sorted(values, key=lambda k: (k[1], _ORDER.index(k[0]))):
         kind = kinds.get(template) or modules.get(template)
@@ -55,15 +56,15 @@ def _rows(
         seen = relative.get(template) if quantity == EFFECT else None
         y = values[quantity, template] if seen is None else seen
         e = exponent(x, y)
-        part = None if kind is None else parts.get(kind.template)
+        part = None if kind is None else parts.get(kind.label)
         if quantity == "nonlinear":
             target, word = None, _lazy(e)
         else:
             power = expected(plan, kind, quantity) if kind else expected_stream(plan, quantity)
             target = getattr(power, axis)
             below, above = slack(plan, kind, quantity, axis, shrinks)
-            fades = faint.get(kind.branch if kind else None, faint.get(None, 0.0))
-            around = max(below, fades), above
+            missing = faint.get(kind.branch if kind else None, faint.get(None, 0.0))
+            around = max(below, missing), above
             word = verdict(e, target, *around)
             if (
                 word == "inconclusive"
@@ -90,14 +91,15 @@ def _values(
 
 
 def _effects(
-    values: Mapping[Key, np.ndarray],
+    values: Mapping[Key, np.ndarray], fades: set[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """By kind: (sizes,) its part of all effects, and (sizes, seeds) its effect over the kinds' median.
 
     How much a model's output moves differs from seed to seed by what all kinds share (its initial outputs
     and slopes), far more than the parts do. So kinds are compared with each other, and what they share
     is judged once, by the change of the output. The median is that of the kinds that matter: one kind that
-    explodes or collapses does not move it.
+    explodes or collapses does not move it, nor do those that begin too small (``fades``) if there are
+    others.
     """
     effects = {t: v for (q, t), v in values.items() if q == EFFECT}
     if not effects:
@@ -108,6 +110,8 @@ def _effects(
     parts = np.where(np.isfinite(parts), parts, 1.0)
     by_kind = dict(zip(effects, parts, strict=True))
     heavy = [i for i in range(len(stack)) if parts[i].max() >= SMALL / 2 and (stack[i] > 0).all()]
+    full = [i for i in heavy if list(effects)[i] not in fades]
+    heavy = full if len(full) >= 3 else heavy
     if len(heavy) < 3 or not np.isfinite(stack).all():
         return by_kind, {}
     middle = np.exp(np.median(np.log(stack[heavy]), 0))
@@ -128,7 +132,7 @@ def _faint(
     Outputs that stay few as width grows (key and value heads of a fixed number) are parametrized as a
     readout's, and begin as small, ∝ n^-½. So does what a branch makes of them, until training adds what
     does not shrink. By block: the shortfall that its last layers show at initialization, and a half for
-    every further such layer, whose smallness multiplies; by None what the rest of the model may see of it.
+    every further such layer (or part of one), whose smallness multiplies; by None what the rest of the model may see of it.
     """
     out: dict[str | None, float] = {}
     if axis != "width":
@@ -136,9 +140,9 @@ def _faint(
     few: dict[str, int] = {}
     for k in plan.kinds:
         if k.role == "readout" and k.branch is not None and k.position is not None:
-            few[k.branch] = few.get(k.branch, 0) + 1
+            few[k.branch] = few.get(k.branch, 0) + k.factors
     for k in plan.kinds:
-        y = values.get(("preactivation", k.template.rpartition(".")[0]))
+        y = values.get(("preactivation", k.holder))
         e = None if y is None or not k.last or k.branch not in few else exponent(x, y)
         if e is None or k.branch is None:
             continue

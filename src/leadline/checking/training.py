@@ -227,7 +227,7 @@ def settings(plan: Plan, model: nn.Module, optimizers: Sequence[Optimizer]) -> S
     out: Settings = {}
     for name, p in model.named_parameters():
         if kinds[name].role != "frozen":
-            out.setdefault(kinds[name].template, {})[name] = _of(groups.get(id(p)))
+            out.setdefault(kinds[name].label, {})[name] = _of(groups.get(id(p)))
     return out
 
 
@@ -250,11 +250,11 @@ def lost_ratios(
         culprit: who set them last, and the remedy.
 
     Returns:
-        Messages by parameter template.
+        Messages by label of a kind.
     """
     at_base = plan.at(plan.base.width, plan.base.depth)
     out: dict[str, str] = {}
-    kinds = {k.template: k for k in plan.kind_of(model).values()}
+    kinds = {k.label: k for k in plan.kind_of(model).values()}
     for template, members in settings(plan, model, optimizers).items():
         here, there = plan.kind_factors(kinds[template]), at_base.kind_factors(kinds[template])
         missing = [n for n, s in members.items() if not s]

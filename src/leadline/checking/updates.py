@@ -99,19 +99,19 @@ class Monitor:
         self._handles.clear()
 
     def _choose(self) -> list[tuple[str, str, str]]:
-        """Owner, local name and template of the parameters that are watched."""
+        """Owner, local name and label of the parameters that are watched."""
         modules = dict(self._model.named_modules())
-        by_template: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
+        by_label: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
         for name, kind in self.plan.kind_of(self._model).items():
             owner, _, local = name.rpartition(".")
-            if kind.template in self._expected and one_map(modules[owner]):
-                by_template[kind.template].append((owner, local, kind.template))
-        if not by_template:
+            if kind.label in self._expected and one_map(modules[owner]):
+                by_label[kind.label].append((owner, local, kind.label))
+        if not by_label:
             raise ValueError(
                 "no parameter of the model is one that the check measured: give the check of this model"
             )
         out = []
-        for members in by_template.values():
+        for members in by_label.values():
             count = min(len(members), _LAYERS)
             rows = {round(i * (len(members) - 1) / max(count - 1, 1)) for i in range(count)}
             out += [members[i] for i in sorted(rows)]

@@ -110,6 +110,21 @@ class Kind:
     """The last layer's alone."""
     mate: str = ""
     """Where layers of several kinds call a parameter alike: what its layers hold and theirs do not."""
+    factors: int = 1
+    """In how many factors of one product of data it takes part (keys and values of one matrix: 2)."""
+    mark: str = ""
+    """What tells it from another kind of its template: first and last layers in one list with the rest."""
+
+    @property
+    def label(self) -> str:
+        """Its template, with what tells it from others of that."""
+        return self.template + self.mark
+
+    @property
+    def holder(self) -> str:
+        """The same for the module that holds it; the model's own parameters have none."""
+        module = self.template.rpartition(".")[0]
+        return module + self.mark if module else ""
 
     @property
     def place(self) -> Place:
@@ -140,6 +155,25 @@ class Kind:
     def init_ratio(self, at: Size, base: Size) -> float:
         """How the builder's own scale changes from the base to another size."""
         return self.rule.ratio(self.dims(at, base), self.dims(base, base))
+
+
+def marked(kinds: Iterable[Kind]) -> tuple[Kind, ...]:
+    """The same kinds, with marks for those that share a template and no place."""
+    by_template: dict[str, dict[tuple[Any, ...], str]] = {}
+    kinds = tuple(kinds)
+    for k in kinds:
+        by_template.setdefault(k.template, {})[_stands(k)] = k.role
+    out = []
+    for k in kinds:
+        stand = by_template[k.template]
+        alike = [s for s, role in stand.items() if role == k.role]
+        number = f" {alike.index(_stands(k)) + 1}" if len(alike) > 1 else ""
+        out.append(replace(k, mark=f" ({k.role}{number})" if len(stand) > 1 else ""))
+    return tuple(out)
+
+
+def _stands(k: Kind) -> tuple[Any, ...]:
+    return k.role, k.branch, k.last, k.beside, k.takes, k.offset, k.ends
 
 
 def assign(

@@ -112,6 +112,11 @@ def _data(graph: Graph, i: int) -> bool:
     return node.op in MATRIX and len(pair) == 2 and all(graph.is_act(j) for j in pair)
 
 
+def is_product_of_data(graph: Graph, i: int) -> bool:
+    """Attention, or a matrix product of two tensors of data."""
+    return graph.nodes[i].op in ATTENTION or _data(graph, i)
+
+
 def _to_softmax(graph: Graph, start: int) -> set[int] | None:
     """Scalings between a product and the softmax it feeds; None if it feeds none."""
     queue, seen = [start], set()

@@ -10,6 +10,7 @@ from typing import Any
 from leadline.tracing.branches import ResidualBranch
 from leadline.tracing.graph import Graph
 from leadline.tracing.kinds import Kind, Naming
+from leadline.tracing.patterns import is_product_of_data
 
 
 @dataclass
@@ -39,11 +40,13 @@ def find_places(
     for b in sorted(branches, key=lambda b: len(b.region)):
         held = {i: graph.weights(i) for i in sorted(b.region)}
         label = _label(b, set().union(*held.values()), naming)
+        products = [p for p in b.region if is_product_of_data(graph, p)]
         for i, names in held.items():
+            place = _place(b, i, label) | {"factors": _factors(graph, products, i)}
             for name in names:
                 first = uses.setdefault(name, [])
                 if not first or first[0][0] is b or not b.region > first[0][0].region:
-                    first.append((b, _place(b, i, label)))
+                    first.append((b, place))
     often = used_more_often(graph, deep)
     for name, several in uses.items():
         out.by_name[name] = place = dict(several[0][1])
@@ -80,6 +83,12 @@ def _place(b: ResidualBranch, i: int, label: str) -> dict[str, Any]:
         "layers": b.layers,
         "last": i in b.final or b.layers == 1,
     }
+
+
+def _factors(graph: Graph, products: list[int], i: int) -> int:
+    """Of how many inputs of one of these products an operation is a part."""
+    return max((sum(graph.ancestors[j] >> i & 1 or j == i for j in set(graph.nodes[p].inputs))
+                for p in products), default=0) or 1  # fmt: skip
 
 
 def attached(

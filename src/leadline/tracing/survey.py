@@ -26,7 +26,7 @@ from leadline.tracing.fading import faded, fading
 from leadline.tracing.fold import offsets
 from leadline.tracing.graph import Graph, template
 from leadline.tracing.growth import check_entries, constant_parts, growing, over_depth
-from leadline.tracing.kinds import Ambiguous, Kind, Naming, assign, with_mates
+from leadline.tracing.kinds import Ambiguous, Kind, Naming, assign, marked, with_mates
 from leadline.tracing.multipliers import Folds, folds_of
 from leadline.tracing.passes import passes
 from leadline.tracing.patterns import check_reductions, gains
@@ -205,7 +205,7 @@ def survey(
         folds.obstacles += shared
     return Survey(
         base,
-        tuple(draws(build, models, kinds, which, overrides.kept(shapes(model)))),
+        marked(draws(build, models, kinds, which, overrides.kept(shapes(model)))),
         names,
         {p["branch"]: p["layers"] for p in places.by_name.values()},
         naming,
