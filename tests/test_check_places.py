@@ -76,7 +76,8 @@ class OneHead(nn.Module):
 
 
 def attending(n, depth):
-    return nn.Sequential(nn.Linear(8, n), nn.Sequential(*(OneHead(n) for _ in range(depth))), nn.Linear(n, 4))  # fmt: skip
+    blocks = nn.Sequential(*(OneHead(n) for _ in range(depth)))
+    return nn.Sequential(nn.Linear(8, n), blocks, nn.Linear(n, 4))
 
 
 def verdicts(plan, powers):

@@ -132,7 +132,8 @@ def _faint(
     Outputs that stay few as width grows (key and value heads of a fixed number) are parametrized as a
     readout's, and begin as small, ∝ n^-½. So does what a branch makes of them, until training adds what
     does not shrink. By block: the shortfall that its last layers show at initialization, and a half for
-    every further such layer (or part of one), whose smallness multiplies; by None what the rest of the model may see of it.
+    every further such layer (or part of one), whose smallness multiplies; by None what the rest of the
+    model may see of it.
     """
     out: dict[str | None, float] = {}
     if axis != "width":

@@ -86,7 +86,7 @@ def _place(b: ResidualBranch, i: int, label: str) -> dict[str, Any]:
 
 
 def _factors(graph: Graph, products: list[int], i: int) -> int:
-    """Of how many inputs of one of these products an operation is a part."""
+    """The number of inputs of one of these products that an operation is a part of."""
     return max((sum(graph.ancestors[j] >> i & 1 or j == i for j in set(graph.nodes[p].inputs))
                 for p in products), default=0) or 1  # fmt: skip
 
