@@ -154,7 +154,15 @@ def compare(
     if deepen and network is not None and _passes(check_limit, network):
         lazy_depth = None
     has_limit = _passes(lambda what: check_has_limit(what, over), plan)
-    notes = _notes(network, plan, is_lazy, has_limit, lazy_depth, widest, deepest)
+    notes = _notes(
+        network,
+        plan,
+        is_lazy=is_lazy,
+        has_limit=has_limit,
+        lazy_depth=lazy_depth,
+        widest=widest,
+        deepest=deepest,
+    )
     trained = wanted if network is not None else ["reused"]
     if trained != wanted and "independent" in wanted:
         notes.append(
@@ -285,6 +293,7 @@ def _accuracy(result: Trajectory | Limit, part: str, labels: np.ndarray) -> floa
 def _notes(
     network: ResNet | None,
     plan: ResNet | Plan,
+    *,
     is_lazy: bool,
     has_limit: bool,
     lazy_depth: int | None,

@@ -145,7 +145,10 @@ def _parts(
     }
     over = over or "both"
     if command == "limit":
-        return _of_limit(builders_first(task, build, recipe, over, width, depth, settings), over)
+        first = builders_first(
+            task, build, recipe, over=over, width=width, depth=depth, options=settings
+        )
+        return _of_limit(first, over)
     base = settings["base"]
     one = TaskConfiguration(task, build, recipe, base["width"], base["depth"], **settings)
     deepen = over == "both"
@@ -157,7 +160,8 @@ def _parts(
     except ValueError:
         return [*parts, _Part(one.at(4 * widest, deepest), one.seeds)]
     at = None if deepen else deepest
-    return parts + _of_limit(builders_first(task, build, recipe, over, None, at, settings), over)
+    first = builders_first(task, build, recipe, over=over, width=None, depth=at, options=settings)
+    return parts + _of_limit(first, over)
 
 
 def _of_limit(first: TaskConfiguration, over: str) -> list[_Part]:

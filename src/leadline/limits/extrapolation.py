@@ -148,21 +148,31 @@ def limit(
     of_builders = dict(base=base, roles=roles, inputs=inputs)
     of_builders |= dict(scheme=scheme, accumulation=accumulation, stored=stored)
     of_networks = dict(variance_reduction=variance_reduction, group=group)
+    at: dict[str, Any] = dict(over=over, width=width, depth=depth)
     if isinstance(build, ResNet):
         refuse_for_network(**of_builders)
-        first = _of_network(task, build, recipe, over, width, depth, of_networks | shared)
+        first = _of_network(task, build, recipe, **at, options=of_networks | shared)
     else:
         refuse_for_builder(**of_networks)
-        first = builders_first(task, build, recipe, over, width, depth, of_builders | shared)
+        first = builders_first(task, build, recipe, **at, options=of_builders | shared)
         if checkpoint is not None:
             check_identified(first.builder, first.task, first.recipe, "checkpoint")
-    return _limit(first, over, rtol, seconds, checkpoint, progress, chooses=tol is None)
+    return _limit(
+        first,
+        over,
+        rtol=rtol,
+        seconds=seconds,
+        checkpoint=checkpoint,
+        progress=progress,
+        chooses=tol is None,
+    )
 
 
 def _of_network(
     problem: Any,
     network: ResNet,
     sgd: Any,
+    *,
     over: str,
     width: int | None,
     depth: int | None,
@@ -187,6 +197,7 @@ def builders_first(
     task: Any,
     build: Any,
     recipe: Recipe,
+    *,
     over: str,
     width: int | None,
     depth: int | None,
@@ -207,6 +218,7 @@ def builders_first(
 def _limit(
     first: Solved,
     over: str,
+    *,
     rtol: float,
     seconds: float | None,
     checkpoint: str | os.PathLike[str] | None,
