@@ -27,7 +27,7 @@ import leadline as ll
 
 BASE, TARGET = {"width": 64, "depth": 2}, {"width": 128, "depth": 4}
 RESULTS = Path(__file__).parent / "results" / "families.json"
-_ROLES = re.compile(r"roles=\{('[^']+'): ('[a-z]+'|dict\([^)]*\))\}")
+_ROLES = re.compile(r"('[^' ]+'): ('[a-z]+'|dict\([^)]*\))[,}]")
 
 
 def planned(f: Family, optimizer: str = "adamw", **how: Any) -> ll.Plan:

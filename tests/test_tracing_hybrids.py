@@ -223,3 +223,96 @@ def test_one_remedy_for_all_initializations_without_a_rule():
         planned(net(OffCentre))
     assert f"roles={{{remedy}}}" in str(refused.value)
     assert planned(net(OffCentre), roles=roles).factors()["blocks.0.b.weight"].fold == 0.25
+
+
+class Relative(nn.Module):
+    """Rows of a table, by distance, multiplied with queries: one table for all layers, or one for each."""
+
+    def __init__(self, n, depth, shared):
+        super().__init__()
+        self.i, self.h, self.shared = nn.Linear(8, n), nn.Linear(n, 5), shared
+        self.tables = nn.ModuleList(nn.Embedding(11, 8) for _ in range(1 if shared else depth))
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({k: nn.Linear(n, n) for k in "qkvo"}) for _ in range(depth)
+        )
+
+    def forward(self, x):
+        x = self.i(x)
+        places = torch.arange(6)
+        for i, b in enumerate(self.blocks):
+            q, k, v = (b[name](x).unflatten(-1, (-1, 8)).transpose(1, 2) for name in "qkv")
+            rows = self.tables[0 if self.shared else i](places[:, None] - places + 5)
+            logits = q @ k.mT / 8 + torch.einsum("bhld,lrd->bhlr", q, rows)
+            x = x + b["o"]((logits.softmax(-1) @ v).transpose(1, 2).flatten(2))
+        return self.h(x)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_table_whose_rows_are_multiplied_with_queries(shared):
+    plan = planned(lambda n, depth: Relative(n, depth, shared))
+    kind = plan.kinds[plan.names["tables.0.weight"]]
+    assert (kind.role, kind.shared, kind.position) == ("finite", shared, 1)
+    assert plan.factors()["tables.0.weight"].lr == 1.0
+
+
+class Picked(nn.Module):
+    """Places of a table are added, one by name and others by what the data say."""
+
+    def __init__(self, n, depth):
+        super().__init__()
+        self.table, self.net = nn.Parameter(torch.randn(7, n)), net(TwoKinds)(n, depth)
+
+    def forward(self, x):
+        x = self.net.stem(x)
+        rows = (x[..., 0] > 0).long()
+        x = x + self.table[0] + self.table[rows]
+        for b in self.net.blocks:
+            x = b(x)
+        return self.net.head(x)
+
+
+def test_a_table_that_is_added_by_name_and_by_choice():
+    plan = planned(Picked)
+    assert plan.kinds[plan.names["table"]].role == "input"
+
+
+class Queries(nn.Module):
+    """Learned queries attend to each other, then to the data; the stream begins as zeros."""
+
+    def __init__(self, n, depth):
+        super().__init__()
+        self.stem, self.h = nn.Linear(8, n), nn.Linear(n, 5)
+        self.queries = nn.Parameter(torch.randn(3, n))
+        names = ("q", "k", "v", "o", "cq", "ck", "cv", "co")
+        self.blocks = nn.ModuleList(Attends(n, names) for _ in range(depth))
+
+    def forward(self, x):
+        data, places = self.stem(x), self.queries.expand(len(x), -1, -1)
+        h = torch.zeros_like(places)
+        for b in self.blocks:
+            h = b(h, places, data)
+        return self.h(h)
+
+
+class Attends(nn.Module):
+    def __init__(self, n, names):
+        super().__init__()
+        self.m = nn.ModuleDict({k: nn.Linear(n, n) for k in names})
+        self.one, self.two = nn.LayerNorm(n), nn.LayerNorm(n)
+
+    def forward(self, h, places, data):
+        m, at = self.m, lambda t: t.unflatten(-1, (-1, 8)).transpose(1, 2)
+        q, k, v = at(m["q"](places)), at(m["k"](places)), at(m["v"](h))
+        h = self.one(h + m["o"](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)))
+        q, k, v = at(m["cq"](h)), at(m["ck"](data)), at(m["cv"](data))
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return self.two(h + m["co"](y))
+
+
+def test_the_first_branch_of_a_decoder_whose_stream_begins_as_zeros():
+    f = planned(Queries).factors()
+    for name in "qkvo":
+        assert {f[f"blocks.{k}.m.{name}.weight"] for k in range(8)} == {
+            f[f"blocks.7.m.{name}.weight"]
+        }
+    assert f["blocks.0.m.o.weight"].fold == f["blocks.0.m.co.weight"].fold == 0.25

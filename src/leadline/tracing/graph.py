@@ -13,7 +13,8 @@ VIEWS = frozenset(
     "split_with_sizes chunk unbind clone contiguous detach alias _to_copy to unsqueeze squeeze "
     "lift_fresh index index_select gather mean sum roll flatten constant_pad_nd neg "
     "native_dropout dropout avg_pool1d avg_pool2d _adaptive_avg_pool2d adaptive_avg_pool1d "
-    "upsample_nearest2d upsample_bilinear2d diagonal narrow repeat flip unfold as_strided swapaxes "
+    "upsample_nearest1d upsample_nearest2d upsample_linear1d upsample_bilinear2d upsample_bicubic2d "
+    "_upsample_bilinear2d_aa _upsample_bicubic2d_aa diagonal narrow repeat flip unfold as_strided swapaxes "
     "movedim masked_fill tril triu".split()
 )
 # f(a x) = a f(x) for a > 0.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from leadline.tracing.branches import ResidualBranch
-from leadline.tracing.graph import Graph
+from leadline.tracing.graph import SUMS, Graph, template
 from leadline.tracing.kinds import Kind, Naming
 from leadline.tracing.patterns import is_product_of_data
 
@@ -133,6 +133,36 @@ def attached(
     # What the last layer of an encoder does to its output alone is no such parameter.
     others = {naming.template(name) for name in names - set(out)}
     return {name: place for name, place in out.items() if naming.template(name) not in others}
+
+
+def from_zero(
+    graph: Graph, branches: list[ResidualBranch], placed: Iterable[str], naming: Naming
+) -> dict[str, str]:
+    """Parameters of a branch that is added to zeros, as the first of a decoder of learned queries is, and
+    the parameters of another layer that stand where they do.
+
+    Args:
+        placed: parameters in branches.
+    """
+    modules = {template(graph.nodes[b.join].module) for b in branches}
+    known = {naming.template(n): n for n in placed}
+    out = {}
+    for node in graph.nodes:
+        ends = [i for i in node.inputs if graph.is_act(i)]
+        zeros = any(graph.nodes[i].value == 0 for i in node.inputs)
+        if (
+            node.op not in SUMS
+            or len(ends) != 1
+            or not zeros
+            or template(node.module) not in modules
+        ):
+            continue
+        made_of = graph.ancestors[ends[0]]
+        for name, i in graph.parameters.items():
+            like = known.get(naming.template(name), name)
+            if name.startswith(node.module + ".") and made_of >> i & 1 and like != name:
+                out[name] = like
+    return {name: like for name, like in out.items() if name not in known.values()}
 
 
 def beside_more_often(

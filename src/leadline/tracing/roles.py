@@ -185,8 +185,8 @@ def _how(graph: Graph, i: int, name: str) -> str:
             node = graph.nodes[normed.direction]
             continue
         held = [j for j in node.inputs if name in graph.leaves(j)]
-        constant = all(not graph.leaves(j) for j in node.inputs if j not in held)
-        plain = node.op in VIEWS or (node.op in SCALINGS and constant and held == node.inputs[:1])
+        first = held == node.inputs[:1] and not any(map(graph.leaves, node.inputs[1:]))
+        plain = node.op in VIEWS | TABLES or (node.op in SCALINGS and first)
         if len(held) != 1 or not (plain or node.op in ("cat", "stack")):
             return "derived"
         node = graph.nodes[held[0]]
@@ -238,7 +238,7 @@ def role(
     if others == {"embedding"}:
         return ("input", "embedding: only its fan-out grows", False) if any(grows) else (
             "finite", "no dimension grows", False)  # fmt: skip
-    if others == {"elementwise"} and sum(grows) == 1 and len(grows) > 1:
+    if {"elementwise"} <= others <= {"elementwise", "embedding"} and sum(grows) == 1 < len(grows):
         return "input", "added or multiplied: one entry a neuron", False
     if "other" in others and len(grows) > 1 and any(grows):
         ops = sorted({u.op for u in uses if u.how == "other"})
@@ -344,7 +344,7 @@ def _plain(graph: Graph, i: int) -> bool:
     node = graph.nodes[i]
     while node.parameter is None:
         held = [j for j in node.inputs if graph.leaves(j)]
-        if len(held) != 1 or not (node.op in VIEWS or node.op in SCALINGS):
+        if len(held) != 1 or not (node.op in VIEWS | TABLES or node.op in SCALINGS):
             return False
         node = graph.nodes[held[0]]
     return True

@@ -35,6 +35,7 @@ from leadline.tracing.places import (
     beside_more_often,
     conflict,
     find_places,
+    from_zero,
     outside_branches,
     shared_over_depth,
 )
@@ -126,7 +127,8 @@ def survey(
         place = {} if name in outside else places.by_name.get(name, {})
         ways = {u.how for u in used.get(name, [])}
         if place and kind_role != "frozen":
-            of_all = place.get("shared") and ways - {"elementwise", "embedding"}
+            grown = kind_role != "finite" and ways - {"elementwise", "embedding"}
+            of_all = place.get("shared") and grown
             if name in places.conflicts or of_all:
                 problems[name] = conflict(name, kind_role)
         if readout:
@@ -150,8 +152,9 @@ def survey(
             layered=layered.get(name, ()),
             offset=shifted.get(name, 0.0),
         )
-    for name in [n for n in rows if n not in used]:
-        like = _sibling(name, rows, used)
+    first = from_zero(graph, branches, places.by_name, naming)
+    for name in [n for n in rows if n not in used or n in first]:
+        like = first.get(name) or _sibling(name, rows, used)
         if like is not None:
             unused[name] = like
             rows[name] = replace(rows[like], template=rows[name].template, tied=())
