@@ -149,7 +149,7 @@ HYBRIDS = (
             swa_head_dim=16,
             d_rel=8,
             rel_extent=8,
-            layer_types=None,
+            layer_types=types("hybrid_sliding"),
             mlp_layer_types=types("sparse"),
             sliding_window_size=4,
         ),
