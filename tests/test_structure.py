@@ -12,7 +12,7 @@ import leadline
 ROOT = Path(leadline.__file__).parent
 LAYERS = [
     {"errors", "_version"},
-    {"available"},
+    {"available", "places"},
     {"disk", "identity", "tabular"},
     {"intervals"},
     {"problems", "activations", "parametrization", "schedules"},

@@ -250,3 +250,12 @@ def test_stacks_only_what_is_alike():
     assert stack([{"x": X, "n": 3}, {"x": X, "n": 4}]) is None
     assert stack([X, X[:3]]) is None
     assert stack([(X, object()), (X, object())]) is None
+
+
+def test_a_held_out_batch_that_the_loss_cannot_take_is_refused_before_any_training():
+    task = ll.Task(mse, batch=(X, Y), eval_batch=(X[:, :3], Y))
+    how = dict(widths=[8], depths=[2], lrs=[1e-3], steps=10**9, progress=False)
+    with pytest.raises(
+        ValueError, match=r"eval_batch: loss\(model, batch\) failed with .*_models.py"
+    ):
+        ll.sweep(task, Net, **how)

@@ -229,3 +229,42 @@ def test_coordinates_over_depth():
         # Three draws: the size of an output of 5 coordinates scatters by a fifth.
         assert abs(size) < (0.1 if name.startswith("blocks") else 0.25), (name, size)
         assert abs(change) < 0.2, (name, change)
+
+
+class Sampled(nn.Module):
+    """An autoencoder whose code is drawn: one sum of two layers, at any depth."""
+
+    def __init__(self, n, depth):
+        super().__init__()
+        self.first, self.mean, self.log = nn.Linear(8, n), nn.Linear(n, 4), nn.Linear(n, 4)
+        self.decode, self.last = nn.Linear(4, n), nn.Linear(n, 8)
+        self.blocks = nn.ModuleList(Block(n, lambda s, h, y: h + s.o(y)) for _ in range(depth))
+
+    def forward(self, x):
+        h = self.first(x)
+        mean, log = self.mean(h), self.log(h)
+        h = self.decode(mean + torch.randn_like(mean) * log.exp())
+        for block in self.blocks:
+            h = block(h)
+        return self.last(h)
+
+
+def test_one_sum_of_two_layers_is_no_branch():
+    plan = ll.plan(Sampled, dict(width=16, depth=2), dict(width=16, depth=32), inputs=X)
+    factors = plan.factors()
+    assert {n for n, f in factors.items() if f.fold != 1} == {
+        f"blocks.{k}.o.weight" for k in range(32)
+    }
+    roles = {k.template: k.role for k in plan.kinds}
+    assert (roles["mean.weight"], roles["log.weight"]) == ("readout", "readout")
+
+
+def test_sums_of_two_layers_in_every_layer_have_a_remedy_that_keeps_roles():
+    build = block(lambda s, h, y: s.a(torch.relu(h)) + s.b(h))
+    with pytest.raises(ValueError, match="which is the residual branch") as e:
+        folds(build)
+    pattern = str(e.value).split("roles={'")[1].split("'")[0]
+    assert str(e.value).endswith("dict(branch=False)}")
+    taken, plan = folds(build, roles={pattern: dict(branch=False)})
+    assert {n for n, fold in taken.items() if fold != 1} == {"a", "b"} - {pattern.split(".")[-2]}
+    assert {k.role for k in plan.kinds if k.template == pattern} == {"hidden"}

@@ -74,7 +74,7 @@ def _imported(reference: str, where: str) -> ModuleType:
 
 
 def _import_failed(reference: str, where: str, error: Exception) -> ValueError:
-    from leadline.tasks.places import failed
+    from leadline.places import failed
 
     return failed(f"build={reference!r}: importing {where!r}", error, "run it with python to see")
 

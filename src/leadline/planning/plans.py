@@ -218,7 +218,7 @@ def plan(
         raise ValueError(
             f"no residual branch repeats with depth: scheme={s.name!r} scales branches of residual "
             "networks; give scheme='mup', which scales with width alone, or build a model with skip "
-            "connections"
+            "connections around layers that each have parameters of their own"
         )
     result = Plan(
         scheme=scheme,

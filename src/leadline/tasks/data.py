@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from leadline.errors import check_choice
-from leadline.tasks.places import failed
+from leadline.places import failed
 
 PRECISIONS = ("float32", "bfloat16")
 _PLAIN = (Tensor, type(None), bool, int, float, str, bytes)

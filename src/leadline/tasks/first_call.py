@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from leadline.tasks.data import TrainingData, copied
+from leadline.tasks.task import TaskData
 from leadline.tracing.builder import seeded
 
 
 def first_call(data: TrainingData, model: nn.Module, size: int | None = None) -> Any:
-    """Take the loss of a model on the first batch, so that errors come before any work.
+    """Take the loss of a model on the first batch and on the held-out one, so that errors come before any
+    work.
 
     Args:
         size: samples of the batch; None is the data's usual one.
@@ -23,7 +25,7 @@ def first_call(data: TrainingData, model: nn.Module, size: int | None = None) ->
         does not call it as a whole.
 
     Raises:
-        ValueError: the loss failed, is no scalar, is not finite, or has no gradient.
+        ValueError: the loss failed, is no scalar, is not finite on the first batch, or has no gradient.
     """
     calls: list[Any] = []
 
@@ -48,7 +50,21 @@ def first_call(data: TrainingData, model: nn.Module, size: int | None = None) ->
             f"{what} is {float(loss.detach())} on the first batch, before any training: look for NaN in "
             "the batch, or for a log or a division by 0 in the loss"
         )
+    if isinstance(data, TaskData):
+        _held_out(data, model)
     return calls[0] if calls else None
+
+
+def _held_out(data: TaskData, model: nn.Module) -> None:
+    was = model.training
+    try:
+        with seeded(0), torch.no_grad():
+            for batch in data.test() or ():
+                data.loss(model.eval(), copied(batch))
+    except ValueError as e:
+        raise ValueError(f"eval_batch: {e}") from e
+    finally:
+        model.train(was)
 
 
 def _inputs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from leadline.errors import shown
-from leadline.tasks.places import failed
+from leadline.places import failed
 from leadline.tracing.builder import seeded
 
 _STREAM = 3

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from leadline.tracing.graph import ADDS_ROWS, CONVOLUTIONS, MATRIX, Graph
+from leadline.tracing.graph import ADDS_ROWS, CONVOLUTIONS, MATRIX, Graph, template
 from leadline.tracing.kinds import Naming
 
 _JOINS = frozenset({"add", "add_", "sub", "sub_"}) | ADDS_ROWS
@@ -60,15 +60,26 @@ def is_weight_layer(graph: Graph, i: int) -> bool:
     )
 
 
-def find_branches(graph: Graph, outside: frozenset[str], naming: Naming) -> list[ResidualBranch]:
-    """Every residual branch.
+@dataclass(frozen=True)
+class EqualSum:
+    """A sum outside any branch, whose two sides hold equally many weight layers."""
+
+    module: str
+    """Template of the module that it is in."""
+    weights: frozenset[str]
+    """Templates of the weights on both sides."""
+    message: str = field(compare=False)
+    """That nothing says which side is the branch, and the remedy."""
+
+
+def find_branches(
+    graph: Graph, outside: frozenset[str], naming: Naming
+) -> tuple[list[ResidualBranch], list[EqualSum]]:
+    """Every residual branch, and every sum of which nothing says which side is one.
 
     Args:
         outside: parameters that the user counts as the stream's.
         naming: how names repeat, for messages.
-
-    Raises:
-        ValueError: a sum whose two sides hold equally many weight layers outside any branch.
     """
     weighted = 0
     for node in graph.nodes:
@@ -102,20 +113,25 @@ def find_branches(graph: Graph, outside: frozenset[str], naming: Naming) -> list
         else:
             if any(p & weighted for p in paths):
                 undecided.append((join, ends, paths))
+    equal = []
     for join, ends, paths in undecided:
         if any(join in b.region for b in branches):
             continue
         sides = [_describe(graph, join, e, p, weighted) for e, p in zip(ends, paths, strict=True)]
         if sides[0].layers == sides[1].layers:
-            name = min(layer_weights(graph, min(i for i in sides[1].region if weighted >> i & 1)))
-            raise ValueError(
+            held = [layer_weights(graph, i) for i in sorted(sides[0].weighted | sides[1].weighted)]
+            first = min(layer_weights(graph, min(sides[1].weighted)))
+            message = (
                 f"the sum in {graph.nodes[join].module or 'the model'} adds two paths of "
                 f"{sides[0].layers} weight layers each: which is the residual branch cannot be decided; "
                 "say which parameters are the stream's, as in "
-                f"roles={{{naming.template(name)!r}: dict(role='hidden', branch=False)}}"
+                f"roles={{{naming.template(first)!r}: dict(branch=False)}}"
             )
+            names = frozenset(naming.template(n) for n in set().union(*held))
+            equal.append(EqualSum(template(graph.nodes[join].module), names, message))
+            continue
         branches.append(max(sides, key=lambda b: b.layers))
-    return branches
+    return branches, equal
 
 
 def joined(graph: Graph, i: int) -> tuple[int, int] | None:

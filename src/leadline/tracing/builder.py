@@ -15,6 +15,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.utils._pytree import tree_map
 
 from leadline.errors import check_int
+from leadline.places import failed
 from leadline.tracing.modes import NothingDrawn
 
 Builder = Callable[[int, int], nn.Module]
@@ -80,10 +81,11 @@ def construct(build: Builder, at: Size, seed: int = 0, meta: bool = False) -> nn
             else:
                 model = build(at.width, at.depth)
         except Exception as e:
-            raise ValueError(
-                f"build({at}) failed with {type(e).__name__}: {e}; the builder is called at base, at "
-                "target and at integer multiples of base: all of them must be possible"
-            ) from e
+            remedy = (
+                "the builder is called at base, at target and at integer multiples of base: all of "
+                "them must be possible"
+            )
+            raise failed(f"build({at})", e, remedy) from e
     if not isinstance(model, nn.Module):
         raise TypeError(f"build({at}) returned {type(model).__name__}: return a torch.nn.Module")
     check_parameters(model, f"build({at})")

@@ -67,10 +67,10 @@ class Overrides:
         entries = []
         for pattern, value in (roles or {}).items():
             entry = dict(value) if isinstance(value, Mapping) else {"role": value}
-            if set(entry) - {"role", "branch", "init"} or not {"role", "init"} & set(entry):
+            if set(entry) - {"role", "branch", "init"} or not entry:
                 raise ValueError(
                     f"roles[{pattern!r}]={value!r} is no role: give one of {', '.join(_ROLES)}, "
-                    "dict(role=..., branch=False) for a parameter that counts as outside every branch, or "
+                    "dict(branch=False) for a parameter that counts as outside every branch, or "
                     "dict(init=False) for one whose values the builder makes right at every size"
                 )
             for key in {"branch", "init"} & set(entry):

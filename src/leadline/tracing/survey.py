@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -228,8 +229,17 @@ def _same_parameters(at: Size, deep: Size) -> str:
 def _branches(
     graph: Graph, deep: Graph, overrides: Overrides, naming: Naming
 ) -> tuple[list[ResidualBranch], list[ResidualBranch]]:
-    """The residual branches that repeat with depth, and those of the deeper network, in a row."""
-    here, there = (find_branches(g, overrides.outside(g.parameters), naming) for g in (graph, deep))
+    """The residual branches that repeat with depth, and those of the deeper network, in a row.
+
+    Raises:
+        ValueError: a sum that repeats with depth has two sides that may be the branch.
+    """
+    sides = [find_branches(g, overrides.outside(g.parameters), naming) for g in (graph, deep)]
+    few, more = (Counter(equal) for _, equal in sides)
+    for each in more:
+        if more[each] > few[each]:
+            raise ValueError(next((e.message for e in few if e == each), each.message))
+    here, there = (branches for branches, _ in sides)
     here, there = chained(graph, here, deep, there, naming)
     kept = stream_branches(graph, here, deep, there, naming)
     return [b for b in kept if repeats(graph, deep, b, kept, naming)], there

@@ -1,4 +1,4 @@
-"""Where in the user's files an error arose."""
+"""Errors of the user's code: where in their files they arose, and one line that says so."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from leadline.errors import cut
 _LIBRARIES = tuple(
     {str(Path(sysconfig.get_paths()[k]).resolve()) for k in ("stdlib", "platstdlib", "purelib")}
 )
-_HERE = str(Path(__file__).resolve().parent.parent)
+_HERE = str(Path(__file__).resolve().parent)
 
 
 def place(error: BaseException) -> str:
