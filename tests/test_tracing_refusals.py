@@ -90,7 +90,8 @@ def frozen(pattern):
 
 
 BUILDERS = {
-    "fails at the base": (fails_at(width=16), r"build\(width=16, depth=2\) failed with RuntimeError.*\(test_tracing_refusals.py, line"),
+    "fails at the base": (
+        fails_at(width=16), r"build\(width=16, depth=2\) failed with RuntimeError.*_refusals.py, line"),
     "fails at twice the width": (fails_at(width=32), r"build\(width=32.*multiples of base: all of them"),
     "fails at twice the depth": (fails_at(depth=4), r"build\(width=16, depth=4\) failed"),
     "fails at the target": (fails_at(width=64), r"build\(width=64, depth=8\) failed"),
