@@ -24,7 +24,7 @@ from history import keep, size
 from roofline import Clock, Noted, best, peaks
 
 import leadline as ll
-from leadline.solving import operator
+from leadline.solving import operator, sides
 from leadline.solving.noise import Noise
 
 NET = ll.ResNet("tanh", scheme="depth-mup")
@@ -79,7 +79,7 @@ def floor() -> dict:
 
 PARTS = (
     (operator.Operator, "_coordinates", "coordinates"),
-    (operator, "extend", "directions"),
+    (sides, "extend", "directions"),
     (Noise, "draw", "noise"),
     (operator.Operator, "_reveal", "answers of new directions"),
     (operator.Operator, "_combine", "combination"),

@@ -128,9 +128,7 @@ def test_what_was_frozen_and_trains_later_is_not_left_out():
     assert sum(len(g["params"]) for g in space["param_groups"](model, lr=1.0)) == 17
 
 
-@pytest.mark.parametrize(
-    "bad", [dict(branch=False), dict(init=False, rate=1), dict(role="hidden", init="no"), dict()]
-)
+@pytest.mark.parametrize("bad", [dict(init=False, rate=1), dict(role="hidden", init="no"), dict()])
 def test_entries_that_say_nothing_are_refused(bad):
     with pytest.raises((ValueError, TypeError), match=r"roles\['stem.weight'\]"):
         ll.plan(two, BASE, TARGET, roles={"stem.weight": bad})

@@ -254,7 +254,7 @@ def test_stacks_only_what_is_alike():
 
 def test_a_held_out_batch_that_the_loss_cannot_take_is_refused_before_any_training():
     task = ll.Task(mse, batch=(X, Y), eval_batch=(X[:, :3], Y))
-    how = dict(widths=[8], depths=[2], lrs=[1e-3], steps=10**9, progress=False)
+    how = dict(widths=[8], depths=[2], lrs=[1e-3], steps=10**6, progress=False)
     with pytest.raises(
         ValueError, match=r"eval_batch: loss\(model, batch\) failed with .*_models.py"
     ):

@@ -267,13 +267,11 @@ def _with_folds(name: str, k: Kind, folds: Folds) -> Kind:
     takes = tuple(sorted(folds.takes.get(name, {}).items()))
     if k.role == "frozen":
         for what, _ in takes:
-            folds.obstacles.append(
-                (
-                    what,
-                    f"parameter {name!r} would have to take the {what}'s multiplier and is frozen: "
-                    f"multiply by it in the forward pass, or train {name!r}",
-                )
+            line = (
+                f"parameter {name!r} would have to take the {what}'s multiplier and is frozen: "
+                f"multiply by it in the forward pass, or train {name!r}"
             )
+            folds.obstacles.append((what, line))
         return k
     return replace(k, takes=takes, present=folds.present.get(name, ONE))
 
