@@ -65,46 +65,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from history import RESULTS, TOY, keep, size
-from map_blocks import ALL, NAMED, blocks
-from map_rules import CLASSES, averaged, judge, needed, redrawn
-from map_runs import METRICS, read, write
+from map_cells import CELLS
+from map_rules import averaged, judge, needed, redrawn
+from map_runs import read, write
 
-import leadline as ll
-
-FASHION = "/usr/share/datasets/fashion-mnist"
-WIDTH = size(32, 8)
-BASES = size((4, 8, 16), (2, 4))
-DEPTHS = size((4, 8, 16, 64), (2, 4, 8))
-# Samples, batch (None: all), steps.
-LENGTHS = size(
-    {
-        "short": (64, None, 15),
-        "pass of 512": (512, 32, 16),
-        "pass": (1024, 32, 32),
-        "epochs": (256, 32, 64),
-        "long": (128, 32, 80),
-    },
-    {
-        "short": (20, None, 3),
-        "pass of 512": (20, 10, 2),
-        "pass": (40, 10, 4),
-        "epochs": (20, 10, 4),
-        "long": (10, 10, 5),
-    },
-)
-TEST = size(400, 20)
 TEMPORARY = Path(tempfile.gettempdir()) / f"claims_map-{os.getpid()}"
 TABLES = TEMPORARY if TOY else RESULTS / "claims_map"
 STATE = TEMPORARY if TOY else Path("leadline-out/claims_map")
@@ -128,111 +102,6 @@ OPPOSITE = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One place of the map; ``rates`` are the ends of the grid, log2.
-
-    With ``ratio`` internal layers learn so many times faster at every depth, under depth-mup: judged as
-    a scheme "internal-x4" beside the depth-mup of the cell ``against``.
-    """
-
-    optimizer: str
-    activation: str
-    rates: tuple[float, float]
-    data: str = "fashion"
-    horizon: float = 1.0
-    length: str = "pass"
-    anchor: int = DEPTHS[0]
-    schemes: tuple[str | ll.Scheme, ...] = NAMED
-    depths: tuple[int, ...] = field(default=DEPTHS)
-    ratio: float = 1.0
-    against: str = ""
-
-    @property
-    def problem(self) -> ll.Problem:
-        """Ten classes; 8 × 8 pixels."""
-        samples = LENGTHS[self.length][0]
-        how: dict[str, Any] = dict(samples=samples, test_samples=TEST, loss="cross_entropy")
-        if self.data == "digits":
-            return ll.digits(classes=tuple(range(CLASSES)), **how)
-        return ll.mnist(FASHION, side=8, **how)
-
-    @property
-    def grid(self) -> list[float]:
-        """Rates by factors of √2."""
-        low, high = self.rates
-        return [2.0 ** (low + k / 2) for k in range(round(2 * (high - low)) + 1)]
-
-    def rows(
-        self,
-        store: Path,
-        seeds: Sequence[int],
-        lrs: Sequence[float] | None = None,
-        only: tuple[str, int] | None = None,
-    ) -> list[dict[str, Any]]:
-        """Train what is missing: every run, infinite losses where it diverged.
-
-        Args:
-            lrs: instead of the whole grid.
-            only: a scheme and a depth.
-        """
-        _, batch, steps = LENGTHS[self.length]
-        gradient = self.optimizer != "adamw"
-        swept = ll.sweep(
-            self.problem,
-            blocks(self.activation, self.horizon, self.anchor, gradient, ratio=self.ratio),
-            widths=[WIDTH],
-            depths=self.depths if only is None else [only[1]],
-            lrs=self.grid if lrs is None else list(lrs),
-            seeds=list(seeds),
-            steps=steps,
-            batch_size=batch,
-            scheme=[s for s in self.schemes if only is None or only[0] == _name(s, self)],
-            optimizer="sgd" if gradient else "adamw",
-            schedule="linear",
-            momentum=0.9 if self.optimizer == "momentum" else 0.0,
-            base=dict(width=WIDTH, depth=self.anchor),
-            store=store,
-            executor="inline",
-        )
-        assert isinstance(swept, ll.Sweep)
-        if swept.failed:
-            raise RuntimeError("; ".join(swept.failed))
-        rows = [_row(r) for r in swept.rows]
-        return [r | {"scheme": _name("", self)} for r in rows] if self.against else rows
-
-
-def _name(scheme: str | ll.Scheme, cell: Cell) -> str:
-    """What a scheme is called in a cell's runs."""
-    if cell.against:
-        return f"internal-x{cell.ratio:g}"
-    return scheme if isinstance(scheme, str) else scheme.name
-
-
-def _row(run: dict[str, Any]) -> dict[str, Any]:
-    lost = run["diverged"] or run["loss"] is None
-    ends = {k: math.inf if lost else float(f"{run[k]:.4g}") for k in METRICS}
-    return {k: run[k] for k in ("scheme", "depth", "lr", "seed")} | ends
-
-
-CELLS: dict[str, Cell] = {
-    "sgd": Cell("sgd", "relu", (-2, 1.5), schemes=ALL),
-    "ratio": Cell("sgd", "relu", (-2.5, 1), schemes=NAMED[:1], ratio=4.0, against="sgd"),
-    "adamw": Cell("adamw", "relu", (-9, -4)),
-    "momentum": Cell("momentum", "relu", (-5.5, -0.5)),
-    "tanh": Cell("sgd", "tanh", (-1.5, 3)),
-    "T4": Cell("sgd", "relu", (-4, 0), horizon=4.0),
-    "short": Cell("sgd", "relu", (-2, 1.5), length="short"),
-    "paper": Cell("sgd", "relu", (-2.5, 1.5), anchor=1),
-    "digits": Cell("sgd", "relu", (-2.5, 2), data="digits", length="pass of 512"),
-    "epochs": Cell("sgd", "relu", (-2, 1.5), length="epochs"),
-    "long": Cell("sgd", "relu", (-2.5, 1.5), length="long"),
-    "deep": Cell("sgd", "relu", (-1, 1), depths=(4, 32, 128)),
-}
-if TOY:
-    CELLS = {"sgd": Cell("sgd", "relu", (-2, -0.5), data="digits", schemes=(*NAMED[:2], ALL[3]))}
-
-
 def table(name: str, seed_set: str) -> Path:
     """Where a cell's runs are kept."""
     return TABLES / f"{name}-{seed_set}.csv.gz"
@@ -243,18 +112,14 @@ def count(name: str, seed_set: str) -> int:
     return PILOT if seed_set == "pilot" else SEEDS[name]
 
 
-def bases(cell: Cell) -> list[int]:
-    """Depths from which rates are carried."""
-    return [b for b in BASES if b in cell.depths[:-1]]
-
-
 def measured(name: str, seed_set: str) -> list[dict[str, Any]]:
     """A cell's runs: those of its table, and what is missing there, trained."""
     path, cell, start = table(name, seed_set), CELLS[name], SETS[seed_set]
+    places = [(s, d) for s in cell.named for d in cell.depths]
     rows = read(path) if path.exists() else []
     total = count(name, seed_set)
     first = range(start, start + min(FIRST, total))
-    rows = completed(name, seed_set, rows, first, dict.fromkeys(_places(cell), cell.grid))
+    rows = completed(name, seed_set, rows, first, dict.fromkeys(places, cell.grid))
     if total > FIRST:
         # What both sets' first seeds need: the same rates in both.
         beside = "1" if seed_set == "0" else "0"
@@ -262,17 +127,13 @@ def measured(name: str, seed_set: str) -> list[dict[str, Any]]:
         others = (
             [r for r in read(other) if r["seed"] < SETS[beside] + FIRST] if other.exists() else []
         )
-        if len(others) < FIRST * len(_places(cell)) * len(cell.grid) and not TOY:
+        if len(others) < FIRST * len(places) * len(cell.grid) and not TOY:
             print(f"{name}: more seeds once seed set {beside} has its first", flush=True)
             return rows
         whole = [r for r in rows if r["seed"] < start + FIRST] + others
         later = range(start + FIRST, start + total)
-        rows = completed(name, seed_set, rows, later, needed(whole, bases(cell)))
+        rows = completed(name, seed_set, rows, later, needed(whole, cell.bases))
     return rows
-
-
-def _places(cell: Cell) -> list[tuple[str, int]]:
-    return [(_name(s, cell), d) for s in cell.schemes for d in cell.depths]
 
 
 def completed(
@@ -291,7 +152,7 @@ def completed(
         for (scheme, depth), lrs in rates.items():
             missing = [lr for lr in lrs if any((scheme, depth, lr, s) not in known for s in some)]
             if missing:
-                part = cell.rows(store, some, missing, (scheme, depth))
+                part = cell.rows(store, scheme, depth, missing, some)
                 new += [
                     r for r in part if (r["scheme"], r["depth"], r["lr"], r["seed"]) not in known
                 ]
@@ -318,7 +179,7 @@ def judged(
         rows += [r for r in beside if r["scheme"] == "depth-mup" and r["depth"] in cell.depths]
     some = range(SETS[seed_set], SETS[seed_set] + total)
     rows = [r for r in rows if r["seed"] in some]
-    statements, losses = judge(rows, bases(cell), total, FIRST)
+    statements, losses = judge(rows, cell.bases, total, FIRST)
     if cell.against:
         # Those are the other cell's.
         statements = [s for s in statements if s["scheme"] != "depth-mup"]
@@ -328,8 +189,10 @@ def judged(
 def report(name: str, seed_set: str) -> None:
     """Judge a cell, keep and print."""
     statements, losses = judged(name, seed_set)
-    keep("claims_map", {f"{name}-{seed_set}": {"statements": statements, "losses": losses}})
     counts = Counter(s["word"] for s in statements)
+    whole = {"statements": statements, "losses": losses}
+    entry = f"{name}-{seed_set}"
+    keep("claims_map", {entry: whole}, history={entry: dict(counts)})
     print(f"{name}-{seed_set}:", ", ".join(f"{n} {w}" for w, n in counts.most_common()), flush=True)
     for s in statements:
         if s["what"] == "transfers":

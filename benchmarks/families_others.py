@@ -70,6 +70,13 @@ PAST = {
     "future_time_features": torch.randn(2, 4, 1, generator=seed()),
 }
 
+CONFORMER = some(
+    subsampling_conv_channels=width(),
+    num_mel_bins=16,
+    conv_kernel_size=3,
+    layerdrop=0.0,
+    num_key_value_heads=heads(),
+)
 OTHERS = (
     # sound
     Family(
@@ -152,25 +159,13 @@ OTHERS = (
     Family(
         "parakeet_encoder",
         "AutoModel",
-        some(
-            subsampling_conv_channels=width(),
-            num_mel_bins=16,
-            conv_kernel_size=3,
-            layerdrop=0.0,
-            num_key_value_heads=heads(),
-        ),
+        CONFORMER,
         inputs=sound(32, 16, name="input_features"),
     ),
     Family(
         "lasr_encoder",
         "AutoModel",
-        some(
-            subsampling_conv_channels=width(),
-            num_mel_bins=16,
-            conv_kernel_size=3,
-            layerdrop=0.0,
-            num_key_value_heads=heads(),
-        ),
+        CONFORMER,
         inputs=sound(32, 16, name="input_features"),
     ),
     Family(

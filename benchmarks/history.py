@@ -64,12 +64,19 @@ def versions() -> dict[str, str]:
     return out
 
 
-def keep(name: str, numbers: dict[str, Any], *, results: Path | None = None) -> None:
+def keep(
+    name: str,
+    numbers: dict[str, Any],
+    *,
+    history: dict[str, Any] | None = None,
+    results: Path | None = None,
+) -> None:
     """Write results/NAME.json and append to results/history.jsonl; nothing at toy size.
 
     Args:
         name: of the benchmark, for example ``speed``.
         numbers: entries by name; other entries of results/NAME.json stay as they are.
+        history: what the history has of them, in few numbers; None: all.
         results: another folder, which also keeps toy numbers (for tests).
     """
     if results is None:
@@ -91,8 +98,9 @@ def keep(name: str, numbers: dict[str, Any], *, results: Path | None = None) -> 
         for key, value in numbers.items()
     }
     path.write_text(json.dumps(before | described, indent=1) + "\n")
+    line = now if history is None else now | {"numbers": history}
     with (results / "history.jsonl").open("a") as f:
-        f.write(json.dumps(now) + "\n")
+        f.write(json.dumps(line) + "\n")
 
 
 class _Both(io.StringIO):

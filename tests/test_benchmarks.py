@@ -31,7 +31,7 @@ HELPERS = (
     *("history", "roofline", "fuzz_cases", "calibration_problems", "pictures"),
     *("families_coordinates", "families_panel", "families_configs", "wide_models"),
     *(f"families_{what}" for what in "decoders hybrids encoders pictures others".split()),
-    *("map_blocks", "map_rules", "map_runs", "map_tables"),
+    *("map_blocks", "map_cells", "map_rules", "map_runs", "map_tables"),
 )
 SCRIPTS = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in HELPERS)
 

@@ -85,15 +85,14 @@ def _open(a: AxisResult) -> str:
 def _tried(a: AxisResult) -> str:
     """What the base's best rate costs the largest size, among the rates that were run; "" if unknown."""
     last = a.sizes[-1].size
-    cost = None if a.tried is None else a.tried.costs[last]
-    if a.tried is None or cost is None or math.isnan(cost.low):
+    if a.tried is None or math.isnan(a.tried.costs[last].low):
         return ""
+    cost = a.tried.costs[last]
     if math.isinf(cost.value):
         said = f"it diverges at {a.axis} {last}" + (", with some seeds" if cost.low == 0 else "")
     else:
-        most = "any number of" if math.isinf(cost.high) else _up(cost.high).removesuffix(" %")
-        least = f"{_percent(cost.low)[:-2]} to " if cost.low >= LEAST else "at most "
-        said = f"at {a.axis} {last} it costs {least}{most} % more loss than the best of them there"
+        least = f"{percents(cost.low)} to " if cost.low >= LEAST else "at most "
+        said = f"at {a.axis} {last} it costs {least}{_up(cost.high)} more loss than the best of them there"
     rate = _rate(a.tried.rate)
     return f"Among the rates tried {rate} is the best at {a.axis} {a.sizes[0].size}; {said}."
 
