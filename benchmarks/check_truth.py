@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from history import keep, size
+from history import DEVICE, keep, size
 from torch import nn
 
 import leadline as ll
@@ -157,7 +157,7 @@ def truth(cell: str, store: Path) -> dict[str, Any]:
         depths=DEPTHS if axis == "depth" else DEPTHS[:1],
         **dict(lrs=lrs, schemes=[scheme], seeds=SEEDS, steps=STEPS, batch_size=batch, extend=1),
         **dict(schedule="linear", warmup=STEPS // 10, clip=1.0),
-        **dict(roles=roles, store=store / "runs", executor="inline"),
+        **dict(roles=roles, store=store / "runs", executor="inline", device=DEVICE),
     )
     (axis_result,) = result.axes
     tried, last = axis_result.tried, axis_result.sizes[-1]

@@ -5,6 +5,7 @@
     ./dev bench claims_map --fewer [CELL ...]         the same with fewer of the seeds
     ./dev bench claims_map --more                     and with more than the first, predicted from intervals
     ./dev bench claims_map --tables                   the tables of docs/findings.md
+    ./dev bench claims_map --again [CELL ...]         some kept runs trained again: are they the same?
 
 The paper's claims 9 (the correction restores transfer of learning rates over depth) and 10 (it makes deep
 networks stronger), not at one place but as a map: optimizer × block activation × horizon T × training
@@ -65,6 +66,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import tempfile
 import time
@@ -74,7 +76,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from history import RESULTS, TOY, keep, size
+from history import DEVICE, RESULTS, TOY, keep, size
 from map_cells import CELLS
 from map_rules import averaged, judge, needed, redrawn
 from map_runs import read, write
@@ -93,7 +95,7 @@ SEEDS = size(
     },
     {"sgd": 4},
 )  # fmt: skip
-TOGETHER = 48
+TOGETHER = 48 if DEVICE == "cpu" else 192
 FEWER = size((12, 24, 48, 96, 192, 384, 768), (2,))
 # Times as many seeds a set.
 MORE = (1, 2, 4, 8, 16)
@@ -134,6 +136,31 @@ def measured(name: str, seed_set: str) -> list[dict[str, Any]]:
         later = range(start + FIRST, start + total)
         rows = completed(name, seed_set, rows, later, needed(whole, cell.bases))
     return rows
+
+
+def again(names: Sequence[str], seed_set: str) -> None:
+    """Train a cell's first seeds again, at every rate of its largest depth, and compare losses; kept."""
+    for name in names:
+        cell, start = CELLS[name], SETS[seed_set]
+        rows = read(table(name, seed_set))
+        known = {(r["scheme"], r["depth"], r["lr"], r["seed"]): r["loss"] for r in rows}
+        depth, seeds = max(cell.depths), range(start, start + size(12, 2))
+        pairs = [
+            (r["loss"], known[r["scheme"], r["depth"], r["lr"], r["seed"]])
+            for scheme in cell.named
+            for r in cell.rows(None, scheme, depth, cell.grid, seeds)
+        ]
+        both = np.array([p for p in pairs if np.isfinite(p).all()])
+        off = np.abs(both[:, 0] / both[:, 1] - 1)
+        out = {
+            "runs": len(pairs),
+            "diverged in one only": sum(math.isinf(a) != math.isinf(b) for a, b in pairs),
+            "within .1 %": round(float((off < 1e-3).mean()), 4),
+            "median": float(f"{np.median(off):.2g}"),
+            "mean loss over mean loss": round(float(both[:, 0].mean() / both[:, 1].mean()), 5),
+        }
+        print(f"{name}, depth {depth}, on {DEVICE}:", out, flush=True)
+        keep("claims_map", {f"again {name} {DEVICE}": out})
 
 
 def completed(
@@ -303,9 +330,12 @@ def main() -> None:
     parser.add_argument("--fewer", action="store_true")
     parser.add_argument("--more", action="store_true")
     parser.add_argument("--tables", action="store_true")
+    parser.add_argument("--again", action="store_true")
     parser.add_argument("cells", nargs="*", metavar="CELL", default=list(CELLS))
     told = parser.parse_args()
-    for name, act in (("compare", compare), ("fewer", lambda: fewer(told.cells)), ("more", more)):
+    acts = dict(compare=compare, fewer=lambda: fewer(told.cells), more=more)
+    acts["again"] = lambda: again(told.cells, told.seed_set)
+    for name, act in acts.items():
         if getattr(told, name):
             act()
             return

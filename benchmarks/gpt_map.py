@@ -30,7 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from history import RESULTS, TOY, keep, size
+from history import DEVICE, RESULTS, TOY, keep, size
 
 import leadline as ll
 
@@ -92,6 +92,7 @@ def measured(case: str, largest: int) -> None:
             seeds=size(3, 1),
             store=STATE,
             executor="inline",
+            device=DEVICE,
         )
         assert isinstance(result, ll.Transfer)
         print(result, flush=True)

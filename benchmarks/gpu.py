@@ -1,10 +1,11 @@
-"""All checks of a GPU in one run, under 8 minutes on one: needs Python 3.12, torch and numpy.
+"""All checks of a GPU in one run: needs torch and numpy, and transformers for what is in gpu_verbs.
 
-    PYTHONPATH=src python3 benchmarks/gpu.py [--device cuda] [--toy]
+    PYTHONPATH=src python3 benchmarks/gpu.py [--device cuda] [--toy] [PART ...]
 
 Prints what the device can do (products of large matrices, copies), then what the solver reaches of
-that, and errors of TF32 products and of bases in bfloat16. Without CUDA it says so and does nothing;
-``--device cpu --toy`` goes through all lines at a size that means nothing.
+that, errors of TF32 products and of bases in bfloat16, and the verbs beside the CPU (gpu_verbs). A part
+that fails is named at the end, the others go on. Without CUDA it says so and does nothing; ``--device cpu
+--toy`` goes through all lines at a size that means nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import argparse
 import dataclasses
 import sys
 import time
+import traceback
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +38,7 @@ class Bench:
 
     Attributes:
         numbers: what is kept. matmul: flops per second by kind. copy: bytes per second.
+        failed: what raised.
     """
 
     def __init__(self, device: str, toy: bool) -> None:
@@ -41,10 +46,16 @@ class Bench:
         self.numbers: dict[str, dict] = {}
         self.matmul: dict[str, float] = {}
         self.copy = 0.0
+        self.failed: list[str] = []
 
     def say(self, what: str, text: str, **numbers: float) -> None:
         print(f"{what:34} {text}", flush=True)
         self.numbers[what] = numbers
+
+    def fail(self, what: str, error: Exception) -> None:
+        self.failed.append(what)
+        print(f"{what:34} FAILED: {error!r}", flush=True)
+        traceback.print_exception(error, limit=-6)
 
     def wait(self) -> None:
         if self.device.type == "cuda":
@@ -275,22 +286,50 @@ def _mse(model, batch):
     return loss_value("mse", model(batch[0]), batch[1])
 
 
+PARTS = (ceilings, products, draws, as_on_a_cpu, large, digits, dense, sweep, check)
+
+
+def parts() -> dict[str, Any]:
+    """By name; those of gpu_verbs where transformers is at hand."""
+    out = {part.__name__: part for part in PARTS}
+    if not find_spec("transformers"):
+        return out
+    import gpu_verbs as more
+
+    return out | {
+        p.__name__: p for p in (more.runs, more.builders, more.seeds, more.wide, more.verbs)
+    }
+
+
 def main() -> None:
+    names = parts()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
-    given = parser.parse_args()
+    parser.add_argument("parts", nargs="*", metavar="PART", default=list(names))
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(names):
+        parser.error(f"{min(unknown)!r} is no part: give {', '.join(names)}")
     toy = TOY  # from --toy, which history takes
-    if given.device.startswith("cuda") and not torch.cuda.is_available():
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
         print(f"skipped: torch {torch.__version__} finds no CUDA device (--device cpu --toy)")
         return
-    b = Bench(given.device, toy)
+    b = Bench(options.device, toy)
     name = torch.cuda.get_device_name(b.device) if b.device.type == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}, Python {sys.version.split()[0]}")
     started = time.perf_counter()
-    for part in (ceilings, products, draws, as_on_a_cpu, large, digits, dense, sweep, check):
-        part(b)
+    # Others are told as shares of what the device can do.
+    for part in dict.fromkeys(["ceilings", *options.parts]):
+        at = time.perf_counter()
+        try:
+            names[part](b)
+        except Exception as e:
+            b.fail(part, e)
+        print(f"  {part}: {time.perf_counter() - at:.1f} s", flush=True)
+        keep("gpu", b.numbers)
+        b.numbers = {}
     print(f"{time.perf_counter() - started:.0f} s in all")
-    keep("gpu", b.numbers)
+    if b.failed:
+        raise SystemExit("failed: " + "; ".join(b.failed))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,9 @@ TOY = "--toy" in sys.argv or os.environ.get("LEADLINE_TOY", "") not in ("", "0")
 if "--toy" in sys.argv:
     sys.argv.remove("--toy")
 
+DEVICE = os.environ.get("LEADLINE_DEVICE", "cpu")
+"""Where the benchmarks train that can train elsewhere."""
+
 T = TypeVar("T")
 
 

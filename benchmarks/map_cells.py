@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from history import TOY, size
+from history import DEVICE, TOY, size
 from map_blocks import ALL, NAMED, blocks
 from map_rules import CLASSES
 from map_runs import METRICS
@@ -87,7 +87,12 @@ class Cell:
         return {s if isinstance(s, str) else s.name: s for s in self.schemes}
 
     def rows(
-        self, store: Path, scheme: str, depth: int, lrs: Sequence[float], seeds: Sequence[int]
+        self,
+        store: Path | None,
+        scheme: str,
+        depth: int,
+        lrs: Sequence[float],
+        seeds: Sequence[int],
     ) -> list[dict[str, Any]]:
         """Train what the store lacks: every run, infinite losses where it diverged."""
         _, batch, steps = LENGTHS[self.length]
@@ -108,6 +113,7 @@ class Cell:
             base=dict(width=WIDTH, depth=self.anchor),
             store=store,
             executor="inline",
+            device=DEVICE,
         )
         assert isinstance(swept, ll.Sweep)
         if swept.failed:

@@ -31,7 +31,7 @@ HELPERS = (
     *("history", "roofline", "fuzz_cases", "calibration_problems", "pictures"),
     *("families_coordinates", "families_panel", "families_configs", "wide_models"),
     *(f"families_{what}" for what in "decoders hybrids encoders pictures others".split()),
-    *("map_blocks", "map_cells", "map_rules", "map_runs", "map_tables"),
+    *("gpu_verbs", "map_blocks", "map_cells", "map_rules", "map_runs", "map_tables"),
 )
 SCRIPTS = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in HELPERS)
 
@@ -70,6 +70,15 @@ def test_runs_at_toy_size(name, run):
     assert run(FOLDER / f"{name}.py", *ARGUMENTS.get(name, [])).strip()
     after = {p: p.read_bytes() for p in (FOLDER / "results").rglob("*.*")}
     assert after == before, "toy numbers mean nothing and must not be kept"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_a_gpu_is_asked_of_verbs_runs_small(run):
+    printed = run(FOLDER / "gpu.py", "--device", "cpu", "runs", "seeds", "wide")
+    # Here both sides of a comparison are the same processor.
+    assert printed.count("largest relative difference 0;") == 5
+    assert "8 seeds, 64x8" in printed
+    assert "GPT-2, width 64, fast" in printed
 
 
 def test_a_rule_that_plan_refuses_is_measured_too(run):

@@ -12,8 +12,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import leadline as ll
+from leadline.solving import solver
 from leadline.solving.configuration import Configuration, Settings
-from leadline.solving.noise import HashedNoise
+from leadline.solving.noise import HashedNoise, draw_together
 from leadline.solving.operator import Operator
 
 CPU = torch.device("cpu")
@@ -131,7 +132,7 @@ def test_one_look_at_the_device_a_question(as_on_a_gpu, monkeypatch):
 
 
 def test_the_script_for_a_gpu_runs_small_and_needs_only_torch_and_numpy():
-    blocked = "scipy sklearn psutil safetensors click plotly pandas".split()
+    blocked = "scipy sklearn psutil safetensors click plotly pandas transformers".split()
     code = (
         "import sys, runpy\n"
         "sys.path.insert(0, 'benchmarks')\n"
@@ -142,3 +143,26 @@ def test_the_script_for_a_gpu_runs_small_and_needs_only_torch_and_numpy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "matmul" in done.stdout
+
+
+def test_several_seeds_draw_together_what_each_draws():
+    n, counts, m = 700, [3, 0, 5], 5
+    together, alone = ([HashedNoise(4, (s,), n) for s in range(3)] for _ in range(2))
+    for noises in (together, alone):
+        noises[1].draw(2, torch.float32, CPU)
+    for _ in range(2):
+        g = draw_together(together, counts, m, torch.float64, CPU)
+        for row, noise, count in zip(g, alone, counts, strict=True):
+            assert torch.equal(row[:count], noise.draw(count, torch.float64, CPU))
+            assert not row[count:].any()
+    assert [x.state()[0, 0] for x in together] == [6, 2, 10]
+
+
+def test_seeds_together_as_on_a_gpu_are_those_alone(as_on_a_gpu, monkeypatch):
+    problem, sgd = ll.teacher(samples=6, dimension=5, seed=1), ll.SGD(lr=0.3, steps=4)
+    how = dict(width=512, depth=2, dtype="float64", tol=0.0, seeds=3)
+    together = ll.solve(problem, ll.ResNet(), sgd, **how).train_loss
+    monkeypatch.setattr(solver, "_together", lambda *_: 1)
+    alone = ll.solve(problem, ll.ResNet(), sgd, **how).train_loss
+    assert abs(alone[0] / alone[1] - 1).max() > 1e-3
+    np.testing.assert_allclose(together, alone, rtol=1e-9)

@@ -179,11 +179,11 @@ def test_models_that_cannot_be_mapped_train_one_by_one(digits, model):
 
 
 def test_what_is_no_function_of_its_arguments_is_not_replayed(digits):
-    stack = _Stack(batch(Steady, digits, 70))
+    stack = _Stack(batch(Steady, digits, 300))
     stack.train()
     assert stack.gradients.record
     with pytest.raises(NotStacked, match="keeps a state"):
-        _Stack(batch(Growing, digits, 70))
+        _Stack(batch(Growing, digits, 300))
 
 
 @pytest.mark.parametrize(("model", "together"), [(Model, 3), (Noisy, 1)])

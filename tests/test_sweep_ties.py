@@ -12,6 +12,7 @@ from leadline.store.store import Store
 from leadline.sweeps import groups as groups_module
 from leadline.sweeps.driver import sweep
 from leadline.sweeps.groups import together, train
+from leadline.sweeps.modules import FirstSteps
 from leadline.sweeps.rates import Planned
 from leadline.sweeps.runs import ENGINE, RunGroup, TrainingRun
 from leadline.sweeps.stacks import NotStacked
@@ -77,7 +78,7 @@ def test_modules_that_hold_more_train_as_they_are(digits, build):
 
 def test_a_replayed_stack_keeps_its_buffers(digits):
     """Long enough to be recorded, were it not for the buffers."""
-    plan, work = of(tied_models.Buffers, digits, steps=70)
+    plan, work = of(tied_models.Buffers, digits, steps=300)
     compare(tied_models.Buffers, plan, work, together(work))
 
 
@@ -98,6 +99,13 @@ def test_a_stack_that_computes_something_else_is_not_trained(digits, what, monke
     with pytest.raises(NotStacked, match="first step" if what == "gradient" else "last loss"):
         together(work)
     compare(Residual, plan, work, train(work))
+
+
+def test_a_first_step_that_rounding_turned_is_repeated_in_float64(digits, monkeypatch):
+    """A unit that is on in one sum and off in another makes gradients differ by more than rounding."""
+    plan, work = of(Residual, digits)
+    monkeypatch.setattr(FirstSteps, "different", lambda *_: [work.runs[0].seed])
+    compare(Residual, plan, work, together(work))
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,19 @@ def memory() -> int:
     return psutil.virtual_memory().available
 
 
+def memory_on(device: torch.device) -> int:
+    """Bytes that new work could take on a device.
+
+    What torch holds of a GPU's memory for later tensors counts: only other programs cannot have it.
+    """
+    import torch
+
+    if device.type != "cuda":
+        return memory()
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + held
+
+
 def return_freed() -> None:
     """Give large arrays back to the system as soon as they are freed, for a budget to be kept.
 

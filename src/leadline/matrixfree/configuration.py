@@ -276,6 +276,4 @@ def tile_room(c: TaskConfiguration) -> int:
 
 def _free(c: TaskConfiguration) -> int:
     """Bytes that the device has available."""
-    if c.device.type == "cuda":
-        return torch.cuda.mem_get_info(c.device)[0]
-    return available.memory()
+    return available.memory_on(c.device)

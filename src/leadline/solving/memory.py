@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-import torch
-
-from leadline.available import OVERHEAD, budget_of, memory, refusal
+from leadline.available import OVERHEAD, budget_of, memory_on, refusal
 from leadline.measure.observation import Measure
 from leadline.measure.record import data_bytes, record_bytes
 from leadline.solving.configuration import Configuration
@@ -32,12 +30,9 @@ def budget(c: Configuration) -> int:
     """
     if c.memory is not None:
         return budget_of(c.memory)
-    if c.device.type == "cuda":
-        free = torch.cuda.mem_get_info(c.device)[0]
-    else:
-        free = memory()
-        if not c.shards.alone:
-            free //= int(os.environ.get("LOCAL_WORLD_SIZE", c.shards.size))
+    free = memory_on(c.device)
+    if c.device.type == "cpu" and not c.shards.alone:
+        free //= int(os.environ.get("LOCAL_WORLD_SIZE", c.shards.size))
     return int(0.8 * c.shards.least(free))
 
 

@@ -12,6 +12,7 @@ cast, so that float32 and float64 runs see the same noise.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -28,6 +29,8 @@ AHEAD = 1 << 17
 
 class Draws(Protocol):
     """Draws for one (run, stream, layer, weight): arrays (m, n) of independent N(0, 1)."""
+
+    n: int
 
     def draw(self, m: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         """The next m vectors: (m, n), the caller's to overwrite."""
@@ -152,21 +155,24 @@ class HashedNoise:
 
     def draw(self, m: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         """The next m vectors: (m, n)."""
-        blocks = len(self.blocks)
         row = torch.arange(self._row, self._row + m, device=device)
-        first = self.blocks.start * _HALF
-        word = torch.arange(first, first + blocks * _HALF, device=device)
         self._row += m
-        x = row[:, None] * self._words + word
-        for k in self._keys:
+        return self._hashed(row[:, None], self._keys, dtype)
+
+    def _hashed(self, row: Tensor, keys: Sequence[int | Tensor], dtype: torch.dtype) -> Tensor:
+        """(..., n) of rows (..., 1)."""
+        blocks, first = len(self.blocks), self.blocks.start * _HALF
+        x = row * self._words + torch.arange(first, first + blocks * _HALF, device=row.device)
+        for k in keys:
             x = _mixed(x.mul_(_GOLDEN).add_(k))
         # The upper half is a radius, the lower one an angle (Box and Muller, 1958).
         r = (x >> 32).float().abs_().add_(0.5).mul_(2.0**-31).log_().mul_(-2.0).sqrt_()
         a = (x & 0xFFFFFFFF).float().mul_(math.pi * 2.0**-31)
-        g = torch.empty((m, blocks, 2, _HALF), dtype=dtype, device=device)
+        shape = x.shape[:-1]
+        g = torch.empty((*shape, blocks, 2, _HALF), dtype=dtype, device=row.device)
         for k, wave in enumerate((a.cos(), a.sin_())):
-            g[:, :, k] = wave.mul_(r).view(m, blocks, _HALF)
-        return g.view(m, blocks * BLOCK)[:, : self.n]
+            g[..., k, :] = wave.mul_(r).view(*shape, blocks, _HALF)
+        return g.view(*shape, blocks * BLOCK)[..., : self.n]
 
     def state(self) -> np.ndarray:
         """Rows drawn so far, for every block."""
@@ -175,6 +181,35 @@ class HashedNoise:
     def restore(self, state: np.ndarray) -> None:
         """Continue from ``state()``."""
         self._row = int(state.max(initial=0))
+
+
+def draw_together(
+    noises: Sequence[Draws], counts: Sequence[int], m: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """What each of several draws, (S, m, n): its next vectors, as many as its count, then zeros."""
+    if all(isinstance(x, HashedNoise) for x in noises):
+        return _hashed_together(noises, counts, m, dtype, device)
+    g = torch.zeros((len(noises), m, noises[0].n), dtype=dtype, device=device)
+    for row, noise, count in zip(g, noises, counts, strict=True):
+        if count:
+            row[:count] = noise.draw(count, dtype, device)
+    return g
+
+
+def _hashed_together(
+    noises: Sequence[Any], counts: Sequence[int], m: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Draws of hashes, by one list of operations."""
+    row = torch.tensor([x._row for x in noises], device=device)[:, None, None]
+    row = row + torch.arange(m, device=device)[:, None]
+    keys = torch.tensor([x._keys for x in noises], device=device).T[:, :, None, None]
+    g = noises[0]._hashed(row, list(keys), dtype)
+    for noise, count in zip(noises, counts, strict=True):
+        noise._row += count
+    if min(counts) < m:
+        there = torch.arange(m) < torch.tensor(list(counts))[:, None]
+        g = g * there.to(g)[..., None]
+    return g
 
 
 def _signed(x: int) -> int:

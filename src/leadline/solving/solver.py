@@ -95,7 +95,10 @@ def run(c: Configuration, progress: Progress | None = None) -> Trajectory:
 def _together(c: Configuration, budget: int, prediction: memory_use.Prediction) -> int:
     """How many seeds are solved as one program."""
     plain = c.shards.alone and c.measure is None and c.storage is None and c.spill is None
-    if not plain or c.ensemble != "gaussian" or c.width > STACKED_WIDTH:
+    if not plain or c.ensemble != "gaussian":
+        return 1
+    if c.device.type == "cpu" and c.width > STACKED_WIDTH:
+        # A GPU is the fuller for it.
         return 1
     fits = (s for s in range(c.seeds, 1, -1) if prediction.stacked(s) <= budget)
     return next(fits, 1)

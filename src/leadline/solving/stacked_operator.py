@@ -24,7 +24,7 @@ from leadline.solving.basis import (
     select,
 )
 from leadline.solving.configuration import Settings
-from leadline.solving.noise import Draws
+from leadline.solving.noise import Draws, draw_together
 from leadline.solving.operator import Operator
 from leadline.solving.shards import Shards
 from leadline.solving.sides import Side
@@ -182,12 +182,8 @@ class StackedOperator(Operator):
 
     def _fresh(self, m: int, near: Side, far: Side, forget: bool, avoid: Tensor | None) -> Tensor:
         s = self.settings
-        g = torch.zeros((len(self.noises), m, s.n), dtype=s.dtype, device=s.device)
-        noises = self.scratches if forget else self.noises
-        for row, noise, count in zip(g, noises, self._new.tolist(), strict=True):
-            if count:
-                row[:count] = noise.draw(count, s.dtype, s.device)
-        g.mul_(self.std)
+        noises, counts = self.scratches if forget else self.noises, self._new.tolist()
+        g = draw_together(noises, counts, m, s.dtype, s.device).mul_(self.std)
         if not s.balanced:
             return g
         if avoid is not None and not (finite := avoid.isfinite().all(-1).all(-1)).all():

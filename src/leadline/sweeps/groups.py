@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from leadline.sweeps import stacks
-from leadline.sweeps.modules import EVERY, FirstSteps, first_steps, train_alone
+from leadline.sweeps.modules import EVERY, FirstSteps, first_steps, own_step, train_alone
 from leadline.sweeps.optimizers import Stacked, clipped
 from leadline.sweeps.runs import Result, RunGroup, diverged
 from leadline.sweeps.stacks import NotStacked, State, mapped
 from leadline.tasks.data import LossModule, mean_loss
-from leadline.tracing.held import call, places, registered
+from leadline.tracing.held import alike, call, places, registered
 
 # Ended runs stay in the stack, unread, until only this share of it goes on.
 _SHRINK = 0.75
@@ -133,7 +133,7 @@ class _Stack:
             for step in range(self.steps):
                 gradients, losses = self._gradients(step)
                 if step == 0:
-                    self.first.compare([r.seed for r in self.runs], gradients, losses)
+                    self._check_first(gradients, losses)
                 recent.append(losses)
                 if self.clip is not None:
                     gradients = clipped(gradients, self.folds, self.clip)
@@ -165,6 +165,42 @@ class _Stack:
             for i in range(k)
         ]
 
+    def _check_first(self, gradients: list[Tensor], losses: Tensor) -> None:
+        """Compare the first step with that of every seed's own model.
+
+        Raises:
+            NotStacked: it is another one.
+        """
+        seeds = [r.seed for r in self.runs]
+        for seed in self.first.different(seeds, gradients, losses):
+            # Sums in another order may turn a unit on that is off: not with all of its digits.
+            if not self._same_in_double(seed):
+                raise NotStacked(
+                    f"the stack's first step differs from the model's own, seed={seed}"
+                )
+
+    def _same_in_double(self, seed: int) -> bool:
+        """Is a stack's first step the model's own in float64, to the rounding of float32?"""
+        group = replace(self.group, data=self.data.typed(torch.float64))
+        model = group.model(seed).double()
+        loss, expected = own_step(group, model, self.names, seed)
+        whole = LossModule(model, group.data)
+        values = stacks.stacked([registered(model)] * 2)
+        fixed = {n: t for n, t in values.items() if n not in self.names}
+        batch = group.data.batch(0, self.size, seed)
+
+        def one(p: State, b: State) -> Tensor:
+            state = {f"model.{n}": t for n, t in (p | b).items()}
+            return call(whole, self.places, state, (batch,))
+
+        p = {n: values[n] for n in self.names}
+        with stacks.stacking(self.device):
+            actual, losses = stacks.gradients(
+                lambda p: mapped(one, p, fixed), p, self.names, zeros=True
+            )
+        stack = [g[0].float() for g in (losses, *actual) if g is not None]
+        return alike(stack, [g.float() for g in (loss, *expected)])
+
     def _gradients(self, step: int) -> tuple[list[Tensor], Tensor]:
         seeds = [self.runs[i].seed for i in self.members]
         if self.shared:
@@ -173,7 +209,7 @@ class _Stack:
             batch = self.data.stacked(step, self.size, seeds)
             if batch is None:
                 raise NotStacked("the runs' batches differ in more than their numbers")
-        with stacks.stacking():
+        with stacks.stacking(self.device):
             return self.gradients(self.parameters, self.fixed, batch, self.steps - step)
 
     def _end(self, curves: np.ndarray, step: int, ended: dict[int, str]) -> None:
@@ -217,7 +253,7 @@ class _Stack:
         for values, batches in zip(out, (self.data.train(), self.data.test()), strict=True):
             if batches is None:
                 continue
-            with stacks.stacking():
+            with stacks.stacking(self.device):
                 each = [mapped(self._loss, p, self.fixed, shared=(b,)) for b in batches]
             losses = torch.stack(each).mean(0)
             for i, value in zip(self.members.tolist(), losses.tolist(), strict=True):

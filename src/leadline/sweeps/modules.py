@@ -49,21 +49,23 @@ class FirstSteps:
     losses: dict[int, Tensor]
     gradients: dict[int, list[Tensor]]
 
-    def compare(self, seeds: Sequence[int], gradients: Sequence[Tensor], losses: Tensor) -> None:
-        """Compare with a stack's first step, in the order of its members' seeds.
+    def different(
+        self, seeds: Sequence[int], gradients: Sequence[Tensor], losses: Tensor
+    ) -> list[int]:
+        """The seeds whose first step a stack takes otherwise, by more than rounding.
 
-        Raises:
-            NotStacked: it is another one.
+        Args:
+            seeds: of its members, in order.
         """
+        out = []
         for seed, loss in self.losses.items():
             if seed not in seeds:
                 continue
             row = list(seeds).index(seed)
             same = same_gradients([g[row] for g in gradients], self.gradients[seed])
             if not same or not alike([losses[row]], [loss]):
-                raise NotStacked(
-                    f"the stack's first step differs from the model's own, seed={seed}"
-                )
+                out.append(seed)
+        return out
 
 
 def first_steps(group: RunGroup) -> FirstSteps:
@@ -78,11 +80,11 @@ def first_steps(group: RunGroup) -> FirstSteps:
         model = group.model(seed)
         state = {n: t.clone() for n, t in registered(model).items()}
         trained = tuple(group.rates.factors(model))
-        loss, gradients = _step(group, model, trained, seed)
+        loss, gradients = own_step(group, model, trained, seed)
         held = unregistered(model), list(state)
         if out is None:
             # Once more: caches are filled now, and whatever still changes is a state of its own.
-            _step(group, model, trained, seed)
+            own_step(group, model, trained, seed)
             if unregistered(model) != held[0]:
                 raise NotStacked("the model keeps a state that is no parameter or buffer")
             out, expected = FirstSteps(model, trained, {}, {}, {}), held
@@ -93,7 +95,7 @@ def first_steps(group: RunGroup) -> FirstSteps:
     return out
 
 
-def _step(
+def own_step(
     group: RunGroup, model: nn.Module, trained: Sequence[str], seed: int
 ) -> tuple[Tensor, list[Tensor]]:
     """The model's own loss and gradients.

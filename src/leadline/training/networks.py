@@ -12,7 +12,7 @@ import torch
 
 from leadline import available
 from leadline.architecture import COUPLINGS, ResNet
-from leadline.available import OVERHEAD, budget_of, memory, refusal
+from leadline.available import OVERHEAD, budget_of, memory_on, refusal
 from leadline.dense.weights import count_entries
 from leadline.describe import describe
 from leadline.errors import MemoryBudgetError, check_choice, check_int
@@ -122,8 +122,7 @@ def budget(value: float | None, device: torch.device) -> int:
     """A budget in bytes: the value, or 60 % of what the device has available."""
     if value is not None:
         return budget_of(value)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory()
-    return int(0.6 * free)
+    return int(0.6 * memory_on(device))
 
 
 @dataclass(frozen=True)
