@@ -194,7 +194,7 @@ class _Stack:
             return call(whole, self.places, state, (batch,))
 
         p = {n: values[n] for n in self.names}
-        with stacks.stacking(self.device):
+        with stacks.stacking():
             actual, losses = stacks.gradients(
                 lambda p: mapped(one, p, fixed), p, self.names, zeros=True
             )
@@ -209,7 +209,7 @@ class _Stack:
             batch = self.data.stacked(step, self.size, seeds)
             if batch is None:
                 raise NotStacked("the runs' batches differ in more than their numbers")
-        with stacks.stacking(self.device):
+        with stacks.stacking():
             return self.gradients(self.parameters, self.fixed, batch, self.steps - step)
 
     def _end(self, curves: np.ndarray, step: int, ended: dict[int, str]) -> None:
@@ -253,7 +253,7 @@ class _Stack:
         for values, batches in zip(out, (self.data.train(), self.data.test()), strict=True):
             if batches is None:
                 continue
-            with stacks.stacking(self.device):
+            with stacks.stacking():
                 each = [mapped(self._loss, p, self.fixed, shared=(b,)) for b in batches]
             losses = torch.stack(each).mean(0)
             for i, value in zip(self.members.tolist(), losses.tolist(), strict=True):

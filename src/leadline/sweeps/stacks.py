@@ -46,16 +46,13 @@ class NotStacked(Exception):
 
 
 @contextmanager
-def stacking(device: torch.device) -> Generator[None]:
+def stacking() -> Generator[None]:
     """Errors in here become ``NotStacked``, except those of a device without memory.
 
-    An error that is not the mapping's comes again with one real model, in the user's own terms. On a GPU
-    attention is written out: its fused kernels have no backward pass for a stack.
+    An error that is not the mapping's comes again with one real model, in the user's own terms.
     """
-    written_out = nullcontext() if device.type == "cpu" else sdpa_kernel(SDPBackend.MATH)
     try:
-        with written_out:
-            yield
+        yield
     except (NotStacked, torch.OutOfMemoryError):
         raise
     except Exception as e:
@@ -84,10 +81,13 @@ def mapped(f: Callable[..., T], *trees: Any, shared: Sequence[Any] = ()) -> T:
             whole[i] = t
         return f(*tree_unflatten(whole, spec), *shared)
 
-    with warnings.catch_warnings():
+    tensors = [leaves[i] for i in where]
+    # The fused kernels of attention on a GPU have no backward pass for a stack: it is written out there.
+    gpu = any(t.device.type != "cpu" for t in tensors)
+    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH) if gpu else nullcontext():
         # An operation without a rule of its own is mapped by a loop: no news for the user.
         warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-        return vmap(one)(*(leaves[i] for i in where))
+        return vmap(one)(*tensors)
 
 
 def gradients(

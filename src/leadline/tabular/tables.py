@@ -62,6 +62,8 @@ def with_error(x: float | None, error: float | None) -> str:
 
     >>> with_error(0.019812, 0.00034)
     '0.01981 ± 0.00034'
+    >>> with_error(-0.0002, 0.025)
+    '0.000 ± 0.025'
     """
     if x is None or error is None or not math.isfinite(x) or not math.isfinite(error):
         return number(x, 4)
@@ -70,7 +72,8 @@ def with_error(x: float | None, error: float | None) -> str:
     places = 1 - math.floor(math.log10(error))
     if not 0 <= places <= 8:
         return f"{x:.4g} ± {error:.2g}"
-    return f"{x:.{places}f} ± {error:.{places}f}"
+    # Adding 0 takes the sign off a zero.
+    return f"{round(x, places) + 0.0:.{places}f} ± {error:.{places}f}"
 
 
 def table_csv(rows: Sequence[Any]) -> str:
