@@ -215,7 +215,7 @@ def test_what_changes_beside_the_rate_is_told():
 def test_sizes_that_share_no_other_size():
     diagonal = [r | {"depth": r["width"] // 32} for r in rows()]
     with pytest.raises(
-        ValueError, match="no two widths of 'auto' are at one depth: give width 64 and"
+        ValueError, match="no two widths of 'these runs' are at one depth: give width 64 and"
     ):
         ll.transfer_from(diagonal)
     # Widths at depth 8 only, and one run besides: the widths are judged, and where is said.
@@ -342,3 +342,22 @@ def test_several_schemes_and_both_axes():
     assert result.exit_code == 0
     assert ll.transfer_from(table, ["sp"]).exit_code == 1
     assert len(swept()) == len(rows())
+
+
+def test_runs_that_name_no_scheme_are_not_called_leadlines():
+    table = [{k: v for k, v in r.items() if k != "scheme"} for r in rows()]
+    result = ll.transfer_from(table)
+    assert {a.scheme for a in result.axes} == {"these runs"}
+    assert str(result).startswith("these runs over ")
+    assert "auto" not in str(result)
+
+
+@pytest.mark.parametrize("name", ["lr", "width", "seed"])
+def test_runs_that_failed_before_they_wrote_their_settings_are_left_out(name):
+    table = [{**r, "state": "finished"} for r in rows()]
+    failed = {**table[0], "state": "Crashed", name: "", "loss": ""}
+    result = ll.transfer_from([*table, failed])
+    same(result, from_rows(rows()))
+    assert "1 run that has not ended is left out (crashed)." in result.notes
+    with pytest.raises(ValueError, match=name):
+        ll.transfer_from([*table, {**failed, "state": "finished"}])

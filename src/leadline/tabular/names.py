@@ -83,6 +83,9 @@ GROUPS = frozenset(
 UNFINISHED = frozenset("running crashed failed killed preempted preempting pending queued".split())
 """States of runs that have not ended."""
 
+UNNAMED = "these runs"
+"""What stands for the scheme of runs that do not name one."""
+
 LARGER_IS_BETTER = frozenset("acc accuracy top1 top5 bleu rouge f1 auc auroc reward score".split())
 """Words in the names of what is no loss."""
 

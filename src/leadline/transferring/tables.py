@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from leadline.errors import shown
 from leadline.store.tables import table
 from leadline.tabular.columns import Columns, empty
-from leadline.tabular.names import UNFINISHED, is_setting, role_of
+from leadline.tabular.names import UNFINISHED, UNNAMED, is_setting, role_of
 from leadline.tabular.selection import equal
 from leadline.transferring.meaning import SIZES, Meaning
 
@@ -44,9 +44,10 @@ def finished(
     """
     t = table(data, where)
     meaning = Meaning.of(t, metric, columns)
-    rows, notes = _rows(t, meaning)
+    lost = _lost(t, meaning)
+    rows, notes = _rows(t, meaning, lost), list[str]()
     rows = _last_steps(t, meaning, rows, notes)
-    rows = _ended(rows, notes)
+    rows = _ended(rows, notes, list(lost.values()))
     _refuse_twice(t, rows)
     _refuse_early(t, meaning, rows)
     _same_rates(rows)
@@ -56,11 +57,25 @@ def finished(
     return Finished(kept, meaning.metric, (*meaning.notes, *notes))
 
 
-def _rows(t: Columns, m: Meaning) -> tuple[list[dict[str, Any]], list[str]]:
+def _lost(t: Columns, m: Meaning) -> dict[int, str]:
+    """Lines of runs that ended before they had written their settings: their states."""
+    if "state" not in m.columns:
+        return {}
+    settings = [m.columns[r] for r in (*SIZES, "lr", "seed") if r in m.columns]
+    states = [str(s).strip().lower() for s in t.columns[m.columns["state"]]]
+    return {
+        i: state for i, state in enumerate(states)
+        if state in UNFINISHED and any(empty(t.columns[n][i]) for n in settings)
+    }  # fmt: skip
+
+
+def _rows(t: Columns, m: Meaning, lost: Collection[int]) -> list[dict[str, Any]]:
     """Every line as a row; `` at`` is its line, `` step`` its step, `` empty`` whether it has no loss."""
-    seeds = _seeds(t, m)
+    seeds = _seeds(t, m, lost)
     rows = []
     for i in range(len(t)):
+        if i in lost:
+            continue
         row: dict[str, Any] = {a: _size(t, m, a, i) for a in SIZES if a in m.columns}
         rate = m.rate(t, i)
         if not 0 < rate < math.inf:
@@ -69,9 +84,8 @@ def _rows(t: Columns, m: Meaning) -> tuple[list[dict[str, Any]], list[str]]:
                 f"{t.row(i)}: give a rate > 0, of a schedule its largest"
             )
         row |= {"lr": rate, "seed": seeds[i]}
-        if "scheme" in m.columns:
-            scheme = t.columns[m.columns["scheme"]][i]
-            row["scheme"] = "auto" if empty(scheme) else str(scheme).strip()
+        scheme = t.columns[m.columns["scheme"]][i] if "scheme" in m.columns else None
+        row["scheme"] = UNNAMED if empty(scheme) else str(scheme).strip()
         for name in t.columns:
             if is_setting(name) and name not in m.columns.values() and name not in row:
                 row[name] = t.columns[name][i]
@@ -84,7 +98,7 @@ def _rows(t: Columns, m: Meaning) -> tuple[list[dict[str, Any]], list[str]]:
         row[" state"] = str(state).strip().lower()
         row[" run"] = str(t.columns[m.columns["run"]][i]) if "run" in m.columns else ""
         rows.append(row)
-    return rows, []
+    return rows
 
 
 def _size(t: Columns, m: Meaning, axis: str, i: int) -> int:
@@ -99,11 +113,11 @@ def _size(t: Columns, m: Meaning, axis: str, i: int) -> int:
     return int(value)
 
 
-def _seeds(t: Columns, m: Meaning) -> list[int]:
+def _seeds(t: Columns, m: Meaning, lost: Collection[int]) -> list[int]:
     if "seed" not in m.columns:
         return [0] * len(t)
     name = m.columns["seed"]
-    cells = t.columns[name]
+    cells = [0 if i in lost else cell for i, cell in enumerate(t.columns[name])]
     for i, cell in enumerate(cells):
         if empty(cell) or (isinstance(cell, float) and math.isnan(cell)):
             raise ValueError(
@@ -191,21 +205,28 @@ def _last(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return max(some, key=lambda r: -math.inf if math.isnan(r[" step"]) else r[" step"])
 
 
-def _ended(rows: list[dict[str, Any]], notes: list[str]) -> list[dict[str, Any]]:
-    """Without runs that are told not to have ended, unless their last loss was infinite."""
+def _ended(
+    rows: list[dict[str, Any]], notes: list[str], lost: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Without runs that are told not to have ended, unless their last loss was infinite.
+
+    Args:
+        lost: states of others, which are left out already.
+    """
     out = [
         r for r in rows
         if r[" state"] not in UNFINISHED or (r["diverged"] and not r[" empty"])
     ]  # fmt: skip
-    if len(out) < len(rows):
-        states = sorted({r[" state"] for r in rows if r[" state"] in UNFINISHED})
-        count = len(rows) - len(out)
+    if lost or len(out) < len(rows):
+        states = sorted({*lost, *(r[" state"] for r in rows if r[" state"] in UNFINISHED)})
+        count = len(rows) - len(out) + len(lost)
         runs = (
             "1 run that has not ended is" if count == 1 else f"{count} runs that have not ended are"
         )
         notes.append(f"{runs} left out ({', '.join(states)}).")
     if not out:
-        raise ValueError(f"rows: none of {len(rows)} runs has ended: give finished runs")
+        total = len(rows) + len(lost)
+        raise ValueError(f"rows: none of {total} runs has ended: give finished runs")
     return out
 
 

@@ -12,6 +12,7 @@ from leadline.parametrization.schemes import Scheme
 from leadline.sweeps.driver import Sweep, sweep
 from leadline.sweeps.grid import grid_of
 from leadline.sweeps.schedule import SweepEstimate
+from leadline.tabular.names import UNNAMED
 from leadline.transferring.advice import without_options
 from leadline.transferring.analysis import analyse
 from leadline.transferring.landscapes import anchor, landscapes, other_axis
@@ -181,7 +182,7 @@ def from_rows(
     if not kept:
         raise ValueError("there are no runs to compare")
     names = (
-        list(dict.fromkeys(r.get("scheme", "auto") for r in kept)) if schemes is None else schemes
+        list(dict.fromkeys(r.get("scheme", UNNAMED) for r in kept)) if schemes is None else schemes
     )
     varying = [a for a in axes if len({r.get(a) for r in kept}) > 1]
     if not varying:
@@ -246,7 +247,7 @@ def transfer_from(
     axes = [check_choice("axes", a, SIZES) for a in check_list("axes", axes, 2)]
     read = finished(rows, check_type_text("metric", metric), columns, where)
     if schemes is not None:
-        have = dict.fromkeys(str(r.get("scheme", "auto")) for r in read.rows)
+        have = dict.fromkeys(str(r.get("scheme", UNNAMED)) for r in read.rows)
         schemes = [check_choice("schemes", s, have) for s in check_list("schemes", schemes, 100)]
     made = from_rows(read.rows, schemes, read.metric, axes)
     results = tuple(without_options(a) for a in made.axes)
