@@ -308,8 +308,9 @@ def _stronger(curves: Mapping[str, Curves], base: int, seeds: int) -> list[dict[
     for scheme, c in curves.items():
         if scheme == "depth-mup":
             continue
-        # Schemes of one anchor are one network at the base.
-        same = np.array_equal(c.loss["loss"][:, 0], usual.loss["loss"][:, 0], equal_nan=True)
+        # Schemes of one anchor are one network at the base, of which rounding makes another in a few runs.
+        apart = np.abs(c.loss["loss"][:, 0] - usual.loss["loss"][:, 0])
+        same = np.nanmedian(apart) < 1e-3
         for reading in READINGS if same else (*READINGS, "tuned, base"):
             depth = base if reading == "tuned, base" else deep
             of = depth if reading.startswith("tuned") else base
