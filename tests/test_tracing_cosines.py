@@ -1,4 +1,4 @@
-"""Cosines of two streams, as in CLIP: their norms over growing dimensions are no obstacle; others are."""
+"""Cosines of two streams (CLIP) or of one (SimCLR): norms over growing dimensions are no obstacle there."""
 
 import pytest
 import torch
@@ -36,6 +36,7 @@ def two(logits):
             super().__init__()
             self.one, self.other = Tower(n, depth), Tower(n, depth)
             self.scale, self.out = nn.Parameter(torch.tensor(1.0)), nn.Linear(n, n)
+            self.scales, self.n = nn.Parameter(torch.ones(1)), n
 
         def forward(self, x):
             return logits(self, self.one(x), self.other(x.flip(-1)))
@@ -45,6 +46,14 @@ def two(logits):
 
 def root(x):
     return (x**2).sum(-1, keepdim=True) ** 0.5
+
+
+def unit(x):
+    return F.normalize(x, dim=-1)
+
+
+def both(x, y):
+    return torch.cat([unit(x), unit(y)])
 
 
 COSINES = {
@@ -59,6 +68,17 @@ COSINES = {
         (x * torch.rsqrt((x * x).sum(-1, keepdim=True) + 1e-6))
         @ (y * torch.rsqrt((y * y).sum(-1, keepdim=True) + 1e-6)).mT
     ),
+    "with itself": lambda s, x, y: (z := unit(x)) @ z.T / 0.1 + (w := unit(y)) @ w.T,
+    "of both views": lambda s, x, y: (z := both(x, y)) @ z.T,
+    "a number before": lambda s, x, y: (10 * unit(x)) @ unit(y).T,
+    "a number behind it": lambda s, x, y: unit(x) @ (unit(y) / 0.1).T,
+    "a parameter before": lambda s, x, y: s.scale.exp() * unit(x) @ unit(y).T,
+    "a parameter in a vector": lambda s, x, y: (unit(x) * s.scales) @ unit(y).T,
+    "both ways": lambda s, x, y: (a := s.scale.exp() * unit(x) @ unit(y).T, a.T),
+    "one by one": lambda s, x, y: 2 - 2 * (unit(x) * unit(y)).sum(-1),
+    "torch's": lambda s, x, y: F.cosine_similarity(x[:, None], y[None], dim=-1),
+    "into a softmax": lambda s, x, y: (10 * unit(x) @ unit(y).T).log_softmax(-1),
+    "as an attention": lambda s, x, y: (10 * unit(x) @ unit(y).T).softmax(-1) @ s.out(y),
 }
 OTHERS = {
     "one alone": lambda s, x, y: F.normalize(x, dim=-1) @ y.mT,
@@ -77,6 +97,18 @@ OTHERS = {
     "another's norm": lambda s, x, y: (
         (x / y.norm(dim=-1, keepdim=True)) @ F.normalize(y, dim=-1).mT
     ),
+    "the number's product into a layer, too": lambda s, x, y: (
+        (n := 10 * unit(x)) @ unit(y).T + s.out(n).mean()
+    ),
+    "a product into a layer, too": lambda s, x, y: (
+        (p := unit(x) * unit(y)).sum(-1) + s.out(p).mean()
+    ),
+    "a number made of data": lambda s, x, y: (unit(x) * y.mean()) @ unit(y).T,
+    "joined with another": lambda s, x, y: torch.cat([unit(x), x]) @ unit(y).T,
+    "joined along their entries": lambda s, x, y: (
+        torch.cat([unit(x), unit(y)], -1) @ torch.cat([unit(y), unit(x)], -1).T
+    ),
+    "the mean of products": lambda s, x, y: (unit(x) * unit(y)).mean(-1),
     "sums": lambda s, x, y: (x / x.sum(-1, keepdim=True)) @ (y / y.sum(-1, keepdim=True)).mT,
 }
 
@@ -96,8 +128,20 @@ def test_other_norms_are_refused(name):
         ll.plan(two(OTHERS[name]), BASE, TARGET, inputs=X)
 
 
-def test_the_change_of_cosines_keeps_its_size():
-    build = two(COSINES["normalize"])
+def test_norms_over_another_dimension_make_no_cosines():
+    build = two(lambda s, x, y: F.normalize(x, dim=0) @ F.normalize(y, dim=0).T)
+    with pytest.raises(ValueError, match="multiplies two tensors that hold no parameter"):
+        ll.plan(build, BASE, TARGET, inputs=torch.randn(32, 8))
+
+
+def test_a_number_that_varies_with_width_is_refused():
+    with pytest.raises(ValueError, match=r"by 5\.657 at one width and by 8 at twice that"):
+        ll.plan(two(lambda s, x, y: s.n**0.5 * unit(x) @ unit(y).T), BASE, TARGET, inputs=X)
+
+
+@pytest.mark.parametrize("name", ["normalize", "a parameter before", "of both views", "one by one"])
+def test_the_change_of_cosines_keeps_its_size(name):
+    build = two(COSINES[name])
     plan = ll.plan(build, BASE, BASE, inputs=X)
     change = slopes(plan, build, X, widths=[64, 128, 256], lr=3e-3)[""][1]
     assert abs(change) < 0.2

@@ -45,13 +45,14 @@ def exponent(a: float, b: float) -> float:
 
 
 def attention_logits(graph: Graph) -> list[Logits]:
-    """Every product of two tensors of data that a softmax follows."""
-    out = []
+    """Every product of two tensors of data that a softmax follows; cosines have the right size as they
+    are."""
+    out, known = [], cosines(graph)[0]
     for node in graph.nodes:
         if node.op in ATTENTION:
             q, k = node.inputs[:2]
             after: set[int] | None = set()
-        elif _data(graph, node.index):
+        elif node.index not in known and _data(graph, node.index):
             q, k = graph.operands(node.index)
             after = _to_softmax(graph, node.index)
         else:
@@ -83,7 +84,7 @@ def logits_exponent(graph: Graph, wide: Graph, logits: Logits) -> float:
 
 def contractions(graph: Graph, wide: Graph) -> list[str]:
     """Products that sum over dimensions that grow with width, and in which no parameter takes part."""
-    known = {x.node for x in attention_logits(graph)} | cosines(graph)[0]
+    known = {x.node for x in attention_logits(graph)} | (cosines(graph)[0] & cosines(wide)[0])
     out = []
     for node in graph.nodes:
         i = node.index
@@ -256,10 +257,12 @@ def check_reductions(graph: Graph, wide: Graph, deep: Graph) -> None:
     Raises:
         ValueError: names the module.
     """
-    means, (_, norms) = averages(graph), cosines(graph)
+    means = averages(graph)
+    # Terms of a norm may happen to be as many as those of a product at one width.
+    known = frozenset.union(*cosines(graph)) & frozenset.union(*cosines(wide))
     for node in graph.nodes:
         i = node.index
-        if i in norms or not graph.touched >> i & 1:
+        if i in known or not graph.touched >> i & 1:
             continue
         if node.op in _SHARES:
             dim = node.kwargs.get("dim", -1)
