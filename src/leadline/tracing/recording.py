@@ -8,6 +8,7 @@ the others; one way that always works is simpler than two.)
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -27,9 +28,23 @@ _SHAPE_ONLY = RANDOM - {"native_dropout", "dropout", "multinomial"} | frozenset(
 _WEIGHTED = frozenset("add add_ sub sub_ addmm baddbmm addmv addbmm".split())
 
 
+# Draws of numbers in [0, 1), by which a forward pass may choose what to run.
+_CHANCES = frozenset("rand rand_like uniform_ bernoulli bernoulli_".split())
+_HIGH = 1 - 2**-24
+
+
 class _Recorder(OperationMode):
-    def __init__(self, model: nn.Module) -> None:
+    """Writes down every operation.
+
+    Args:
+        chance: what every draw of a single number becomes; None leaves it to chance.
+    """
+
+    def __init__(self, model: nn.Module, chance: float | None = None) -> None:
         super().__init__()
+        self.chance = chance
+        self.chooses = False
+        """Has the pass gone one way or another by a number that was drawn?"""
         self.nodes: list[Node] = []
         self.module = [""]
         self.kept: list[Tensor] = []
@@ -75,9 +90,12 @@ class _Recorder(OperationMode):
         }
         out = func(*args, **kwargs)
         results = [t for t in tree_flatten(out)[0] if isinstance(t, Tensor)]
-        if not results:
-            return out
         name = str(func.overloadpacket).split(".")[-1]
+        if not results:
+            self.chooses |= name == "_local_scalar_dense" and self._drawn(inputs[0])
+            return out
+        if self.chance is not None and name in _CHANCES and results[0].numel() == 1:
+            results[0].fill_(self.chance)
         if name == "clone" and inputs:
             # Whether a reshape copies depends on the sizes; what it holds does not.
             self.kept.append(results[0])
@@ -122,6 +140,15 @@ class _Recorder(OperationMode):
             self.written[t.untyped_storage()._cdata] = index
         return out
 
+    def _drawn(self, i: int) -> bool:
+        """Is it one number, made of nothing but draws of single numbers and constants?"""
+        node = self.nodes[i]
+        if node.op in _CHANCES:
+            return math.prod(node.shape) == 1
+        few = math.prod(node.shape) == 1 and len(node.inputs) <= 2
+        known = (j for j in node.inputs if self.nodes[j].op != "constant")
+        return few and bool(node.inputs) and all([self._drawn(j) for j in known] or [False])
+
     def _product(self, inputs: list[int], number: float) -> int:
         """A multiplication that an operation does on the side."""
         shape = self.nodes[inputs[0]].shape
@@ -164,11 +191,29 @@ def record(model: nn.Module, inputs: Any) -> Graph:
 
 
 def recorded(model: nn.Module, inputs: Any) -> tuple[Graph, dict[int, Tensor]]:
-    """The same, and the first result of every operation."""
+    """The same, and the first result of every operation.
+
+    Where a drawn number decides what runs (layers that are left out at random), the pass that uses the
+    most parameters is taken, of one with all such numbers high and one with all low.
+    """
+    graph, values, chooses = _recorded(model, inputs)
+    if not chooses:
+        return graph, values
+    ways = [_recorded(model, inputs, chance)[:2] for chance in (_HIGH, 0.0)]
+    return max(ways, key=lambda way: _used(way[0]))
+
+
+def _used(graph: Graph) -> int:
+    return sum(bool(graph.consumers[i]) for i in graph.parameters.values())
+
+
+def _recorded(
+    model: nn.Module, inputs: Any, chance: float | None = None
+) -> tuple[Graph, dict[int, Tensor], bool]:
     args, kwargs = as_call(inputs)
     training = {m: m.training for m in model.modules()}
     model.train()
-    recorder = _Recorder(model)
+    recorder = _Recorder(model, chance)
     marked = [
         recorder._leaf(t, "input") for t in tree_flatten((args, kwargs))[0] if isinstance(t, Tensor)
     ]
@@ -185,7 +230,8 @@ def recorded(model: nn.Module, inputs: Any) -> tuple[Graph, dict[int, Tensor]]:
     finally:
         for m, mode in training.items():
             m.training = mode
-    return Graph(recorder.nodes, recorder.parameters, marked), recorder.values
+    graph = Graph(recorder.nodes, recorder.parameters, marked)
+    return graph, recorder.values, recorder.chooses
 
 
 def as_call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
