@@ -108,6 +108,8 @@ class Kind:
     """One parameter that every layer uses in its branch."""
     ends: bool = False
     """The last layer's alone."""
+    begins: bool = False
+    """The first layer's alone."""
     mate: str = ""
     """Where layers of several kinds call a parameter alike: what its layers hold and theirs do not."""
     factors: int = 1
@@ -202,6 +204,7 @@ def assign(
     for k, kind in enumerate(kinds):
         by_template.setdefault(kind.template, []).append(k)
     last = {naming.template(name): name for name in sizes}
+    first = first_of(sizes, naming)
     layers: dict[str, set[str]] | None = None
     for name, shape in sizes.items():
         called = by_template.get(naming.template(name), ())
@@ -209,6 +212,9 @@ def assign(
             ends = name == last[naming.template(name)]
             called = [k for k in called if kinds[k].ends == ends]
         fits = [k for k in called if kinds[k].shape_at(m, r) == shape]
+        if any(kinds[k].begins for k in fits):
+            begins = name == first[naming.template(name), shape]
+            fits = [k for k in fits if kinds[k].begins == begins] or fits
         if not fits:
             candidates = [kinds[k].shape_at(m, r) for k in called]
             what = f"has shape {shape}, the plan expects {_list(candidates)}" if candidates else (
@@ -222,12 +228,12 @@ def assign(
         if len(fits) > 1 and known is not None and known.get(name) in fits:
             fits = [known[name]]
         if len(fits) > 1 and any(kinds[k].mate for k in fits):
-            layers = layers or _layers([*sizes, *among], naming)
-            beside = layers[_layer(name, naming)]
+            layers = layers or layers_of([*sizes, *among], naming)
+            beside = layers[layer_of(name, naming)]
             fits = [k for k in fits if kinds[k].mate in beside] or [
                 k for k in fits if not kinds[k].mate
             ] or fits  # fmt: skip
-        if len({_essence(kinds[k]) for k in fits}) > 1:
+        if len({essence(kinds[k]) for k in fits}) > 1:
             raise Ambiguous(
                 f"parameter {name!r} could be any of {len(fits)} parameters of the base model that have "
                 "different places in it: give its layer a name of its own (not a number in one "
@@ -237,38 +243,37 @@ def assign(
     return out
 
 
-def _layer(name: str, naming: Naming) -> str:
+def layer_of(name: str, naming: Naming) -> str:
     """The name up to the first number that counts layers."""
     pattern = naming.template(name).split(".")
     end = next((k + 1 for k, part in enumerate(pattern) if "*" in part), 0)
     return ".".join(name.split(".")[:end])
 
 
-def _layers(names: Iterable[str], naming: Naming) -> dict[str, set[str]]:
-    """What every layer holds, as templates."""
+def layers_of(names: Iterable[str], naming: Naming) -> dict[str, set[str]]:
+    """What every layer holds, as templates; what one layer alone holds (its shortcut) is in that."""
     out: dict[str, set[str]] = {}
+    alone = []
     for name in names:
-        out.setdefault(_layer(name, naming), set()).add(naming.template(name))
+        layer = layer_of(name, naming)
+        out.setdefault(layer, set()).add(naming.template(name))
+        alone += [] if layer else [name]
+    for name in alone:
+        parts = name.split(".")
+        for k in range(1, len(parts)):
+            held = out.get(".".join(parts[:k]))
+            if held is not None:
+                held.add(naming.template(name))
     return out
 
 
-def with_mates(rows: Mapping[str, Kind], naming: Naming) -> dict[str, Kind]:
-    """The kinds by name; those that names and shapes do not tell apart are told apart by what their
-    layers hold beside them."""
-    layers = _layers(rows, naming)
-    alike: dict[tuple[str, tuple[int, ...]], dict[Kind, list[str]]] = {}
-    for name, k in rows.items():
-        alike.setdefault((k.template, k.shape), {}).setdefault(k, []).append(name)
-    out = dict(rows)
-    for kinds in alike.values():
-        if len({_essence(k) for k in kinds}) < 2:
-            continue
-        held = {k: [layers[_layer(n, naming)] for n in names] for k, names in kinds.items()}
-        for k, names in kinds.items():
-            others = set().union(*(h for c, of in held.items() if c is not k for h in of))
-            mates = set.intersection(*held[k]) - others
-            for name in names if mates else ():
-                out[name] = replace(k, mate=min(mates))
+def first_of(
+    sizes: Mapping[str, tuple[int, ...]], naming: Naming
+) -> dict[tuple[str, tuple[int, ...]], str]:
+    """The first name of every template and shape."""
+    out: dict[tuple[str, tuple[int, ...]], str] = {}
+    for name, shape in sizes.items():
+        out.setdefault((naming.template(name), shape), name)
     return out
 
 
@@ -278,10 +283,10 @@ class Ambiguous(ValueError):
 
 def same(a: Kind, b: Kind) -> bool:
     """Do two kinds differ in nothing that matters?"""
-    return (a.template, a.shape, _essence(a)) == (b.template, b.shape, _essence(b))
+    return (a.template, a.shape, essence(a)) == (b.template, b.shape, essence(b))
 
 
-def _essence(k: Kind) -> tuple[Any, ...]:
+def essence(k: Kind) -> tuple[Any, ...]:
     # Which layer of a branch of several it is, and of how many, makes no difference to any rule.
     layers = k.layers is not None and min(k.layers, 2)
     return (

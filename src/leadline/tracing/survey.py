@@ -27,7 +27,8 @@ from leadline.tracing.fading import faded, fading
 from leadline.tracing.fold import offsets
 from leadline.tracing.graph import Graph, template
 from leadline.tracing.growth import check_entries, constant_parts, growing, over_depth
-from leadline.tracing.kinds import Ambiguous, Kind, Naming, assign, marked, with_mates
+from leadline.tracing.kinds import Ambiguous, Kind, Naming, assign, marked
+from leadline.tracing.mates import with_first, with_mates
 from leadline.tracing.multipliers import Folds, folds_of
 from leadline.tracing.passes import passes
 from leadline.tracing.patterns import check_reductions, gains
@@ -105,7 +106,6 @@ def survey(
 
     still = _Still(build, base, model)
     unused: dict[str, str] = {}
-
     rows: dict[str, Kind] = {}
     tied: dict[str, int] = {}
     problems: dict[str, str] = {}
@@ -175,7 +175,7 @@ def survey(
         name: replace(_with_folds(name, k, folds), ends=name in folds.ends)
         for name, k in rows.items()
     }
-    rows = with_mates(rows, naming)
+    rows = with_first(with_mates(rows, naming), naming, graphs[deep], deeper)
     kinds = list(dict.fromkeys(rows.values()))
     names = {name: kinds.index(k) for name, k in rows.items()}
     unscaled = set(used) - outside
