@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 import leadline as ll
 from coordinates import contribution, net, slopes
+from survey_models import read_model
+from tracing_models import TwoLayers
 
 X = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0))
 
@@ -268,3 +270,57 @@ def test_sums_of_two_layers_in_every_layer_have_a_remedy_that_keeps_roles():
     taken, plan = folds(build, roles={pattern: dict(branch=False)})
     assert {n for n, fold in taken.items() if fold != 1} == {"a", "b"} - {pattern.split(".")[-2]}
     assert {k.role for k in plan.kinds if k.template == pattern} == {"hidden"}
+
+
+class Coupled(nn.Module):
+    """Two streams, each of which reads the other, as in RevNet and Reformer."""
+
+    def __init__(self, n, depth):
+        super().__init__()
+        self.i, self.o = nn.Linear(8, n, bias=False), nn.Linear(2 * n, 4, bias=False)
+        self.f, self.g = (nn.ModuleList(TwoLayers(n) for _ in range(depth)) for _ in "fg")
+
+    def forward(self, x):
+        one = two = self.i(x)
+        for f, g in zip(self.f, self.g, strict=True):
+            one = one + f.branch(two)
+            two = two + g.branch(one)
+        return self.o(torch.cat([one, two], -1))
+
+
+def test_streams_that_read_each_other_have_branches_of_their_own():
+    s, kinds = read_model(Coupled, inputs=X)
+    assert s.branches == {"f.*": 2, "g.*": 2}
+    for name in "fg":
+        assert (kinds[f"{name}.*.a.weight"].position, kinds[f"{name}.*.b.weight"].last) == (0, True)
+    plan = ll.plan(Coupled, dict(width=16, depth=2), dict(width=64, depth=8), inputs=X,
+                   scheme="completep")  # fmt: skip
+    factors = plan.factors()
+    assert {factors[f"{n}.{k}.b.weight"].fold for n in "fg" for k in range(8)} == {0.25}
+    assert {factors[f"{n}.{k}.a.weight"].lr for n in "fg" for k in range(8)} == {0.25}
+
+
+class Collected(nn.Module):
+    """Every layer adds what it makes of the stream to the output, as the trends of Autoformer."""
+
+    def __init__(self, n, depth):
+        super().__init__()
+        self.i, self.blocks = nn.Linear(8, n, bias=False), nn.ModuleList()
+        for _ in range(depth):
+            block = TwoLayers(n)
+            block.norm, block.out = nn.LayerNorm(n), nn.Linear(n, 8, bias=False)
+            self.blocks.append(block)
+
+    def forward(self, x):
+        h = self.i(x)
+        for block in self.blocks:
+            h = block.norm(block(h))
+            x = x + block.out(h)
+        return x
+
+
+def test_what_every_layer_adds_to_the_output_is_a_branch_of_the_output():
+    s, kinds = read_model(Collected, inputs=X)
+    assert s.branches["blocks.*"] == 2
+    assert kinds["blocks.*.a.weight"].position == 0
+    assert kinds["blocks.*.norm.weight"].beside

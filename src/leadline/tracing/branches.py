@@ -101,6 +101,8 @@ def find_branches(
         # What a side is made of where it leaves what both depend on: the stream, if it holds no layers.
         from_ = [_sources(graph, i, a) & stream for i, a in zip(ends, alone, strict=True)]
         paths = [_path(graph, a, s, weighted) for a, s in zip(alone, from_[::-1], strict=True)]
+        coupled = [_coupled(graph, branches, i, bits(p)) for i, p in zip(ends, paths, strict=True)]
+        paths = [p & ~c for p, c in zip(paths, coupled, strict=True)]
         # What earlier branches have added on one side is the stream's already (h + attention + mlp).
         earlier = sum({1 << i for b in branches for i in b.region if _in_any(b.join, alone)})
         for regions in (paths, [p & ~earlier for p in paths]):
@@ -112,12 +114,16 @@ def find_branches(
                 break
         else:
             if any(p & weighted for p in paths):
-                undecided.append((join, ends, paths))
+                undecided.append((join, ends, paths, coupled))
     equal = []
-    for join, ends, paths in undecided:
+    for join, ends, paths, coupled in undecided:
         if any(join in b.region for b in branches):
             continue
         sides = [_describe(graph, join, e, p, weighted) for e, p in zip(ends, paths, strict=True)]
+        if any(coupled) and not all(coupled):
+            # A sum of what layer after layer makes of another stream: the later one.
+            branches.append(sides[coupled.index(0) - 1])
+            continue
         if sides[0].layers == sides[1].layers:
             held = [layer_weights(graph, i) for i in sorted(sides[0].weighted | sides[1].weighted)]
             first = min(layer_weights(graph, min(sides[1].weighted)))
@@ -158,6 +164,31 @@ def _sources(graph: Graph, end: int, alone: int) -> int:
         for j in graph.nodes[i].inputs:
             out |= 1 << j
     return out & ~alone
+
+
+def _coupled(graph: Graph, branches: list[ResidualBranch], end: int, region: set[int]) -> int:
+    """The part of a stream beside this one that goes on past the region (coupled streams, as in RevNet),
+    with what earlier branches add to it: theirs and no part of a branch that reads it."""
+    out = 0
+    for b in branches:
+        if b.join in region and not stays(graph, b.join, end, region):
+            out |= graph.ancestors[b.join] | 1 << b.join
+    return out
+
+
+def stays(graph: Graph, i: int, end: int, region: set[int]) -> bool:
+    """Does all that is made of a tensor leave the region by its end (unlike coupled streams)?"""
+    queue, seen = [i], {i}
+    while queue:
+        j = queue.pop()
+        if j == end:
+            continue
+        if not region.issuperset(graph.consumers[j]):
+            return False
+        new = set(graph.consumers[j]) - seen
+        seen |= new
+        queue.extend(new)
+    return True
 
 
 def _in_any(i: int, masks: list[int]) -> bool:

@@ -18,6 +18,7 @@ from leadline.tracing.branches import (
     is_weight_layer,
     joined,
     layer_weights,
+    stays,
 )
 from leadline.tracing.graph import Graph, template
 from leadline.tracing.kinds import Naming
@@ -170,27 +171,16 @@ def _owner(
     graph: Graph, b: ResidualBranch, branches: list[ResidualBranch], called: _Called
 ) -> tuple[int, frozenset[str]]:
     """The branch that a branch's sum lies in: its sum, and what it is called at any depth."""
-    around = [c for c in branches if c is not b and b.join in c.region and _stays(graph, b.join, c)]
+    around = [
+        c
+        for c in branches
+        if c is not b and b.join in c.region and stays(graph, b.join, c.end, c.region)
+    ]
     if not around:
         return -1, frozenset()
     owner = min(around, key=lambda c: len(c.region))
     names = (layer_weights(graph, i) for i in owner.weighted)
     return owner.join, frozenset(called(n) for n in set().union(*names))
-
-
-def _stays(graph: Graph, i: int, b: ResidualBranch) -> bool:
-    """Does all that is made of a tensor leave the branch by its end (unlike coupled streams)?"""
-    queue, seen = [i], {i}
-    while queue:
-        j = queue.pop()
-        if j == b.end:
-            continue
-        if not b.region.issuperset(graph.consumers[j]):
-            return False
-        new = set(graph.consumers[j]) - seen
-        seen |= new
-        queue.extend(new)
-    return True
 
 
 def repeats(
