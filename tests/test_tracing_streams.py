@@ -306,6 +306,7 @@ class Collected(nn.Module):
     def __init__(self, n, depth):
         super().__init__()
         self.i, self.blocks = nn.Linear(8, n, bias=False), nn.ModuleList()
+        self.o = nn.Linear(n, 8, bias=False)
         for _ in range(depth):
             block = TwoLayers(n)
             block.norm, block.out = nn.LayerNorm(n), nn.Linear(n, 8, bias=False)
@@ -316,7 +317,7 @@ class Collected(nn.Module):
         for block in self.blocks:
             h = block.norm(block(h))
             x = x + block.out(h)
-        return x
+        return x + self.o(h)
 
 
 def test_what_every_layer_adds_to_the_output_is_a_branch_of_the_output():
