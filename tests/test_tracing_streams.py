@@ -315,8 +315,8 @@ class Collected(nn.Module):
     def forward(self, x):
         h = self.i(x)
         for block in self.blocks:
-            h = block.norm(block(h))
-            x = x + block.out(h)
+            y = block(h)
+            x, h = x + block.out(y), block.norm(y)
         return x + self.o(h)
 
 
