@@ -28,7 +28,8 @@ rates. So its grid begins a doubling lower, and a cell has 48, 96, 192 or more s
 statements is predicted to be decided in one set only. That was fixed before a later seed was trained; the
 rules stayed. By then 4 % were decided in one set only, and 16 statements predicted from the intervals (12
 are 3 %). So five cells have twice as many seeds, those where that is predicted to help most for its time:
-T4, short, tanh, momentum, sgd. That, too, was fixed before one of these seeds was trained. A cell's runs are kept as a table in results/claims_map,
+T4, short, tanh, momentum, sgd. That, too, was fixed before one of these seeds was trained. A cell's
+runs are kept as a table in results/claims_map,
 statements in results/claims_map.json; from a finished table nothing is trained again, so that its numbers
 regenerate from the table. What was trained of an unfinished cell is in leadline-out/claims_map.
 
