@@ -135,7 +135,8 @@ def fixed_rule(
         Undecided: a matrix of such values whose products grow or fade with width.
     """
     one = kind.role == "input" and sum(d > 1 for d in kind.shape) < 2  # An entry a neuron.
-    if kind.role in _FINE and len(kind.shape) > 1 and not one:
+    summed = len(kind.shape) > 1 or kind.role == "readout"
+    if kind.role in _FINE and summed and not one:
         change = _rms(wide.values()) / _rms(values.values())
         low, high = _FINE[kind.role]
         if not low <= math.log2(change) <= high:

@@ -28,7 +28,11 @@ NORMS = frozenset(
 )
 GROUPED = frozenset({"_grouped_mm"})
 """Products with one matrix a group of rows; where the groups end comes third."""
-MATRIX = GROUPED | frozenset("mm addmm bmm baddbmm linear matmul mv addmv mkldnn_linear".split())
+MATRIX = GROUPED | frozenset(
+    "mm addmm bmm baddbmm linear matmul mv addmv dot vdot mkldnn_linear".split()
+)
+BY_VECTORS = frozenset("mv addmv dot vdot".split())
+"""Products with a vector, which sum over all of its entries."""
 CONVOLUTIONS = frozenset("convolution _convolution mkldnn_convolution conv2d conv1d conv3d".split())
 TABLES = frozenset("embedding index index_select gather".split())
 """Rows of their first argument."""

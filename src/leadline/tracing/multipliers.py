@@ -20,13 +20,13 @@ from leadline.tracing.graph import (
 from leadline.tracing.kinds import Naming
 from leadline.tracing.patterns import (
     attention_logits,
-    averages,
     contractions,
     counts,
     drops,
     exponent,
     logits_exponent,
 )
+from leadline.tracing.sums import averages
 
 # Numbers rounded to bfloat16 are off by up to 2^-9: two of them by .006 in the binary logarithm.
 _ROUNDING = 0.006

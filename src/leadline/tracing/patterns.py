@@ -1,4 +1,4 @@
-"""Operations whose scale is not that of one weight: attention logits, weight norms, sums that grow."""
+"""Operations whose scale is not that of one weight: attention logits, weight norms."""
 
 from __future__ import annotations
 
@@ -11,20 +11,14 @@ from leadline.tracing.graph import (
     MATRIX,
     SCALINGS,
     SUMS,
+    TABLES,
     VIEWS,
     WEIGHT_NORM,
     Graph,
-    template,
 )
 
 _NORM = frozenset("norm linalg_vector_norm".split())
 _BETWEEN = VIEWS | frozenset("clamp_min clamp_min_ clamp add".split())
-# What the result of N equal terms is proportional to: N to this power.
-_GROWTH = {"sum": 1.0, "linalg_vector_norm": 0.5, "norm": 0.5, "cumsum": 1.0, "logsumexp": 0.0}
-_SHARES = frozenset({"_softmax", "_safe_softmax"})
-_REMEDY = (
-    "take the mean (or the root mean square, as RMSNorm does), or write the sum as a Linear layer"
-)
 
 
 @dataclass(frozen=True)
@@ -195,6 +189,25 @@ def weight_norm(graph: Graph, i: int) -> WeightNorm | None:
     return WeightNorm(directions[0], gains[0], terms, inner - {i})
 
 
+def enters(graph: Graph, i: int, name: str) -> str:
+    """How a parameter enters the matrix that it is part of."""
+    node = graph.nodes[i]
+    while node.parameter is None:
+        normed = weight_norm(graph, node.index)
+        if normed is not None:
+            if name in graph.leaves(normed.gain):
+                return "gain"
+            node = graph.nodes[normed.direction]
+            continue
+        held = [j for j in node.inputs if name in graph.leaves(j)]
+        first = held == node.inputs[:1] and not any(map(graph.leaves, node.inputs[1:]))
+        plain = node.op in VIEWS | TABLES or (node.op in SCALINGS and first)
+        if len(held) != 1 or not (plain or node.op in ("cat", "stack")):
+            return "derived"
+        node = graph.nodes[held[0]]
+    return "matrix"
+
+
 def _factors(graph: Graph, i: int) -> tuple[list[int], list[int], frozenset[int]]:
     """What a node is the product of, what it is divided by, and the products in between."""
     node = graph.nodes[i]
@@ -224,18 +237,6 @@ def gains(graph: Graph, wide: Graph) -> dict[str, tuple[str, float]]:
     return out
 
 
-def averages(graph: Graph) -> frozenset[int]:
-    """Products with numbers that make a mean of a sum: x.pow(2).sum(-1) / n, x.norm() / √n."""
-    out = set()
-    for node in graph.nodes:
-        power = _GROWTH.get(node.op, 0.0)
-        terms = _terms(graph, node.index) if power else 1.0
-        for i in _followers(graph, node.index) if terms > 1 else ():
-            if math.isclose(graph.factor(i), terms**-power, rel_tol=1e-6):
-                out.add(i)
-    return frozenset(out)
-
-
 def drops(graph: Graph, i: int) -> bool:
     """Does a random mask follow, as in stochastic depth? The number restores the mean, then."""
     followers = [graph.nodes[c] for c in graph.consumers[i]]
@@ -249,73 +250,3 @@ def counts(graph: Graph, i: int) -> bool:
     """Are these whole numbers, which have no size (how many entries of a mask are set)?"""
     whole = set(graph.nodes[i].inputs) <= graph.nodes[i].discrete
     return whole and all(i in graph.nodes[c].discrete for c in graph.consumers[i])
-
-
-def check_reductions(graph: Graph, wide: Graph, deep: Graph) -> None:
-    """Refuse sums, norms and softmaxes over dimensions that grow with width, and sums over depth.
-
-    Raises:
-        ValueError: names the module.
-    """
-    means = averages(graph)
-    # Terms of a norm may happen to be as many as those of a product at one width.
-    known = frozenset.union(*cosines(graph)) & frozenset.union(*cosines(wide))
-    for node in graph.nodes:
-        i = node.index
-        if i in known or not graph.touched >> i & 1:
-            continue
-        if node.op in _SHARES:
-            dim = node.kwargs.get("dim", -1)
-            if len(node.shape) and node.shape[dim] != wide.nodes[i].shape[dim]:
-                raise ValueError(
-                    f"module {node.module!r} takes a softmax over a dimension that grows with width: its "
-                    "shares shrink as that grows, which no weight's scale can follow; use another "
-                    "activation, or keep that dimension constant"
-                )
-            continue
-        growing = node.op in _GROWTH and _terms(graph, i) != _terms(wide, i)
-        if growing and not means & set(_followers(graph, i)):
-            what = "takes a norm" if _GROWTH[node.op] == 0.5 else "sums"
-            raise ValueError(
-                f"module {node.module!r} {what} over a dimension that grows with width, which no "
-                f"parameter's scale can follow: {_REMEDY}"
-            )
-    here, there = (_by_place(g) for g in (graph, deep))
-    for (module, op), terms in there.items():
-        before = here.get((module, op), terms)
-        if max(terms) > max(before):
-            raise ValueError(
-                f"module {module!r} sums over all layers, {max(before):g} terms at one depth and "
-                f"{max(terms):g} at twice that, which no parameter's scale can follow: take the mean"
-            )
-
-
-def _terms(graph: Graph, i: int) -> float:
-    """How many entries of its input make one of its own."""
-    node = graph.nodes[i]
-    if node.op == "cumsum":
-        return float(node.shape[node.kwargs.get("dim", -1)]) if node.shape else 1.0
-    return math.prod(graph.nodes[node.inputs[0]].shape) / max(math.prod(node.shape), 1)
-
-
-def _followers(graph: Graph, i: int) -> list[int]:
-    """Products with one number that its result enters, whatever views come between."""
-    out, queue = [], [i]
-    while queue:
-        for c in graph.consumers[queue.pop()]:
-            node = graph.nodes[c]
-            if node.op in VIEWS and node.op not in _GROWTH and node.op != "mean":
-                queue.append(c)
-                continue
-            by_number = node.op in SCALINGS and len(node.numbers) == 1 and node.numbers[0]
-            if by_number and all(graph.nodes[j].value is not None for j in node.inputs[1:]):
-                out.append(c)
-    return out
-
-
-def _by_place(graph: Graph) -> dict[tuple[str, str], set[float]]:
-    out: dict[tuple[str, str], set[float]] = {}
-    for node in graph.nodes:
-        if node.op in _GROWTH and graph.touched >> node.index & 1:
-            out.setdefault((template(node.module), node.op), set()).add(_terms(graph, node.index))
-    return out

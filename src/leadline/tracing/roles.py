@@ -15,6 +15,7 @@ from leadline.errors import check_choice, shown
 from leadline.parametrization.rules import ROLES
 from leadline.tracing.graph import (
     ATTENTION,
+    BY_VECTORS,
     CONVOLUTIONS,
     MATRIX,
     NORMS,
@@ -24,8 +25,9 @@ from leadline.tracing.graph import (
     VIEWS,
     Graph,
 )
-from leadline.tracing.patterns import weight_norm
+from leadline.tracing.patterns import enters
 from leadline.tracing.recording import recorded
+from leadline.tracing.sums import weighed_sums
 
 _ROLES = (*ROLES, "frozen")
 SIDES = {
@@ -127,6 +129,7 @@ def uses(graph: Graph, wide: Graph, grows: dict[str, tuple[bool, ...]]) -> dict[
         a, b = graph.nodes[i].shape, wide.nodes[i].shape
         return len(a) >= abs(dim + 0.5) and a[dim] != b[dim]
 
+    summed = weighed_sums(graph, wide)
     for node in graph.nodes:
         i = node.index
         if not graph.is_act(i):
@@ -140,12 +143,15 @@ def uses(graph: Graph, wide: Graph, grows: dict[str, tuple[bool, ...]]) -> dict[
                     use = Use("matrix", growing(j, int(not turned)), growing(j, int(turned)), i)
                 elif node.op in MATRIX and len(graph.nodes[j].shape) > 1:
                     use = _product(graph, growing, i, j)
+                elif (node.op in BY_VECTORS and j in graph.operands(i)) or i in summed:
+                    # A vector's entries are its fan-in; a fan-out that grows is beside them.
+                    use = Use("matrix", True in grows[name], sum(grows[name]) > 1, i)
                 elif node.op in TABLES and place == 0:
                     use = Use("embedding", False, True in grows[name], i)
                 elif node.op in _ELEMENTWISE or node.op in VIEWS:
                     use = Use("elementwise", node=i)
                 if use.how == "matrix":
-                    use = replace(use, how=_how(graph, j, name))
+                    use = replace(use, how=enters(graph, j, name))
                 out.setdefault(name, []).append(use)
     return out
 
@@ -172,25 +178,6 @@ def _product(graph: Graph, growing: Any, i: int, j: int) -> Use:
         return Use("matrix", growing(left, -1), growing(i, -1), i)
     return Use("matrix", growing(right, -2 if len(graph.nodes[right].shape) > 1 else -1),
                growing(i, -2 if len(node.shape) > 1 else -1), i)  # fmt: skip
-
-
-def _how(graph: Graph, i: int, name: str) -> str:
-    """How a parameter enters the matrix that it is part of."""
-    node = graph.nodes[i]
-    while node.parameter is None:
-        normed = weight_norm(graph, node.index)
-        if normed is not None:
-            if name in graph.leaves(normed.gain):
-                return "gain"
-            node = graph.nodes[normed.direction]
-            continue
-        held = [j for j in node.inputs if name in graph.leaves(j)]
-        first = held == node.inputs[:1] and not any(map(graph.leaves, node.inputs[1:]))
-        plain = node.op in VIEWS | TABLES or (node.op in SCALINGS and first)
-        if len(held) != 1 or not (plain or node.op in ("cat", "stack")):
-            return "derived"
-        node = graph.nodes[held[0]]
-    return "matrix"
 
 
 def role(

@@ -31,7 +31,7 @@ from leadline.tracing.kinds import Ambiguous, Kind, Naming, assign, marked
 from leadline.tracing.mates import with_first, with_mates
 from leadline.tracing.multipliers import Folds, folds_of
 from leadline.tracing.passes import passes
-from leadline.tracing.patterns import check_reductions, gains
+from leadline.tracing.patterns import gains
 from leadline.tracing.places import (
     attached,
     beside_more_often,
@@ -52,6 +52,7 @@ from leadline.tracing.roles import (
     uses,
 )
 from leadline.tracing.streams import chained, repeats, stream_branches
+from leadline.tracing.sums import check_reductions
 
 
 @dataclass(frozen=True)
