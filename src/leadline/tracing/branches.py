@@ -10,6 +10,7 @@ common (word and position embeddings) is none either. ``streams`` says which of 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from leadline.tracing.graph import ADDS_ROWS, CONVOLUTIONS, MATRIX, Graph, template
@@ -168,12 +169,22 @@ def _sources(graph: Graph, end: int, alone: int) -> int:
 
 def _coupled(graph: Graph, branches: list[ResidualBranch], end: int, region: set[int]) -> int:
     """The part of a stream beside this one that goes on past the region (coupled streams, as in RevNet),
-    with what earlier branches add to it: theirs and no part of a branch that reads it."""
+    with what earlier branches add to it: theirs and no part of a branch that reads it.
+
+    Steps of a recurrent layer are no such branches: all of them belong to one module's weights.
+    """
     out = 0
     for b in branches:
         if b.join in region and not stays(graph, b.join, end, region):
-            out |= graph.ancestors[b.join] | 1 << b.join
+            if not _owners(graph, b.region) & _owners(graph, region - b.region):
+                out |= graph.ancestors[b.join] | 1 << b.join
     return out
+
+
+def _owners(graph: Graph, region: Iterable[int]) -> set[str]:
+    """The modules with whose parameters data are multiplied in a region."""
+    layers = (i for i in region if is_weight_layer(graph, i))
+    return {n.rpartition(".")[0] for i in layers for n in layer_weights(graph, i)}
 
 
 def stays(graph: Graph, i: int, end: int, region: set[int]) -> bool:

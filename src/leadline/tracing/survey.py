@@ -104,7 +104,6 @@ def survey(
     places.by_name |= attached(graph, branches, loose - outside, naming)
     names_of = aliases(model)
     shifted = offsets(graph)
-
     still = _Still(build, base, model)
     unused: dict[str, str] = {}
     rows: dict[str, Kind] = {}
