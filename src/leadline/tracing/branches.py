@@ -175,9 +175,9 @@ def _coupled(graph: Graph, branches: list[ResidualBranch], end: int, region: set
     """
     out = 0
     for b in branches:
-        if b.join in region and not stays(graph, b.join, end, region):
-            if not _owners(graph, b.region) & _owners(graph, region - b.region):
-                out |= graph.ancestors[b.join] | 1 << b.join
+        leaves = b.join in region and not stays(graph, b.join, end, region)
+        if leaves and not _owners(graph, b.region) & _owners(graph, region - b.region):
+            out |= graph.ancestors[b.join] | 1 << b.join
     return out
 
 
