@@ -1,17 +1,16 @@
 """A panel of model families: small Hugging Face configs, built offline, planned unedited.
 
-    ./dev bench families                 # the table: planned, refused (its remedy tried)
+    ./dev bench families                 # the table: planned, or refused and what its remedy leads to
     ./dev bench families mixtral gemma2  # some of them
     ./dev bench families --coordinates   # every planned type trained at small sizes; resumes
 
-Each row is one ``model_type``. Nothing is loaded: models are drawn from their configs.
+Each row is one ``model_type``. Nothing is loaded: models are drawn from their configs. The remedy of a
+refusal is the arguments that it names or, where it asks to change the model, the change in families_edits.
 """
 
 from __future__ import annotations
 
-import ast
 import json
-import re
 import sys
 import time
 from collections import Counter
@@ -20,30 +19,20 @@ from typing import Any
 
 import torch
 from families_coordinates import check
+from families_edits import EDITS
 from families_panel import PANEL, Family
 from history import TOY
 
 import leadline as ll
+from leadline.planning.remedies import offered
 
 BASE, TARGET = {"width": 64, "depth": 2}, {"width": 128, "depth": 4}
 RESULTS = Path(__file__).parent / "results" / "families.json"
-_ROLES = re.compile(r"('[^' ]+'): ('[a-z]+'|dict\([^)]*\))[,}]")
 
 
 def planned(f: Family, optimizer: str = "adamw", **how: Any) -> ll.Plan:
     """Its plan, from the builder alone."""
     return ll.plan(f.build, BASE, TARGET, optimizer=optimizer, inputs=f.inputs, **how)
-
-
-def remedy(message: str) -> dict[str, Any]:
-    """The arguments that a refusal names."""
-    roles = {
-        ast.literal_eval(name): eval(value, {"dict": dict})
-        for name, value in _ROLES.findall(message)
-    }
-    if roles:
-        return {"roles": roles}
-    return {"scheme": "mup"} if "scheme='mup'" in message else {}
 
 
 def answer(f: Family) -> dict[str, Any]:
@@ -62,14 +51,16 @@ def answer(f: Family) -> dict[str, Any]:
             "muon": sum(k.role == "hidden" for k in planned(f, "muon").kinds),
         }
     except (ValueError, TypeError) as e:
+        how = offered(str(e))
+        done, changed = EDITS.get(f.type, ("", lambda f: f))
         row = {
             "verdict": "refused",
             "text": str(e),
-            "remedy": repr(remedy(str(e))),
+            "remedy": done or repr(how),
             "then": "planned",
         }
         try:
-            planned(f, **remedy(str(e)))
+            planned(changed(f), **({} if done else how))
         except (ValueError, TypeError) as again:
             row["then"] = f"refused: {again}"
     return {**row, "seconds": round(time.perf_counter() - started, 1)}

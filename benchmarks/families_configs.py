@@ -39,6 +39,8 @@ class Family:
     """A class of transformers, or one that picks it."""
     extra: Extra = lambda w, L: {}
     inputs: Any = field(default_factory=lambda: WORDS)
+    edit: Callable[[Any], None] | None = None
+    """Changes the model that was built."""
 
     def build(self, width: int, depth: int) -> nn.Module:
         """The model."""
@@ -48,7 +50,10 @@ class Family:
         known = {k: v for k, v in known.items() if v is not None}
         config = transformers.AutoConfig.for_model(self.type, **known)
         made = getattr(transformers, self.head)
-        return made.from_config(config) if hasattr(made, "from_config") else made(config)
+        model = made.from_config(config) if hasattr(made, "from_config") else made(config)
+        if self.edit is not None:
+            self.edit(model)
+        return model
 
 
 def common(w: int, depth: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from torch import nn
 import leadline as ll
 from coordinates import net
 from leadline.parametrization.optimizers import OPTIMIZERS
+from leadline.planning.remedies import offered
 from test_tracing_refusals import BUILDERS, MODELS
 from tracing_models import gpt2, two
 
@@ -147,3 +148,109 @@ def test_messages_name_all_layers_at_once():
         ll.plan(net(Block), dict(width=16, depth=4), inputs=X)
     assert str(refusal.value).count("roles=") == 1
     assert "roles={'blocks.*.a.parametrizations.weight.original'" in str(refusal.value)
+
+
+class Unit(nn.Module):
+    """Residual layers whose last weight is divided by its largest entry: its scale is gone."""
+
+    def __init__(self, width, depth):
+        super().__init__()
+        self.first, self.last = nn.Linear(8, width), nn.Linear(width, 3)
+        self.up = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.down = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+
+    def forward(self, x):
+        x = self.first(x)
+        for up, down in zip(self.up, self.down, strict=True):
+            w = down.weight
+            x = x + torch.relu(up(x)) @ (w / w.abs().amax())
+        return self.last(x)
+
+
+def test_a_refusal_says_what_its_remedy_leads_to():
+    with pytest.raises(ValueError, match="With that it comes to this:") as refusal:
+        ll.plan(Unit, BASE, TARGET, inputs=X)
+    first, *more = str(refusal.value).split("\nWith that it comes to this:\n")
+    assert offered(first) == {"roles": {"down.*.weight": "hidden"}}
+    # What is named last has been tried too: neither the role nor another scheme brings the scale back.
+    with pytest.raises(ValueError, match="plain weight") as last:
+        ll.plan(Unit, BASE, TARGET, inputs=X, scheme="mup", **offered(first))
+    assert str(last.value) == more[-1]
+    assert "give the layer a plain weight" in more[-1]
+
+
+def test_a_remedy_that_works_is_shown_alone():
+    class Branches(nn.Module):
+        """Residual layers without a weight at their end, of an unknown initialization."""
+
+        def __init__(self, width, depth):
+            super().__init__()
+            self.first, self.last = nn.Linear(8, width), nn.Linear(width, 3)
+            self.up = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+            for up in self.up:
+                nn.init.normal_(up.weight, std=width ** (-1 / 3))
+
+        def forward(self, x):
+            x = self.first(x)
+            for up in self.up:
+                x = x + up(x)
+            return self.last(x)
+
+    with pytest.raises(ValueError, match="follows no known rule") as refusal:
+        ll.plan(Branches, BASE, TARGET, inputs=X)
+    assert "With that" not in str(refusal.value)
+    assert ll.plan(Branches, BASE, TARGET, inputs=X, **offered(str(refusal.value))).branches
+
+
+def test_a_refusal_names_all_that_it_takes():
+    class Ends(nn.Module):
+        """An unknown initialization, and branches whose end no weight of their own scales."""
+
+        def __init__(self, width, depth):
+            super().__init__()
+            self.first, self.last = nn.Linear(8, width), nn.Linear(width, 3)
+            self.up = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+            for up in self.up:
+                nn.init.normal_(up.weight, std=width ** (-1 / 3))
+
+        def forward(self, x):
+            x = self.first(x)
+            for up in self.up:
+                x = x + torch.tanh(up(x))
+            return self.last(x)
+
+    with pytest.raises(ValueError, match="With that it comes") as refusal:
+        ll.plan(Ends, BASE, TARGET, inputs=X)
+    how = offered(str(refusal.value))
+    assert set(how) == {"roles", "scheme"}
+    assert ll.plan(Ends, BASE, TARGET, inputs=X, **how).scheme == "mup"
+
+
+def test_one_number_before_a_weight_that_is_used_twice_counts_once():
+    class Routed(nn.Module):
+        """Shares of a small router, read before and after a layer, from entries divided by the width."""
+
+        def __init__(self, width, depth, divided):
+            super().__init__()
+            self.first, self.last = nn.Linear(8, width), nn.Linear(width, 3)
+            self.router = nn.Linear(width, 2, bias=False)
+            self.up = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+            self.norm, self.scale = nn.LayerNorm(width), 16 / width if divided else 1.0
+
+        def shares(self, x):
+            return torch.tanh(self.router(self.norm(x) * self.scale))
+
+        def forward(self, x):
+            x = self.first(x)
+            first = self.shares(x)
+            for up in self.up:
+                x = x + up(x)
+            return self.last(x) + (first * self.shares(x)).mean(-1, keepdim=True)
+
+    factors = [
+        ll.plan(lambda w, d, how=how: Routed(w, d, how), BASE, TARGET, scheme="mup", inputs=X)
+        .factors()["router.weight"]
+        for how in (False, True)
+    ]  # fmt: skip
+    assert factors[1].init == pytest.approx(4 * factors[0].init)
+    assert factors[1].lr == pytest.approx(4 * factors[0].lr)

@@ -259,3 +259,17 @@ def test_operations_in_place():
         n.inputs = [0, 0]
     graph = Graph(nodes, {"p": 0}, [1])
     assert [fold(graph, i) for i in range(2, 8)] == [Fold({"p"}, {0, i}) for i in range(2, 8)]
+
+
+def test_ways_that_part_and_meet_again_are_gone_once():
+    # Two ways through each sum: 2^60 of them, were each gone by itself.
+    def diamonds(s, x):
+        x = x @ s.a
+        for _ in range(60):
+            x = x * 2.0 + x * 3.0
+        return x
+
+    graph, end = result(diamonds)
+    found = fold(graph, end)
+    assert found.parameters == {"a"}
+    assert closed(graph, found, end)

@@ -17,6 +17,7 @@ from leadline.parametrization.schemes import Scheme
 from leadline.planning import application, formats, joint
 from leadline.planning.factors import Scaling, check_scheme, kinds_by_name, resolve
 from leadline.planning.guard import check_derived
+from leadline.planning.remedies import with_remedies
 from leadline.tabular.notebook import Shown
 from leadline.tracing.builder import Builder, Size, size
 from leadline.tracing.survey import survey
@@ -210,32 +211,40 @@ def plan(
     for name, value in (("batch_ratio", batch_ratio), ("token_ratio", token_ratio)):
         check_real(name, value, 0.0, open_minimum=True)
     batch_factors(o, batch_ratio / token_ratio)
-    surveyed = survey(build, at, inputs, roles)
-    _refuse_obstacles(scheme, surveyed.obstacles, surveyed.branches)
-    names = kinds_by_name(build, surveyed.kinds, surveyed.naming, at, to)
+
+    def read(scheme: str | Scheme, roles: Mapping[str, Any] | None) -> Plan:
+        surveyed = survey(build, at, inputs, roles)
+        _refuse_obstacles(scheme, surveyed.obstacles, surveyed.branches)
+        names = kinds_by_name(build, surveyed.kinds, surveyed.naming, at, to)
+        _refuse_branches(scheme, surveyed.branches)
+        result = Plan(
+            scheme=scheme,
+            optimizer_rule=o,
+            base=at,
+            target=to,
+            kinds=surveyed.kinds,
+            names=names,
+            naming=surveyed.naming,
+            branches=surveyed.branches,
+            batch_ratio=float(batch_ratio),
+            token_ratio=float(token_ratio),
+            decay=decay,
+            build=build,
+        )
+        check_derived(result, build, surveyed.derived, inputs)
+        return result
+
+    return with_remedies(read, scheme, roles)
+
+
+def _refuse_branches(scheme: str | Scheme, branches: Mapping[str, int]) -> None:
     s = resolve(scheme, None)
-    if not surveyed.branches and s is not None and s.branch != 0:
+    if not branches and s is not None and s.branch != 0:
         raise ValueError(
             f"no residual branch repeats with depth: scheme={s.name!r} scales branches of residual "
             "networks; give scheme='mup', which scales with width alone, or build a model with skip "
             "connections around layers that each have parameters of their own"
         )
-    result = Plan(
-        scheme=scheme,
-        optimizer_rule=o,
-        base=at,
-        target=to,
-        kinds=surveyed.kinds,
-        names=names,
-        naming=surveyed.naming,
-        branches=surveyed.branches,
-        batch_ratio=float(batch_ratio),
-        token_ratio=float(token_ratio),
-        decay=decay,
-        build=build,
-    )
-    check_derived(result, build, surveyed.derived, inputs)
-    return result
 
 
 def _refuse_obstacles(

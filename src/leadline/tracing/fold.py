@@ -46,16 +46,21 @@ def fold(graph: Graph, index: int) -> Fold | None:
 
     None where there is no such set.
     """
+    return _fold(graph, index, {})
+
+
+def _fold(graph: Graph, index: int, known: dict[int, Fold | None]) -> Fold | None:
+    """The same; ``known`` keeps the answers on the way, as ways through sums part and meet again."""
     node = graph.nodes[index]
     here = Fold(set(), {index})
     if node.parameter is not None:
         return Fold({node.parameter}, {index})
 
     def into(i: int) -> Fold | None:
-        part = fold(graph, i)
-        if part is not None:
-            part.edges.add((i, index))
-        return part
+        if i not in known:
+            known[i] = _fold(graph, i, known)
+        part = known[i]
+        return None if part is None else part.union(Fold(set(), set(), {(i, index)}))
 
     def through(i: int) -> Fold | None:
         return all_of([into(i)])
@@ -114,7 +119,7 @@ def fold(graph: Graph, index: int) -> Fold | None:
             for i in graph.nodes[c].inputs
             if i == normed.gain or i in normed.inner
         }
-        return all_of([fold(graph, normed.gain), Fold(set(), set(normed.inner), ways)])
+        return all_of([_fold(graph, normed.gain, known), Fold(set(), set(normed.inner), ways)])
     if op in MATRIX or op in CONVOLUTIONS or op == "embedding":
         if op in GROUPED:
             factors, terms = node.inputs[:2], []
@@ -133,7 +138,7 @@ def fold(graph: Graph, index: int) -> Fold | None:
         made = _made_of_one(graph, acts) if len(acts) == len(node.inputs) == 2 else None
         if made is not None:
             return all_of(
-                [fold(graph, made.start), Fold(set(), made.nodes, made.ways(index, acts))]
+                [_fold(graph, made.start, known), Fold(set(), made.nodes, made.ways(index, acts))]
             )
         return sum_of(node.inputs)
     if op == "where":
@@ -245,3 +250,9 @@ def closed(
     """The same, whatever consumes the target."""
     users = set(graph.consumers[target])
     return part is not None and exclusive(graph, part, target, users, shared)
+
+
+def exclusive_fold(graph: Graph, i: int, *users: int) -> set[str] | None:
+    """Parameters whose scaling scales a tensor and nothing else, if ``users`` alone read that."""
+    last = fold(graph, i)
+    return last.parameters if last is not None and exclusive(graph, last, i, {*users}) else None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from leadline.parametrization.rules import ONE, Power
 from leadline.tracing.branches import ResidualBranch, is_weight_layer, layer_weights
-from leadline.tracing.fold import closed, exclusive, fold
+from leadline.tracing.fold import closed, exclusive_fold, fold
 from leadline.tracing.graph import (
     NORMS,
     SCALINGS,
@@ -25,11 +24,10 @@ from leadline.tracing.patterns import (
     drops,
     exponent,
     logits_exponent,
+    snapped,
 )
 from leadline.tracing.sums import averages
 
-# Numbers rounded to bfloat16 are off by up to 2^-9: two of them by .006 in the binary logarithm.
-_ROUNDING = 0.006
 _NEAR = "move the multiplier next to a weight, or make it constant and let the plan scale"
 
 
@@ -151,10 +149,28 @@ def _fold_starts(
         yield frozenset(), next(j for j in graph.nodes[i].inputs if graph.is_act(j))
 
 
-def _exclusive_fold(graph: Graph, i: int, user: int) -> set[str] | None:
-    """Parameters whose scaling scales a tensor and nothing else, if ``user`` alone reads that."""
-    last = fold(graph, i)
-    return last.parameters if last is not None and exclusive(graph, last, i, {user}) else None
+def _scaled_alike(graph: Graph, weight: int, data: int) -> list[int]:
+    """The products with a parameter, if the number that multiplies ``data`` multiplies each; else none."""
+
+    def factor(i: int) -> float | None:
+        while graph.nodes[i].op in VIEWS:
+            i = graph.nodes[i].inputs[0]
+        node = graph.nodes[i]
+        return graph.factor(i) if node.op in SCALINGS and len(node.numbers) == 1 else None
+
+    while graph.nodes[weight].op in VIEWS:
+        weight = graph.nodes[weight].inputs[0]
+    products, queue = [], [weight] if graph.nodes[weight].parameter is not None else []
+    while queue:
+        for c in graph.consumers[queue.pop()]:
+            if graph.nodes[c].op in VIEWS:
+                queue.append(c)
+            elif is_weight_layer(graph, c):
+                products.append(c)
+            else:
+                return []
+    factors = {factor(i) for c in products for i in graph.nodes[c].inputs if graph.is_act(i)}
+    return products if factors == {factor(data)} - {None} else []
 
 
 def _stacked_fold(
@@ -195,10 +211,14 @@ def _next_weights(graph: Graph, i: int) -> set[str] | None:
             if is_weight_layer(graph, c):
                 held = [k for k in node.inputs if not graph.is_act(k) and graph.leaves(k)]
                 weight = next(k for k in held if len(graph.nodes[k].shape) > 1)
-                parts = _exclusive_fold(graph, weight, c)
-                if parts is None:
-                    return None
-                names |= parts
+                alike = _scaled_alike(graph, weight, j)
+                if c not in alike:
+                    parts = exclusive_fold(graph, weight, c)
+                    if parts is None:
+                        return None
+                    names |= parts
+                elif c == min(alike):  # A weight that is used more often has the number once.
+                    names |= graph.leaves(weight)
             elif node.op in VIEWS and node.inputs[0] == j:
                 queue.append(c)
             elif not (node.op in NORMS and node.inputs[0] == j):  # A norm undoes it.
@@ -217,21 +237,6 @@ def _over_depth(what: str, a: dict[str, float], b: dict[str, float]) -> float:
             "constant and let the plan scale"
         )
     return snapped(exponent(values[0].pop(), values[1].pop()), what)
-
-
-def snapped(e: float, what: str = "of attention logits") -> float:
-    """To the nearest quarter.
-
-    Raises:
-        ValueError: it is no power law with such an exponent.
-    """
-    nearest = round(4 * e) / 4
-    if not math.isfinite(e) or abs(nearest - e) > _ROUNDING:
-        raise ValueError(
-            f"a multiplier {what} changes by a factor {2**e:.4g} when the size doubles, which is no "
-            "power law with a known exponent: make it constant and let the plan scale"
-        )
-    return nearest
 
 
 @dataclass
@@ -253,7 +258,7 @@ class Folds:
         Args:
             stacked: what takes the multipliers of branches, in entries for each layer, by their sums.
         """
-        names = _exclusive_fold(graph, b.end, b.join) or stacked.get(b.join)
+        names = exclusive_fold(graph, b.end, b.join) or stacked.get(b.join)
         if names is None:
             node = graph.nodes[b.end]
             message = (
@@ -273,7 +278,7 @@ class Folds:
         What the embedding gives up because its output is multiplied already, the readout lacks.
         """
         data = next(i for i in graph.nodes[node].inputs if graph.is_act(i))
-        names = _exclusive_fold(graph, data, node)
+        names = exclusive_fold(graph, data, node)
         last = {naming.template(p): p for p in graph.parameters}
         if names is None or any(naming.repeats(p) and last[naming.template(p)] != p for p in names):
             message = (

@@ -17,6 +17,8 @@ from leadline.tracing.graph import (
     Graph,
 )
 
+# Numbers rounded to bfloat16 are off by up to 2^-9: two of them by .006 in the binary logarithm.
+_ROUNDING = 0.006
 _NORM = frozenset("norm linalg_vector_norm".split())
 _BETWEEN = VIEWS | frozenset("clamp_min clamp_min_ clamp add".split())
 
@@ -36,6 +38,21 @@ def exponent(a: float, b: float) -> float:
     if a == b:
         return 0.0
     return math.log2(b / a) if a * b > 0 else math.inf
+
+
+def snapped(e: float, what: str = "of attention logits") -> float:
+    """To the nearest quarter.
+
+    Raises:
+        ValueError: it is no power law with such an exponent.
+    """
+    nearest = round(4 * e) / 4
+    if not math.isfinite(e) or abs(nearest - e) > _ROUNDING:
+        raise ValueError(
+            f"a multiplier {what} changes by a factor {2**e:.4g} when the size doubles, which is no "
+            "power law with a known exponent: make it constant and let the plan scale"
+        )
+    return nearest
 
 
 def attention_logits(graph: Graph) -> list[Logits]:

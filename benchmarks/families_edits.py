@@ -1,0 +1,102 @@
+"""What the refusals of some families ask to change in the model or its config, changed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from families_configs import Family
+from torch import Tensor, nn
+
+
+def config(**values: Any) -> Callable[[Family], Family]:
+    """Other values in the config."""
+
+    def change(f: Family) -> Family:
+        return dataclasses.replace(f, extra=lambda w, depth: f.extra(w, depth) | values)
+
+    return change
+
+
+def model(edit: Callable[[Any], None]) -> Callable[[Family], Family]:
+    """A change of the model that was built."""
+
+    def change(f: Family) -> Family:
+        return dataclasses.replace(f, edit=edit)
+
+    return change
+
+
+class Normed(nn.Module):
+    """Perceiver's decoder behind an affine norm."""
+
+    def __init__(self, decoder: nn.Module, width: int) -> None:
+        super().__init__()
+        self.norm, self.decoder = nn.LayerNorm(width), decoder
+
+    def forward(self, hidden_states: Tensor, embedding_layer: nn.Module) -> Tensor:
+        return self.decoder(self.norm(hidden_states), embedding_layer=embedding_layer)
+
+
+def normed(m: Any) -> None:
+    """An affine norm before the tied readout."""
+    m.embedding_decoder = Normed(m.embedding_decoder, m.config.d_model)
+
+
+class Readout(nn.Module):
+    """MobileBERT's head with one plain weight."""
+
+    def __init__(self, head: Any, width: int, vocabulary: int) -> None:
+        super().__init__()
+        self.transform, self.decoder = head.transform, nn.Linear(width, vocabulary)
+        nn.init.normal_(self.decoder.weight, std=0.02)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return self.decoder(self.transform(hidden_states))
+
+
+def plain_readout(m: Any) -> None:
+    """One plain weight in place of a table and a matrix, concatenated."""
+    m.cls.predictions = Readout(m.cls.predictions, m.config.hidden_size, m.config.vocab_size)
+
+
+def plain_convolutions(m: Any) -> None:
+    """Convolutions without weight standardization."""
+    for name, old in list(m.named_modules()):
+        if type(old).__name__ == "WeightStandardizedConv2d":
+            new = nn.Conv2d(
+                old.in_channels, old.out_channels, old.kernel_size, old.stride, old.padding,
+                old.dilation, old.groups, old.bias is not None,
+            )  # fmt: skip
+            m.set_submodule(name, new)
+
+
+def mean_square(m: Any) -> None:
+    """SwiftFormer's queries and keys divided by the root of their mean square, not of its sum."""
+
+    def unit(x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        query, key = unit(self.to_query(x)), unit(self.to_key(x))
+        weights = (query @ self.w_g * self.scale_factor).softmax(dim=-1)
+        pooled = (weights * query).sum(dim=1, keepdim=True)
+        return self.final(self.proj(pooled * key) + query)
+
+    for each in m.modules():
+        if type(each).__name__ == "SwiftFormerEfficientAdditiveAttention":
+            each.forward = forward.__get__(each)
+
+
+EDITS: dict[str, tuple[str, Callable[[Family], Family]]] = {
+    "speech_to_text": ("scale_embedding=False", config(scale_embedding=False)),
+    "patchtsmixer": ("gated_attn=False", config(gated_attn=False)),
+    "prophetnet": ("tie_word_embeddings=False", config(tie_word_embeddings=False)),
+    "perceiver": ("a LayerNorm before the readout", model(normed)),
+    "mobilebert": ("a plain readout", model(plain_readout)),
+    "bit": ("plain convolutions", model(plain_convolutions)),
+    "swiftformer": ("the mean in place of the sum", model(mean_square)),
+}
+"""By type: what is changed, in words, and the family changed so."""

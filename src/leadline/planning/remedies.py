@@ -1,0 +1,74 @@
+"""What a refusal offers instead is tried before the refusal is shown."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from leadline.parametrization.schemes import Scheme
+
+T = TypeVar("T")
+_ROLES = re.compile(r"roles=(\{[^{}]*\})")
+_TRIES = 3
+"""How many refusals in a row are answered with what they offer."""
+
+
+def offered(message: str) -> dict[str, Any]:
+    """The arguments of ``plan`` that a refusal names: roles by name pattern, and the scheme.
+
+    >>> offered("give roles={'a.*': dict(role='hidden', branch=False)} or scheme='mup'")
+    {'roles': {'a.*': {'role': 'hidden', 'branch': False}}, 'scheme': 'mup'}
+    >>> offered("untie the two")
+    {}
+    """
+    roles: dict[str, Any] = {}
+    for text in _ROLES.findall(message):
+        each = ast.parse(text, mode="eval").body
+        assert isinstance(each, ast.Dict)
+        for name, value in zip(each.keys, each.values, strict=True):
+            assert name is not None
+            role = _value(value)
+            if role is not ...:
+                roles[ast.literal_eval(name)] = role
+    scheme = {"scheme": "mup"} if "scheme='mup'" in message else {}
+    return ({"roles": roles} if roles else {}) | scheme
+
+
+def _value(node: ast.expr) -> Any:
+    if isinstance(node, ast.Call):
+        return {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
+    return ast.literal_eval(node)
+
+
+def with_remedies(
+    read: Callable[[str | Scheme, Mapping[str, Any] | None], T],
+    scheme: str | Scheme,
+    roles: Mapping[str, Any] | None,
+) -> T:
+    """What ``read(scheme, roles)`` returns.
+
+    Raises:
+        ValueError: its refusal; what the arguments named there lead to is said if that is another refusal.
+    """
+    try:
+        return read(scheme, roles)
+    except ValueError as e:
+        refusals = [str(e)]
+    how: dict[str, Any] = {"scheme": scheme, "roles": dict(roles or {})}
+    while len(refusals) < _TRIES:
+        more = offered(refusals[-1])
+        # One change at a time: roles are the narrower one.
+        then = how | {"roles": how["roles"] | more.get("roles", {})}
+        if then == how and "scheme" in more:
+            then = how | {"scheme": more["scheme"]}
+        if then == how:
+            break
+        how = then
+        try:
+            read(how["scheme"], how["roles"])
+            break
+        except (ValueError, TypeError) as e:
+            refusals.append(str(e))
+    raise ValueError("\nWith that it comes to this:\n".join(refusals)) from None
