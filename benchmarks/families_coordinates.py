@@ -9,8 +9,9 @@ are 0 in the limit. A factor of depth that is missing, or there twice, makes 1 o
 The stream over depth is what the last layer makes; over width what the last but one makes, as the last
 one's norm may hold the readout's multiplier. At small sizes an exponent may be far from its limit (what a
 random readout makes of the change falls as n^-½ until what it learns outweighs that; at two layers the
-stream is mostly what it begins with). So an axis with something outside the band is measured again at sizes
-four times as large, and those count.
+stream is mostly what it begins with), and far from anything where the steps are large. So an axis with
+something outside the band is measured again at sizes four times as large and an eighth of the learning rate,
+and that counts.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ from torch.utils._pytree import tree_flatten
 import leadline as ll
 
 SIZES = {"width": ((64, 128, 256), (256, 512, 1024)), "depth": ((2, 4, 8), (8, 16, 32))}
-SEEDS, STEPS, LR = 2, 2, 2e-3
+RATES = (2e-3, 2.5e-4)
+"""At the first sizes, and at the larger ones."""
+SEEDS, STEPS = 2, 2
 BAND = 0.35
 """Exponents of a change up to this are none: wrong factors make ½ or 1."""
 
 
 def quantities(
-    plan: ll.Plan, build: Any, inputs: Any, optimizer: str, stack: str, back: int
+    plan: ll.Plan, build: Any, inputs: Any, optimizer: str, lr: float, stack: str, back: int
 ) -> dict[str, float]:
     """Root mean squares at the plan's target: output and stream, and their changes.
 
@@ -49,7 +52,7 @@ def quantities(
             if isinstance(m, nn.Dropout):
                 m.eval()
         before = ran(model, inputs, stack, back)
-        train(plan, model, inputs, optimizer)
+        train(plan, model, inputs, optimizer, lr)
         after = ran(model, inputs, stack, back)
         for name, a, b in zip(("output", "stream"), before, after, strict=True):
             for what, x in ((name, a), (f"change of {name}", b - a)):
@@ -78,9 +81,9 @@ def ran(model: nn.Module, inputs: Any, stack: str, back: int) -> tuple[Tensor, T
     return out, made[-min(back, len(made))]
 
 
-def train(plan: ll.Plan, model: nn.Module, inputs: Any, optimizer: str) -> None:
+def train(plan: ll.Plan, model: nn.Module, inputs: Any, optimizer: str, lr: float) -> None:
     """A few steps towards a random target."""
-    settings = dict(lr=LR) if optimizer == "adamw" else dict(lr=10 * LR, adamw=dict(lr=LR))
+    settings = dict(lr=lr) if optimizer == "adamw" else dict(lr=10 * lr, adamw=dict(lr=lr))
     o = plan.optimizer(model, **settings)
     for _ in range(STEPS):
         y = output(model, inputs)
@@ -116,7 +119,13 @@ def layers(build: Any, inputs: Any, base: Any) -> str:
 
 
 def exponents(
-    plan: ll.Plan, build: Any, inputs: Any, optimizer: str, axis: str, sizes: Sequence[int]
+    plan: ll.Plan,
+    build: Any,
+    inputs: Any,
+    optimizer: str,
+    lr: float,
+    axis: str,
+    sizes: Sequence[int],
 ) -> dict[str, float]:
     """The exponent of every quantity over an axis."""
     stack = layers(build, inputs, plan.base)
@@ -124,7 +133,7 @@ def exponents(
     for s in sizes:
         at = plan.at(s, plan.base.depth) if axis == "width" else plan.at(plan.base.width, s)
         back = 2 if axis == "width" else 1
-        seen.append(quantities(at, build, inputs, optimizer, stack, back))
+        seen.append(quantities(at, build, inputs, optimizer, lr, stack, back))
     return {
         k: round(float(np.polyfit(np.log(sizes), np.log([s[k] for s in seen]), 1)[0]), 3)
         for k in seen[0]
@@ -138,9 +147,9 @@ def check(plan: ll.Plan, build: Any, inputs: Any, optimizer: str) -> dict[str, A
     slopes: dict[str, dict[str, float]] = {}
     off: dict[str, float] = {}
     for axis, choices in SIZES.items():
-        for sizes in choices:
+        for sizes, lr in zip(choices, RATES, strict=True):
             name = f"{axis} {sizes[0]} to {sizes[-1]}"
-            slopes[name] = exponents(plan, build, inputs, optimizer, axis, sizes)
+            slopes[name] = exponents(plan, build, inputs, optimizer, lr, axis, sizes)
             changes = {k: v for k, v in slopes[name].items() if k.startswith("change")}
             wrong = {f"{k} over {name}": v for k, v in changes.items() if abs(v) > BAND}
             if not wrong:

@@ -271,6 +271,7 @@ PICTURES = (
         "sam_vision_model",
         "AutoModel",
         vision(
+            initializer_range=0.02,  # 1e-10 by default: weights are loaded.
             output_channels=width(),
             mlp_ratio=2.0,
             window_size=2,
