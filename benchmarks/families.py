@@ -35,6 +35,15 @@ def planned(f: Family, optimizer: str = "adamw", **how: Any) -> ll.Plan:
     return ll.plan(f.build, BASE, TARGET, optimizer=optimizer, inputs=f.inputs, **how)
 
 
+def remedied(f: Family, message: str) -> tuple[Family, dict[str, Any], str]:
+    """The family and the arguments that a refusal asks for, and that in words."""
+    if f.type in EDITS:
+        words, change = EDITS[f.type]
+        return change(f), {}, words
+    how = offered(message)
+    return f, how, repr(how)
+
+
 def answer(f: Family) -> dict[str, Any]:
     """What ``plan`` says of a family: unedited, or with the remedy of its refusal, applied once."""
     started = time.perf_counter()
@@ -51,27 +60,23 @@ def answer(f: Family) -> dict[str, Any]:
             "muon": sum(k.role == "hidden" for k in planned(f, "muon").kinds),
         }
     except (ValueError, TypeError) as e:
-        how = offered(str(e))
-        done, changed = EDITS.get(f.type, ("", lambda f: f))
-        row = {
-            "verdict": "refused",
-            "text": str(e),
-            "remedy": done or repr(how),
-            "then": "planned",
-        }
+        changed, how, words = remedied(f, str(e))
+        row = {"verdict": "refused", "text": str(e), "remedy": words, "then": "planned"}
         try:
-            planned(changed(f), **({} if done else how))
+            planned(changed, **how)
         except (ValueError, TypeError) as again:
             row["then"] = f"refused: {again}"
     return {**row, "seconds": round(time.perf_counter() - started, 1)}
 
 
 def coordinates(f: Family, row: dict[str, Any], optimizer: str) -> None:
-    """The check of a planned family, into its row."""
-    if row["verdict"] != "planned":
+    """The check of a family that is planned, unedited or with its remedy, into its row."""
+    if "planned" not in (row["verdict"], row.get("then")):
         return
+    changed, how, _ = (f, {}, "") if row["verdict"] == "planned" else remedied(f, row["text"])
     try:
-        row[f"coordinates {optimizer}"] = check(planned(f, optimizer), f.build, f.inputs, optimizer)
+        plan = planned(changed, optimizer, **how)
+        row[f"coordinates {optimizer}"] = check(plan, changed.build, f.inputs, optimizer)
     except Exception as e:
         row[f"coordinates {optimizer}"] = {"verdict": "failed", "text": f"{type(e).__name__}: {e}"}
 
@@ -105,7 +110,7 @@ def main(arguments: list[str]) -> None:
         if row is None or names or not checks:
             kept = {k: v for k, v in (row or {}).items() if k.startswith("coordinates")}
             row = answer(f)
-            row |= kept if row["verdict"] == "planned" else {}
+            row |= kept if "planned" in (row["verdict"], row.get("then")) else {}
         for optimizer in checks:
             if names or f"coordinates {optimizer}" not in row:
                 coordinates(f, row, optimizer)

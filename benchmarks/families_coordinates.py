@@ -10,8 +10,8 @@ The stream over depth is what the last layer makes; over width what the last but
 one's norm may hold the readout's multiplier. At small sizes an exponent may be far from its limit (what a
 random readout makes of the change falls as n^-½ until what it learns outweighs that; at two layers the
 stream is mostly what it begins with), and far from anything where the steps are large. So an axis with
-something outside the band is measured again at sizes four times as large and an eighth of the learning rate,
-and that counts.
+something outside the band is measured again at sizes four times as large and an eighth of the learning
+rate, and that counts.
 """
 
 from __future__ import annotations
@@ -146,7 +146,8 @@ def check(plan: ll.Plan, build: Any, inputs: Any, optimizer: str) -> dict[str, A
     started = time.perf_counter()
     slopes: dict[str, dict[str, float]] = {}
     off: dict[str, float] = {}
-    for axis, choices in SIZES.items():
+    # The scheme mup says nothing of depth.
+    for axis, choices in SIZES.items() if plan.scheme != "mup" else (("width", SIZES["width"]),):
         for sizes, lr in zip(choices, RATES, strict=True):
             name = f"{axis} {sizes[0]} to {sizes[-1]}"
             slopes[name] = exponents(plan, build, inputs, optimizer, lr, axis, sizes)

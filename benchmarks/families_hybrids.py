@@ -42,7 +42,7 @@ HYBRIDS = (
         "cohere2_moe",
         extra=both(experts(), mlp_layer_types=types("sparse"), layer_types=types("full_attention")),
     ),
-    Family("cpmant", extra=some(dim_head=16, dim_ff=width(2), prompt_length=4)),
+    Family("cpmant", extra=some(dim_head=16, dim_ff=width(2), prompt_length=4, init_std=0.02)),
     Family(
         "cwm",
         extra=some(layer_types=types("sliding_attention", "full_attention"), sliding_window=4),
