@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from families import remedy
 from families_panel import PANEL, Family
 from history import TOY, keep, size
 from replay import replay
 
 import leadline as ll
 from leadline.matrixfree.configuration import TaskConfiguration
+from leadline.planning.remedies import offered
 
 BASE, WIDTH = dict(width=32, depth=2), 64
 STEPS = size(4, 1)
@@ -86,7 +86,7 @@ def answer(f: Family) -> dict[str, Any]:
             if any(x in said[-1] for x in _NOT_DOUBLE) and "dtype" not in how:
                 how["dtype"] = "float32"
                 continue
-            more = remedy(str(e)) or {"stored": (*how.get("stored", ()), *_named(str(e)))}
+            more = offered(str(e)) or {"stored": (*how.get("stored", ()), *_named(str(e)))}
             row = {"verdict": "refused"}
             if more == {"stored": ()} or all(how.get(k) == v for k, v in more.items()):
                 break

@@ -29,7 +29,13 @@ ARGUMENTS = {
 SLOW = ("sweeps", "shards", "gpu", "readme_study", "readme_quickstarts", "notebooks")
 HELPERS = (
     *("history", "roofline", "fuzz_cases", "calibration_problems", "pictures"),
-    *("families_coordinates", "families_panel", "families_configs", "wide_models"),
+    *(
+        "families_coordinates",
+        "families_panel",
+        "families_configs",
+        "families_edits",
+        "wide_models",
+    ),
     *(f"families_{what}" for what in "decoders hybrids encoders pictures others".split()),
     *("gpu_verbs", "map_blocks", "map_cells", "map_rules", "map_runs", "map_tables"),
 )
