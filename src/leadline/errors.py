@@ -14,6 +14,8 @@ from typing import Any
 LARGEST = 2**63 - 1
 # Largest learning rate and weight decay: beyond it every training diverges in its first step.
 LARGEST_RATE = 1e30
+# Between a refusal and what its remedy leads to.
+AFTER_REMEDY = "With that it comes to this:"
 
 
 class MemoryBudgetError(MemoryError):

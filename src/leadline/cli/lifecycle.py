@@ -19,7 +19,7 @@ import click
 
 from leadline.cli import processes
 from leadline.cli.flags import named
-from leadline.errors import UnwrittenWarning, WriteError, cut
+from leadline.errors import AFTER_REMEDY, UnwrittenWarning, WriteError, cut
 
 INTERRUPTED = 130
 _LONG = re.compile(r"\S{81,}")
@@ -273,7 +273,16 @@ def laid_out(text: str) -> str:
     cannot fold:
       a, b: no place
       c: two rows
+    >>> print(laid_out(f"a is\\n  bad\\n{AFTER_REMEDY}\\ncannot fold:\\n  a: no place\\n  b: no place"))
+    a is bad
+    With that it comes to this:
+    cannot fold:
+      a, b: no place
     """
+    if f"\n{AFTER_REMEDY}\n" in text:
+        return f"\n{AFTER_REMEDY}\n".join(
+            laid_out(part) for part in text.split(f"\n{AFTER_REMEDY}\n")
+        )
     head, *items = re.split(r"\n\s+", text.strip())
     if len(items) < 2 or not head.endswith(":"):
         return " ".join(text.split())

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from leadline.errors import AFTER_REMEDY
 from leadline.parametrization.schemes import Scheme
 
 T = TypeVar("T")
@@ -71,4 +72,4 @@ def with_remedies(
             break
         except (ValueError, TypeError) as e:
             refusals.append(str(e))
-    raise ValueError("\nWith that it comes to this:\n".join(refusals)) from None
+    raise ValueError(f"\n{AFTER_REMEDY}\n".join(refusals)) from None
