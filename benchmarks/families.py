@@ -3,6 +3,7 @@
     ./dev bench families                 # the table: planned, or refused and what its remedy leads to
     ./dev bench families mixtral gemma2  # some of them
     ./dev bench families --coordinates   # every planned type trained at small sizes; resumes
+    ./dev bench families --scheme=sp gpt2 vit   # those under another scheme, trained so; not kept
 
 Each row is one ``model_type``. Nothing is loaded: models are drawn from their configs. The remedy of a
 refusal is the arguments that it names or, where it asks to change the model, the change in families_edits.
@@ -93,9 +94,20 @@ def line(name: str, row: dict[str, Any]) -> str:
     return f"{name:30} {row['verdict']:9} {text[:600]}{then}{''.join(checks)}"
 
 
+def other(scheme: str, names: set[str]) -> None:
+    """The coordinates of some types under another scheme: does the check notice?"""
+    for f in PANEL:
+        if f.type in names:
+            result = check(planned(f, scheme=scheme), f.build, f.inputs, "adamw")
+            print(f"{f.type:30} {scheme:12} {result['verdict']} {result['off'] or ''}", flush=True)
+
+
 def main(arguments: list[str]) -> None:
     """Print the table and keep it; what has been measured is not measured again unless it is named."""
     torch.set_num_threads(1)
+    for scheme in (a.removeprefix("--scheme=") for a in arguments if a.startswith("--scheme=")):
+        other(scheme, {a for a in arguments if not a.startswith("--")})
+        return
     checks = [a.removeprefix("--coordinates=") for a in arguments if a.startswith("--coordinates=")]
     if "--coordinates" in arguments:
         checks = ["adamw", "muon"]
