@@ -97,6 +97,10 @@ EDITS: dict[str, tuple[str, Callable[[Family], Family]]] = {
     "perceiver": ("a LayerNorm before the readout", model(normed)),
     "mobilebert": ("a plain readout", model(plain_readout)),
     "bit": ("plain convolutions", model(plain_convolutions)),
+    "encodec": (
+        "norm_type='time_group_norm', use_conv_shortcut=False",
+        config(norm_type="time_group_norm", use_conv_shortcut=False),
+    ),
     "swiftformer": ("the mean in place of the sum", model(mean_square)),
 }
 """By type: what is changed, in words, and the family changed so."""

@@ -8,5 +8,6 @@ from families_encoders import ENCODERS
 from families_hybrids import HYBRIDS
 from families_others import OTHERS
 from families_pictures import PICTURES
+from families_seen import SEEN
 
-PANEL: tuple[Family, ...] = (*DECODERS, *HYBRIDS, *ENCODERS, *PICTURES, *OTHERS)
+PANEL: tuple[Family, ...] = (*DECODERS, *HYBRIDS, *ENCODERS, *PICTURES, *OTHERS, *SEEN)

@@ -342,9 +342,6 @@ REFUSED = {
     "a pass that fails": (
         model(run=lambda s, h: s.o(h[:, :3])),
         "the forward pass at width=16, depth=2 failed with RuntimeError"),
-    "layers before one readout": (
-        model(run=lambda s, h: sum(s.o(h := b(h)) for b in s.blocks)),
-        "'o.weight' is used 2 times at one depth and 4 times"),
     "layers of unlike places": (
         lambda n, depth: nn.Sequential(
             nn.Embedding(64, n), *(TwoLayers(n) for _ in range(depth)), linear(n, 64)),

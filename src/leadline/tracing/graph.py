@@ -15,7 +15,7 @@ VIEWS = frozenset(
     "native_dropout dropout avg_pool1d avg_pool2d _adaptive_avg_pool2d adaptive_avg_pool1d "
     "upsample_nearest1d upsample_nearest2d upsample_linear1d upsample_bilinear2d upsample_bicubic2d "
     "_upsample_bilinear2d_aa _upsample_bicubic2d_aa diagonal narrow repeat flip unfold as_strided swapaxes "
-    "movedim masked_fill tril triu".split()
+    "movedim masked_fill tril triu grid_sampler_2d grid_sampler_3d".split()
 )
 # f(a x) = a f(x) for a > 0.
 HOMOGENEOUS = frozenset(
@@ -93,6 +93,8 @@ class Graph:
     nodes: list[Node]
     parameters: dict[str, int]
     inputs: list[int]
+    outputs: list[int] = field(default_factory=list)
+    """The numbers that the model returns; empty where that is not known."""
 
     def __post_init__(self) -> None:
         n = len(self.nodes)
@@ -125,6 +127,13 @@ class Graph:
         self._follow(self._tokens())
         self.touched = held & self.acts
         self.random &= ~self.acts
+        self.read = sum(1 << i for i in self.outputs or range(n))
+        """Bit set of the nodes that enter what the model returns by their size, not by a choice alone (the
+        nearest entry of a codebook); all where that is not known."""
+        for node in reversed(self.nodes):
+            if self.read >> node.index & 1:
+                for i in set(node.inputs) - node.discrete:
+                    self.read |= 1 << i
 
     def _tokens(self) -> set[int]:
         """Operations on parameters that stand for data: what makes queries, keys or values of them alone

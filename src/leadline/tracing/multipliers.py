@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from leadline.parametrization.rules import ONE, Power
 from leadline.tracing.branches import ResidualBranch, is_weight_layer, layer_weights
-from leadline.tracing.fold import closed, exclusive_fold, fold
+from leadline.tracing.fold import Fold, closed, exclusive_fold, fold
 from leadline.tracing.graph import (
     NORMS,
     SCALINGS,
@@ -173,28 +173,30 @@ def _scaled_alike(graph: Graph, weight: int, data: int) -> list[int]:
     return products if factors == {factor(data)} - {None} else []
 
 
-def _stacked_fold(
+def _common_folds(
     graph: Graph, branches: list[ResidualBranch], stacked: frozenset[str]
 ) -> dict[int, set[str]]:
-    """By the sum of a branch: what takes its multiplier, where entries for all layers in one parameter do
-    so in the branches of all of them."""
-
-    def held(i: int) -> bool:
-        return not graph.is_act(i) and bool(graph.leaves(i) & stacked)
-
+    """By the sum of a branch: what takes its multiplier in several branches at once, each time once. That
+    is the last layer's weights where a network is run on several inputs in one pass, and a parameter with
+    entries for all layers, in the branches of all of them.
+    """
     parts = {b.join: part for b in branches if (part := fold(graph, b.end)) is not None}
     ends = {(b.end, b.join) for b in branches}
     ways = ends.union(*(part.edges for part in parts.values()))
-    # What holds all layers may be used by the branches of all of them, the rest by its own alone.
+    alike: dict[frozenset[str], set[tuple[int, int]]] = {}
+    for part in parts.values():
+        alike.setdefault(frozenset(part.parameters), set(ends)).update(part.edges)
+
+    def beside(i: int, part: Fold) -> set[tuple[int, int]]:
+        """The ways on from what holds no data, which those branches may share."""
+        if graph.is_act(i):
+            return part.edges | ends
+        return ways if graph.leaves(i) & stacked else alike[frozenset(part.parameters)]
+
     return {
         join: part.parameters
         for join, part in parts.items()
-        if part.parameters & stacked
-        and all(
-            (i, c) in (ways if held(i) else part.edges | ends)
-            for i in part.visited
-            for c in graph.consumers[i]
-        )
+        if all((i, c) in beside(i, part) for i in part.visited for c in graph.consumers[i])
     }
 
 
@@ -252,13 +254,13 @@ class Folds:
     obstacles: list[tuple[str, str]] = field(default_factory=list)
     """What has no place, with the remedy: only an error for schemes that need it."""
 
-    def branch(self, graph: Graph, b: ResidualBranch, stacked: Mapping[int, set[str]]) -> None:
+    def branch(self, graph: Graph, b: ResidualBranch, common: Mapping[int, set[str]]) -> None:
         """Find where the branch's multiplier goes.
 
         Args:
-            stacked: what takes the multipliers of branches, in entries for each layer, by their sums.
+            common: what takes the multipliers of several branches, by their sums.
         """
-        names = exclusive_fold(graph, b.end, b.join) or stacked.get(b.join)
+        names = exclusive_fold(graph, b.end, b.join) or common.get(b.join)
         if names is None:
             node = graph.nodes[b.end]
             message = (
@@ -339,9 +341,9 @@ def folds_of(
     folds = Folds(present=present, obstacles=[("branch", line) for line in varied])
     folds.obstacles += [("attention", line) for line in contractions(graph, wide)]
     folds.attention(graph, wide)
-    stacked = _stacked_fold(graph, branches, naming.stacked) if naming.stacked else {}
+    common = _common_folds(graph, branches, naming.stacked)
     for b in branches:
-        folds.branch(graph, b, stacked)
+        folds.branch(graph, b, common)
     for name, node in tied.items():
         folds.readout(graph, name, node, naming)
     return folds

@@ -99,7 +99,7 @@ def contractions(graph: Graph, wide: Graph) -> list[str]:
     out = []
     for node in graph.nodes:
         i = node.index
-        if not graph.is_act(i):
+        if not graph.is_act(i) or not graph.read >> i & 1:
             continue
         if node.op in MATRIX and i not in known and _without_parameters(graph, i):
             left = graph.operands(i)[0]

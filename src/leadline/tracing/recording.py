@@ -140,6 +140,14 @@ class _Recorder(OperationMode):
             self.written[t.untyped_storage()._cdata] = index
         return out
 
+    def returned(self, out: Any) -> list[int]:
+        """The numbers that a pass returns; none where it may hold tensors that are not seen."""
+        leaves = tree_flatten(out)[0]
+        if not all(x is None or isinstance(x, Tensor | bool | int | float | str) for x in leaves):
+            return []
+        numbers = [x for x in leaves if isinstance(x, Tensor)]
+        return sorted({self._node(x) for x in numbers if x.is_floating_point() or x.is_complex()})
+
     def _drawn(self, i: int) -> bool:
         """Is it one number, made of nothing but draws of single numbers and constants?"""
         node = self.nodes[i]
@@ -226,11 +234,11 @@ def _recorded(
             _watched(model, recorder),
             recorder,
         ):
-            model(*args, **kwargs)
+            out = model(*args, **kwargs)
     finally:
         for m, mode in training.items():
             m.training = mode
-    graph = Graph(recorder.nodes, recorder.parameters, marked)
+    graph = Graph(recorder.nodes, recorder.parameters, marked, recorder.returned(out))
     return graph, recorder.values, recorder.chooses
 
 

@@ -153,7 +153,9 @@ def uses(graph: Graph, wide: Graph, grows: dict[str, tuple[bool, ...]]) -> dict[
                 if use.how == "matrix":
                     use = replace(use, how=enters(graph, j, name))
                 out.setdefault(name, []).append(use)
-    return out
+    # What is only compared, or made and left, says nothing of a parameter that is used otherwise too.
+    read = {n: [u for u in several if graph.read >> u.node & 1] for n, several in out.items()}
+    return {n: read[n] or several for n, several in out.items()}
 
 
 _ELEMENTWISE = (

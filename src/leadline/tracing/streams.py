@@ -148,6 +148,9 @@ def stream_branches(
         deep, there: the network at twice the depth, and its branches.
     """
     called = _called(graph, deep, naming)
+    # A sum around some layers and a head (features of two layers that are joined) owns none of their sums.
+    branches = [b for b in branches if repeats(graph, deep, b, branches, naming)]
+    there = [b for b in there if repeats(deep, graph, b, there, naming)]
     counts = (_sums(graph, branches, called), _sums(deep, there, called))
     most = [Counter[frozenset[str]]() for _ in counts]
     for k, by_owner in enumerate(counts):

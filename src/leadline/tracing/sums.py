@@ -68,7 +68,7 @@ def check_reductions(graph: Graph, wide: Graph, deep: Graph) -> None:
     known = frozenset.union(*cosines(graph)) & frozenset.union(*cosines(wide))
     for node in graph.nodes:
         i = node.index
-        if i in known or not graph.touched >> i & 1:
+        if i in known or not (graph.touched & graph.read) >> i & 1:
             continue
         if node.op in _SHARES:
             dim = node.kwargs.get("dim", -1)
@@ -124,6 +124,6 @@ def _followers(graph: Graph, i: int) -> list[int]:
 def _by_place(graph: Graph) -> dict[tuple[str, str], set[float]]:
     out: dict[tuple[str, str], set[float]] = {}
     for node in graph.nodes:
-        if node.op in _GROWTH and graph.touched >> node.index & 1:
+        if node.op in _GROWTH and (graph.touched & graph.read) >> node.index & 1:
             out.setdefault((template(node.module), node.op), set()).add(_terms(graph, node.index))
     return out
