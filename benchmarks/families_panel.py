@@ -6,8 +6,9 @@ from families_configs import Family
 from families_decoders import DECODERS
 from families_encoders import ENCODERS
 from families_hybrids import HYBRIDS
+from families_more import MORE
 from families_others import OTHERS
 from families_pictures import PICTURES
 from families_seen import SEEN
 
-PANEL: tuple[Family, ...] = (*DECODERS, *HYBRIDS, *ENCODERS, *PICTURES, *OTHERS, *SEEN)
+PANEL: tuple[Family, ...] = (*DECODERS, *HYBRIDS, *ENCODERS, *PICTURES, *OTHERS, *SEEN, *MORE)

@@ -34,6 +34,7 @@ HELPERS = (
         "families_panel",
         "families_configs",
         "families_edits",
+        "families_more",
         "wide_models",
     ),
     *(f"families_{what}" for what in "decoders hybrids encoders pictures others seen".split()),
