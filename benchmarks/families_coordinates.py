@@ -112,7 +112,7 @@ def layers(build: Any, inputs: Any, base: Any) -> str:
     run: list[str] = []
     for name, m in more.named_modules():
         if isinstance(m, nn.ModuleList | nn.Sequential) and len(m) > here.get(name, len(m)):
-            for each in m:
+            for each in m.children():
                 each.register_forward_hook(lambda _m, _a, _o, name=name: run.append(name))
     more(**inputs)
     return run[-1] if run else ""
