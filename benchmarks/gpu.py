@@ -83,9 +83,14 @@ def tf32(on: bool) -> None:
 def ceilings(b: Bench) -> None:
     n = 256 if b.toy else 8192
     x, y = b.random(n, n), b.random(n, n)
-    for name, on in (("fp32", False), ("TF32", True)):
+    for name, on, dtype in (
+        ("fp32", False, torch.float32),
+        ("fp64", False, torch.float64),
+        ("TF32", True, torch.float32),
+    ):
         tf32(on)
-        b.matmul[name] = 2 * n**3 / b.seconds(lambda: x @ y, 5)
+        x, y = x.to(dtype), y.to(dtype)
+        b.matmul[name] = 2 * n**3 / b.seconds(lambda x=x, y=y: x @ y, 5)
         rate = b.matmul[name]
         b.say(f"matmul {name}", f"{rate / 1e12:.3g} Tflop/s", rate=rate)
     tf32(False)
@@ -160,7 +165,7 @@ def large(b: Bench) -> None:
     # The same shapes again, noted: noting slows the host, so the time is that of the run before.
     with Noted() as noted:
         solve(b, *size, **how)
-    rates = {torch.float32: b.matmul["fp32"], torch.float64: b.matmul["fp32"]}
+    rates = {torch.float32: b.matmul["fp32"], torch.float64: b.matmul["fp64"]}
     floor = sum(
         count * max(p.flops / rates.get(p.dtype, b.matmul["fp32"]), p.bytes / b.copy)
         for p, count in noted.products.items()
