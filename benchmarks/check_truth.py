@@ -208,6 +208,28 @@ def checked(cell: str) -> dict[str, Any]:
     }
 
 
+def counted(table: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """How checks and trained losses agree, by cell."""
+    said = {c: (r["check"]["verdict"], r["truth"]) for c, r in table.items()}
+    return {
+        "cells": len(said),
+        "checks decided": sum(v in ("passed", "failed") for v, _ in said.values()),
+        "longest check, seconds": round(max(r["check"]["seconds"] for r in table.values())),
+        "rates decided": sum(t["verdict"] != "undecided" for _, t in said.values()),
+        "passed, the rate costs": [
+            c for c, (v, t) in said.items() if (v, t["verdict"]) == ("passed", "costs")
+        ],
+        "passed, the loss rises": [
+            c for c, (v, t) in said.items() if (v, t["lower loss"]) == ("passed", "no")
+        ],
+        "failed, the rate serves and the loss does not rise": [
+            c
+            for c, (v, t) in said.items()
+            if (v, t["verdict"]) == ("failed", "serves") and t["lower loss"] != "no"
+        ],
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", type=Path, help="default: a new temporary folder")
@@ -240,7 +262,9 @@ def main() -> None:
         print(f"{name:32s} {said}", flush=True)
     whole = {c: r for c, r in table.items() if set(r) == {"check", "truth"}}
     if whole:
-        keep("check_truth", whole)
+        keep("check_truth", whole, history={c: r["check"]["verdict"] for c, r in whole.items()})
+        for what, number in counted(whole).items():
+            print(f"{what}: {number}")
 
 
 if __name__ == "__main__":
