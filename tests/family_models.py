@@ -128,7 +128,7 @@ def u(self, h):
 
 def with_u(self, n, depth):
     self.up = nn.ModuleList(Block(n) for _ in range(depth))
-    self.skips = nn.Parameter(torch.full((depth,), 0.1))
+    self.skips = nn.Parameter(torch.zeros(depth))
 
 
 def again(self, h):

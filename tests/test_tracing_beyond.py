@@ -6,7 +6,6 @@ import functools
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 import family_models as models
 import leadline as ll
@@ -299,48 +298,6 @@ def test_weights_of_all_layers_in_one_tensor():
         factors(Aside)
 
 
-def gated(self, h):
-    """Half of the stream, half of what a layer makes of it."""
-    for k, block in enumerate(self.blocks):
-        g = self.gates[k].sigmoid()
-        h = (1 - g) * h + g * block.f(block.norm(h))
-    return h
-
-
-def halved(self, h):
-    for block in self.blocks:
-        h = block(h) / 2**0.5
-    return h
-
-
-def normed(self, h):
-    """As DeepNorm: a norm behind each sum takes the stream's size."""
-    for block in self.blocks:
-        h = F.layer_norm(1.5 * h + block.f(block.norm(h)), h.shape[-1:])
-    return h
-
-
-def with_gates(self, n, depth):
-    self.gates = nn.ParameterList(nn.Parameter(torch.zeros(())) for _ in range(depth))
-
-
-@pytest.mark.parametrize(
-    ("run", "factor"),
-    [(gated, "0.5"), (halved, "0.707"), (normed, None)],
-    ids=lambda x: str(x)[:12],
-)
-def test_a_stream_that_fades_has_no_rule_for_depth(run, factor):
-    build = models.net(run, with_gates if run is gated else lambda self, n, depth: None)
-    if factor is None:
-        assert factors(build)[1]["blocks.5.f.2.weight"].fold == 0.25
-        return
-    with pytest.raises(
-        ValueError, match=rf"multiplies the stream by {factor}, in every layer.*scheme='mup'"
-    ):
-        factors(build)
-    assert factors(build, scheme="mup")[1]["blocks.5.f.2.weight"].fold == 1.0
-
-
 def test_a_tied_readout_behind_the_last_layers_norm():
     class Post(nn.Module):
         def __init__(self, n):
@@ -392,27 +349,3 @@ def test_names_of_a_harness_are_no_obstacle():
     held.apply(build(32, 8))
     with pytest.raises(ValueError, match="has shape"):
         plan.apply(Harness(build(16, 8)))
-
-
-class KeptFirst(nn.Module):
-    """A table is computed in the first call and kept; the stream is halved in every layer."""
-
-    def __init__(self, n, depth):
-        super().__init__()
-        self.embed = nn.Linear(8, n)
-        self.layers = nn.ModuleList(nn.Linear(n, n) for _ in range(depth))
-        self.head = nn.Linear(n, 4)
-        self.table = None
-
-    def forward(self, x):
-        if self.table is None:
-            self.table = x.detach().cos().sin().exp().mean()
-        h = self.embed(x) * self.table
-        for layer in self.layers:
-            h = (h + layer(torch.relu(h))) * 0.5
-        return self.head(h)
-
-
-def test_a_fading_stream_is_seen_behind_what_a_first_call_keeps():
-    with pytest.raises(ValueError, match=r"multiplies the stream by 0\.5"):
-        ll.plan(KeptFirst, dict(width=16, depth=2))

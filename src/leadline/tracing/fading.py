@@ -1,9 +1,10 @@
-"""Streams that every layer multiplies: what goes in fades, or grows, exponentially in depth."""
+"""Streams that every layer multiplies, or adds to beside its branches: what goes in fades, or grows."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -15,11 +16,25 @@ from leadline.tracing.graph import SCALINGS, VIEWS, Graph
 _ONE, _LOST = 0.05, 0.75
 
 
+@dataclass(frozen=True)
+class _Gap:
+    """What lies between two sums of a stream that end branches."""
+
+    before: int
+    """The first of the sums."""
+    parts: tuple[int, ...]
+    """What the stream is behind it: before each thing that is added, and in the end."""
+
+
+_Gaps = dict[int, _Gap]
+"""By the second of the sums."""
+
+
 def faded(
     here: tuple[Graph, list[ResidualBranch]], there: tuple[Graph, list[ResidualBranch]]
 ) -> bool:
-    """Are there products between sums of a stream, whose numbers ``fading`` has to look at?"""
-    return any(_between(*here)) and any(_between(*there))
+    """Is there anything between sums of a stream that ``fading`` has to look at?"""
+    return all(_gaps(here, there))
 
 
 def fading(
@@ -28,54 +43,85 @@ def fading(
     there: tuple[Graph, list[ResidualBranch]],
     deeper: Mapping[int, Tensor],
 ) -> list[tuple[str, str]]:
-    """Obstacles to a multiplier of branches: a stream that is multiplied by another number than 1.
+    """Obstacles to a multiplier of branches: a stream that is multiplied by another number than 1, or that
+    grows by what no branch adds.
 
     Args:
         here, there: a network and one of twice the depth, each with its branches.
         values, deeper: what every operation of each made.
     """
-    factors = [_factors(*of, v) for of, v in ((here, values), (there, deeper))]
+    gaps = _gaps(here, there)
+    factors = [_factors(g, v) for g, v in zip(gaps, (values, deeper), strict=True)]
     logs = [max((abs(x) for x in f.values()), default=0.0) for f in factors]
     if logs[0] < _ONE or logs[1] < _LOST * logs[0]:
         return []
-    module, log = max(factors[0].items(), key=lambda item: abs(item[1]))
-    return [
-        (
-            "branch",
-            f"module {module!r} multiplies the stream by {math.exp(log):.3g}, in every layer, so what goes "
-            "in changes by that to the power of the depth, which no multiplier of branches makes up for: "
-            "add branches to the stream itself, or give scheme='mup', which scales with width alone",
+    (join, end), log = max(factors[0].items(), key=lambda item: abs(item[1]))
+    module, size = here[0].nodes[join].module, f"{math.exp(log):.3g}"
+    if end and len(gaps[0][join].parts) > 1:
+        what = (
+            f"the stream that module {module!r} reads has more in it in every layer than branches add (an "
+            f"earlier part of it, or its beginning, again): {size} times its size, which no multiplier of "
+            "branches makes up for: weigh it by a parameter that begins with zero, or as 1/depth"
         )
-    ]
+    else:
+        what = (
+            f"module {module!r} multiplies the stream by {size}, in every layer, so what goes in changes "
+            "by that to the power of the depth, which no multiplier of branches makes up for: add branches "
+            "to the stream itself"
+        )
+    return [("branch", f"{what}, or give scheme='mup', which scales with width alone")]
 
 
-def _between(graph: Graph, branches: list[ResidualBranch]) -> dict[int, tuple[int, int]]:
-    """By sum: the sum before it and the end of the stream, where nothing but products with numbers or
-    parameters lies between."""
+def _gaps(
+    here: tuple[Graph, list[ResidualBranch]], there: tuple[Graph, list[ResidualBranch]]
+) -> tuple[_Gaps, _Gaps]:
+    """Those of both networks; sums beside branches count where a deeper network has more of them."""
+    few, more = _between(*here), _between(*there)
+    counts = [sum(len(gap.parts) - 1 for gap in gaps.values()) for gaps in (few, more)]
+    if counts[1] > counts[0]:
+        return few, more
+    one, two = ({k: gap for k, gap in g.items() if len(gap.parts) == 1} for g in (few, more))
+    return one, two
+
+
+def _between(graph: Graph, branches: list[ResidualBranch]) -> _Gaps:
+    """Where nothing lies between two sums of the stream but products with numbers or parameters, and sums
+    with what fewer branches have been added to."""
     joins = {b.join for b in branches}
+    mask = sum(1 << i for i in joins)
     out = {}
     for b in branches:
-        end = i = next(i for i in joined(graph, b.join) or () if i != b.end)
-        product = False
+        i = next(i for i in joined(graph, b.join) or () if i != b.end)
+        parts, product = [i], False
         while i not in joins:
             node = graph.nodes[i]
             acts = [j for j in node.inputs if graph.is_act(j)]
-            if len(acts) != 1 or not (node.op in SCALINGS or node.op in VIEWS):
+            pair = joined(graph, i)
+            if pair is not None:
+                first, second = ((graph.ancestors[j] | 1 << j) & mask for j in pair)
+                if first.bit_count() == second.bit_count():
+                    break
+                acts = [pair[first.bit_count() < second.bit_count()]]
+                parts.append(acts[0])
+            elif len(acts) != 1 or not (node.op in SCALINGS or node.op in VIEWS):
                 break
             product |= node.op in SCALINGS
             i = acts[0]
-        if product and i in joins:
-            out[b.join] = (i, end)
+        if (product or len(parts) > 1) and i in joins:
+            out[b.join] = _Gap(i, tuple(parts[::-1]))
     return out
 
 
-def _factors(
-    graph: Graph, branches: list[ResidualBranch], values: Mapping[int, Tensor]
-) -> dict[str, float]:
-    """Logarithms of what the stream is multiplied by, by the module of the sum."""
+def _factors(gaps: _Gaps, values: Mapping[int, Tensor]) -> dict[tuple[int, bool], float]:
+    """Logarithms of what the stream is multiplied by, by the sum of the branch, and whether in the end."""
     out = {}
-    for join, (before, end) in _between(graph, branches).items():
-        a, b = (float(values[i].double().square().mean()) for i in (before, end))
-        if a > 0 and b > 0:
-            out[graph.nodes[join].module] = math.log(b / a) / 2
+    for join, gap in gaps.items():
+        before, *parts = (
+            float(values[i].double().square().mean()) for i in (gap.before, *gap.parts)
+        )
+        for k, size in enumerate(parts):
+            if before > 0 and size > 0:
+                at = join, k == len(parts) - 1
+                log = math.log(size / before) / 2
+                out[at] = max(out.get(at, 0.0), log, key=abs)
     return out
