@@ -28,10 +28,6 @@ PARTS = (
     "num_key_value_heads",
 )
 """Sizes of the parts of a model that has none of its own."""
-QUERIES = {
-    "query_embeds": torch.randn(2, 5, 64, generator=seed()),
-    "encoder_hidden_states": torch.randn(2, 7, 64, generator=seed()),
-}
 QWEN = dict(
     depth=depth,
     num_heads=heads(),
@@ -406,9 +402,6 @@ SEEN = (
             conv_kernel_size=3,
         ),
         inputs=sound(8, 20, name="hidden_states"),
-    ),
-    Family(
-        "blip_2_qformer", "Blip2QFormerModel", some(encoder_hidden_size=width()), inputs=QUERIES
     ),
     Family(
         "encodec",

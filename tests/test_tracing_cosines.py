@@ -145,3 +145,34 @@ def test_the_change_of_cosines_keeps_its_size(name):
     plan = ll.plan(build, BASE, BASE, inputs=X)
     change = slopes(plan, build, X, widths=[64, 128, 256], lr=3e-3)[""][1]
     assert abs(change) < 0.2
+
+
+class Pairs(nn.Module):
+    """A readout that multiplies queries and keys of every position."""
+
+    def __init__(self, width, depth, how):
+        super().__init__()
+        self.how, self.first = how, nn.Linear(8, width)
+        self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.q, self.k = (nn.Linear(width, 16 if how == "fixed" else width) for _ in range(2))
+
+    def forward(self, x):
+        x = self.first(x)
+        for block in self.blocks:
+            x = x + block(x)
+        q, k = self.q(x), self.k(x)
+        if self.how == "cosine":
+            q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+        if self.how == "mean":
+            return (q.unsqueeze(-2) * k.unsqueeze(-3)).mean(-1)
+        return q @ k.transpose(-1, -2)
+
+
+@pytest.mark.parametrize("how", ["fixed", "cosine", "mean"])
+def test_what_a_refused_product_of_data_may_become(how):
+    sizes, x = (dict(width=16, depth=2), dict(width=64, depth=8)), torch.randn(2, 5, 8)
+    with pytest.raises(ValueError, match=r"keep that dimension constant.*mean.*cosine"):
+        ll.plan(lambda n, d: Pairs(n, d, ""), *sizes, inputs=x)
+    plan = ll.plan(lambda n, d: Pairs(n, d, how), *sizes, inputs=x)
+    role = "readout" if how == "fixed" else "hidden"
+    assert {plan.kinds[plan.names[n]].role for n in ("q.weight", "k.weight")} == {role}

@@ -107,8 +107,8 @@ def contractions(graph: Graph, wide: Graph) -> list[str]:
                 out.append(
                     f"module {node.module!r} multiplies two tensors that hold no parameter, over a "
                     "dimension that grows with width: the product's scale cannot be set by any weight; "
-                    "keep that dimension constant (more heads), or divide by it in the forward pass "
-                    "and put a norm behind it"
+                    "keep that dimension constant (more heads, a projection to a fixed size), take the "
+                    "mean of the entries' products, or make it a cosine (F.normalize both)"
                 )
     return out
 
