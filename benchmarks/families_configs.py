@@ -20,9 +20,9 @@ def seed() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def pixels(side: int) -> dict[str, torch.Tensor]:
-    """Two pictures."""
-    return {"pixel_values": torch.randn(2, 3, side, side, generator=seed())}
+def pixels(side: int, count: int = 2) -> dict[str, torch.Tensor]:
+    """Two pictures; more where batch norms would make signs of two."""
+    return {"pixel_values": torch.randn(count, 3, side, side, generator=seed())}
 
 
 def sound(*shape: int, name: str = "input_values") -> dict[str, torch.Tensor]:

@@ -270,7 +270,7 @@ SEEN = (
             num_hidden_layers=None,
             architectures=[],
         ),
-        inputs=pixels(64),
+        inputs=pixels(64, 12),
     ),
     Family(
         "mobilenet_v2",
@@ -318,7 +318,7 @@ SEEN = (
             conv_layer_kernel_sizes=lambda w, L: [[[3, 3]] * L, [[3, 3]] * L],
             conv_layer_strides=lambda w, L: [[1] * L, [2] + [1] * (L - 1)],
         ),
-        inputs=pixels(32),
+        inputs=pixels(32, 12),
     ),
     Family(
         "superpoint",
