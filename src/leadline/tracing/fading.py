@@ -75,7 +75,7 @@ def fading(
 def _gaps(
     here: tuple[Graph, list[ResidualBranch]], there: tuple[Graph, list[ResidualBranch]]
 ) -> tuple[_Gaps, _Gaps]:
-    """Those of both networks; sums beside branches count where a deeper network has more of them."""
+    """The gaps of both networks; sums beside branches count where a deeper network has more of them."""
     few, more = _between(*here), _between(*there)
     counts = [sum(len(gap.parts) - 1 for gap in gaps.values()) for gaps in (few, more)]
     if counts[1] > counts[0]:
