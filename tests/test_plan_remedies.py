@@ -9,7 +9,7 @@ from torch import nn
 import leadline as ll
 from coordinates import net
 from leadline.parametrization.optimizers import OPTIMIZERS
-from leadline.planning.remedies import offered
+from leadline.planning.remedies import offered, with_remedies
 from test_tracing_refusals import BUILDERS, MODELS
 from tracing_models import gpt2, two
 
@@ -179,51 +179,53 @@ def test_a_refusal_says_what_its_remedy_leads_to():
     assert "give the layer a plain weight" in more[-1]
 
 
+class Unruly(nn.Module):
+    """Residual layers of an unknown initialization, with or without a weight at the end of a branch."""
+
+    def __init__(self, width, depth, end):
+        super().__init__()
+        self.end, self.first, self.last = end, nn.Linear(8, width), nn.Linear(width, 3)
+        self.up = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        for up in self.up:
+            nn.init.normal_(up.weight, std=width ** (-1 / 3))
+
+    def forward(self, x):
+        x = self.first(x)
+        for up in self.up:
+            x = x + self.end(up(x))
+        return self.last(x)
+
+
 def test_a_remedy_that_works_is_shown_alone():
-    class Branches(nn.Module):
-        """Residual layers without a weight at their end, of an unknown initialization."""
-
-        def __init__(self, width, depth):
-            super().__init__()
-            self.first, self.last = nn.Linear(8, width), nn.Linear(width, 3)
-            self.up = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
-            for up in self.up:
-                nn.init.normal_(up.weight, std=width ** (-1 / 3))
-
-        def forward(self, x):
-            x = self.first(x)
-            for up in self.up:
-                x = x + up(x)
-            return self.last(x)
+    def build(width, depth):
+        return Unruly(width, depth, nn.Identity())
 
     with pytest.raises(ValueError, match="follows no known rule") as refusal:
-        ll.plan(Branches, BASE, TARGET, inputs=X)
+        ll.plan(build, BASE, TARGET, inputs=X)
     assert "With that" not in str(refusal.value)
-    assert ll.plan(Branches, BASE, TARGET, inputs=X, **offered(str(refusal.value))).branches
+    assert ll.plan(build, BASE, TARGET, inputs=X, **offered(str(refusal.value))).branches
 
 
 def test_a_refusal_names_all_that_it_takes():
-    class Ends(nn.Module):
-        """An unknown initialization, and branches whose end no weight of their own scales."""
-
-        def __init__(self, width, depth):
-            super().__init__()
-            self.first, self.last = nn.Linear(8, width), nn.Linear(width, 3)
-            self.up = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
-            for up in self.up:
-                nn.init.normal_(up.weight, std=width ** (-1 / 3))
-
-        def forward(self, x):
-            x = self.first(x)
-            for up in self.up:
-                x = x + torch.tanh(up(x))
-            return self.last(x)
+    def build(width, depth):
+        return Unruly(width, depth, nn.Tanh())
 
     with pytest.raises(ValueError, match="With that it comes") as refusal:
-        ll.plan(Ends, BASE, TARGET, inputs=X)
+        ll.plan(build, BASE, TARGET, inputs=X)
     how = offered(str(refusal.value))
     assert set(how) == {"roles", "scheme"}
-    assert ll.plan(Ends, BASE, TARGET, inputs=X, **how).scheme == "mup"
+    assert ll.plan(build, BASE, TARGET, inputs=X, **how).scheme == "mup"
+
+
+def test_a_refusal_without_a_remedy_keeps_its_type():
+    class Own(ValueError):
+        """An error of the user's model."""
+
+    def read(scheme, roles):
+        raise Own("roles={my own words} are wrong")
+
+    with pytest.raises(Own, match="my own words"):
+        with_remedies(read, "auto", None)
 
 
 def test_one_number_before_a_weight_that_is_used_twice_counts_once():

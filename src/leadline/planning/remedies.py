@@ -21,20 +21,25 @@ def offered(message: str) -> dict[str, Any]:
 
     >>> offered("give roles={'a.*': dict(role='hidden', branch=False)} or scheme='mup'")
     {'roles': {'a.*': {'role': 'hidden', 'branch': False}}, 'scheme': 'mup'}
-    >>> offered("untie the two")
-    {}
+    >>> offered("untie the two"), offered("roles={my own words}")
+    ({}, {})
     """
     roles: dict[str, Any] = {}
     for text in _ROLES.findall(message):
-        each = ast.parse(text, mode="eval").body
-        assert isinstance(each, ast.Dict)
-        for name, value in zip(each.keys, each.values, strict=True):
-            assert name is not None
-            role = _value(value)
-            if role is not ...:
-                roles[ast.literal_eval(name)] = role
+        try:
+            roles |= _roles(text)
+        except (SyntaxError, ValueError):  # Words of the user's own model.
+            continue
     scheme = {"scheme": "mup"} if "scheme='mup'" in message else {}
     return ({"roles": roles} if roles else {}) | scheme
+
+
+def _roles(text: str) -> dict[str, Any]:
+    """The entries of a dict whose values are constants or ``dict(...)`` of them; dots are no value."""
+    each = ast.parse(text, mode="eval").body
+    entries = zip(each.keys, each.values, strict=True) if isinstance(each, ast.Dict) else ()
+    values = {ast.literal_eval(name): _value(value) for name, value in entries if name is not None}
+    return {name: value for name, value in values.items() if value is not ...}
 
 
 def _value(node: ast.expr) -> Any:
@@ -56,7 +61,7 @@ def with_remedies(
     try:
         return read(scheme, roles)
     except ValueError as e:
-        refusals = [str(e)]
+        first, refusals = e, [str(e)]
     how: dict[str, Any] = {"scheme": scheme, "roles": dict(roles or {})}
     while len(refusals) < _TRIES:
         more = offered(refusals[-1])
@@ -72,4 +77,6 @@ def with_remedies(
             break
         except (ValueError, TypeError) as e:
             refusals.append(str(e))
+    if len(refusals) == 1:  # With its type and its place.
+        raise first
     raise ValueError(f"\n{AFTER_REMEDY}\n".join(refusals)) from None
