@@ -111,7 +111,7 @@ BUILDERS = {
         with_parameter(lambda n: torch.zeros(n, dtype=torch.complex64)),
         r"'extra' is torch.complex64.*real and imaginary part as two parameters"),
     "no parameters": (lambda n, depth: nn.ReLU(), "has no parameters"),
-    "frozen": (frozen("stem"), r"'stem.weight' is frozen.*roles=\{'stem.weight': 'frozen'\}"),
+    "frozen": (frozen("head"), r"'head.weight' is frozen.*roles=\{'head.weight': 'frozen'\}"),
     "layers of one index only": (
         lambda n, depth: nn.Sequential(nn.Embedding(50, n), *(TwoLayers(n) for _ in range(depth)),
                                        nn.Linear(n, 50, bias=False)),

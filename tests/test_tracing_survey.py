@@ -116,10 +116,35 @@ def test_what_does_not_train_and_takes_no_multiplier_is_left_alone():
     assert s.obstacles == ()
 
 
-def test_what_does_not_train_is_given_as_frozen():
-    with pytest.raises(ValueError, match=r"'i.weight' is frozen .*roles=\{'i.weight': 'frozen'\}"):
-        read_model(freeze("i."))
-    with pytest.raises(ValueError, match=r"'i.weight' is frozen"):
+def drawn(name, power, depths=0.0):
+    """Frozen weights with deviations ∝ n^power · L^depths."""
+
+    def change(self, n, depth):
+        for key, p in self.named_parameters():
+            if key.endswith(name):
+                nn.init.normal_(p.requires_grad_(False), std=n**power * depth**depths)
+
+    return model(change)
+
+
+@pytest.mark.parametrize("name, power", [("i.weight", 0.0), ("a.weight", -0.5)])
+def test_what_does_not_train_and_is_drawn_as_its_role_is_left_alone(name, power):
+    s, kinds = read_model(drawn(name, power))
+    (k,) = [k for t, k in kinds.items() if t.endswith(name)]
+    assert (k.role, k.rule, s.obstacles) == ("frozen", Rule(fixed=True), ())
+    for off in (0.5, -0.5):
+        with pytest.raises(
+            ValueError, match=rf"{name}' is frozen.*drawn otherwise at another size"
+        ):
+            read_model(drawn(name, power + off))
+    with pytest.raises(ValueError, match=r"is frozen.*drawn otherwise"):
+        read_model(drawn(name, power, -0.5))
+
+
+def test_a_readout_that_does_not_train_is_given_as_frozen():
+    with pytest.raises(ValueError, match=r"'o.weight' is frozen .*roles=\{'o.weight': 'frozen'\}"):
+        read_model(freeze("o."))
+    with pytest.raises(ValueError, match=r"'i.weight' is frozen .*not 'input'"):
         read_model(freeze("i."), {"i.weight": "input"})
     with pytest.raises(ValueError, match=r"'i.weight' trains "):
         read_model(model(), {"i.weight": "frozen"})

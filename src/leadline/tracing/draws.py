@@ -258,7 +258,8 @@ def draws(
             {n: p.detach() for n, p in at.items() if first[which[s][n]] == k}
             for s, at in zip(models, parameters, strict=True)
         ]
-        drawn[k] = _Drawn(kinds[k], values, [kinds[k].dims(s, base) for s in models])
+        looked_at = replace(kinds[k], role=kinds[k].drawn_as or kinds[k].role)
+        drawn[k] = _Drawn(looked_at, values, [kinds[k].dims(s, base) for s in models])
     rules: dict[int, Rule] = {}
     for k, d in drawn.items():
         if d.kind.role == "frozen" or kept.intersection(d.values[0]):

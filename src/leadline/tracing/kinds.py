@@ -112,6 +112,8 @@ class Kind:
     """The first layer's alone."""
     mate: str = ""
     """Where layers of several kinds call a parameter alike: what its layers hold and theirs do not."""
+    drawn_as: str = ""
+    """The role that a frozen parameter would have, by whose rule its draw is looked at."""
     factors: int = 1
     """In how many factors of one product of data it takes part (keys and values of one matrix: 2)."""
     mark: str = ""

@@ -22,7 +22,8 @@ from leadline.tracing.builder import (
     seeded,
     shapes,
 )
-from leadline.tracing.draws import another_draw, draws
+from leadline.tracing.decisions import Still, decide, left_alone
+from leadline.tracing.draws import draws
 from leadline.tracing.fading import faded, fading
 from leadline.tracing.fold import offsets
 from leadline.tracing.graph import Graph, template
@@ -42,15 +43,7 @@ from leadline.tracing.places import (
     shared_over_depth,
 )
 from leadline.tracing.recording import recorded
-from leadline.tracing.roles import (
-    DerivedWeight,
-    Override,
-    Overrides,
-    Use,
-    derived_weights,
-    role,
-    uses,
-)
+from leadline.tracing.roles import DerivedWeight, Overrides, derived_weights, uses
 from leadline.tracing.streams import chained, repeats, stream_branches
 from leadline.tracing.sums import check_reductions
 
@@ -104,7 +97,7 @@ def survey(
     places.by_name |= attached(graph, branches, loose - outside, naming)
     names_of = aliases(model)
     shifted = offsets(graph)
-    still = _Still(build, base, model)
+    still = Still(build, base, model)
     unused: dict[str, str] = {}
     rows: dict[str, Kind] = {}
     tied: dict[str, int] = {}
@@ -112,7 +105,7 @@ def survey(
     for name, p in model.named_parameters():
         pattern = naming.template(name)
         try:
-            kind_role, reason, readout = _decide(
+            kind_role, reason, readout, drawn_as = decide(
                 name,
                 p,
                 pattern,
@@ -152,6 +145,7 @@ def survey(
             constant=constant.get(name, ()),
             layered=layered.get(name, ()),
             offset=shifted.get(name, 0.0),
+            drawn_as=drawn_as,
         )
     first = from_zero(graph, branches, places.by_name, naming)
     for name in [n for n in rows if n not in used or n in first]:
@@ -207,9 +201,10 @@ def survey(
     if branches:
         folds.obstacles += outside_branches(rows, names, which[deep], unscaled)
         folds.obstacles += shared
+    kinds = draws(build, models, kinds, which, overrides.kept(shapes(model)))
     return Survey(
         base,
-        marked(draws(build, models, kinds, which, overrides.kept(shapes(model)))),
+        marked(left_alone(kinds, names, base)),
         names,
         {p["branch"]: p["layers"] for p in places.by_name.values()},
         naming,
@@ -306,45 +301,3 @@ def _sibling(name: str, rows: Mapping[str, Kind], used: Iterable[str]) -> str | 
     ]
     places = {(rows[n].role, rows[n].place, rows[n].offset) for n in alike}
     return alike[0] if len(places) == 1 else None
-
-
-class _Still:
-    """Which parameters are the same in every build: tables, statistics, identities."""
-
-    def __init__(self, build: Builder, base: Size, model: nn.Module) -> None:
-        self.here = dict(model.named_parameters())
-        self.draw = lambda: dict(another_draw(build, base, 1, fresh=True).named_parameters())
-        self.other: dict[str, nn.Parameter] = {}
-
-    def __call__(self, name: str) -> bool:
-        self.other = self.other or self.draw()
-        return torch.equal(self.here[name], self.other[name])
-
-
-def _decide(
-    name: str,
-    p: Any,
-    pattern: str,
-    grows: tuple[bool, ...],
-    used: list[Use],
-    override: Override,
-    still: _Still,
-    model: nn.Module,
-) -> tuple[str, str, bool]:
-    """As ``role``; the user's word counts first, and what is ``still`` is left alone."""
-    if not p.requires_grad and override.role in (None, "frozen") and still(name):
-        return "frozen", "does not train; equal in every build", False
-    if not p.requires_grad and override.role != "frozen":
-        raise ValueError(
-            f"parameter {name!r} is frozen (requires_grad=False): give roles={{{pattern!r}: 'frozen'}} to "
-            "leave it alone, or train it"
-        )
-    if p.requires_grad and override.role == "frozen":
-        raise ValueError(
-            f"parameter {name!r} trains (requires_grad=True), and 'frozen' would leave it out of the "
-            f"optimizer: give roles={{{pattern!r}: dict(init=False)}} to keep the builder's own values and "
-            "train it at its role's rate, or set requires_grad=False in the builder"
-        )
-    if override.role is not None:
-        return override.role, "given by roles=", False
-    return role(name, grows, used, model)
