@@ -127,7 +127,7 @@ def drawn(name, power, depths=0.0):
     return model(change)
 
 
-@pytest.mark.parametrize("name, power", [("i.weight", 0.0), ("a.weight", -0.5)])
+@pytest.mark.parametrize(("name", "power"), [("i.weight", 0.0), ("a.weight", -0.5)])
 def test_what_does_not_train_and_is_drawn_as_its_role_is_left_alone(name, power):
     s, kinds = read_model(drawn(name, power))
     (k,) = [k for t, k in kinds.items() if t.endswith(name)]
