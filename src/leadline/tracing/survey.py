@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from leadline.parametrization.rules import ONE, Power
+from leadline.tracing import unreached
 from leadline.tracing.branches import ResidualBranch, find_branches
 from leadline.tracing.builder import (
     Builder,
@@ -97,7 +98,7 @@ def survey(
     names_of = aliases(model)
     shifted = offsets(graph)
     still = Still(build, base, model)
-    unused: dict[str, str] = {}
+    unused: dict[str, list[str]] = {}
     rows: dict[str, Kind] = {}
     tied: dict[str, int] = {}
     problems: dict[str, str] = {}
@@ -116,7 +117,10 @@ def survey(
             )
         except ValueError as e:
             problems[name] = str(e)
-            continue
+            if name in used or not p.requires_grad:
+                continue
+            # What it is like may say what it is.
+            kind_role, reason, readout, drawn_as = "", "", False, ""
         place = {} if name in outside else places.by_name.get(name, {})
         ways = {u.how for u in used.get(name, [])}
         if place and kind_role != "frozen":
@@ -148,16 +152,17 @@ def survey(
         )
     first = from_zero(graph, branches, places.by_name, naming)
     for name in [n for n in rows if n not in used or n in first]:
-        like = first.get(name) or _sibling(name, rows, used)
-        if like is not None:
+        like = [first[name]] if name in first else unreached.models_of(name, rows, used, naming)
+        if like and overrides.match(name).role is None:
             unused[name] = like
-            rows[name] = replace(rows[like], template=rows[name].template, tied=())
+            rows[name] = unreached.placed(rows[name], rows[like[0]], like[0])
             problems.pop(name, None)
     if problems:
         raise ValueError("cannot decide:\n  " + "\n  ".join(_for_all(problems, naming)))
     folds = folds_of(graph, graphs[wide], graphs[deep], branches, tied, naming)
+    folds.obstacles += unreached.obstacles(rows, {*used, *outside}, unused, folds.takes, naming)
     for name, like in unused.items():
-        folds.takes[name] = folds.takes.get(like, {})
+        folds.takes[name] = folds.takes.get(like[0], {})
     for name, (direction, terms) in gains(graph, graphs[wide]).items():
         # |v| of what its role makes of v; where that is constant there is nothing to take.
         made_of = rows[direction].role
@@ -289,14 +294,3 @@ def _deep(
             f"the model at {deep} is no repetition of the layers at half that depth "
             f"({str(e).split(':')[0]}): layers that depth adds need the shapes of those that are there"
         ) from None
-
-
-def _sibling(name: str, rows: Mapping[str, Kind], used: Iterable[str]) -> str | None:
-    """A parameter that differs in nothing but numbers of its name, and takes part (an expert that rows
-    are sent to); None where there is none, or several that stand at different places."""
-    k = rows[name]
-    alike = [
-        n for n in used if n in rows and template(n) == template(name) and rows[n].shape == k.shape
-    ]
-    places = {(rows[n].role, rows[n].place, rows[n].offset) for n in alike}
-    return alike[0] if len(places) == 1 else None
