@@ -1,5 +1,7 @@
 """What runs beside a network and leaves its plan as it is: a second pass, choices, joined features."""
 
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -183,3 +185,54 @@ def test_one_readout_behind_every_layer_has_no_scale_over_depth():
         plan(Every)
     how = dict(optimizer="adamw", scheme="mup", inputs=torch.randn(4, 5))
     assert ll.plan(Every, BASE, TARGET, **how).branches == {"layers.*": 2}
+
+
+class TwoLookups(nn.Module):
+    """A table looked up for two streams, each times a number, and tied to the readout or not."""
+
+    def __init__(self, n, depth, first, second, tied):
+        super().__init__()
+        self.e, self.o = nn.Embedding(64, n), nn.Linear(n, 64, bias=False)
+        nn.init.normal_(self.e.weight, std=0.02)
+        self.n = nn.LayerNorm(n)
+        self.blocks = nn.ModuleList(Block(n) for _ in range(depth))
+        self.numbers = first(n), second(n)
+        if tied:
+            self.o.weight = self.e.weight
+
+    def forward(self, x):
+        h = self.e(x) * self.numbers[0]
+        h = h + self.e(x.flip(0)) * self.numbers[1]
+        for b in self.blocks:
+            h = b(h)
+        return self.o(self.n(h))
+
+
+def lookups(first, second, tied):
+    build = functools.partial(TwoLookups, first=first, second=second, tied=tied)
+    plan = ll.plan(
+        build,
+        dict(width=16, depth=2),
+        dict(width=64, depth=2),
+        inputs=(torch.arange(12).view(2, 6),),
+    )
+    return plan.factors()
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_number_at_each_place_where_a_table_is_looked_up_counts_once(tied):
+    once = lookups(lambda n: n**0.5, lambda n: 3 * n**0.5, tied)
+    never = lookups(lambda n: 1.0, lambda n: 3.0, tied)
+    # √n · w is to stay: w falls as 1/√n, and so do its steps.
+    for what in ("init", "lr"):
+        ratio = getattr(once["e.weight"], what) / getattr(never["e.weight"], what)
+        assert ratio == pytest.approx(0.5), what
+    # The readout's 1/n is in the table and the norm together.
+    ends = [f["e.weight"].init * f["n.weight"].fold for f in (once, never)]
+    assert ends == pytest.approx([0.25, 0.25] if tied else [0.5, 1.0])
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_numbers_that_differ_in_power_where_a_table_is_looked_up_are_refused(tied):
+    with pytest.raises(ValueError, match=r"'e.weight' is looked up in several places.*4, 1 at"):
+        lookups(lambda n: n**0.5, lambda n: 1.0, tied)

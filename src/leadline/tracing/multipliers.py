@@ -1,176 +1,25 @@
-"""Numbers that the forward pass multiplies by: those that vary with size, and where a scheme's can go."""
+"""Where the multipliers of a scheme can go: what parameters take over from the forward pass."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from leadline.parametrization.rules import ONE, Power
-from leadline.tracing.branches import ResidualBranch, is_weight_layer, layer_weights
+from leadline.tracing.branches import ResidualBranch
 from leadline.tracing.fold import Fold, closed, exclusive_fold, fold
 from leadline.tracing.graph import (
-    NORMS,
-    SCALINGS,
-    VIEWS,
     Graph,
-    template,
 )
 from leadline.tracing.kinds import Naming
+from leadline.tracing.numbers import size_multipliers
 from leadline.tracing.patterns import (
     attention_logits,
     contractions,
-    counts,
-    drops,
-    exponent,
     logits_exponent,
     snapped,
 )
-from leadline.tracing.sums import averages
-
-_NEAR = "move the multiplier next to a weight, or make it constant and let the plan scale"
-
-
-def size_multipliers(
-    graph: Graph, wide: Graph, deep: Graph, tied: frozenset[str], naming: Naming
-) -> tuple[dict[str, Power], list[str]]:
-    """What the forward pass multiplies parameters by, as it varies with size; and lines for what varies
-    with depth otherwise, which matters to schemes that scale over depth.
-
-    Args:
-        tied: embeddings that are readouts too.
-
-    Raises:
-        ValueError: a number is no power law in width, or no weight can account for it.
-    """
-    out: dict[str, Power] = {}
-    graphs = (graph, wide, deep)
-    here, there, below = (_applied(g, tied) for g in graphs)
-    for name in sorted(set(here.products) | set(there.products)):
-        e = exponent(here.products.get(name, 1.0), there.products.get(name, 1.0))
-        if e:
-            out[name] = Power(width=snapped(e, f"of parameter {name!r}"))
-    templates: dict[str, tuple[dict[str, float], dict[str, float]]] = {}
-    for k, products in enumerate((here.products, below.products)):
-        for name in graphs[2 * k].parameters:
-            pair = templates.setdefault(naming.template(name), ({}, {}))
-            pair[k][name] = products.get(name, 1.0)
-    varied = _unassigned(graphs, (here, there, below))
-    for name, (a, b) in templates.items():
-        try:
-            e = _over_depth(f"parameter {name!r} is multiplied", a, b)
-        except ValueError as problem:
-            varied.append(str(problem))
-            continue
-        for each in a if e else ():
-            out[each] = out.get(each, ONE) + Power(depth=e)
-    return out, [f"{line}, or give scheme='mup', which scales with width alone" for line in varied]
-
-
-def _unassigned(graphs: tuple[Graph, Graph, Graph], applied: tuple[_Applied, ...]) -> list[str]:
-    """Numbers that belong to no weight must not vary with width; those that do with depth."""
-    graph, wide, deep = graphs
-    here, _, below = applied
-    for i in here.unassigned:
-        if exponent(graph.factor(i), wide.factor(i)):
-            raise ValueError(
-                f"module {graph.nodes[i].module!r} multiplies by {graph.factor(i):.4g} at one width "
-                f"and by {wide.factor(i):.4g} at twice that, and no weight beside it can account for "
-                f"that: {_NEAR}"
-            )
-    by_place: dict[str, tuple[set[float], set[float]]] = {}
-    for k, (g, a) in enumerate(((graph, here), (deep, below))):
-        for i in (*a.unassigned, *a.logits):
-            pair = by_place.setdefault(template(g.nodes[i].module), (set(), set()))
-            pair[k].add(g.factor(i))
-    # Numbers of a layer's own index come on top, the others stay.
-    varied = [module for module, (a, b) in by_place.items() if a and b and not a <= b]
-    what = "multiplies by a number that varies with depth, and no weight beside it can account for that"
-    return [f"module {module!r} {what}: {_NEAR}" for module in varied]
-
-
-@dataclass
-class _Applied:
-    products: dict[str, float] = field(default_factory=dict)
-    """By parameter: what the forward pass multiplies it by."""
-    unassigned: list[int] = field(default_factory=list)
-    """Scalings that belong to no parameter."""
-    logits: list[int] = field(default_factory=list)
-    """Scalings of attention logits, whose width is dealt with elsewhere."""
-
-
-def _applied(graph: Graph, tied: frozenset[str]) -> _Applied:
-    """Every product with a number."""
-    out = _Applied()
-    skipped = set().union(*(x.scalings for x in attention_logits(graph)))
-    means = averages(graph)
-    for node in graph.nodes:
-        i = node.index
-        if node.op not in SCALINGS or len(node.numbers) != 1 or node.value is not None:
-            continue
-        if i in skipped or i in means or not node.numbers[0] or drops(graph, i) or counts(graph, i):
-            continue
-        if not (graph.is_act(i) or graph.leaves(i)):
-            continue
-        names = _parameters_scaled(graph, i, tied)
-        if names is None:
-            out.unassigned.append(i)
-        for name in names or ():
-            out.products[name] = out.products.get(name, 1.0) * graph.factor(i)
-    out.logits = sorted(skipped)
-    return out
-
-
-def _parameters_scaled(graph: Graph, i: int, tied: frozenset[str]) -> set[str] | None:
-    """The parameters that a scaling belongs to: what it scales next, or what it scales last."""
-    names = _next_weights(graph, i)
-    if names is not None:
-        return names
-    for shared, start in _fold_starts(graph, i, tied):
-        part = fold(graph, start)
-        if part is None or not closed(graph, part, start, shared):
-            continue
-        if not shared or any(graph.nodes[j].op == "embedding" for j in part.visited):
-            return part.parameters
-    return None
-
-
-def _fold_starts(
-    graph: Graph, i: int, tied: frozenset[str]
-) -> Iterator[tuple[frozenset[str], int]]:
-    yield frozenset(), i
-    if not tied:
-        return
-    yield tied, i
-    # Logits of a tied readout: what comes before the product.
-    while graph.nodes[i].op in SCALINGS or graph.nodes[i].op in VIEWS:
-        i = next((j for j in graph.nodes[i].inputs if graph.is_act(j)), -1)
-    if i >= 0 and is_weight_layer(graph, i) and layer_weights(graph, i) <= tied:
-        yield frozenset(), next(j for j in graph.nodes[i].inputs if graph.is_act(j))
-
-
-def _scaled_alike(graph: Graph, weight: int, data: int) -> list[int]:
-    """The products with a parameter, if the number that multiplies ``data`` multiplies each; else none."""
-
-    def factor(i: int) -> float | None:
-        while graph.nodes[i].op in VIEWS:
-            i = graph.nodes[i].inputs[0]
-        node = graph.nodes[i]
-        return graph.factor(i) if node.op in SCALINGS and len(node.numbers) == 1 else None
-
-    while graph.nodes[weight].op in VIEWS:
-        weight = graph.nodes[weight].inputs[0]
-    products, queue = [], [weight] if graph.nodes[weight].parameter is not None else []
-    while queue:
-        for c in graph.consumers[queue.pop()]:
-            if graph.nodes[c].op in VIEWS:
-                queue.append(c)
-            elif is_weight_layer(graph, c):
-                products.append(c)
-            else:
-                return []
-    factors = {factor(i) for c in products for i in graph.nodes[c].inputs if graph.is_act(i)}
-    return products if factors == {factor(data)} - {None} else []
 
 
 def _common_folds(
@@ -198,47 +47,6 @@ def _common_folds(
         for join, part in parts.items()
         if all((i, c) in beside(i, part) for i in part.visited for c in graph.consumers[i])
     }
-
-
-def _next_weights(graph: Graph, i: int) -> set[str] | None:
-    """The weights that a scaled tensor is multiplied by next, if it goes nowhere else."""
-    names: set[str] = set()
-    queue = [i]
-    while queue:
-        j = queue.pop()
-        if not graph.consumers[j]:
-            return None
-        for c in graph.consumers[j]:
-            node = graph.nodes[c]
-            if is_weight_layer(graph, c):
-                held = [k for k in node.inputs if not graph.is_act(k) and graph.leaves(k)]
-                weight = next(k for k in held if len(graph.nodes[k].shape) > 1)
-                alike = _scaled_alike(graph, weight, j)
-                if c not in alike:
-                    parts = exclusive_fold(graph, weight, c)
-                    if parts is None:
-                        return None
-                    names |= parts
-                elif c == min(alike):  # A weight that is used more often has the number once.
-                    names |= graph.leaves(weight)
-            elif node.op in VIEWS and node.inputs[0] == j:
-                queue.append(c)
-            elif not (node.op in NORMS and node.inputs[0] == j):  # A norm undoes it.
-                return None
-    return names
-
-
-def _over_depth(what: str, a: dict[str, float], b: dict[str, float]) -> float:
-    """Exponent of depth that explains the numbers at two depths."""
-    values = ({*a.values()}, {*b.values()})
-    if values[0] == values[1]:
-        return 0.0
-    if not all(len(v) == 1 for v in values):
-        raise ValueError(
-            f"{what} by a number that varies from layer to layer: no exponent describes that; make it "
-            "constant and let the plan scale"
-        )
-    return snapped(exponent(values[0].pop(), values[1].pop()), what)
 
 
 @dataclass

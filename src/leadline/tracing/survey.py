@@ -44,6 +44,7 @@ from leadline.tracing.places import (
 )
 from leadline.tracing.recording import recorded
 from leadline.tracing.roles import DerivedWeight, Overrides, derived_weights, uses
+from leadline.tracing.skips import changed, skips
 from leadline.tracing.streams import chained, repeats, stream_branches
 from leadline.tracing.sums import check_reductions
 
@@ -202,6 +203,8 @@ def survey(
         (here, values), (further, deep_values) = made
         rows_of = _branches(here, further, overrides, naming)
         folds.obstacles += fading((here, rows_of[0]), values, (further, rows_of[1]), deep_values)
+    if branches and changed(graphs[deep], deeper):
+        folds.obstacles += _skips(build, base, inputs, kinds, naming, overrides)
     if branches:
         folds.obstacles += outside_branches(rows, names, which[deep], unscaled)
         folds.obstacles += shared
@@ -242,6 +245,33 @@ def _branches(
     here, there = chained(graph, here, deep, there, naming)
     kept = stream_branches(graph, here, deep, there, naming)
     return [b for b in kept if repeats(graph, deep, b, kept, naming)], there
+
+
+def _skips(
+    build: Builder,
+    base: Size,
+    inputs: Any,
+    kinds: list[Kind],
+    naming: Naming,
+    overrides: Overrides,
+) -> list[tuple[str, str]]:
+    """What ``skips`` finds at four layers or more, where layers do what they do more than twice."""
+    times = 2 if base.depth > 1 else 4
+    at, further = (Size(base.width, k * times * base.depth) for k in (1, 2))
+    model, deeper = (construct(build, s) for s in (at, further))
+    which = assign(kinds, naming, shapes(model), 1.0, times)
+
+    def run(m: nn.Module) -> tuple[Graph, dict[int, Any]]:
+        with seeded(0):
+            return recorded(m, example(m, inputs, at))
+
+    more = run(deeper)[0]
+    return skips(
+        model,
+        {name: kinds[k] for name, k in which.items()},
+        run,
+        lambda graph: _branches(graph, more, overrides, naming)[0],
+    )
 
 
 def _for_all(problems: dict[str, str], naming: Naming) -> Iterable[str]:
