@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,7 +50,7 @@ class Family:
         known = common(width, depth) | self.extra(width, depth)
         known = {k: v for k, v in known.items() if v is not None}
         config = transformers.AutoConfig.for_model(self.type, **known)
-        made = getattr(transformers, self.head)
+        made = pkgutil.resolve_name(f"transformers.{self.head}")
         model = made.from_config(config) if hasattr(made, "from_config") else made(config)
         if self.edit is not None:
             self.edit(model)

@@ -104,6 +104,11 @@ def cosine(m: Any) -> None:
     m.predict = predict.__get__(m)
 
 
+def unscaled_pooler(m: Any) -> None:
+    """Gemma 4's pooled pictures times a constant."""
+    m.pooler.root_hidden_size = 8.0
+
+
 EDITS: dict[str, tuple[str, Callable[[Family], Family]]] = {
     "speech_to_text": ("scale_embedding=False", config(scale_embedding=False)),
     "patchtsmixer": ("gated_attn=False", config(gated_attn=False)),
@@ -116,6 +121,7 @@ EDITS: dict[str, tuple[str, Callable[[Family], Family]]] = {
         config(norm_type="time_group_norm", use_conv_shortcut=False),
     ),
     "eomt": ("cosines", model(cosine)),
+    "gemma4_vision": ("a constant pooler", model(unscaled_pooler)),
     "swiftformer": ("the mean in place of the sum", model(mean_square)),
 }
 """By type: what is changed, in words, and the family changed so."""

@@ -37,7 +37,10 @@ HELPERS = (
         "families_more",
         "wide_models",
     ),
-    *(f"families_{what}" for what in "decoders hybrids encoders pictures others seen".split()),
+    *(
+        f"families_{what}"
+        for what in "decoders encoders further hybrids others pictures seen".split()
+    ),
     *("gpu_verbs", "map_blocks", "map_cells", "map_rules", "map_runs", "map_tables"),
 )
 SCRIPTS = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in HELPERS)
