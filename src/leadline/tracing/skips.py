@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from leadline.tracing.branches import ResidualBranch, joined, layer_weights
 from leadline.tracing.graph import (
@@ -35,11 +34,13 @@ class _Step:
     """The stream where the next sum adds to it."""
     plain: bool
     """Nothing but views and products with numbers lies between."""
+    drawn: bool
+    """Random numbers decide what of it stays."""
 
 
 def changed(graph: Graph, branches: list[ResidualBranch]) -> bool:
     """Does anything but views and products with numbers lie between sums of a stream?"""
-    return any(not s.plain for s in _steps(graph, branches).values())
+    return any(s.drawn or not s.plain for s in _steps(graph, branches).values())
 
 
 def skips(
@@ -56,42 +57,58 @@ def skips(
         kinds: of all its parameters.
         run, branches: the recorded forward pass of a model, and its residual branches.
     """
-    for m in model.modules():
-        if isinstance(m, _DropoutNd):
-            m.p = 0.0
     with torch.no_grad():
         for name, p in model.named_parameters():
             k = kinds[name]
             if any(what == "branch" for what, _ in k.takes):
                 p.copy_((p + k.offset) * _OFF - k.offset)
     graph, values = run(model)
-    here = branches(graph)
-    steps = _steps(graph, here)
-    names = {
-        b.join: {kinds[n].branch for i in b.weighted for n in layer_weights(graph, i)} for b in here
-    }
-    changes: dict[tuple[str, str], list[tuple[int, float]]] = {}
-    for join, s in steps.items():
-        # What it does the first time, a network of any depth does once.
-        if not s.plain and s.before in steps:
-            key = str(names[s.before]), str(names[join])
-            change = _change(values[s.before], values[s.end])
-            changes.setdefault(key, []).append((s.end, change))
-    for seen in changes.values():
-        end, least = min(seen, key=lambda item: item[1])
-        if len(seen) > 1 and least > _KEPT:
-            module = graph.nodes[end].module
-            return [
-                (
-                    "branch",
-                    f"module {module!r} changes the stream in every layer again, by {least:.0%} with all "
-                    "branches switched off, so what goes in is lost with depth, which no multiplier of "
-                    "branches makes up for: move the activation into the branch (the stream itself may "
-                    "go through a norm or a ReLU, which do nothing a second time, but not through both), "
-                    "or give scheme='mup', which scales with width alone",
-                )
-            ]
+    steps = _repeated(graph, branches(graph), kinds)
+    thins = next((s for of in steps for s in of if s.drawn), None)
+    if thins is not None:
+        return [_obstacle(graph, thins, "drops entries of the stream itself in every layer", _DROP)]
+    for of in steps:
+        changes = [_change(values[s.before], values[s.end]) for s in of if not s.plain]
+        if len(changes) > 1 and min(changes) > _KEPT:
+            what = (
+                f"changes the stream in every layer again, by {min(changes):.0%} with all branches "
+                "switched off"
+            )
+            return [_obstacle(graph, of[-1], what, _MOVE)]
     return []
+
+
+_DROP = "drop entries of what the branch adds, before the sum"
+_MOVE = (
+    "move the activation into the branch (the stream itself may go through a norm or a ReLU, which do "
+    "nothing a second time, but not through both)"
+)
+
+
+def _obstacle(graph: Graph, step: _Step, what: str, remedy: str) -> tuple[str, str]:
+    return (
+        "branch",
+        f"module {graph.nodes[step.end].module!r} {what}, so what goes in is lost with depth, which no "
+        f"multiplier of branches makes up for: {remedy}, or give scheme='mup', which scales with width "
+        "alone",
+    )
+
+
+def _repeated(
+    graph: Graph, branches: list[ResidualBranch], kinds: Mapping[str, Kind]
+) -> list[list[_Step]]:
+    """Steps between the same two branches of layer after layer, but for the first of a stream: what it
+    does the first time, a network of any depth does once."""
+    steps = _steps(graph, branches)
+    names = {
+        b.join: str({kinds[n].branch for i in b.weighted for n in layer_weights(graph, i)})
+        for b in branches
+    }
+    out: dict[tuple[str, str], list[_Step]] = {}
+    for join, s in steps.items():
+        if s.before in steps:
+            out.setdefault((names[s.before], names[join]), []).append(s)
+    return [of for of in out.values() if len(of) > 1]
 
 
 def _steps(graph: Graph, branches: list[ResidualBranch]) -> dict[int, _Step]:
@@ -109,7 +126,7 @@ def _steps(graph: Graph, branches: list[ResidualBranch]) -> dict[int, _Step]:
 
 def _step(graph: Graph, end: int, joins: set[int]) -> _Step | None:
     before: set[int] = set()
-    seen, queue, plain = {end}, [end], True
+    seen, queue, plain, drawn = {end}, [end], True, False
     while queue:
         i = queue.pop()
         if i in joins:
@@ -117,13 +134,13 @@ def _step(graph: Graph, end: int, joins: set[int]) -> _Step | None:
             continue
         node = graph.nodes[i]
         acts = [j for j in node.inputs if graph.is_act(j)]
-        # What is drawn anew tells nothing of a second time.
-        if not acts or node.op in MATRIX | CONVOLUTIONS | ATTENTION | RANDOM | TABLES - VIEWS:
+        if not acts or node.op in MATRIX | CONVOLUTIONS | ATTENTION | TABLES - VIEWS:
             return None
+        drawn |= node.op in RANDOM or any(graph.random >> j & 1 for j in node.inputs)
         plain &= node.op in VIEWS or (node.op in SCALINGS and len(acts) == 1)
         queue += [j for j in acts if j not in seen]
         seen.update(acts)
-    return _Step(before.pop(), end, plain) if len(before) == 1 else None
+    return _Step(before.pop(), end, plain, drawn) if len(before) == 1 else None
 
 
 def _change(before: Tensor, after: Tensor) -> float:
