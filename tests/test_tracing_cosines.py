@@ -57,6 +57,8 @@ def both(x, y):
 
 
 COSINES = {
+    "normalize twice": lambda s, x, y: unit(unit(x)) @ unit(y).mT,
+    "by roots, twice": lambda s, x, y: (u := x / root(x)) / root(u) @ unit(unit(y)).mT,
     "normalize": lambda s, x, y: F.normalize(x, dim=-1) @ F.normalize(y, dim=-1).mT,
     "norms": lambda s, x, y: (
         (x / x.norm(p=2, dim=-1, keepdim=True))
@@ -81,6 +83,9 @@ COSINES = {
     "as an attention": lambda s, x, y: (10 * unit(x) @ unit(y).T).softmax(-1) @ s.out(y),
 }
 OTHERS = {
+    "the first of two into a layer, too": lambda s, x, y: (
+        unit(u := unit(x)) @ unit(y).mT + s.out(u).mean()
+    ),
     "one alone": lambda s, x, y: F.normalize(x, dim=-1) @ y.mT,
     "into a layer": lambda s, x, y: s.out(F.normalize(x, dim=-1)),
     "into a layer, too": lambda s, x, y: (

@@ -62,9 +62,18 @@ def _terms(graph: Graph, i: int) -> int:
 
 
 def _entered(graph: Graph, products: dict[int, list[_Quotient]]) -> set[int]:
-    """The operations of these products that quotients enter."""
+    """The operations of these products that quotients enter, norms of quotients included."""
     sums = [i for i in products if graph.nodes[i].op == "sum"]
-    return {*products, *(_back(graph, graph.nodes[i].inputs[0], _PASSED) for i in sums)}
+    again = {j for parts in products.values() for n, q in parts for j in (n, q)}
+    again |= {
+        j
+        for parts in products.values()
+        for n, _ in parts
+        for j in graph.nodes[n].inputs
+        if graph.nodes[j].op in _SQUARES
+    }
+    factors = {_back(graph, graph.nodes[i].inputs[0], _PASSED) for i in sums}
+    return {*products, *factors, *again}
 
 
 def _quotients(graph: Graph, i: int, terms: int) -> list[_Quotient]:
@@ -75,7 +84,11 @@ def _quotients(graph: Graph, i: int, terms: int) -> list[_Quotient]:
         parts = [_quotients(graph, j, terms) for j in graph.nodes[i].inputs]
         return [q for part in parts for q in part] if all(parts) else []
     one = _norm(graph, i)
-    return [one] if one is not None and _terms(graph, one[0]) == terms else []
+    if one is None or _terms(graph, one[0]) != terms:
+        return []
+    # What has been divided by its norm before has the norm 1.
+    before = next((j for j in graph.nodes[i].inputs if _norm(graph, _back(graph, j, _PASSED))), -1)
+    return [one, *(_quotients(graph, before, terms) if before >= 0 else ())]
 
 
 def _norm(graph: Graph, i: int) -> _Quotient | None:

@@ -107,6 +107,8 @@ def _fold(graph: Graph, index: int, known: dict[int, Fold | None]) -> Fold | Non
         ):
             return None
         return through(node.inputs[0])
+    if op in _BOUNDED and _unbounded(graph, index):
+        return through(node.inputs[0])
     if op in NORMS:
         # Gain and bias; what it is a norm of has no scale left.
         held = [i for i in held if i in node.inputs[1:]]
@@ -187,6 +189,16 @@ def _made_of_one(graph: Graph, pair: list[int]) -> _Made | None:
 
 
 # Operations that may put in numbers of their own.
+_BOUNDED = frozenset("clamp clamp_ clamp_min clamp_max minimum maximum hardtanh".split())
+
+
+def _unbounded(graph: Graph, index: int) -> bool:
+    """Are all bounds infinite (a placeholder for what quantization sets)?"""
+    node = graph.nodes[index]
+    values = [*node.numbers, *(graph.nodes[i].value for i in node.inputs[1:])]
+    return bool(values) and all(x is not None and math.isinf(x) for x in values)
+
+
 _FILLS = frozenset("masked_fill constant_pad_nd threshold".split())
 
 

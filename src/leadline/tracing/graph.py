@@ -40,6 +40,8 @@ SCALINGS = frozenset("mul div mul_ div_".split())
 EMPTY = frozenset("empty empty_like new_empty empty_strided".split())
 """Memory that nothing was written to."""
 SUMS = frozenset("add sub add_ sub_ rsub".split())
+BEFORE_SOFTMAX = SCALINGS | SUMS | {"where", "cat", "tanh"}
+"""What comes between a product and the softmax that makes it attention, views beside."""
 ADDS_ROWS = frozenset("index_add index_add_ scatter_add scatter_add_".split())
 """Sums of their first and their last argument, row by row."""
 WEIGHT_NORM = "_weight_norm_interface"
@@ -175,7 +177,7 @@ class Graph:
                 op = self.nodes[c].op
                 if "softmax" in op:
                     return True
-                if c not in seen and (op in VIEWS or op in SCALINGS or op in SUMS or op == "where"):
+                if c not in seen and (op in BEFORE_SOFTMAX or op in VIEWS):
                     seen.add(c)
                     queue.append(c)
         return False

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from leadline.tracing.cosines import cosines
 from leadline.tracing.graph import (
     ATTENTION,
+    BEFORE_SOFTMAX,
     MATRIX,
     SCALINGS,
-    SUMS,
     TABLES,
     VIEWS,
     WEIGHT_NORM,
@@ -139,9 +139,7 @@ def _to_softmax(graph: Graph, start: int) -> set[int] | None:
             op = graph.nodes[c].op
             if "softmax" in op:
                 hit = True
-            elif c not in seen and (
-                op in VIEWS or op in SCALINGS or op in SUMS or op in ("where", "tanh")
-            ):
+            elif c not in seen and (op in VIEWS or op in BEFORE_SOFTMAX):
                 seen.add(c)
                 queue.append(c)
     return {i for i in seen if _scales(graph, i)} if hit else None

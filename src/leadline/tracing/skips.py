@@ -88,9 +88,9 @@ _MOVE = (
 def _obstacle(graph: Graph, step: _Step, what: str, remedy: str) -> tuple[str, str]:
     return (
         "branch",
-        f"module {graph.nodes[step.end].module!r} {what}, so what goes in is lost with depth, which no "
-        f"multiplier of branches makes up for: {remedy}, or give scheme='mup', which scales with width "
-        "alone",
+        f"module {graph.nodes[step.end].module!r} {what}, so a deeper network makes something "
+        f"else of what goes in, which no multiplier of branches makes up for: {remedy}, or give "
+        "scheme='mup', which scales with width alone",
     )
 
 
@@ -134,7 +134,8 @@ def _step(graph: Graph, end: int, joins: set[int]) -> _Step | None:
             continue
         node = graph.nodes[i]
         acts = [j for j in node.inputs if graph.is_act(j)]
-        if not acts or node.op in MATRIX | CONVOLUTIONS | ATTENTION | TABLES - VIEWS:
+        mixes = node.op in MATRIX | CONVOLUTIONS | ATTENTION | TABLES - VIEWS or "fft" in node.op
+        if not acts or mixes:
             return None
         drawn |= node.op in RANDOM or any(graph.random >> j & 1 for j in node.inputs)
         plain &= node.op in VIEWS or (node.op in SCALINGS and len(acts) == 1)
@@ -145,7 +146,7 @@ def _step(graph: Graph, end: int, joins: set[int]) -> _Step | None:
 
 def _change(before: Tensor, after: Tensor) -> float:
     """How far the values are from each other in any order (views may have moved them), over their spread:
-    what only tends to one number has lost what went in."""
+    what tends to one number loses what went in."""
     if before.numel() != after.numel():
         return 0.0
     a, b = (x.detach().double().flatten().sort().values for x in (before, after))

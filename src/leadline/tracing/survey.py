@@ -186,7 +186,8 @@ def survey(
         if not shared:
             raise
         # Layers that lead to a module used by all of them are no repetitions of each other.
-        raise ValueError("cannot decide:\n  " + shared[0][1]) from None
+        lines = [line for _, line in _once(shared)]
+        raise ValueError("cannot decide:\n  " + "\n  ".join(lines)) from None
     kinds = beside_more_often(kinds, names, there)
     rows = {name: kinds[k] for name, k in names.items()}
     which = {
