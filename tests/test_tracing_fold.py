@@ -273,3 +273,10 @@ def test_ways_that_part_and_meet_again_are_gone_once():
     found = fold(graph, end)
     assert found.parameters == {"a"}
     assert closed(graph, found, end)
+
+
+def test_bounds_that_are_infinite_are_none():
+    # What quantization will set, and has not.
+    for bound, expected in ((math.inf, "a"), (3.0, None)):
+        low, high = torch.tensor(-bound), torch.tensor(bound)
+        assert names(lambda s, x, lo=low, hi=high: (x @ s.a).clamp(lo, hi)) == expected

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+from leadline.tracing.branches import is_weight_layer, layer_weights
 from leadline.tracing.builder import Size
 from leadline.tracing.graph import (
     MATRIX,
@@ -183,3 +184,40 @@ def _whole(graph: Graph, name: str, how: str) -> str:
         f"({how}): every layer needs parameters of its own, named by an index (ModuleList, Sequential), "
         "or an entry of one that the forward pass takes apart"
     )
+
+
+def joined_with_constant(graph: Graph, wide: Graph) -> dict[str, str]:
+    """Parameters that multiply entries which stay as width grows, joined with entries that grow, and why
+    that is refused."""
+    out = {}
+    for node in graph.nodes:
+        if not is_weight_layer(graph, node.index):
+            continue
+        for name in layer_weights(graph, node.index):
+            for i in node.inputs:
+                stay, grow = _joined(graph, wide, i) if graph.is_act(i) else (0, 0)
+                if stay and grow:
+                    out[name] = (
+                        f"parameter {name!r} multiplies {stay} entries that stay as width grows, joined "
+                        f"with {grow} that grow: in a hidden matrix what those {stay} bring fades as "
+                        "1/√width, and what it learns of them; give them a layer of their own and add the "
+                        f"results, or take it as it is with roles={{{name!r}: 'hidden'}}"
+                    )
+    return out
+
+
+def _joined(graph: Graph, wide: Graph, i: int) -> tuple[int, int]:
+    """How many entries of a tensor stay as width grows, and how many grow, where it is joined of both."""
+    while graph.nodes[i].op in VIEWS | NORMS - {"mean", "sum"}:
+        i = graph.nodes[i].inputs[0]
+    node = graph.nodes[i]
+    if node.op != "cat":
+        return 0, 0
+    parts = [(graph.nodes[j].shape, wide.nodes[j].shape) for j in node.inputs]
+    # Along a dimension in which the whole is larger than a part, it is joined.
+    for dim, size in enumerate(node.shape):
+        along = [(a[dim], b[dim]) for a, b in parts if len(a) > dim]
+        if any(a != size for a, _ in along):
+            stay = sum(a for a, b in along if a == b)
+            return stay, sum(a for a, b in along if a != b)
+    return 0, 0

@@ -27,7 +27,13 @@ from leadline.tracing.draws import draws
 from leadline.tracing.fading import faded, fading
 from leadline.tracing.fold import offsets
 from leadline.tracing.graph import Graph, template
-from leadline.tracing.growth import check_entries, constant_parts, growing, over_depth
+from leadline.tracing.growth import (
+    check_entries,
+    constant_parts,
+    growing,
+    joined_with_constant,
+    over_depth,
+)
 from leadline.tracing.kinds import Ambiguous, Kind, Naming, assign, marked
 from leadline.tracing.mates import with_first, with_mates
 from leadline.tracing.multipliers import Folds, folds_of
@@ -99,6 +105,7 @@ def survey(
     names_of = aliases(model)
     shifted = offsets(graph)
     still = Still(build, base, model)
+    joined = joined_with_constant(graph, graphs[wide])
     unused: dict[str, list[str]] = {}
     rows: dict[str, Kind] = {}
     tied: dict[str, int] = {}
@@ -129,6 +136,8 @@ def survey(
             of_all = place.get("shared") and grown
             if name in places.conflicts or of_all:
                 problems[name] = conflict(name, kind_role)
+        if kind_role == "hidden" and name in joined and overrides.match(name).role is None:
+            problems[name] = joined[name]
         if readout:
             tied[name] = next(u.node for u in used[name] if u.how == "matrix")
         beside = (
