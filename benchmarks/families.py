@@ -37,10 +37,19 @@ def planned(f: Family, optimizer: str = "adamw", **how: Any) -> ll.Plan:
 
 
 def remedied(f: Family, message: str) -> tuple[Family, dict[str, Any], str]:
-    """The family and the arguments that a refusal asks for, and that in words."""
+    """The family and the arguments that a refusal asks for, and that in words.
+
+    What a refusal offers has been tried by leadline as far as it goes; behind an edit of the model, that
+    is what the edited model's refusal offers.
+    """
     if f.type in EDITS:
         words, change = EDITS[f.type]
-        return change(f), {}, words
+        try:
+            planned(changed := change(f))
+        except (ValueError, TypeError) as e:
+            how = offered(str(e))
+            return changed, how, f"{words}; then {how!r}"
+        return changed, {}, words
     how = offered(message)
     return f, how, repr(how)
 

@@ -109,6 +109,31 @@ def unscaled_pooler(m: Any) -> None:
     m.pooler.root_hidden_size = 8.0
 
 
+def root_mean_square(m: Any) -> None:
+    """SuperPoint's descriptors of root mean square 1, where they are made and where they are sampled."""
+    decoder = m.descriptor_decoder
+
+    def unit(x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6)
+
+    def forward(self: Any, encoded: Tensor, keypoints: Tensor) -> Tensor:
+        made = unit(self.conv_descriptor_b(self.relu(self.conv_descriptor_a(encoded))))
+        x, y = (keypoints.reshape(-1, 2)[:, k].long().div(8, rounding_mode="floor") for k in (0, 1))
+        return unit(made[:1, :, y, x])[0].T
+
+    decoder.forward = forward.__get__(decoder)
+
+
+def constant_scales(m: Any) -> None:
+    """Dory's states of root mean square 1 in place of norm 1, and numbers that stay as width grows."""
+    for each in m.modules():
+        if type(each).__name__ == "DoryL2Norm":
+            each._norm = lambda x: x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+        for name in ("suv_scale", "s_gate_scale", "sqk_scale"):
+            if hasattr(each, name):
+                setattr(each, name, 1.0)
+
+
 EDITS: dict[str, tuple[str, Callable[[Family], Family]]] = {
     "speech_to_text": ("scale_embedding=False", config(scale_embedding=False)),
     "patchtsmixer": ("gated_attn=False", config(gated_attn=False)),
@@ -122,6 +147,8 @@ EDITS: dict[str, tuple[str, Callable[[Family], Family]]] = {
     ),
     "eomt": ("cosines", model(cosine)),
     "gemma4_vision": ("a constant pooler", model(unscaled_pooler)),
+    "superpoint": ("root mean squares in place of norms", model(root_mean_square)),
+    "dory": ("root mean squares in place of norms, constant scales", model(constant_scales)),
     "swiftformer": ("the mean in place of the sum", model(mean_square)),
 }
 """By type: what is changed, in words, and the family changed so."""

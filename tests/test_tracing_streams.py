@@ -16,21 +16,24 @@ X = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0))
 
 
 class Block(nn.Module):
-    """A norm, linear layers a … e and o, a gain; ``run`` adds to the stream."""
+    """A norm, those of the linear layers a … d and o and of a gain that ``run`` names, or ``names``;
+    ``run`` adds to the stream."""
 
-    def __init__(self, n, run):
+    def __init__(self, n, run, names=None):
         super().__init__()
         self.run, self.norm = run, nn.LayerNorm(n)
-        for name in "abcdo":
+        names = names or run.__code__.co_names
+        for name in set("abcdo").intersection(names):
             setattr(self, name, nn.Linear(n, n, bias=False))
-        self.gain = nn.Parameter(torch.ones(n))
+        if "gain" in names:
+            self.gain = nn.Parameter(torch.ones(n))
 
     def forward(self, h):
         return self.run(self, h, self.norm(h))
 
 
-def block(run):
-    return net(lambda n, k: Block(n, run))
+def block(run, names=None):
+    return net(lambda n, k: Block(n, run, names))
 
 
 def folds(build, width=16, depth=2, deep=32, **how):
@@ -38,8 +41,8 @@ def folds(build, width=16, depth=2, deep=32, **how):
     plan = ll.plan(
         build, dict(width=width, depth=depth), dict(width=width, depth=deep), inputs=X, **how
     )
-    f = plan.factors()
-    return {n: f[f"blocks.0.{n}.weight"].fold for n in "abcdo"}, plan
+    f = {n: factors.fold for n, factors in plan.factors().items()}
+    return {n: f.get(f"blocks.0.{n}.weight", 1.0) for n in "abcdo"}, plan
 
 
 def heads(t):
@@ -212,10 +215,8 @@ def test_whatever_lies_inside_a_block_it_adds_in_proportion_to_its_multiplier(st
             y = STEP[step](s, y, name)
         return h + s.o(y)
 
-    build = block(run)
-    unused = {f"*.{n}.*": dict(role="finite", branch=False) for n in "abcd"[len(steps) :]}
-    unused["*.gain"] = dict(role="finite", branch=False)
-    plan = ll.plan(build, dict(width=8, depth=2), inputs=X, roles=unused)
+    build = block(run, ["o", *"abcd"[: len(steps)]])
+    plan = ll.plan(build, dict(width=8, depth=2), inputs=X)
     x = torch.randn(4, 6, 8, dtype=torch.float64)
     planned, plain = contribution(plan, build, 8, x)
     torch.testing.assert_close(planned, plain / 4, rtol=1e-10, atol=1e-14)

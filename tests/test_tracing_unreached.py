@@ -119,3 +119,24 @@ def test_a_part_of_the_model_that_is_not_reached_is_refused_in_one_line():
 def test_what_is_not_reached_and_stays_at_any_depth_is_planned_by_its_module():
     _, kinds = planned(lambda n: dict(a=line(n), b=line(n)), lambda n, depth: line(n, 7))
     assert kinds["extra.weight"].role == "readout"
+
+
+def test_an_unused_bias_stands_beside_its_weight():
+    class Bare(Layer):
+        def forward(self, h):
+            y = torch.relu(h @ self.get_submodule("a").weight)
+            return h + y @ self.get_submodule("b").weight
+
+    def build(n, depth):
+        model = Net(n, depth, lambda n: {})
+        model.layers = nn.ModuleList(
+            Bare(dict(a=nn.Linear(n, n), b=nn.Linear(n, n))) for _ in range(depth)
+        )
+        return model
+
+    plan = ll.plan(build, BASE, TARGET, inputs=(X,))
+    kinds = {k.template: k for k in plan.kinds}
+    for name, last in (("a", False), ("b", True)):
+        weight, bias = (kinds[f"layers.*.{name}.{what}"] for what in ("weight", "bias"))
+        assert (bias.role, bias.branch, bias.last, bias.takes) == (
+            "vector", weight.branch, last, weight.takes)  # fmt: skip

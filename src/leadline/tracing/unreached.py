@@ -18,8 +18,12 @@ def models_of(
     """Parameters that take part, and that one which does not is like: those that differ in nothing but
     numbers of the name (an expert that rows are sent to) or, where there is none, in one part of the name
     in the same layer, the most similar (experts of pictures beside those of words, attention to an encoder
-    beside that to oneself). Empty where there is none, or where they stand at different places."""
+    beside that to oneself). A bias is beside its weight. Empty where there is none, or where they
+    stand at different places."""
     k = rows[name]
+    holder, _, what = name.rpartition(".")
+    if what == "bias" and f"{holder}.weight" in used and f"{holder}.weight" in rows:
+        return [f"{holder}.weight"]
     known = [n for n in used if n in rows and (rows[n].role == "frozen") == (k.role == "frozen")]
     alike = [n for n in known if template(n) == template(name) and rows[n].shape == k.shape]
     here = layer_of(name, naming)
@@ -40,16 +44,18 @@ def _likeness(a: str, b: str) -> float:
 
 
 def _stands(k: Kind) -> tuple[Any, ...]:
-    return k.role, replace(k.place, position=k.position and 0), k.branch, k.offset
+    # Branches may be called by the numbers of experts.
+    return k.role, replace(k.place, position=k.position and 0), template(k.branch or ""), k.offset
 
 
 def placed(k: Kind, like: Kind, name: str) -> Kind:
     """A kind at the place of another, whose name is given."""
     if k.shape == like.shape and template(k.template) == template(like.template):
         return replace(like, template=k.template, tied=())
+    bias = k.template == like.template.removesuffix("weight") + "bias"
     return replace(
         k,
-        role=like.role,
+        role=k.role if bias else like.role,
         reason=f"unused in the forward pass; taken to be as {template(name)}",
         branch=like.branch,
         position=like.position,
