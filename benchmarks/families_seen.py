@@ -150,7 +150,7 @@ SEEN = (
     Family(
         "eomt",
         "EomtForUniversalSegmentation",
-        vision(num_blocks=1, num_queries=5, mlp_ratio=2, num_upscale_blocks=1),
+        vision(num_blocks=lambda w, L: L // 2, num_queries=5, mlp_ratio=2, num_upscale_blocks=1),
         inputs=pixels(32),
     ),
     Family(
