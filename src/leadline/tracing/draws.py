@@ -27,6 +27,7 @@ from leadline.tracing.initialization import (
 )
 from leadline.tracing.kinds import Kind, same
 from leadline.tracing.modes import OperationMode
+from leadline.tracing.values import even
 
 # Models are small at the base: more draws cost little, and decide rules of parameters with few entries.
 _DRAWS = 1000
@@ -145,6 +146,14 @@ def fixed_rule(
                 f"twice the width, where 2^{low:g} to 2^{high:g} suit its role",
                 final=True,
             )
+    a, b = even(values.values()), even(wide.values())
+    if kind.role in ("vector", "finite") and a and b and not math.isclose(a, b, rel_tol=1e-5):
+        raise Undecided(
+            f"every entry begins with {a:.4g}, and with {b:.4g} at twice the width: a number that the "
+            "forward pass multiplies by would be read, the value of a parameter is not; begin with the "
+            "same value at every width, and multiply by that number",
+            final=True,
+        )
     if any(what == "branch" for what, _ in kind.takes):
         for name, change in OVER_DEPTH.items():
             common = [n for n in values if n in deep]

@@ -100,8 +100,13 @@ def _between(graph: Graph, branches: list[ResidualBranch]) -> _Gaps:
             if pair is not None:
                 first, second = ((graph.ancestors[j] | 1 << j) & mask for j in pair)
                 if first.bit_count() == second.bit_count():
-                    break
-                acts = [pair[first.bit_count() < second.bit_count()]]
+                    # What is added is made of the stream itself (a mixture of its rows).
+                    made_of = [graph.ancestors[a] >> b & 1 for a, b in (pair, pair[::-1])]
+                    if not any(made_of):
+                        break
+                    acts = [pair[made_of[0]]]
+                else:
+                    acts = [pair[first.bit_count() < second.bit_count()]]
                 parts.append(acts[0])
             elif len(acts) != 1 or not (node.op in SCALINGS or node.op in VIEWS):
                 break

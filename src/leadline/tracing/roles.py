@@ -176,10 +176,12 @@ def _product(graph: Graph, growing: Any, i: int, j: int) -> Use:
     if node.op in ("linear", "mkldnn_linear"):
         return Use("matrix", growing(node.inputs[0], -1), growing(i, -1), i)
     left, right = graph.operands(i)
+    # So many matrices (heads, groups) that their number grows make as many outputs.
+    several = any(growing(j, k) for k in range(len(graph.nodes[j].shape) - 2))
     if j == right:
-        return Use("matrix", growing(left, -1), growing(i, -1), i)
+        return Use("matrix", growing(left, -1), several or growing(i, -1), i)
     return Use("matrix", growing(right, -2 if len(graph.nodes[right].shape) > 1 else -1),
-               growing(i, -2 if len(node.shape) > 1 else -1), i)  # fmt: skip
+               several or growing(i, -2 if len(node.shape) > 1 else -1), i)  # fmt: skip
 
 
 def role(

@@ -80,8 +80,8 @@ def skips(
 
 _DROP = "drop entries of what the branch adds, before the sum"
 _MOVE = (
-    "move the activation into the branch (the stream itself may go through a norm or a ReLU, which do "
-    "nothing a second time, but not through both)"
+    "move what does that (an activation, a mixture of rows) into a branch that ends in a weight (the "
+    "stream itself may go through a norm or a ReLU, which do nothing a second time, but not through both)"
 )
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 
 from leadline.tracing.cosines import cosines
-from leadline.tracing.graph import SCALINGS, VIEWS, Graph, template
+from leadline.tracing.graph import ADDS_ROWS, SCALINGS, VIEWS, Graph, template
 
 # What the result of N equal terms is proportional to: N to this power.
 _GROWTH = {"sum": 1.0, "linalg_vector_norm": 0.5, "norm": 0.5, "cumsum": 1.0, "logsumexp": 0.0}
+# Other operations that put many entries into one.
+_BESIDE = {"_cdist_forward": "measures distances", "prod": "multiplies"} | dict.fromkeys(
+    ADDS_ROWS, "sums"
+)
 _SHARES = frozenset({"_softmax", "_safe_softmax"})
 _REMEDY = (
     "take the mean (or the root mean square, as RMSNorm does), or write the sum as a Linear layer"
@@ -79,6 +83,11 @@ def check_reductions(graph: Graph, wide: Graph, deep: Graph) -> None:
                     "activation, or keep that dimension constant"
                 )
             continue
+        if node.op in _BESIDE and _ratio(graph, i) != _ratio(wide, i):
+            raise ValueError(
+                f"module {node.module!r} {_BESIDE[node.op]} over a dimension that grows with width, which "
+                f"no parameter's scale can follow: {_REMEDY}, or project to a fixed size first"
+            )
         growing = node.op in _GROWTH and _terms(graph, i) != _terms(wide, i)
         if i in weighed:
             continue
@@ -104,6 +113,15 @@ def _terms(graph: Graph, i: int) -> float:
     if node.op == "cumsum":
         return float(node.shape[node.kwargs.get("dim", -1)]) if node.shape else 1.0
     return math.prod(graph.nodes[node.inputs[0]].shape) / max(math.prod(node.shape), 1)
+
+
+def _ratio(graph: Graph, i: int) -> float:
+    """How many entries go into one: a distance's coordinates, the rows that are summed into one."""
+    node = graph.nodes[i]
+    before = graph.nodes[node.inputs[-1] if node.op in ADDS_ROWS else node.inputs[0]].shape
+    if node.op == "_cdist_forward":
+        return float(before[-1])
+    return math.prod(before) / max(math.prod(node.shape), 1)
 
 
 def _followers(graph: Graph, i: int) -> list[int]:

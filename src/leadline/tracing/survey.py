@@ -53,6 +53,7 @@ from leadline.tracing.roles import DerivedWeight, Overrides, derived_weights, us
 from leadline.tracing.skips import changed, skips
 from leadline.tracing.streams import chained, repeats, stream_branches
 from leadline.tracing.sums import check_reductions
+from leadline.tracing.values import varied_over_depth
 
 
 @dataclass(frozen=True)
@@ -218,6 +219,8 @@ def survey(
     if branches:
         folds.obstacles += outside_branches(rows, names, which[deep], unscaled)
         folds.obstacles += shared
+        values = [dict(m.named_parameters()) for m in (model, models[deep])]
+        folds.obstacles += varied_over_depth(rows, *values)
     kinds = draws(build, models, kinds, which, overrides.kept(shapes(model)))
     return Survey(
         base,
