@@ -134,6 +134,13 @@ def constant_scales(m: Any) -> None:
                 setattr(each, name, 1.0)
 
 
+def constant_inputs(m: Any) -> None:
+    """FastSpeech 2's inputs of encoder and decoder times a constant."""
+    for each in m.modules():
+        if hasattr(each, "input_scale"):
+            each.input_scale = 8.0
+
+
 EDITS: dict[str, tuple[str, Callable[[Family], Family]]] = {
     "speech_to_text": ("scale_embedding=False", config(scale_embedding=False)),
     "patchtsmixer": ("gated_attn=False", config(gated_attn=False)),
@@ -146,6 +153,7 @@ EDITS: dict[str, tuple[str, Callable[[Family], Family]]] = {
         config(norm_type="time_group_norm", use_conv_shortcut=False),
     ),
     "eomt": ("cosines", model(cosine)),
+    "fastspeech2_conformer": ("a constant scale of inputs", model(constant_inputs)),
     "gemma4_vision": ("a constant pooler", model(unscaled_pooler)),
     "superpoint": ("root mean squares in place of norms", model(root_mean_square)),
     "dory": ("root mean squares in place of norms, constant scales", model(constant_scales)),

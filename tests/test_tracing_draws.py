@@ -136,7 +136,6 @@ class Scan(nn.Module):
 VALUES = {
     "log of 1, 2, 3": lambda k: torch.log(torch.arange(1.0, k + 1)),
     "evenly spaced": lambda k: torch.linspace(0.1, k, k),
-    "all equal, by width": lambda k: torch.full((k,), float(k)),
     "inverse softplus": lambda k: torch.log(torch.expm1(torch.logspace(-3, -1, k))),
     "partly drawn": lambda k: torch.log(torch.arange(1.0, k + 1)) + 0.1 * torch.randn(k),
     "drawn around a value": lambda k: torch.empty(k).uniform_(1, 16).log() * k**0.5,

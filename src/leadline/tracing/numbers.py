@@ -186,8 +186,10 @@ def _fold_starts(
     yield frozenset(), i
     if shared:
         yield shared, i
+    if not tied:
+        return
     # Logits of a tied readout: what comes before the product.
-    while graph.nodes[i].op in SCALINGS or graph.nodes[i].op in VIEWS:
+    while i >= 0 and graph.nodes[i].op in SCALINGS | VIEWS:
         i = next((j for j in graph.nodes[i].inputs if graph.is_act(j)), -1)
     if i >= 0 and is_weight_layer(graph, i) and layer_weights(graph, i) <= tied:
         yield frozenset(), next(j for j in graph.nodes[i].inputs if graph.is_act(j))

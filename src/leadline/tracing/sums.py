@@ -116,11 +116,16 @@ def _terms(graph: Graph, i: int) -> float:
 
 
 def _ratio(graph: Graph, i: int) -> float:
-    """How many entries go into one: a distance's coordinates, the rows that are summed into one."""
+    """How many entries go into one: a distance's coordinates, the channels that are summed into one."""
     node = graph.nodes[i]
     before = graph.nodes[node.inputs[-1] if node.op in ADDS_ROWS else node.inputs[0]].shape
     if node.op == "_cdist_forward":
         return float(before[-1])
+    if node.op in ADDS_ROWS:
+        # Rows are summed, too: those that experts make, as many as there are.
+        along = int(node.numbers[0]) if node.numbers else 0
+        last = along in (-1, len(before) - 1) and len(before) > 1
+        return before[-1] / max(node.shape[-1], 1) if last else 1.0
     return math.prod(before) / max(math.prod(node.shape), 1)
 
 
