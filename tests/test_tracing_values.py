@@ -168,3 +168,37 @@ def test_matrices_whose_number_grows_make_outputs_that_grow(shape, rule, role):
     build = lambda n, depth: Heads(n, depth, shape, rule)  # noqa: E731
     p = ll.plan(build, dict(width=32, depth=1), dict(width=128, depth=1), inputs=X, scheme="mup")
     assert p.kinds[p.names["w"]].role == role
+
+
+class Outputs(nn.Module):
+    """Its readout reads what all layers make."""
+
+    def __init__(self, n, depth, joined):
+        super().__init__()
+        self.i, self.o, self.joined = nn.Linear(16, n), nn.Linear(n, 5), joined
+        self.weights = nn.Parameter(torch.ones(depth) / depth)
+        self.blocks = nn.ModuleList(
+            Block(n, torch.tensor(1.0), lambda s, y: s.c * layers(s, y)) for _ in range(depth)
+        )
+
+    def forward(self, x):
+        h, outputs = self.i(x), []
+        for block in self.blocks:
+            h = block(h)
+            outputs.append(h)
+        return self.o(self.joined(self, outputs))
+
+
+def test_outputs_of_layers_are_averaged_and_not_added_up():
+    def build(joined):
+        return lambda n, depth: Outputs(n, depth, joined)
+
+    for joined in (
+        lambda s, hs: sum(c * h for c, h in zip(s.weights, hs, strict=True)),
+        lambda s, hs: sum(hs) / len(hs),
+    ):
+        with pytest.raises(ValueError, match=r"take the mean|take torch.stack\(...\).mean\(0\)"):
+            ll.plan(build(joined), BASE, TARGET, inputs=X)
+    drop = {"weights": dict(role="finite", branch=False)}
+    plan = ll.plan(build(lambda s, hs: torch.stack(hs).mean(0)), BASE, TARGET, inputs=X, roles=drop)
+    assert plan.factors()["blocks.0.c"].fold == 0.25

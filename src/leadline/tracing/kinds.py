@@ -239,7 +239,8 @@ def assign(
             raise Ambiguous(
                 f"parameter {name!r} could be any of {len(fits)} parameters of the base model that have "
                 "different places in it: give its layer a name of its own (not a number in one "
-                "Sequential with the others), or use all layers of one name alike"
+                "Sequential with the others), or use all layers of one name alike (what adds up outputs "
+                "of several layers does not: take torch.stack(...).mean(0))"
             )
         out[name] = fits[0]
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from leadline.tracing.branches import ResidualBranch, joined
 from leadline.tracing.cosines import cosines
 from leadline.tracing.graph import ADDS_ROWS, SCALINGS, VIEWS, Graph, template
 
@@ -105,6 +106,32 @@ def check_reductions(graph: Graph, wide: Graph, deep: Graph) -> None:
                 f"module {module!r} sums over all layers, {max(before):g} terms at one depth and "
                 f"{max(terms):g} at twice that, which no parameter's scale can follow: take the mean"
             )
+
+
+def sums_of_layers(
+    here: tuple[Graph, list[ResidualBranch]], there: tuple[Graph, list[ResidualBranch]]
+) -> ValueError | None:
+    """Why what layers make cannot be added up one by one, if a model does so; none if it does not.
+
+    Args:
+        here, there: a network and one of twice the depth, each with its branches.
+    """
+    few, more = (
+        [
+            i
+            for i in range(len(graph.nodes))
+            if joined(graph, i) and not any(i == b.join or i in b.region for b in branches)
+        ]
+        for graph, branches in (here, there)
+    )
+    if len(more) <= len(few):
+        return None
+    module = there[0].nodes[more[-1]].module
+    return ValueError(
+        f"module {module!r} adds up what the layers make, in {len(few)} sums at one depth and "
+        f"{len(more)} at twice that, which no parameter's scale can follow: take the mean "
+        "(torch.stack(...).mean(0))"
+    )
 
 
 def _terms(graph: Graph, i: int) -> float:

@@ -52,7 +52,7 @@ from leadline.tracing.recording import recorded
 from leadline.tracing.roles import DerivedWeight, Overrides, derived_weights, uses
 from leadline.tracing.skips import changed, skips
 from leadline.tracing.streams import chained, repeats, stream_branches
-from leadline.tracing.sums import check_reductions
+from leadline.tracing.sums import check_reductions, sums_of_layers
 from leadline.tracing.values import varied_over_depth
 
 
@@ -192,9 +192,9 @@ def survey(
     shared = shared_over_depth(graph, graphs[deep], naming, alone)
     try:
         there = _deep(build, models[deep], kinds, naming, deep)
-    except Ambiguous:
+    except Ambiguous as e:
         if not shared:
-            raise
+            raise sums_of_layers((graph, branches), (graphs[deep], deeper)) or e from None
         # Layers that lead to a module used by all of them are no repetitions of each other.
         lines = [line for _, line in _once(shared)]
         raise ValueError("cannot decide:\n  " + "\n  ".join(lines)) from None
