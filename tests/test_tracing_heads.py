@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import leadline as ll
+from coordinates import net
 
 BASE, TARGET = dict(width=16, depth=2), dict(width=64, depth=2)
 X = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
@@ -86,3 +87,33 @@ def test_head_sizes_with_a_constant_part_count_as_their_growing_part(attend, fol
 def test_logits_that_follow_no_power_of_the_head_size_are_refused():
     with pytest.raises(ValueError, match="multiplier of attention logits changes by a factor"):
         plan(Latent, lambda q, k, v: (q @ k.mT / (q.shape[-1] - 3)).softmax(-1) @ v)
+
+
+class Relative(nn.Module):
+    """Attention to constant positions through a matrix, shifted as in Transformer-XL."""
+
+    def __init__(self, n, masked):
+        super().__init__()
+        self.q, self.k, self.v, self.p, self.o = (nn.Linear(n, n, bias=False) for _ in range(5))
+        self.masked = masked
+
+    def forward(self, h):
+        q, k, v = (f(h).unflatten(-1, (-1, 8)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        rows, n = h.shape[-2:]
+        table = torch.sin(torch.arange(2.0 * rows - 1)[:, None] / torch.arange(1, n + 1))
+        p = self.p(table).unflatten(-1, (-1, 8)).transpose(0, 1)
+        at = q @ p.mT
+        at = torch.cat([at.new_zeros(*at.shape[:-1], 1), at], -1)[..., 1 : rows + 1] * 8**-0.5
+        if self.masked:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=at)
+        else:
+            y = torch.softmax(q @ k.mT * 8**-0.5 + at, -1) @ v
+        return h + self.o(y.transpose(1, 2).flatten(-2))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_matrix_of_constant_positions_is_hidden(masked):
+    build = net(lambda n, k: Relative(n, masked))
+    plan = ll.plan(build, dict(width=32, depth=2), dict(width=64, depth=4), inputs=X)
+    p = next(k for k in plan.kinds if k.template == "blocks.*.p.weight")
+    assert (p.role, p.branch, p.last) == ("hidden", "blocks.*", False)

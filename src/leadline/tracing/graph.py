@@ -170,12 +170,18 @@ class Graph:
             i = self.nodes[i].inputs[0]
         return self.nodes[i].op in MATRIX
 
+    def enters_softmax(self, i: int, c: int) -> bool:
+        """Does an operation take the softmax of a tensor, or add it to logits that it does?"""
+        node = self.nodes[c]
+        return "softmax" in node.op or (node.op in ATTENTION and i in node.inputs[3:])
+
     def _to_softmax(self, start: int) -> bool:
         queue, seen = [start], {start}
         while queue:
-            for c in self.consumers[queue.pop()]:
+            i = queue.pop()
+            for c in self.consumers[i]:
                 op = self.nodes[c].op
-                if "softmax" in op:
+                if self.enters_softmax(i, c):
                     return True
                 if c not in seen and (op in BEFORE_SOFTMAX or op in VIEWS):
                     seen.add(c)

@@ -137,7 +137,7 @@ def _to_softmax(graph: Graph, start: int) -> set[int] | None:
         i = queue.pop()
         for c in graph.consumers[i]:
             op = graph.nodes[c].op
-            if "softmax" in op:
+            if graph.enters_softmax(i, c):
                 hit = True
             elif c not in seen and (op in VIEWS or op in BEFORE_SOFTMAX):
                 seen.add(c)
