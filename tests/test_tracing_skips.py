@@ -123,6 +123,17 @@ def test_a_deeper_network_makes_something_else_where_it_is_refused_and_nowhere_e
         assert low <= apart < high, (name, apart)
 
 
+def test_a_very_small_stream_that_norms_bring_to_size_is_planned():
+    def small(n, depth):
+        model = Net(n, depth, KEEPS["layer norm"])
+        for p in model.stem.parameters():
+            nn.init.normal_(p, std=1e-6)
+        return model
+
+    plan = ll.plan(small, dict(width=16, depth=2), dict(width=16, depth=64), inputs=X)
+    assert len(plan.branches) == 1
+
+
 class Stages(nn.Module):
     """Layers of two widths with a pool between: what is there once, at any depth, is no layer's."""
 

@@ -79,6 +79,11 @@ def test_a_value_that_takes_the_multiplier_counts_as_present():
     assert (f["blocks.0.c"].init, f["blocks.0.c"].lr) == pytest.approx((1.0, 0.25))
 
 
+def test_one_number_that_is_drawn_is_no_value_of_a_depth():
+    f = plan(lambda n, depth: torch.randn(()), INSIDE["tanh"][1]).factors()
+    assert f["blocks.0.b.weight"].fold == 0.25
+
+
 @pytest.mark.parametrize("power", [-0.5, 0.5])
 @pytest.mark.parametrize("vector", [False, True])
 def test_a_value_that_varies_with_width_is_refused(power, vector):

@@ -220,7 +220,7 @@ def survey(
         folds.obstacles += outside_branches(rows, names, which[deep], unscaled)
         folds.obstacles += shared
         values = [dict(m.named_parameters()) for m in (model, models[deep])]
-        folds.obstacles += varied_over_depth(rows, *values)
+        folds.obstacles += varied_over_depth(rows, *values, still)
     kinds = draws(build, models, kinds, which, overrides.kept(shapes(model)))
     return Survey(
         base,
@@ -268,23 +268,27 @@ def _skips(
     naming: Naming,
     overrides: Overrides,
 ) -> list[tuple[str, str]]:
-    """What ``skips`` finds at four layers or more, where layers do what they do more than twice."""
-    times = 2 if base.depth > 1 else 4
-    at, further = (Size(base.width, k * times * base.depth) for k in (1, 2))
-    model, deeper = (construct(build, s) for s in (at, further))
-    which = assign(kinds, naming, shapes(model), 1.0, times)
+    """What ``skips`` finds at four layers or more, where layers do what they do more than twice, and finds
+    again at twice as many (norms take some layers to bring a very small stream to size)."""
+    out: list[tuple[str, str]] = []
+    for times in (2, 4) if base.depth > 1 else (4, 8):
+        at, further = (Size(base.width, k * times * base.depth) for k in (1, 2))
+        model, deeper = (construct(build, s) for s in (at, further))
+        which = assign(kinds, naming, shapes(model), 1.0, times)
 
-    def run(m: nn.Module) -> tuple[Graph, dict[int, Any]]:
-        with seeded(0):
-            return recorded(m, example(m, inputs, at))
+        def run(m: nn.Module, at: Size = at) -> tuple[Graph, dict[int, Any]]:
+            with seeded(0):
+                return recorded(m, example(m, inputs, at))
 
-    more = run(deeper)[0]
-    return skips(
-        model,
-        {name: kinds[k] for name, k in which.items()},
-        run,
-        lambda graph: _branches(graph, more, overrides, naming)[0],
-    )
+        twice = run(deeper)[0]
+
+        def branches(graph: Graph, more: Graph = twice) -> list[ResidualBranch]:
+            return _branches(graph, more, overrides, naming)[0]
+
+        out = skips(model, {name: kinds[k] for name, k in which.items()}, run, branches)
+        if not out:
+            break
+    return out
 
 
 def _for_all(problems: dict[str, str], naming: Naming) -> Iterable[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -18,20 +18,24 @@ def even(values: Iterable[Tensor]) -> float | None:
 
 
 def varied_over_depth(
-    kinds: Mapping[str, Kind], here: Mapping[str, Tensor], deep: Mapping[str, Tensor]
+    kinds: Mapping[str, Kind],
+    here: Mapping[str, Tensor],
+    deep: Mapping[str, Tensor],
+    still: Callable[[str], bool],
 ) -> list[tuple[str, str]]:
     """Obstacles to a multiplier of branches: parameters in a branch that begin with another value in a
     deeper network, and do not take the multiplier themselves, where that value would count as present.
 
     Args:
         kinds: of the parameters at the base. here, deep: all parameters at the base, at twice its depth.
+        still: is one the same in every build? One number may be drawn.
     """
     out = []
     for name, k in kinds.items():
         if k.branch is None or name not in deep or any(what == "branch" for what, _ in k.takes):
             continue
         a, b = even([here[name]]), even([deep[name]])
-        if a is not None and b is not None and not math.isclose(a, b, rel_tol=1e-5):
+        if a is not None and b is not None and not math.isclose(a, b, rel_tol=1e-5) and still(name):
             line = (
                 f"parameter {name!r} begins with {a:.4g}, and with {b:.4g} at twice the depth, and does "
                 "not multiply the branch alone and as it is, so nothing says how much of the branch's "
