@@ -83,19 +83,19 @@ def test_the_most_similar_name_counts():
 
 
 def test_what_is_like_several_that_stand_elsewhere_is_refused():
-    # ``c`` is as near to the first layer of the branch as to its last.
+    # ``fc3`` is as near to the first layer of the branch as to its last.
     def parts(n):
-        return dict(a=line(n), b=line(n), c=line(n))
+        return dict(fc1=line(n), fc2=line(n), fc3=line(n))
 
-    with pytest.raises(ValueError, match=r"do not reach 'layers\.\*\.c\.\*', which repeats") as e:
+    with pytest.raises(ValueError, match=r"do not reach 'layers\.\*\.fc3\.\*', which repeats") as e:
         planned(parts)
-    assert "roles={'layers.*.c.*': dict(branch=False)}" in str(e.value)
-    _, kinds = planned(parts, roles={"layers.*.c.*": dict(branch=False)})
-    c = kinds["layers.*.c.weight"]
+    assert "roles={'layers.*.fc3.*': dict(branch=False)}" in str(e.value)
+    _, kinds = planned(parts, roles={"layers.*.fc3.*": dict(branch=False)})
+    c = kinds["layers.*.fc3.weight"]
     assert (c.role, c.branch, c.takes) == ("hidden", None, ())
     # Over width alone there is nothing to know.
     _, kinds = planned(parts, scheme="mup")
-    assert kinds["layers.*.c.weight"].role == "hidden"
+    assert kinds["layers.*.fc3.weight"].role == "hidden"
 
 
 def test_a_part_of_the_model_that_is_not_reached_is_refused_in_one_line():
@@ -140,3 +140,18 @@ def test_an_unused_bias_stands_beside_its_weight():
         weight, bias = (kinds[f"layers.*.{name}.{what}"] for what in ("weight", "bias"))
         assert (bias.role, bias.branch, bias.last, bias.takes) == (
             "vector", weight.branch, last, weight.takes)  # fmt: skip
+
+
+def test_what_does_not_train_is_like_nothing_that_does():
+    def build(n, depth):
+        model = Net(n, depth, lambda n: dict(text=mlp(n), image=mlp(n)))
+        for layer in model.layers:
+            layer.run = ["text"]
+            layer.image.requires_grad_(False)
+        return model
+
+    with pytest.raises(
+        ValueError,
+        match=r"'layers.\*.image.0.weight'.* is frozen|'layers.0.image.0.weight' is frozen",
+    ):
+        ll.plan(build, BASE, TARGET, inputs=(X,))

@@ -84,6 +84,17 @@ def test_one_number_that_is_drawn_is_no_value_of_a_depth():
     assert f["blocks.0.b.weight"].fold == 0.25
 
 
+@pytest.mark.parametrize("last", [1.0, 3.0])
+def test_values_that_are_not_all_equal_are_left_as_built(last):
+    # From 1 at any size, or back to 1: no number that multiplies the branch.
+    def value(n, depth):
+        return torch.cat([torch.linspace(1, n * depth, n - 1), torch.tensor([last])])
+
+    assert plan(value, INSIDE["tanh"][1]).factors()["blocks.0.b.weight"].fold == 0.25
+    f = plan(value).factors()
+    assert f["blocks.0.c"].fold == 0.25
+
+
 @pytest.mark.parametrize("power", [-0.5, 0.5])
 @pytest.mark.parametrize("vector", [False, True])
 def test_a_value_that_varies_with_width_is_refused(power, vector):
