@@ -359,9 +359,10 @@ FURTHER: tuple[Family, ...] = (
         "owlvit",
         "OwlViTForObjectDetection",
         lambda w, L: {
-            "text_config": text(w, L),
-            "vision_config": picture(w, L),
+            "text_config": text(w, L) | {"initializer_factor": 0.02},
+            "vision_config": picture(w, L) | {"initializer_factor": 0.02},
             "projection_dim": w,
+            "initializer_factor": 0.02,
         },
         inputs=BOTH,
     ),

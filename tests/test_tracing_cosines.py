@@ -144,7 +144,9 @@ def test_a_number_that_varies_with_width_is_refused():
         ll.plan(two(lambda s, x, y: s.n**0.5 * unit(x) @ unit(y).T), BASE, TARGET, inputs=X)
 
 
-@pytest.mark.parametrize("name", ["normalize", "a parameter before", "of both views", "one by one"])
+@pytest.mark.parametrize(
+    "name", ["normalize", "normalize twice", "a parameter before", "of both views", "one by one"]
+)
 def test_the_change_of_cosines_keeps_its_size(name):
     build = two(COSINES[name])
     plan = ll.plan(build, BASE, BASE, inputs=X)
