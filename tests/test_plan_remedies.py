@@ -50,7 +50,7 @@ ENDS = {
     "drawn as n^-1/3": None,
     "zero at one size": None,
     "one block for all": "no residual branch repeats",
-    "a readout of every layer": "use all layers of one name alike",
+    "a readout of every layer": "adds up what the layers make",
     "grown by another operation": "no residual branch repeats",
 }
 
