@@ -73,6 +73,8 @@ def test_the_remedy_and_what_is_joined_otherwise_are_planned():
     for mix, more in (
         (lambda s, h, x: s.proj(h) + s.beside(x), lambda n: 0),
         (lambda s, h, x: s.proj(torch.cat([h, s.beside(x)], -1)), lambda n: n),
+        # Means of the whole, one entry of which stays.
+        (lambda s, h, x: s.proj(h * torch.cat([h, x], -1).mean(-1, keepdim=True)), lambda n: 0),
         # Rows, not entries.
         (lambda s, h, x: s.proj(torch.cat([h, s.beside(x)], 0)), lambda n: 0),
     ):

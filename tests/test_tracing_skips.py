@@ -93,9 +93,12 @@ def test_what_changes_the_stream_again_and_again_is_refused_over_depth(name, dep
     planned(LOSES[name], depth, branches, scheme="mup")
 
 
-def test_dropout_of_the_stream_is_refused_over_depth():
-    with pytest.raises(ValueError, match=r"drops entries of the stream itself in every layer"):
-        planned(step("dropout", lambda s, h, y: s.dropout(h + y)))
+def test_dropout_and_noise_of_the_stream_are_refused_over_depth():
+    for f in (lambda s, h, y: s.dropout(h + y), lambda s, h, y: h + 0.1 * torch.randn_like(h) + y):
+        with pytest.raises(
+            ValueError, match=r"draws random numbers for the stream itself in every"
+        ):
+            planned(step("drawn", f))
 
 
 @pytest.mark.parametrize(("steps", "low", "high"), [(KEEPS, 0.0, 0.06), (LOSES, 0.2, 1e9)])

@@ -154,3 +154,10 @@ def test_what_does_not_train_is_like_nothing_that_does():
     roles = {k.template: (k.role, k.takes) for k in plan.kinds}
     assert roles["layers.*.image.2.weight"] == ("frozen", ())
     assert roles["layers.*.text.2.weight"] == ("hidden", (("branch", ONE),))
+
+
+def test_a_role_that_is_given_leaves_the_place_as_it_is():
+    parts = lambda n: dict(norm=nn.LayerNorm(n), text=mlp(n), image=mlp(n))  # noqa: E731
+    _, kinds = planned(parts, roles={"layers.*.image.2.weight": "hidden"})
+    image = kinds["layers.*.image.2.weight"]
+    assert (image.reason, image.takes, image.last) == ("given by roles=", (("branch", ONE),), True)

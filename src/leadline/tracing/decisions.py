@@ -46,15 +46,11 @@ def decide(
         Role, reason, whether an embedding is the readout too, and for what does not train and is drawn
         at random the role that it would have.
     """
-    if not p.requires_grad and override.role is None and not still(name):
-        return (
-            "frozen",
-            "does not train; drawn as it should be",
-            False,
-            _drawn_as(name, pattern, grows, used, model),
-        )
     if not p.requires_grad and override.role in (None, "frozen") and still(name):
         return "frozen", "does not train; equal in every build", False, ""
+    if not p.requires_grad and override.role is None:
+        drawn_as = _drawn_as(name, pattern, grows, used, model)
+        return "frozen", "does not train; drawn as it should be", False, drawn_as
     if not p.requires_grad and override.role != "frozen":
         raise ValueError(_refusal(name, pattern, f"not {override.role!r}"))
     if p.requires_grad and override.role == "frozen":

@@ -208,7 +208,7 @@ def joined_with_constant(graph: Graph, wide: Graph) -> dict[str, str]:
 
 def _joined(graph: Graph, wide: Graph, i: int) -> tuple[int, int]:
     """How many entries of a tensor stay as width grows, and how many grow, where it is joined of both."""
-    while graph.nodes[i].op in VIEWS | NORMS - {"mean", "sum"}:
+    while graph.nodes[i].op in (VIEWS | NORMS) - {"mean", "sum"}:
         i = graph.nodes[i].inputs[0]
     node = graph.nodes[i]
     if node.op != "cat":

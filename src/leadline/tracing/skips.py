@@ -64,9 +64,10 @@ def skips(
                 p.copy_((p + k.offset) * _OFF - k.offset)
     graph, values = run(model)
     steps = _repeated(graph, branches(graph), kinds)
-    thins = next((s for of in steps for s in of if s.drawn), None)
-    if thins is not None:
-        return [_obstacle(graph, thins, "drops entries of the stream itself in every layer", _DROP)]
+    random = next((s for of in steps for s in of if s.drawn), None)
+    if random is not None:
+        what = "draws random numbers for the stream itself in every layer (dropout, noise)"
+        return [_obstacle(graph, random, what, _DRAW)]
     for of in steps:
         changes = [_change(values[s.before], values[s.end]) for s in of if not s.plain]
         if len(changes) > 1 and min(changes) > _KEPT:
@@ -78,7 +79,7 @@ def skips(
     return []
 
 
-_DROP = "drop entries of what the branch adds, before the sum"
+_DRAW = "draw them for what the branch adds, before the sum"
 _MOVE = (
     "move what does that (an activation, a mixture of rows) into a branch that ends in a weight (the "
     "stream itself may go through a norm or a ReLU, which do nothing a second time, but not through both)"

@@ -164,9 +164,12 @@ def survey(
     first = from_zero(graph, branches, places.by_name, naming)
     for name in [n for n in rows if n not in used or n in first]:
         like = [first[name]] if name in first else unreached.models_of(name, rows, used, naming)
-        if like and overrides.match(name).role is None:
+        if like:
             unused[name] = like
-            rows[name] = unreached.placed(rows[name], rows[like[0]], like[0])
+            row, word = rows[name], overrides.match(name).role
+            rows[name] = unreached.placed(row, rows[like[0]], like[0])
+            if word is not None:
+                rows[name] = replace(rows[name], role=word, reason=row.reason)
             problems.pop(name, None)
     if problems:
         raise ValueError("cannot decide:\n  " + "\n  ".join(_for_all(problems, naming)))
