@@ -124,6 +124,37 @@ def root_mean_square(m: Any) -> None:
     decoder.forward = forward.__get__(decoder)
 
 
+def root_mean_square_inside(m: Any) -> None:
+    """The same of LightGlue's SuperPoint; and its logits over the size of what they are products of."""
+    root_mean_square(m.keypoint_detector)
+    for each in m.match_assignment_layers:
+        each.descriptor_dim **= 2  # Queries and keys are divided by its fourth root.
+
+
+class Means(nn.Module):
+    """SAM's decoder with masks that are means of the products of tokens and pixels."""
+
+    def __init__(self, decoder: Any) -> None:
+        super().__init__()
+        self.decoder, self.size = decoder, decoder.hidden_size // 8
+
+    def forward(self, **inputs: Any) -> tuple[Tensor, Tensor]:
+        masks, quality = self.decoder(**inputs)
+        return masks / self.size, quality
+
+
+def means(m: Any) -> None:
+    """Means in place of sums."""
+    m.mask_decoder = Means(m.mask_decoder)
+
+
+def constant_bins(m: Any) -> None:
+    """VITS's bins of a spline over a constant."""
+    for each in m.modules():
+        if type(each).__name__ == "VitsConvFlow":
+            each.filter_channels = 64
+
+
 def constant_scales(m: Any) -> None:
     """Dory's states of root mean square 1 in place of norm 1, and numbers that stay as width grows."""
     for each in m.modules():
@@ -157,6 +188,13 @@ EDITS: dict[str, tuple[str, Callable[[Family], Family]]] = {
     "gemma4_vision": ("a constant pooler", model(unscaled_pooler)),
     "superpoint": ("root mean squares in place of norms", model(root_mean_square)),
     "dory": ("root mean squares in place of norms, constant scales", model(constant_scales)),
+    "lightglue": (
+        "root mean squares in place of norms, logits over d",
+        model(root_mean_square_inside),
+    ),
+    "sam": ("means in place of sums", model(means)),
+    "univnet": ("model_hidden_channels=8", config(model_hidden_channels=8)),
+    "vits": ("a constant scale of bins", model(constant_bins)),
     "swiftformer": ("the mean in place of the sum", model(mean_square)),
 }
 """By type: what is changed, in words, and the family changed so."""

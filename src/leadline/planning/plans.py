@@ -20,7 +20,7 @@ from leadline.planning.guard import check_derived
 from leadline.planning.remedies import with_remedies
 from leadline.tabular.notebook import Shown
 from leadline.tracing.builder import Builder, Size, size
-from leadline.tracing.survey import survey
+from leadline.tracing.survey import Survey, survey
 
 if TYPE_CHECKING:
     import os
@@ -213,7 +213,7 @@ def plan(
     batch_factors(o, batch_ratio / token_ratio)
 
     def read(scheme: str | Scheme, roles: Mapping[str, Any] | None) -> Plan:
-        surveyed = survey(build, at, inputs, roles)
+        surveyed = _read_model(build, at, inputs, roles, scheme)
         _refuse_obstacles(scheme, surveyed.obstacles, surveyed.branches)
         names = kinds_by_name(build, surveyed.kinds, surveyed.naming, at, to)
         _refuse_branches(scheme, surveyed.branches)
@@ -235,6 +235,19 @@ def plan(
         return result
 
     return with_remedies(read, scheme, roles)
+
+
+def _read_model(
+    build: Builder, at: Size, inputs: Any, roles: Mapping[str, Any] | None, scheme: str | Scheme
+) -> Survey:
+    """What the model is; under a scheme of width alone, what depth makes undecided is left out."""
+    try:
+        return survey(build, at, inputs, roles)
+    except ValueError:
+        s = resolve(scheme, None)
+        if s is not None and any((s.branch, s.rate_internal, s.rate_last)):
+            raise
+        return survey(build, at, inputs, roles, depth=False)
 
 
 def _refuse_branches(scheme: str | Scheme, branches: Mapping[str, int]) -> None:

@@ -12,7 +12,7 @@ from leadline.parametrization.schemes import Scheme
 
 T = TypeVar("T")
 _ROLES = re.compile(r"roles=(\{[^{}]*\})")
-_TRIES = 3
+_TRIES = 4
 """How many refusals in a row are answered with what they offer."""
 
 

@@ -67,7 +67,8 @@ def constant_parts(
                 raise ValueError(
                     f"parameter {name!r} has shape {here[name]} at {at}, {there[name]} at {wide} and "
                     f"{shapes.get(name)} at {third}: every dimension must be constant, proportional to "
-                    "width, or such a part and a constant one"
+                    "width, or such a part and a constant one; of a product of two sizes, keep one "
+                    "constant"
                 )
     return rest
 
@@ -182,7 +183,7 @@ def _whole(graph: Graph, name: str, how: str) -> str:
     return (
         f"parameter {name!r} has shape {shape}, which grows with depth, and is used as a whole "
         f"({how}): every layer needs parameters of its own, named by an index (ModuleList, Sequential), "
-        "or an entry of one that the forward pass takes apart"
+        "or an entry of one that the forward pass takes apart; scheme='mup' scales with width alone"
     )
 
 

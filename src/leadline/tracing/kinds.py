@@ -241,6 +241,7 @@ def assign(
                 "different places in it: give its layer a name of its own (not a number in one "
                 "Sequential with the others), or use all layers of one name alike (what adds up outputs "
                 "of several layers does not: take torch.stack(...).mean(0))"
+                + (_WIDTH_ALONE if alike_in_width(kinds[k] for k in fits) else "")
             )
         out[name] = fits[0]
     return out
@@ -278,6 +279,20 @@ def first_of(
     for name, shape in sizes.items():
         out.setdefault((naming.template(name), shape), name)
     return out
+
+
+_WIDTH_ALONE = ", or give scheme='mup', which scales with width alone"
+
+
+def alike_in_width(kinds: Iterable[Kind]) -> bool:
+    """Do kinds differ in nothing but their place among the layers?"""
+    return len({
+        essence(replace(
+            k, branch=None, position=None, layers=None, last=False, beside=False, shared=False,
+            takes=tuple(t for t in k.takes if t[0] != "branch"),
+        ))
+        for k in kinds
+    }) == 1  # fmt: skip
 
 
 class Ambiguous(ValueError):

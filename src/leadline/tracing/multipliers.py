@@ -17,7 +17,9 @@ from leadline.tracing.numbers import size_multipliers
 from leadline.tracing.patterns import (
     attention_logits,
     contractions,
+    exponent,
     logits_exponent,
+    scaled_values,
     snapped,
 )
 
@@ -110,6 +112,15 @@ class Folds:
             q = logits.query
             grows = graph.nodes[q].shape[-1] != wide.nodes[q].shape[-1]
             if not grows and not there:
+                continue
+            number = scaled_values(graph, logits)
+            if number is not None and exponent(graph.factor(number), wide.factor(number)):
+                module = graph.nodes[number].module
+                message = (
+                    f"module {module!r} multiplies queries, keys and values by one number that varies "
+                    "with width: multiply the logits, or the queries alone"
+                )
+                self.obstacles.append(("attention", message))
                 continue
             projection = fold(graph, q)
             if projection is None or not closed(graph, projection, q):

@@ -16,6 +16,7 @@ from leadline.tracing.graph import (
     WEIGHT_NORM,
     Graph,
 )
+from leadline.tracing.sums import is_mean
 
 # Numbers rounded to bfloat16 are off by up to 2^-9: two of them by .006 in the binary logarithm.
 _ROUNDING = 0.006
@@ -29,8 +30,9 @@ class Logits:
 
     node: int
     query: int
-    scalings: frozenset[int]
-    """Products with numbers between the projections and the softmax."""
+    scalings: tuple[int, ...]
+    """Products with numbers between the projections and the softmax; one that queries and keys share is
+    there twice."""
 
 
 def exponent(a: float, b: float) -> float:
@@ -69,8 +71,8 @@ def attention_logits(graph: Graph) -> list[Logits]:
         else:
             continue
         if after is not None:
-            before = _scalings_before(graph, q) | _scalings_before(graph, k)
-            out.append(Logits(node.index, q, frozenset(before | after)))
+            before = [*_scalings_before(graph, q), *_scalings_before(graph, k)]
+            out.append(Logits(node.index, q, (*sorted(before), *sorted(after))))
     return out
 
 
@@ -103,7 +105,8 @@ def contractions(graph: Graph, wide: Graph) -> list[str]:
             continue
         if node.op in MATRIX and i not in known and _without_parameters(graph, i):
             left = graph.operands(i)[0]
-            if graph.nodes[left].shape[-1] != wide.nodes[left].shape[-1]:
+            grows = graph.nodes[left].shape[-1] != wide.nodes[left].shape[-1]
+            if grows and not (is_mean(graph, i) and is_mean(wide, i)):
                 out.append(
                     f"module {node.module!r} multiplies two tensors that hold no parameter, over a "
                     "dimension that grows with width: the product's scale cannot be set by any weight; "
@@ -116,6 +119,24 @@ def contractions(graph: Graph, wide: Graph) -> list[str]:
 def _without_parameters(graph: Graph, i: int) -> bool:
     pair = graph.operands(i)
     return len(pair) == 2 and all(graph.is_act(j) or not graph.leaves(j) for j in pair)
+
+
+def scaled_values(graph: Graph, logits: Logits) -> int | None:
+    """The number before a product of queries and keys that multiplies the values, too, if there is one."""
+    for i in logits.scalings:
+        queue = [i]
+        while queue:
+            j = queue.pop()
+            for c in graph.consumers[j]:
+                node = graph.nodes[c]
+                last = node.inputs[2] if node.op in ATTENTION else None
+                if j == last or (
+                    c != logits.node and _data(graph, c) and j == graph.operands(c)[1]
+                ):
+                    return i
+                if node.op in VIEWS:
+                    queue.append(c)
+    return None
 
 
 def _data(graph: Graph, i: int) -> bool:

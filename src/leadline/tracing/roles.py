@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from leadline.errors import check_choice, shown
 from leadline.parametrization.rules import ROLES
+from leadline.tracing.builder import seeded
 from leadline.tracing.graph import (
     ATTENTION,
     BY_VECTORS,
@@ -219,17 +220,22 @@ def role(
                 "plain weight"
             )
         return ("vector" if any(grows) else "finite"), "gain of a normalised weight", False
+    one_a_neuron = sum(grows) == 1 < len(grows)
+    if matrix == {(False, True)} and others == {"elementwise"} and one_a_neuron:
+        # Positions, say, that are made of data here and of constants there: its entries add up alike.
+        return (*SIDES[False, True], False)
     if len(matrix) > 1 or (matrix and others):
+        likely = repr(SIDES[next(iter(matrix))][0]) if len(matrix) == 1 else "..."
         raise ValueError(
             f"parameter {name!r} is used in different ways ({_ways(uses)}): give each use its own "
-            f"parameter, or its role with roles={{{name!r}: ...}}"
+            f"parameter, or its role with roles={{{name!r}: {likely}}}"
         )
     if matrix:
         return (*SIDES[matrix.pop()], False)
     if others == {"embedding"}:
         return ("input", "embedding: only its fan-out grows", False) if any(grows) else (
             "finite", "no dimension grows", False)  # fmt: skip
-    if {"elementwise"} <= others <= {"elementwise", "embedding"} and sum(grows) == 1 < len(grows):
+    if {"elementwise"} <= others <= {"elementwise", "embedding"} and one_a_neuron:
         return "input", "added or multiplied: one entry a neuron", False
     if "other" in others and len(grows) > 1 and any(grows):
         ops = sorted({u.op for u in uses if u.how == "other"})
@@ -309,7 +315,8 @@ def derived_values(model: nn.Module, inputs: Any) -> dict[frozenset[str], Tensor
     """The values of such weights after a few forward passes, by what they are made of."""
     out: dict[frozenset[str], Tensor] = {}
     for _ in range(_PASSES):
-        graph, values = recorded(model, inputs)
+        with seeded(0):  # A size that is drawn is the same in every pass.
+            graph, values = recorded(model, inputs)
         before, out = out, {frozenset(graph.leaves(j)): values[j] for _, j in _operands(graph)}
         if before and all(torch.allclose(w, before[n], rtol=1e-3) for n, w in out.items()):
             break

@@ -10,11 +10,12 @@ again) goes around more of them in a deeper network: it ends no branch, and what
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from leadline.tracing.branches import (
     ResidualBranch,
     bits,
+    find_branches,
     is_weight_layer,
     joined,
     layer_weights,
@@ -22,6 +23,29 @@ from leadline.tracing.branches import (
 )
 from leadline.tracing.graph import Graph, template
 from leadline.tracing.kinds import Naming
+
+
+def repeated_branches(
+    graph: Graph, deep: Graph, outside: Callable[[Iterable[str]], frozenset[str]], naming: Naming
+) -> tuple[list[ResidualBranch], list[ResidualBranch]]:
+    """The residual branches that repeat with depth, and those of the deeper network, in a row.
+
+    Args:
+        deep: the network at twice the depth.
+        outside: of these parameters, those that the user counts as the stream's.
+
+    Raises:
+        ValueError: a sum that repeats with depth has two sides that may be the branch.
+    """
+    sides = [find_branches(g, outside(g.parameters), naming) for g in (graph, deep)]
+    few, more = (Counter(equal) for _, equal in sides)
+    for each in more:
+        if more[each] > few[each]:
+            raise ValueError(next((e.message for e in few if e == each), each.message))
+    here, there = (branches for branches, _ in sides)
+    here, there = chained(graph, here, deep, there, naming)
+    kept = stream_branches(graph, here, deep, there, naming)
+    return [b for b in kept if repeats(graph, deep, b, kept, naming)], there
 
 
 def chained(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +10,7 @@ from torch import nn
 
 from leadline.parametrization.rules import ONE, Power
 from leadline.tracing import unreached
-from leadline.tracing.branches import ResidualBranch, find_branches
+from leadline.tracing.branches import ResidualBranch
 from leadline.tracing.builder import (
     Builder,
     Size,
@@ -51,7 +50,7 @@ from leadline.tracing.places import (
 from leadline.tracing.recording import recorded
 from leadline.tracing.roles import DerivedWeight, Overrides, derived_weights, uses
 from leadline.tracing.skips import changed, skips
-from leadline.tracing.streams import chained, repeats, stream_branches
+from leadline.tracing.streams import repeated_branches
 from leadline.tracing.sums import check_reductions, sums_of_layers
 from leadline.tracing.values import varied_over_depth
 
@@ -74,9 +73,16 @@ class Survey:
 
 
 def survey(
-    build: Builder, base: Size, inputs: Any = None, roles: Mapping[str, Any] | None = None
+    build: Builder,
+    base: Size,
+    inputs: Any = None,
+    roles: Mapping[str, Any] | None = None,
+    depth: bool = True,
 ) -> Survey:
     """Build the model at the base, twice as wide and twice as deep, run each once, and read it.
+
+    Args:
+        depth: False reads what width needs, and neither branches nor what repeats with depth.
 
     Raises:
         ValueError: something cannot be decided; the message names it and the remedy.
@@ -95,10 +101,14 @@ def survey(
     )
     graphs = passes(build, models, inputs, base, wide)
     graph = graphs[base]
-    check_entries(graph, graphs[deep], layered)
-    check_reductions(graph, graphs[wide], graphs[deep])
+    if depth:
+        check_entries(graph, graphs[deep], layered)
+    check_reductions(graph, graphs[wide], graphs[deep] if depth else graph)
     outside = overrides.outside(shapes(model))
-    branches, deeper = _branches(graph, graphs[deep], overrides, naming)
+    branches: list[ResidualBranch] = []
+    deeper: list[ResidualBranch] = []
+    if depth:
+        branches, deeper = repeated_branches(graph, graphs[deep], overrides.outside, naming)
     used = uses(graph, graphs[wide], grows)
     places = find_places(graph, graphs[deep], branches, naming)
     loose = {n for n in used if n not in places.by_name and naming.repeats(n)}
@@ -142,7 +152,8 @@ def survey(
         if readout:
             tied[name] = next(u.node for u in used[name] if u.how == "matrix")
         beside = (
-            naming.repeats(name)
+            depth
+            and naming.repeats(name)
             and not place
             and name not in outside
             and (ways == {"elementwise"} or (kind_role == "finite" and bool(ways) and still(name)))
@@ -208,14 +219,14 @@ def survey(
         wide: assign(kinds, naming, shapes(models[wide]), 2.0, 1.0, names),
         deep: there,
     }
-    if not (layered or any(map(any, naming.free.values()))):
+    if depth and not (layered or any(map(any, naming.free.values()))):
         folds.obstacles.append(("branch", _same_parameters(base, deep)))
     if branches and faded((graph, branches), (graphs[deep], deeper)):
         with seeded(0):
             made = [recorded(models[s], example(models[s], inputs, s)) for s in (base, deep)]
         # Branches of these very passes: another pass may lack what an earlier one has kept.
         (here, values), (further, deep_values) = made
-        rows_of = _branches(here, further, overrides, naming)
+        rows_of = repeated_branches(here, further, overrides.outside, naming)
         folds.obstacles += fading((here, rows_of[0]), values, (further, rows_of[1]), deep_values)
     if branches and changed(graphs[deep], deeper):
         folds.obstacles += _skips(build, base, inputs, kinds, naming, overrides)
@@ -244,25 +255,6 @@ def _same_parameters(at: Size, deep: Size) -> str:
     )
 
 
-def _branches(
-    graph: Graph, deep: Graph, overrides: Overrides, naming: Naming
-) -> tuple[list[ResidualBranch], list[ResidualBranch]]:
-    """The residual branches that repeat with depth, and those of the deeper network, in a row.
-
-    Raises:
-        ValueError: a sum that repeats with depth has two sides that may be the branch.
-    """
-    sides = [find_branches(g, overrides.outside(g.parameters), naming) for g in (graph, deep)]
-    few, more = (Counter(equal) for _, equal in sides)
-    for each in more:
-        if more[each] > few[each]:
-            raise ValueError(next((e.message for e in few if e == each), each.message))
-    here, there = (branches for branches, _ in sides)
-    here, there = chained(graph, here, deep, there, naming)
-    kept = stream_branches(graph, here, deep, there, naming)
-    return [b for b in kept if repeats(graph, deep, b, kept, naming)], there
-
-
 def _skips(
     build: Builder,
     base: Size,
@@ -286,7 +278,7 @@ def _skips(
         twice = run(deeper)[0]
 
         def branches(graph: Graph, more: Graph = twice) -> list[ResidualBranch]:
-            return _branches(graph, more, overrides, naming)[0]
+            return repeated_branches(graph, more, overrides.outside, naming)[0]
 
         out = skips(model, {name: kinds[k] for name, k in which.items()}, run, branches)
         if not out:
