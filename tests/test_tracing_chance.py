@@ -60,3 +60,23 @@ def test_a_drawn_number_that_chooses_nothing_stays():
         "vector",
         "finite",
     }
+
+
+def test_a_derived_weight_beside_a_size_that_is_drawn():
+    """Passes that draw other sizes are not compared with each other."""
+
+    class Sized(Dropped):
+        def __init__(self, width, depth):
+            super().__init__(width, depth)
+            self.a, self.b = (nn.Parameter(torch.randn(8, width)) for _ in range(2))
+
+        def forward(self, x):
+            rows = int(torch.randint(1, 9, ()))
+            return super().forward(x) + super().forward(x * 0 + self.mixed(x[:, :rows]))
+
+        def mixed(self, x):
+            return (x @ self.a[: x.shape[-1]].tanh()).mean(-1, keepdim=True)
+
+    how = dict(inputs=X, roles={"a": "input", "b": "input"})
+    plan = ll.plan(Sized, {"width": 16, "depth": 2}, {"width": 32, "depth": 2}, **how)
+    assert plan.factors()["a"].init == 1.0

@@ -183,3 +183,27 @@ def test_what_a_refused_product_of_data_may_become(how):
     plan = ll.plan(lambda n, d: Pairs(n, d, how), *sizes, inputs=x)
     role = "readout" if how == "fixed" else "hidden"
     assert {plan.kinds[plan.names[n]].role for n in ("q.weight", "k.weight")} == {role}
+
+
+MEANS = {
+    "a mean of products": lambda s, x, y: (x[:, None] * y).mean(-1),
+    "products over their number": lambda s, x, y: x @ y.mT / s.n,
+    "products times its inverse": lambda s, x, y: (x @ y.mT)[:, 1:] * (1 / s.n),
+}
+SUMS = {
+    "products": lambda s, x, y: x @ y.mT,
+    "products over the root of their number": lambda s, x, y: x @ y.mT / s.n**0.5,
+    "products over a constant": lambda s, x, y: x @ y.mT / 32,
+}
+
+
+@pytest.mark.parametrize("name", MEANS | SUMS)
+def test_means_of_products_are_read_and_sums_refused(name):
+    if name in SUMS:
+        with pytest.raises(ValueError, match="take the mean of the entries' products"):
+            ll.plan(two(SUMS[name]), BASE, TARGET, inputs=X)
+        return
+    factors = ll.plan(two(MEANS[name]), BASE, TARGET, inputs=X).factors()
+    # Nothing of the number is left to any weight.
+    assert factors["one.h.weight"].init == pytest.approx(1.0, rel=1e-12)
+    assert factors["one.h.weight"].lr == 0.5

@@ -1,6 +1,7 @@
 """First layers that are called like all others and stand elsewhere."""
 
 import pytest
+import torch
 from torch import nn
 
 import leadline as ll
@@ -78,3 +79,24 @@ def test_a_first_layer_with_a_shortcut_of_its_own_is_told_by_that():
         "blocks.*",
     ]
     assert kinds["blocks.0.shortcut.weight"].branch is None
+
+
+def test_positions_that_are_made_of_data_and_of_constants():
+    """One matrix of a few coordinates, as a product with data and in what is added to it."""
+
+    class Positions(nn.Module):
+        def __init__(self, n, depth):
+            super().__init__()
+            self.i, self.o, self.p = linear(8, n), linear(n, 4), nn.Parameter(torch.randn(2, n))
+            self.blocks = nn.ModuleList(TwoLayers(n) for _ in range(depth))
+
+        def forward(self, x):
+            grid = torch.arange(6.0).view(3, 2) / 6
+            h = self.i(x) + torch.sin(grid @ self.p) + torch.sin(x[:, :2] @ self.p)
+            for b in self.blocks:
+                h = b(h)
+            return self.o(h)
+
+    s, kinds = read_model(Positions)
+    assert (kinds["p"].role, kinds["p"].branch) == ("input", None)
+    assert s.branches == {"blocks.*": 2}

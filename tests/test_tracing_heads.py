@@ -84,6 +84,40 @@ def test_head_sizes_with_a_constant_part_count_as_their_growing_part(attend, fol
     assert plan(Latent, attend).factors()["1.0.q.weight"].fold == fold
 
 
+def shared(power, both=True):
+    """Queries and keys (and values) times one number, before they are told apart."""
+
+    class Shared(Fused):
+        def forward(self, h):
+            z = self.qkv(h)
+            n = z.shape[-1] // 3
+            number = (n // 2) ** power
+            if both:
+                q, k = (heads(t) for t in (z[..., : 2 * n] * number).chunk(2, -1))
+                v = heads(z[..., 2 * n :])
+            else:
+                q, k, v = (heads(t) for t in (z * number).chunk(3, -1))
+            return h + self.o(self.attend(q, k, v).transpose(1, 2).flatten(2))
+
+    return Shared
+
+
+@pytest.mark.parametrize("attend", [written_out(0), fused(0.0)])
+def test_a_number_that_queries_and_keys_share_counts_twice(attend):
+    factors = plan(shared(-0.5), attend).factors()
+    assert (factors["1.0.qkv.weight"].fold, factors["1.0.qkv.weight"].init) == (1.0, 1.0)
+    with pytest.raises(ValueError, match="or scale the logits by 1/d in the forward pass"):
+        plan(shared(-1), attend)
+
+
+@pytest.mark.parametrize("attend", [written_out(0), fused(0.0)])
+@pytest.mark.parametrize("power", [-0.5, -1])
+def test_a_number_that_values_share_is_refused(attend, power):
+    with pytest.raises(ValueError, match="multiplies queries, keys and values by one number"):
+        plan(shared(power, both=False), attend)
+    assert plan(shared(0, both=False), written_out(-1)).factors()["1.0.qkv.weight"].init == 1.0
+
+
 def test_logits_that_follow_no_power_of_the_head_size_are_refused():
     with pytest.raises(ValueError, match="multiplier of attention logits changes by a factor"):
         plan(Latent, lambda q, k, v: (q @ k.mT / (q.shape[-1] - 3)).softmax(-1) @ v)

@@ -1,0 +1,105 @@
+"""Schemes of width alone need nothing of what depth leaves undecided."""
+
+import pytest
+import torch
+from torch import nn
+
+import leadline as ll
+from leadline.planning.remedies import offered
+from survey_models import X, linear
+from test_tracing_first import FirstPlain
+from tracing_models import TwoLayers
+
+BASE, WIDE = {"width": 16, "depth": 2}, {"width": 64, "depth": 2}
+
+
+class Blocks(nn.Module):
+    """Residual blocks, and what is made of what they make."""
+
+    def __init__(self, n, depth):
+        super().__init__()
+        self.i, self.o = linear(8, n), linear(n, 4)
+        self.blocks = nn.ModuleList(TwoLayers(n) for _ in range(depth))
+        self.last(n, depth)
+
+    def last(self, n, depth):
+        """What is behind the blocks."""
+
+    def forward(self, x):
+        h, kept = self.i(x), []
+        for b in self.blocks:
+            h = b(h)
+            kept.append(h)
+        return self.o(self.end(h, kept))
+
+
+class OfAll(Blocks):
+    def end(self, h, kept):
+        return torch.stack(kept).sum(0)
+
+
+class OneByOne(Blocks):
+    def last(self, n, depth):
+        self.shared = linear(n, n)
+
+    def end(self, h, kept):
+        return h + sum(map(self.shared, kept))
+
+
+class Concatenated(Blocks):
+    def last(self, n, depth):
+        self.all = linear(depth * n, n)
+
+    def end(self, h, kept):
+        return self.all(torch.cat(kept, -1))
+
+
+class Equal(Blocks):
+    """Two paths as long as each other, in every layer."""
+
+    def forward(self, x):
+        h = self.i(x)
+        for b in self.blocks:
+            h = b.a(h) + b.b(h)
+        return self.o(h)
+
+
+def second_plain(n, depth):
+    """Of two layers the last, of four the second has no skip connection."""
+    return FirstPlain(n, depth, lambda k: k == 1)
+
+
+# Does a refusal under a scheme of depth offer one of width alone (or roles)?
+UNDECIDED = {OfAll: True, OneByOne: False, Concatenated: True, Equal: False, second_plain: True}
+
+
+@pytest.mark.parametrize("build", UNDECIDED)
+@pytest.mark.parametrize("scheme", ["mup", "sp"])
+def test_what_depth_leaves_undecided_is_no_matter_of_width(build, scheme):
+    with pytest.raises(ValueError, match=r"\w") as e:
+        ll.plan(build, BASE, WIDE, scheme="completep", inputs=X)
+    assert (offered(str(e.value)).get("scheme") == "mup") == UNDECIDED[build]
+    plan = ll.plan(build, BASE, WIDE, scheme=scheme, inputs=X)
+    assert bool(plan.branches) == (build is OneByOne)  # Nothing else of it is undecided.
+    factors = plan.factors()
+    # Adam's rates.
+    expected = {"sp": (1.0, 1.0, 1.0), "mup": (0.25, 0.25, 1.0)}[scheme]
+    names = ("blocks.1.a.weight", "o.weight", "i.weight")
+    assert tuple(factors[n].lr for n in names) == expected
+
+
+def test_what_width_leaves_undecided_is_refused_under_any_scheme():
+    class Sums(Equal):
+        def forward(self, x):
+            return super().forward(x) + (self.i(x) ** 2).sum(-1, keepdim=True)
+
+    for scheme in ("completep", "mup"):
+        with pytest.raises(ValueError, match="sums over a dimension that grows with width"):
+            ll.plan(
+                Sums,
+                BASE,
+                WIDE,
+                scheme=scheme,
+                inputs=X,
+                roles={"blocks.*.b.weight": dict(branch=False)},
+            )
