@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from leadline.parametrization.rules import ONE, Power, deviation
 from leadline.planning.factors import Scaling, rescale_, resolve
@@ -38,12 +39,14 @@ def check_derived(
     base = plan.base
     wide, deep = Size(2 * base.width, base.depth), Size(base.width, 2 * base.depth)
     scales = {s: {x: Scale() for x in derived} for s in (base, wide, deep)}
+    kinds = plan.at(base.width, base.depth).kind_of(construct(build, base))
+    # Numbers in names may be others at another depth.
+    made_of = {x: frozenset(kinds[n] for n in x.parameters) for x in derived}
     for seed in range(_BUILDS):
         for s, by_weight in scales.items():
-            _measure(plan.at(s.width, s.depth), build, inputs, seed, by_weight)
+            _measure(plan.at(s.width, s.depth), build, inputs, seed, by_weight, made_of)
         if all(_SIGMAS * _error(scales, s, x) < _TOLERANCE for s in (wide, deep) for x in derived):
             break
-    kinds = plan.at(base.width, base.depth).kind_of(construct(build, base))
     for s, what in ((wide, "width"), (deep, "depth")):
         for x in derived:
             here, there = scales[base][x].rms, scales[s][x].rms
@@ -52,7 +55,12 @@ def check_derived(
 
 
 def _measure(
-    plan: Scaling, build: Builder, inputs: Any, seed: int, scales: dict[DerivedWeight, Scale]
+    plan: Scaling,
+    build: Builder,
+    inputs: Any,
+    seed: int,
+    scales: dict[DerivedWeight, Scale],
+    made_of: dict[DerivedWeight, frozenset[Kind]],
 ) -> None:
     at = plan.target
     model = construct(build, at, seed)
@@ -62,8 +70,17 @@ def _measure(
             rescale_(p, kinds[name], plan.kind_factors(kinds[name]).init)
     with seeded(seed):
         values = derived_values(model, example(model, inputs, at))
+    by_kinds: dict[frozenset[Kind], list[Tensor]] = {}
+    for names, value in values.items():
+        by_kinds.setdefault(frozenset(kinds[n] for n in names), []).append(value)
     for x, scale in scales.items():
-        scale.add(values[x.parameters])
+        if made_of[x] not in by_kinds:
+            raise ValueError(
+                f"parameter {min(x.parameters)!r} is turned into a weight at {plan.base} and its like at "
+                f"{at} is not: use it as a weight directly, or name layers by an index of their own"
+            )
+        for value in by_kinds[made_of[x]]:
+            scale.add(value)
 
 
 def _error(scales: dict[Size, dict[DerivedWeight, Scale]], s: Size, x: DerivedWeight) -> float:

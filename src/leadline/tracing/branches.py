@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from leadline.tracing.graph import ADDS_ROWS, CONVOLUTIONS, MATRIX, Graph, template
+from leadline.tracing.graph import ADDS_ROWS, CONVOLUTIONS, MATRIX, Graph, bits, template
 from leadline.tracing.kinds import Naming
 
 _JOINS = frozenset({"add", "add_", "sub", "sub_"}) | ADDS_ROWS
@@ -38,16 +38,6 @@ class ResidualBranch:
     weighted: set[int] = field(default_factory=set)
     """Its weight layers."""
     name: str = ""
-
-
-def bits(mask: int) -> set[int]:
-    """Positions of the ones."""
-    out = set()
-    while mask:
-        low = mask & -mask
-        out.add(low.bit_length() - 1)
-        mask ^= low
-    return out
 
 
 def is_weight_layer(graph: Graph, i: int) -> bool:
@@ -132,7 +122,8 @@ def find_branches(
                 f"the sum in {graph.nodes[join].module or 'the model'} adds two paths of "
                 f"{sides[0].layers} weight layers each: which is the residual branch cannot be decided; "
                 "say which parameters are the stream's, as in "
-                f"roles={{{naming.template(first)!r}: dict(branch=False)}}"
+                f"roles={{{naming.template(first)!r}: dict(branch=False)}}, or give scheme='mup', which "
+                "scales with width alone"
             )
             names = frozenset(naming.template(n) for n in set().union(*held))
             equal.append(EqualSum(template(graph.nodes[join].module), names, message))

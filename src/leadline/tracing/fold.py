@@ -102,9 +102,7 @@ def _fold(graph: Graph, index: int, known: dict[int, Fold | None]) -> Fold | Non
     if op in VIEWS or op in HOMOGENEOUS:
         fills = [node.kwargs.get("value", 0.0), *(graph.nodes[i].value for i in node.inputs[2:])]
         fills.append(node.kwargs.get("threshold", 0.0))
-        if op in ("masked_fill", "constant_pad_nd", "threshold") and any(
-            not (x == 0 or x == -math.inf) for x in fills
-        ):
+        if op in _FILLS and any(not (x == 0 or x == -math.inf) for x in fills):
             return None
         return through(node.inputs[0])
     if op in _BOUNDED and _unbounded(graph, index):
@@ -199,7 +197,7 @@ def _unbounded(graph: Graph, index: int) -> bool:
     return bool(values) and all(x is not None and math.isinf(x) for x in values)
 
 
-_FILLS = frozenset("masked_fill constant_pad_nd threshold".split())
+_FILLS = frozenset("masked_fill masked_fill_ constant_pad_nd threshold".split())
 
 
 def offsets(graph: Graph) -> dict[str, float]:

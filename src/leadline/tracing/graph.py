@@ -15,7 +15,7 @@ VIEWS = frozenset(
     "native_dropout dropout avg_pool1d avg_pool2d _adaptive_avg_pool2d adaptive_avg_pool1d "
     "upsample_nearest1d upsample_nearest2d upsample_linear1d upsample_bilinear2d upsample_bicubic2d "
     "_upsample_bilinear2d_aa _upsample_bicubic2d_aa diagonal narrow repeat flip unfold as_strided swapaxes "
-    "movedim masked_fill tril triu grid_sampler_2d grid_sampler_3d".split()
+    "movedim masked_fill masked_fill_ tril triu grid_sampler_2d grid_sampler_3d".split()
 )
 # f(a x) = a f(x) for a > 0.
 HOMOGENEOUS = frozenset(
@@ -65,6 +65,16 @@ def template(name: str) -> str:
     ('blocks.*.mlp.*.weight', 'encoder_layer_*.fc*.weight')
     """
     return _INDEX.sub("*", name)
+
+
+def bits(mask: int) -> set[int]:
+    """Positions of the ones."""
+    out = set()
+    while mask:
+        low = mask & -mask
+        out.add(low.bit_length() - 1)
+        mask ^= low
+    return out
 
 
 @dataclass
@@ -143,13 +153,19 @@ class Graph:
         out, queue = set(), []
         for node in self.nodes:
             made = {i for i in node.inputs if not self.is_act(i) and self.leaves(i)}
-            if node.op in MATRIX and self._to_softmax(node.index):
+            if node.op in MATRIX:
+                softmaxes = self._softmaxes(node.index)
+                values = self._values(softmaxes)
+                attends = bool(values) or any(self.nodes[i].op in ATTENTION for i in softmaxes)
                 # Otherwise it is a layer whose outputs a softmax follows (a router).
-                made = {
-                    i for i in made.intersection(self.operands(node.index)) if self._is_product(i)
-                }
-            elif node.op not in ATTENTION:
+                made &= set(self.operands(node.index)) if softmaxes else set()
+                made = {i for i in made if self._is_product(i, attends)}
+                made |= {i for i in values if self.leaves(i) and self._is_product(i, True)}
+            elif node.op in CONVOLUTIONS or node.op in TABLES or not self.is_act(node.index):
                 made = set()
+            elif node.op not in ATTENTION:
+                # Added to data, say: what a network makes of a time that is the same in every pass.
+                made = {i for i in made if self._is_made_by_layers(i)}
             queue += sorted(made)
         seen = set(queue)
         while queue:
@@ -164,29 +180,60 @@ class Graph:
             queue.extend(new)
         return out
 
-    def _is_product(self, i: int) -> bool:
-        """Has a tensor that is made of parameters been multiplied by a matrix?"""
-        while self.nodes[i].op in VIEWS or self.nodes[i].op in SCALINGS:
-            i = self.nodes[i].inputs[0]
-        return self.nodes[i].op in MATRIX
+    def _is_made_by_layers(self, i: int) -> bool:
+        """Does a tensor that depends on no data come from products with parameters?"""
+        made = bits(self.ancestors[i] | 1 << i)
+        return any(self.nodes[j].op in MATRIX and self.leaves(j) for j in made)
+
+    def _is_product(self, i: int, sums: bool) -> bool:
+        """Has a tensor that is made of parameters been multiplied by a matrix?
+
+        Args:
+            sums: look for it among the terms of sums (a bias) and all factors, too.
+        """
+        queue = [i]
+        while queue:
+            node = self.nodes[queue.pop()]
+            if node.op in MATRIX:
+                return True
+            if sums and (node.op in SUMS or node.op in SCALINGS):
+                queue += node.inputs
+            elif node.op in VIEWS or node.op in SCALINGS:
+                queue.append(node.inputs[0])
+        return False
 
     def enters_softmax(self, i: int, c: int) -> bool:
         """Does an operation take the softmax of a tensor, or add it to logits that it does?"""
         node = self.nodes[c]
         return "softmax" in node.op or (node.op in ATTENTION and i in node.inputs[3:])
 
-    def _to_softmax(self, start: int) -> bool:
-        queue, seen = [start], {start}
+    def _softmaxes(self, start: int) -> list[int]:
+        """What takes the softmax of a product, whatever views, masks and numbers are between."""
+        out, queue, seen = [], [start], {start}
         while queue:
             i = queue.pop()
             for c in self.consumers[i]:
                 op = self.nodes[c].op
                 if self.enters_softmax(i, c):
-                    return True
-                if c not in seen and (op in BEFORE_SOFTMAX or op in VIEWS):
+                    out.append(c)
+                elif c not in seen and (op in BEFORE_SOFTMAX or op in VIEWS):
                     seen.add(c)
                     queue.append(c)
-        return False
+        return out
+
+    def _values(self, softmaxes: list[int]) -> list[int]:
+        """What shares are multiplied with: the right factors of products of these softmaxes."""
+        out, queue, seen = [], [i for i in softmaxes if self.nodes[i].op not in ATTENTION], set()
+        while queue:
+            i = queue.pop()
+            for c in self.consumers[i]:
+                node = self.nodes[c]
+                if node.op in MATRIX and self.operands(c)[0] == i:
+                    out.append(self.operands(c)[1])
+                elif c not in seen and (node.op in VIEWS or node.op in SCALINGS):
+                    seen.add(c)
+                    queue.append(c)
+        return out
 
     def _follow(self, tokens: set[int]) -> None:
         """Count these, and all that is made of them, as data."""

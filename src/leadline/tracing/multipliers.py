@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 
 from leadline.parametrization.rules import ONE, Power
 from leadline.tracing.branches import ResidualBranch
-from leadline.tracing.fold import Fold, closed, exclusive_fold, fold
+from leadline.tracing.fold import Fold, exclusive_fold, fold
 from leadline.tracing.graph import (
     Graph,
 )
 from leadline.tracing.kinds import Naming
 from leadline.tracing.numbers import size_multipliers
 from leadline.tracing.patterns import (
+    Logits,
     attention_logits,
-    contractions,
     exponent,
     logits_exponent,
+    products_of_data,
     scaled_values,
     snapped,
 )
@@ -106,8 +107,13 @@ class Folds:
                 self.ends.add(other)
 
     def attention(self, graph: Graph, wide: Graph) -> None:
-        """Logits of attention whose head size grows: W_q takes what 1/d needs beside what is there."""
-        for logits in attention_logits(graph):
+        """Logits of attention whose head size grows: W_q takes what 1/d needs beside what is there, or W_k
+        where that cannot; and other products of data over what grows alike."""
+        products, others = products_of_data(graph, wide)
+        for i in others:
+            self.obstacles.append(("attention", _NO_SIDE.format(repr(graph.nodes[i].module))))
+        sides: dict[Logits, tuple[Fold | None, ...]] = {}
+        for logits in (*attention_logits(graph), *products):
             there = logits_exponent(graph, wide, logits)
             q = logits.query
             grows = graph.nodes[q].shape[-1] != wide.nodes[q].shape[-1]
@@ -122,25 +128,65 @@ class Folds:
                 )
                 self.obstacles.append(("attention", message))
                 continue
-            projection = fold(graph, q)
-            if projection is None or not closed(graph, projection, q):
+            sides[logits] = tuple(fold(graph, i) for i in (q, logits.key))
+        takers = _takers(graph, sides, {x.node for x in products})
+        for logits in sides:
+            there = logits_exponent(graph, wide, logits)
+            grows = graph.nodes[logits.query].shape[-1] != wide.nodes[logits.query].shape[-1]
+            if logits not in takers:
                 if grows and there == -1:  # Nothing is left to take.
                     continue
                 module = graph.nodes[logits.node].module
-                message = (
-                    f"the head size in {module!r} grows with width (or its logits' "
-                    "multiplier alone does), and the query projection is no weight of its own that could "
-                    "take the 1/d scaling: keep the head size constant (more heads), split the fused "
-                    "projection, or scale the logits by 1/d in the forward pass"
-                )
-                self.obstacles.append(("attention", message))
+                message = _NO_PROJECTION if logits not in products else _NO_SIDE
+                self.obstacles.append(("attention", message.format(repr(module))))
                 continue
-            for name in projection.parameters:
+            for name in takers[logits]:
                 power = Power(width=snapped(there))
                 if grows:
                     self.takes[name]["attention"] = power
                 else:
                     self.present[name] = self.present.get(name, ONE) + power
+
+
+_NO_PROJECTION = (
+    "the head size in {} grows with width (or its logits' multiplier alone does), and the query projection "
+    "is no weight of its own that could take the 1/d scaling: keep the head size constant (more heads), "
+    "split the fused projection, or scale the logits by 1/d in the forward pass"
+)
+_NO_SIDE = (
+    "module {} multiplies two tensors that hold no parameter, over a dimension that grows with width, and "
+    "neither is made by a weight of its own that could take 1/n: keep that dimension constant (more heads, "
+    "a projection to a fixed size), divide by it, or make it a cosine (F.normalize both)"
+)
+
+
+def _takers(
+    graph: Graph, sides: Mapping[Logits, tuple[Fold | None, ...]], products: set[int]
+) -> dict[Logits, set[str]]:
+    """By product: the parameters that scale it and nothing else, of queries, or else of keys.
+
+    What several products are made of (a network that every layer's masks go through) scales all of them.
+    Queries of attention may be multiplied with positions, too.
+
+    Args:
+        products: those that are no logits of attention.
+    """
+    out: dict[Logits, set[str]] = {}
+    for k in (0, 1):
+        alike: dict[frozenset[str], list[tuple[Logits, Fold]]] = {}
+        for logits, folds in sides.items():
+            part = folds[k]
+            if logits not in out and part is not None:
+                alike.setdefault(frozenset(part.parameters), []).append((logits, part))
+        for names, several in alike.items():
+            ways = set().union(*(part.edges for _, part in several))
+            for logits, _ in several:
+                i, node = (logits.query, logits.key)[k], logits.node
+                ways |= {(i, c) for c in ([node] if node in products else graph.consumers[i])}
+            all_of = set().union(*(part.visited for _, part in several))
+            if all((i, c) in ways for i in all_of for c in graph.consumers[i]):
+                out |= {logits: set(names) for logits, _ in several}
+    return out
 
 
 def folds_of(
@@ -158,7 +204,6 @@ def folds_of(
     """
     present, varied = size_multipliers(graph, wide, deep, frozenset(tied), naming)
     folds = Folds(present=present, obstacles=[("branch", line) for line in varied])
-    folds.obstacles += [("attention", line) for line in contractions(graph, wide)]
     folds.attention(graph, wide)
     common = _common_folds(graph, branches, naming.stacked)
     for b in branches:

@@ -17,10 +17,13 @@ from leadline.tracing.graph import (
 )
 from leadline.tracing.kinds import Naming
 from leadline.tracing.patterns import (
+    Logits,
     attention_logits,
     counts,
     drops,
     exponent,
+    products_alike,
+    products_of_data,
     snapped,
 )
 from leadline.tracing.sums import averages
@@ -42,7 +45,9 @@ def size_multipliers(
     """
     out: dict[str, Power] = {}
     graphs = (graph, wide, deep)
-    here, there, below = (_applied(g, tied) for g in graphs)
+    here, there, below = (
+        _applied(g, tied, known) for g, known in zip(graphs, _products(*graphs), strict=True)
+    )
     _looked_up(here, there, below)
     for name in sorted(set(here.products) | set(there.products)):
         e = exponent(here.products.get(name, 1.0), there.products.get(name, 1.0))
@@ -119,10 +124,19 @@ class _Applied:
     """Scalings of attention logits, whose width is dealt with elsewhere."""
 
 
-def _applied(graph: Graph, tied: frozenset[str]) -> _Applied:
+def _products(graph: Graph, wide: Graph, deep: Graph) -> Iterator[list[Logits]]:
+    """What wants 1/n of each: attention's logits, and other products of data."""
+    here, there = products_of_data(graph, wide)[0], products_of_data(wide, graph)[0]
+    for g, more in ((graph, here), (wide, there)):
+        yield [*attention_logits(g), *more]
+    logits = attention_logits(deep)
+    yield [*logits, *products_alike(deep, here, graph, {x.node for x in logits})]
+
+
+def _applied(graph: Graph, tied: frozenset[str], products: list[Logits]) -> _Applied:
     """Every product with a number."""
     out = _Applied()
-    skipped = set().union(*(x.scalings for x in attention_logits(graph)))
+    skipped = set().union(*(x.scalings for x in products))
     means = averages(graph)
     shared = tied | _tables_used_again(graph)
     for node in graph.nodes:

@@ -9,7 +9,7 @@ from torch import nn
 
 from leadline.tracing.builder import Builder, Size, construct, example, seeded
 from leadline.tracing.graph import Graph
-from leadline.tracing.recording import record
+from leadline.tracing.recording import Unreadable, record
 
 # Draws that are tried until one runs the same operations at two widths; their seeds are nobody else's.
 _ROUTINGS, _OTHER = 12, 10**6
@@ -30,7 +30,14 @@ def passes(
         drawn = models if seed in (None, 0) else {
             s: construct(build, s, _OTHER + int(seed or 0)) for s in models
         }  # fmt: skip
-        graphs = {s: _run(m, example(m, inputs, s), s) for s, m in drawn.items()}
+        graphs = {}
+        for s, m in drawn.items():
+            x = example(m, inputs, s)
+            if (
+                seed == 0
+            ):  # What a cache keeps of the last call, of whichever model, is this one's then.
+                _run(m, x, s)
+            graphs[s] = _run(m, x, s)
         first = _difference(graphs[base], graphs[wide])
         if first is None:
             return graphs
@@ -54,6 +61,8 @@ def _run(model: nn.Module, inputs: Any, at: Size) -> Graph:
     try:
         with seeded(0):
             return record(model, inputs)
+    except Unreadable:
+        raise
     except Exception as e:
         raise ValueError(
             f"the forward pass at {at} failed with {type(e).__name__}: {e}; give inputs= (a tensor, a "

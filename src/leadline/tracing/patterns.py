@@ -15,8 +15,8 @@ from leadline.tracing.graph import (
     VIEWS,
     WEIGHT_NORM,
     Graph,
+    template,
 )
-from leadline.tracing.sums import is_mean
 
 # Numbers rounded to bfloat16 are off by up to 2^-9: two of them by .006 in the binary logarithm.
 _ROUNDING = 0.006
@@ -30,6 +30,7 @@ class Logits:
 
     node: int
     query: int
+    key: int
     scalings: tuple[int, ...]
     """Products with numbers between the projections and the softmax; one that queries and keys share is
     there twice."""
@@ -72,7 +73,7 @@ def attention_logits(graph: Graph) -> list[Logits]:
             continue
         if after is not None:
             before = [*_scalings_before(graph, q), *_scalings_before(graph, k)]
-            out.append(Logits(node.index, q, (*sorted(before), *sorted(after))))
+            out.append(Logits(node.index, q, k, (*sorted(before), *sorted(after))))
     return out
 
 
@@ -95,25 +96,62 @@ def logits_exponent(graph: Graph, wide: Graph, logits: Logits) -> float:
     return halves if math.isclose(halves * octaves, total, rel_tol=1e-3) else total
 
 
-def contractions(graph: Graph, wide: Graph) -> list[str]:
-    """Products that sum over dimensions that grow with width, and in which no parameter takes part."""
+def products_of_data(graph: Graph, wide: Graph) -> tuple[list[Logits], list[int]]:
+    """Products of two tensors without parameters over a dimension that grows with width, which no softmax
+    follows: those of data that want 1/n as attention's logits do (queries and pixels), and all others.
+
+    What they make must not grow: of matrices that a network makes, 1/√n could be right as well.
+    """
     known = {x.node for x in attention_logits(graph)} | (cosines(graph)[0] & cosines(wide)[0])
-    out = []
+    out, others = [], []
     for node in graph.nodes:
         i = node.index
-        if not graph.is_act(i) or not graph.read >> i & 1:
+        if not graph.is_act(i) or not graph.read >> i & 1 or node.op not in MATRIX or i in known:
             continue
-        if node.op in MATRIX and i not in known and _without_parameters(graph, i):
-            left = graph.operands(i)[0]
-            grows = graph.nodes[left].shape[-1] != wide.nodes[left].shape[-1]
-            if grows and not (is_mean(graph, i) and is_mean(wide, i)):
-                out.append(
-                    f"module {node.module!r} multiplies two tensors that hold no parameter, over a "
-                    "dimension that grows with width: the product's scale cannot be set by any weight; "
-                    "keep that dimension constant (more heads, a projection to a fixed size), take the "
-                    "mean of the entries' products, or make it a cosine (F.normalize both)"
-                )
-    return out
+        if not _without_parameters(graph, i):
+            continue
+        left = graph.operands(i)[0]
+        if graph.nodes[left].shape[-1] != wide.nodes[left].shape[-1]:
+            if _data(graph, i) and node.shape == wide.nodes[i].shape:
+                out.append(_product(graph, i))
+            else:
+                others.append(i)
+    return out, others
+
+
+def products_alike(
+    deep: Graph, products: list[Logits], graph: Graph, known: set[int]
+) -> list[Logits]:
+    """The same products in a deeper network: those in modules of that name, over as many terms.
+
+    Args:
+        products: those of the network ``graph``. known: products that are none.
+    """
+
+    def place(g: Graph, i: int) -> tuple[str, int]:
+        return template(g.nodes[i].module), g.nodes[g.operands(i)[0]].shape[-1]
+
+    places = {place(graph, x.node) for x in products}
+    return [
+        _product(deep, node.index)
+        for node in deep.nodes if places and node.op in MATRIX
+        if deep.is_act(node.index) and node.index not in known
+        if _data(deep, node.index) and place(deep, node.index) in places
+    ]  # fmt: skip
+
+
+def _product(graph: Graph, i: int) -> Logits:
+    """One of them, with the numbers before and behind it."""
+    q, k = graph.operands(i)
+    behind, at = set(), i
+    while len(graph.consumers[at]) == 1:
+        at = graph.consumers[at][0]
+        if _scales(graph, at):
+            behind.add(at)
+        elif graph.nodes[at].op not in VIEWS:
+            break
+    before = [*_scalings_before(graph, q), *_scalings_before(graph, k)]
+    return Logits(i, q, k, (*sorted(before), *sorted(behind)))
 
 
 def _without_parameters(graph: Graph, i: int) -> bool:

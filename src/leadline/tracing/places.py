@@ -232,9 +232,9 @@ def used_more_often(graph: Graph, deep: Graph) -> set[str]:
 
 
 def _times(graph: Graph) -> Counter[str]:
-    """In how many operations on data every parameter takes part."""
+    """In how many operations on data every parameter takes part, of those that make the output."""
     out: Counter[str] = Counter()
     for node in graph.nodes:
-        if graph.is_act(node.index):
+        if graph.is_act(node.index) and graph.read >> node.index & 1:
             out.update(graph.weights(node.index))
     return out

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.utils._pytree import tree_flatten
 
 from leadline.tracing.graph import RANDOM, Graph, Node
@@ -31,6 +32,10 @@ _WEIGHTED = frozenset("add add_ sub sub_ addmm baddbmm addmv addbmm".split())
 # Draws of numbers in [0, 1), by which a forward pass may choose what to run.
 _CHANCES = frozenset("rand rand_like uniform_ bernoulli bernoulli_".split())
 _HIGH = 1 - 2**-24
+
+
+class Unreadable(ValueError):
+    """A forward pass that cannot be recorded."""
 
 
 class _Recorder(OperationMode):
@@ -80,6 +85,12 @@ class _Recorder(OperationMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if forward_ad._current_level >= 0:
+            # PyTorch (2.13) ends the process where a tensor of that is looked at here.
+            raise Unreadable(
+                "the forward pass uses forward-mode derivatives (torch.func.jvp), which cannot be read: build the model so that its "
+                "forward pass leaves that to the loss, or give inputs= for which it does not"
+            )
         flat, _ = tree_flatten((args, kwargs))
         tensors = [t for t in flat if isinstance(t, Tensor)]
         inputs = [self._node(t) for t in tensors]

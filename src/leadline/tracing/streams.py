@@ -14,14 +14,13 @@ from collections.abc import Callable, Iterable
 
 from leadline.tracing.branches import (
     ResidualBranch,
-    bits,
     find_branches,
     is_weight_layer,
     joined,
     layer_weights,
     stays,
 )
-from leadline.tracing.graph import Graph, template
+from leadline.tracing.graph import Graph, bits, template
 from leadline.tracing.kinds import Naming
 
 

@@ -6,7 +6,7 @@ import math
 
 from leadline.tracing.branches import ResidualBranch, joined
 from leadline.tracing.cosines import cosines
-from leadline.tracing.graph import ADDS_ROWS, MATRIX, SCALINGS, VIEWS, Graph, template
+from leadline.tracing.graph import ADDS_ROWS, SCALINGS, VIEWS, Graph, template
 
 # What the result of N equal terms is proportional to: N to this power.
 _GROWTH = {"sum": 1.0, "linalg_vector_norm": 0.5, "norm": 0.5, "cumsum": 1.0, "logsumexp": 0.0}
@@ -21,20 +21,15 @@ _REMEDY = (
 
 
 def averages(graph: Graph) -> frozenset[int]:
-    """Products with numbers that make a mean of a sum: x.pow(2).sum(-1) / n, x.norm() / √n, (q @ k) / n."""
+    """Products with numbers that make a mean of a sum: x.pow(2).sum(-1) / n, x.norm() / √n."""
     out = set()
     for node in graph.nodes:
-        power = 1.0 if node.op in MATRIX else _GROWTH.get(node.op, 0.0)
+        power = _GROWTH.get(node.op, 0.0)
         terms = _terms(graph, node.index) if power else 1.0
         for i in _followers(graph, node.index) if terms > 1 else ():
             if math.isclose(graph.factor(i), terms**-power, rel_tol=1e-6):
                 out.add(i)
     return frozenset(out)
-
-
-def is_mean(graph: Graph, i: int) -> bool:
-    """Is what this sum makes divided by the number of its terms?"""
-    return not averages(graph).isdisjoint(_followers(graph, i))
 
 
 def weighed_sums(graph: Graph, wide: Graph) -> dict[int, int]:
@@ -141,12 +136,8 @@ def sums_of_layers(
 
 
 def _terms(graph: Graph, i: int) -> float:
-    """How many entries of its input make one of its own; of products, those of two tensors of data."""
+    """How many entries of its input make one of its own."""
     node = graph.nodes[i]
-    if node.op in MATRIX:
-        pair = graph.operands(i)
-        data = len(pair) == 2 and all(map(graph.is_act, pair))
-        return float(graph.nodes[pair[0]].shape[-1]) if data else 1.0
     if node.op == "cumsum":
         return float(node.shape[node.kwargs.get("dim", -1)]) if node.shape else 1.0
     return math.prod(graph.nodes[node.inputs[0]].shape) / max(math.prod(node.shape), 1)
