@@ -7,6 +7,7 @@ from families_decoders import DECODERS
 from families_encoders import ENCODERS
 from families_further import FURTHER
 from families_hybrids import HYBRIDS
+from families_latest import LATEST
 from families_more import MORE
 from families_others import OTHERS
 from families_pictures import PICTURES
@@ -21,4 +22,5 @@ PANEL: tuple[Family, ...] = (
     *SEEN,
     *MORE,
     *FURTHER,
+    *LATEST,
 )

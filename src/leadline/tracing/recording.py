@@ -88,8 +88,8 @@ class _Recorder(OperationMode):
         if forward_ad._current_level >= 0:
             # PyTorch (2.13) ends the process where a tensor of that is looked at here.
             raise Unreadable(
-                "the forward pass uses forward-mode derivatives (torch.func.jvp), which cannot be read: build the model so that its "
-                "forward pass leaves that to the loss, or give inputs= for which it does not"
+                "the forward pass uses forward-mode derivatives (torch.func.jvp), which cannot be read: "
+                "leave them to the loss, or give inputs= for which it does not"
             )
         flat, _ = tree_flatten((args, kwargs))
         tensors = [t for t in flat if isinstance(t, Tensor)]
