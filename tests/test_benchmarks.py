@@ -39,7 +39,7 @@ HELPERS = (
     ),
     *(
         f"families_{what}"
-        for what in "decoders encoders further hybrids others pictures seen".split()
+        for what in "decoders encoders further hybrids latest others pictures seen".split()
     ),
     *("gpu_verbs", "map_blocks", "map_cells", "map_rules", "map_runs", "map_tables"),
 )

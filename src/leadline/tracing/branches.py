@@ -205,7 +205,7 @@ def _path(graph: Graph, alone: int, stream: int, weighted: int) -> int:
     beside = 0
     for i in sorted(bits(alone) - inside):
         near = name and (graph.nodes[i].module + ".").startswith(name + ".")
-        if near and (weighted >> i & 1 or graph.ancestors[i] & beside):
+        if (near and weighted >> i & 1) or graph.ancestors[i] & beside:
             beside |= 1 << i
     return sum(1 << i for i in inside) | beside
 

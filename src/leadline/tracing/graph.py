@@ -230,10 +230,15 @@ class Graph:
                 node = self.nodes[c]
                 if node.op in MATRIX and self.operands(c)[0] == i:
                     out.append(self.operands(c)[1])
-                elif c not in seen and (node.op in VIEWS or node.op in SCALINGS):
+                elif c not in seen and (node.op in VIEWS or self._is_dropout(i, c)):
                     seen.add(c)
                     queue.append(c)
         return out
+
+    def _is_dropout(self, i: int, c: int) -> bool:
+        """Is a tensor multiplied by numbers or by what no data enter?"""
+        others = (j for j in self.nodes[c].inputs if j != i)
+        return self.nodes[c].op in SCALINGS and not any(map(self.is_act, others))
 
     def _follow(self, tokens: set[int]) -> None:
         """Count these, and all that is made of them, as data."""

@@ -144,7 +144,7 @@ class Kind:
             for d, g, c in zip(self.shape, self.grows, stays, strict=True)
         ]
         return tuple(
-            d * r if g and more else d + more * (r - 1)
+            d + (more * m if g else more) * (r - 1)
             for d, g, more in zip(wide, self.grows, layers, strict=True)
         )
 

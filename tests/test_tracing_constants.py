@@ -1,0 +1,209 @@
+"""What layers make of constants and of parameters alone is data: learned queries, times, positions."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import leadline as ll
+from survey_models import X, linear, read_model
+from tracing_models import TwoLayers
+
+ROWS = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+
+
+def heads(t):
+    return t.unflatten(-1, (-1, 8)).transpose(1, 2)
+
+
+def eager(q, k, v):
+    return (q @ k.mT * 8**-0.5).softmax(-1) @ v
+
+
+def dropped(q, k, v):
+    return F.dropout((q @ k.mT * 8**-0.5).softmax(-1), 0.1) @ v
+
+
+class Attention(nn.Module):
+    """Queries, keys and values of a few learned rows, and attention from or to data."""
+
+    def __init__(self, n, attend, bias, scaled=False):
+        super().__init__()
+        self.attend = attend
+        self.q, self.k, self.v, self.o = (nn.Linear(n, n, bias=bias) for _ in range(4))
+        self.scale = nn.Parameter(torch.zeros(8)) if scaled else None
+
+    def forward(self, x, y):
+        q = heads(self.q(x))
+        if self.scale is not None:
+            q = q * 1.4427 * F.softplus(self.scale)
+        return self.o(self.attend(q, heads(self.k(y)), heads(self.v(y))).transpose(1, 2).flatten(2))
+
+
+class Learned(nn.Module):
+    """Rows of numbers that are learned: they attend to themselves and to data, or data to them."""
+
+    def __init__(self, n, depth, way, **how):
+        super().__init__()
+        self.i, self.o, self.way = nn.Linear(8, n), nn.Linear(n, 3), way
+        self.rows = nn.Parameter(torch.randn(1, 3, n))
+        self.blocks = nn.ModuleList(TwoLayers(n) for _ in range(depth))
+        self.own, self.other = Attention(n, **how), Attention(n, **how)
+
+    def forward(self, x):
+        h = self.i(x)
+        for b in self.blocks:
+            h = b(h)
+        rows = self.rows.expand(len(x), -1, -1)
+        if self.way == "themselves":
+            rows = rows + self.own(rows, rows)
+        if self.way == "to them":
+            return self.o(h + self.other(h, rows))
+        return self.o(self.other(rows, h))
+
+
+HOW = {
+    "eager": dict(attend=eager, bias=True),
+    "without biases": dict(attend=eager, bias=False),
+    "dropout": dict(attend=dropped, bias=True),
+    "fused": dict(attend=F.scaled_dot_product_attention, bias=True),
+    "a scale for every entry": dict(attend=eager, bias=True, scaled=True),
+}
+
+
+@pytest.mark.parametrize("way", ["themselves", "of them", "to them"])
+@pytest.mark.parametrize("how", HOW)
+def test_learned_rows_in_attention(way, how):
+    s, kinds = read_model(lambda n, depth: Learned(n, depth, way, **HOW[how]), inputs=ROWS)
+    assert s.branches == {"blocks.*": 2}
+    used = ["own", "other"] if way == "themselves" else ["other"]
+    for name in used:
+        roles = {p: kinds[f"{name}.{p}.weight"].role for p in "qkvo"}
+        assert set(roles.values()) == {"hidden"}
+        if HOW[how]["bias"]:
+            assert {kinds[f"{name}.{p}.bias"].role for p in "qkvo"} == {"vector"}
+    assert kinds["rows"].role == "input"
+
+
+class Timed(nn.Module):
+    """Every layer is modulated by a time that is the same in each pass."""
+
+    def __init__(self, n, depth):
+        super().__init__()
+        self.i, self.o, self.n = linear(8, n), linear(n, 4), n
+        self.blocks = nn.ModuleList(TwoLayers(n) for _ in range(depth))
+        self.down = nn.ModuleList(linear(n, 3) for _ in range(depth))
+        self.up = nn.ModuleList(linear(3, n) for _ in range(depth))
+
+    def forward(self, x):
+        h, t = self.i(x), torch.cos(torch.arange(float(self.n)) / self.n)
+        for b, down, up in zip(self.blocks, self.down, self.up, strict=True):
+            h = h + b.branch(h * (1 + up(F.gelu(down(t)))))
+        return self.o(h)
+
+
+def test_what_layers_make_of_a_constant_time_has_their_roles():
+    s, kinds = read_model(Timed)
+    # The first contracts what grows: read as the gain that it ends in, it would be an input's.
+    assert (kinds["down.*.weight"].role, kinds["up.*.weight"].role) == ("readout", "input")
+    assert s.branches == {"blocks.*": 2}
+
+
+class Shifted(nn.Module):
+    """Attention to relative positions whose logits are masked in place."""
+
+    def __init__(self, n, depth):
+        super().__init__()
+        self.i, self.o = nn.Linear(8, n), nn.Linear(n, 3)
+        names = "qkvpo"
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({p: nn.Linear(n, n, bias=False) for p in names}) for _ in range(depth)
+        )
+
+    def forward(self, x):
+        h = self.i(x)
+        rows, n = h.shape[-2:]
+        table = torch.sin(torch.arange(2.0 * rows - 1)[:, None] / torch.arange(1, n + 1))
+        for b in self.blocks:
+            q, k, v = (heads(b[p](h)) for p in "qkv")
+            at = q @ b["p"](table).unflatten(-1, (-1, 8)).transpose(0, 1).mT
+            at = F.pad(at, (1, 0)).view(*at.shape[:2], -1, rows)[:, :, 1:].view_as(at)[..., :rows]
+            at = at.mul(8**-0.5).masked_fill_(torch.eye(rows) > 0, -1e4)
+            y = (q @ k.mT * 8**-0.5 + at).softmax(-1) @ v
+            h = h + b["o"](y.transpose(1, 2).flatten(-2))
+        return self.o(h)
+
+
+def test_positions_whose_logits_are_masked_in_place():
+    kinds = read_model(Shifted, inputs=ROWS)[1]
+    assert (kinds["blocks.*.p.weight"].role, kinds["blocks.*.p.weight"].last) == ("hidden", False)
+
+
+class Router(nn.Module):
+    """Two experts; the router's weight has an addition of low rank."""
+
+    def __init__(self, n, depth):
+        super().__init__()
+        self.i, self.o, self.router = linear(8, n), linear(n, 4), linear(n, 2)
+        self.a, self.b = nn.Parameter(torch.randn(4, n)), nn.Parameter(torch.randn(2, 4))
+        self.blocks = nn.ModuleList(TwoLayers(n) for _ in range(depth))
+
+    def forward(self, x):
+        h = self.i(x)
+        for b in self.blocks:
+            h = b(h)
+        shares = F.linear(h, self.router.weight + self.b @ self.a).softmax(-1)
+        return self.o(h * shares[:, :1]) + self.o(h.flip(-1) * shares[:, 1:])
+
+
+def test_a_routers_weight_that_is_made_of_several_is_not_taken_for_keys():
+    with pytest.raises(ValueError, match=r"'router.weight' is turned into a weight"):
+        read_model(Router)
+
+
+class Features(nn.Module):
+    """One norm for what every layer leaves, of which the last alone is returned."""
+
+    def __init__(self, n, depth, every):
+        super().__init__()
+        self.i, self.o, self.norm = linear(8, n), linear(n, 4), nn.LayerNorm(n)
+        self.blocks = nn.ModuleList(TwoLayers(n) for _ in range(depth))
+        self.every = every
+
+    def forward(self, x):
+        h, out = self.i(x), []
+        for b in self.blocks:
+            h = b(h)
+            out.append(self.norm(h))
+        return self.o(torch.stack(out).mean(0) if self.every else out[-1])
+
+
+def test_uses_that_make_no_output_do_not_count():
+    base, target = dict(width=16, depth=2), dict(width=32, depth=8)
+    plan = ll.plan(lambda n, depth: Features(n, depth, False), base, target, inputs=X)
+    assert plan.factors()["norm.weight"].lr == 1.0
+    with pytest.raises(ValueError, match=r"'norm.weight' is used 2 times at one depth and 4 times"):
+        ll.plan(lambda n, depth: Features(n, depth, True), base, target, inputs=X)
+
+
+def test_forward_mode_derivatives_are_refused_by_name():
+    class Derivative(Timed):
+        def forward(self, x):
+            return torch.func.jvp(super().forward, (x,), (torch.ones_like(x),))[1]
+
+    with pytest.raises(ValueError, match=r"uses forward-mode derivatives \(torch.func.jvp\)"):
+        read_model(Derivative)
+
+
+def test_what_a_cache_for_all_models_keeps_is_no_difference_between_widths():
+    kept = {}
+
+    class Cached(Timed):
+        def forward(self, x):
+            if kept.get("n") != self.n:
+                kept["n"], kept["of"] = self.n, torch.arange(float(self.n)).cos()
+            return super().forward(x) + kept["of"].mean()
+
+    for _ in range(2):  # The second time it holds what the first left.
+        Cached(16, 2)(X)
+        assert read_model(Cached)[0].branches == {"blocks.*": 2}
