@@ -160,7 +160,11 @@ class Graph:
                 # Otherwise it is a layer whose outputs a softmax follows (a router).
                 made &= set(self.operands(node.index)) if softmaxes else set()
                 made = {i for i in made if self._is_product(i, attends)}
-                made |= {i for i in values if self.leaves(i) and self._is_product(i, True)}
+                made |= {
+                    i
+                    for i in values
+                    if not self.is_act(i) and self.leaves(i) and self._is_product(i, True)
+                }
             elif node.op in CONVOLUTIONS or node.op in TABLES or not self.is_act(node.index):
                 made = set()
             elif node.op not in ATTENTION:
