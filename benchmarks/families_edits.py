@@ -131,6 +131,49 @@ def root_mean_square_inside(m: Any) -> None:
         each.descriptor_dim **= 2  # Queries and keys are divided by its fourth root.
 
 
+class Scaled(nn.Module):
+    """A module whose first input, or whose output, is divided by a number."""
+
+    def __init__(self, module: Any, before: float = 1.0, behind: float = 1.0) -> None:
+        super().__init__()
+        self.module, self.before, self.behind = module, before, behind
+
+    def forward(self, x: Tensor, *inputs: Any) -> Tensor:
+        return self.module(x / self.before, *inputs) / self.behind
+
+
+def mean_matches(m: Any) -> None:
+    """Grounding DINO's products of pictures and words over their number."""
+    for name, each in list(m.named_modules()):
+        if type(each).__name__ == "GroundingDinoContrastiveEmbedding":
+            m.set_submodule(name, Scaled(each, before=m.config.d_model))
+
+
+def mean_scores(m: Any) -> None:
+    """SuperGlue's scores over the number of their terms, its descriptors of root mean square 1."""
+    root_mean_square(m.keypoint_detector)
+    m.final_projection = Scaled(m.final_projection, behind=m.config.hidden_size**0.25)
+
+
+class OneGroup(nn.Module):
+    """A norm of each time's pictures by means, with a gain for every channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x - x.mean((-2, -1), keepdim=True)
+        return y * torch.rsqrt(y.square().mean((-2, -1), keepdim=True) + 1e-3) * self.weight
+
+
+def one_group(m: Any) -> None:
+    """Gemma 3n's audio without sums over the times before."""
+    for name, each in list(m.named_modules()):
+        if type(each).__name__ == "Gemma3nAudioCumulativeGroupNorm":
+            m.set_submodule(name, OneGroup(each.num_channels))
+
+
 class Means(nn.Module):
     """SAM's decoder with masks that are means of the products of tokens and pixels."""
 
@@ -188,6 +231,14 @@ EDITS: dict[str, tuple[str, Callable[[Family], Family]]] = {
     "gemma4_vision": ("a constant pooler", model(unscaled_pooler)),
     "superpoint": ("root mean squares in place of norms", model(root_mean_square)),
     "dory": ("root mean squares in place of norms, constant scales", model(constant_scales)),
+    "neomme": ("tie_word_embeddings=False", config(tie_word_embeddings=False)),
+    "diffusion_gemma": ("tie_word_embeddings=False", config(tie_word_embeddings=False)),
+    "grounding-dino": ("means in place of sums", model(mean_matches)),
+    "superglue": (
+        "root mean squares in place of norms, means in place of sums",
+        model(mean_scores),
+    ),
+    "gemma3n_audio": ("means in place of sums", model(one_group)),
     "lightglue": (
         "root mean squares in place of norms, logits over d",
         model(root_mean_square_inside),
