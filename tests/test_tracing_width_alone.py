@@ -54,6 +54,16 @@ class Concatenated(Blocks):
         return self.all(torch.cat(kept, -1))
 
 
+class Affine(Blocks):
+    """Two entries beside those of the layers."""
+
+    def last(self, n, depth):
+        self.all = linear((depth + 2) * n, n)
+
+    def end(self, h, kept):
+        return self.all(torch.cat([h, *kept, -h], -1))
+
+
 class Equal(Blocks):
     """Two paths as long as each other, in every layer."""
 
@@ -70,7 +80,14 @@ def second_plain(n, depth):
 
 
 # Does a refusal under a scheme of depth offer one of width alone (or roles)?
-UNDECIDED = {OfAll: True, OneByOne: False, Concatenated: True, Equal: True, second_plain: True}
+UNDECIDED = {
+    OfAll: True,
+    OneByOne: False,
+    Concatenated: True,
+    Affine: True,
+    Equal: True,
+    second_plain: True,
+}
 
 
 @pytest.mark.parametrize("build", UNDECIDED)
@@ -103,3 +120,10 @@ def test_what_width_leaves_undecided_is_refused_under_any_scheme():
                 inputs=X,
                 roles={"blocks.*.b.weight": dict(branch=False)},
             )
+
+
+def test_what_grows_with_width_and_with_depth_by_a_part():
+    deep = {"width": 64, "depth": 6}
+    plan = ll.plan(Affine, BASE, deep, scheme="mup", inputs=X)
+    assert plan.apply(Affine(64, 6)).all.weight.shape == (64, 8 * 64)
+    assert plan.factors()["all.weight"].lr == 0.25
