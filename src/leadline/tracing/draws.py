@@ -228,7 +228,7 @@ class _Drawn:
             return fixed_rule(self.kind, *self.values)
         if any(map(layers_differ, self.scales)):
             return layer_rule(base, wide, deep, *self.dims[:2])
-        rule = snap(here, wider, deeper, *self.dims[:2])
+        rule = snap(here, wider, deeper, *self.dims)
         if rule != Rule() and _SIGMAS * error > _KNOWN:
             raise Undecided("too few entries tell whether they are fixed")
         return rule

@@ -125,7 +125,9 @@ class Undecided(Exception):
         self.final = final
 
 
-def snap(base: Scale, wide: Scale, deep: Scale, dims: Dims, wide_dims: Dims) -> Rule:
+def snap(
+    base: Scale, wide: Scale, deep: Scale, dims: Dims, wide_dims: Dims, deep_dims: Dims
+) -> Rule:
     """The rule that explains the measured scales at (n, L), (2n, L) and (n, 2L).
 
     Raises:
@@ -135,21 +137,32 @@ def snap(base: Scale, wide: Scale, deep: Scale, dims: Dims, wide_dims: Dims) -> 
         return Rule()
     if not (base.total and wide.total and deep.total):
         raise Undecided("it is zero at one size and not at another", final=True)
-    return Rule(
-        over_width(
-            math.log(wide.rms / base.rms), math.hypot(wide.error, base.error), dims, wide_dims
-        ),
-        _nearest(math.log(deep.rms / base.rms), math.hypot(deep.error, base.error), OVER_DEPTH),
-    )
+    change, error = math.log(deep.rms / base.rms), math.hypot(deep.error, base.error)
+    wider = math.log(wide.rms / base.rms), math.hypot(wide.error, base.error)
+    first: Undecided | None = None
+    for width in _fitting(*wider, _changes(dims, wide_dims)):
+        # A fan may grow with depth, too (of a matrix of what all layers make, joined).
+        fan = _changes(dims, deep_dims)[width]
+        try:
+            return Rule(width, _fitting(change - fan, error, OVER_DEPTH)[0])
+        except Undecided as e:
+            first = first or e
+    assert first is not None
+    raise first
+
+
+def _changes(here: Dims, there: Dims) -> dict[str, float]:
+    """By rule of width: how the logarithm of the scale changes."""
+    return {k: math.log(f(there) / f(here)) for k, f in _WIDTH.items()}
 
 
 def over_width(measured: float, error: float, dims: Dims, wide_dims: Dims) -> str:
     """The rule that explains a change of log rms from one width to another."""
-    candidates = {k: math.log(f(wide_dims) / f(dims)) for k, f in _WIDTH.items()}
-    return _nearest(measured, error, candidates)
+    return _fitting(measured, error, _changes(dims, wide_dims))[0]
 
 
-def _nearest(measured: float, error: float, candidates: dict[str, float]) -> str:
+def _fitting(measured: float, error: float, candidates: dict[str, float]) -> list[str]:
+    """Those of the candidates that fit, which all say the same."""
     tolerance = 4 * error + 1e-3
     fits = {k: v for k, v in candidates.items() if abs(v - measured) <= tolerance}
     if not fits:
@@ -164,7 +177,7 @@ def _nearest(measured: float, error: float, candidates: dict[str, float]) -> str
     # width 8 on by at most 6 % at any width.
     if values[-1] - values[0] > ALIKE:
         raise Undecided(f"several rules fit: {', '.join(fits)}")
-    return next(iter(fits))
+    return list(fits)
 
 
 def fans(shape: tuple[int, ...]) -> tuple[float, float]:

@@ -151,9 +151,10 @@ class Kind:
     def dims(self, at: Size, base: Size) -> Dims:
         """What its initialization rule can depend on."""
         shape = self.shape_at(at.width / base.width, at.depth / base.depth)
-        # Of what holds all layers, one entry.
+        # Of what holds all layers, one entry; what grows with width, too, is a fan as it stands.
         layers = self.layered or (0,) * len(shape)
-        into, out = fans(tuple(round(d) for d, more in zip(shape, layers, strict=True) if not more))
+        held = zip(shape, layers, self.grows, strict=True)
+        into, out = fans(tuple(round(d) for d, more, g in held if g or not more))
         return Dims(into, out, at.width, at.depth)
 
     def init_ratio(self, at: Size, base: Size) -> float:
