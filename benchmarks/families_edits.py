@@ -174,23 +174,6 @@ def one_group(m: Any) -> None:
             m.set_submodule(name, OneGroup(each.num_channels))
 
 
-class Means(nn.Module):
-    """SAM's decoder with masks that are means of the products of tokens and pixels."""
-
-    def __init__(self, decoder: Any) -> None:
-        super().__init__()
-        self.decoder, self.size = decoder, decoder.hidden_size // 8
-
-    def forward(self, **inputs: Any) -> tuple[Tensor, Tensor]:
-        masks, quality = self.decoder(**inputs)
-        return masks / self.size, quality
-
-
-def means(m: Any) -> None:
-    """Means in place of sums."""
-    m.mask_decoder = Means(m.mask_decoder)
-
-
 def constant_bins(m: Any) -> None:
     """VITS's bins of a spline over a constant."""
     for each in m.modules():
@@ -243,7 +226,6 @@ EDITS: dict[str, tuple[str, Callable[[Family], Family]]] = {
         "root mean squares in place of norms, logits over d",
         model(root_mean_square_inside),
     ),
-    "sam": ("means in place of sums", model(means)),
     "univnet": ("model_hidden_channels=8", config(model_hidden_channels=8)),
     "vits": ("a constant scale of bins", model(constant_bins)),
     "swiftformer": ("the mean in place of the sum", model(mean_square)),

@@ -184,7 +184,9 @@ def _takers(
                 i, node = (logits.query, logits.key)[k], logits.node
                 ways |= {(i, c) for c in ([node] if node in products else graph.consumers[i])}
             all_of = set().union(*(part.visited for _, part in several))
-            if all((i, c) in ways for i in all_of for c in graph.consumers[i]):
+            # Masks of which only a choice is made beside those that are returned have the same size.
+            used = ((i, c) for i in all_of for c in graph.consumers[i] if graph.read >> c & 1)
+            if all(way in ways for way in used):
                 out |= {logits: set(names) for logits, _ in several}
     return out
 
