@@ -88,3 +88,25 @@ def test_the_change_of_products_keeps_its_size():
     wrong = ll.plan(two(PRODUCTS["over their number"][0]), BASE, BASE, inputs=X)
     grown = slopes(wrong, build, X, widths=[128, 256, 512], lr=3e-3)[""][1]
     assert grown > 0.5
+
+
+class Masked(Masks):
+    """What every layer's masks leave out of the next one is a choice; the last masks alone are returned."""
+
+    def forward(self, x):
+        h, pixels = self.one.i(x), self.pixels(x)
+        masks = self.queries(self.norm(h)) @ pixels.mT
+        for block in self.one.blocks:
+            shares = torch.where(masks > 0, 0.0, -1e4).softmax(-1)
+            h = h + block(shares @ h)
+            masks = self.queries(self.norm(h)) @ pixels.mT
+        return masks
+
+
+def test_masks_that_choose_what_a_layer_sees_are_no_part_of_its_branch():
+    plan = ll.plan(Masked, BASE, TARGET, optimizer="sgd", inputs=X)
+    assert list(plan.branches) == ["one.blocks.*"]
+    kinds = {k.template: k for k in plan.kinds}
+    for name in ("queries.0.weight", "queries.2.weight", "pixels.weight", "norm.weight"):
+        assert kinds[name].branch is None
+    assert plan.factors()["queries.2.weight"].fold == 1 / 2

@@ -83,7 +83,7 @@ def find_branches(
         ends = joined(graph, join)
         if ends is None:
             continue
-        up = [(graph.ancestors[i] | 1 << i) & graph.acts for i in ends]
+        up = [(graph.made_of[i] | 1 << i) & graph.acts for i in ends]
         # Data alone in common (token ids) is no stream: something must have been made of it.
         stream = up[0] & up[1] & graph.touched
         alone = [u & ~(up[0] & up[1]) for u in up]
@@ -153,7 +153,7 @@ def _sources(graph: Graph, end: int, alone: int) -> int:
         return 1 << end
     out = 0
     for i in bits(alone):
-        for j in graph.nodes[i].inputs:
+        for j in set(graph.nodes[i].inputs) - graph.nodes[i].discrete:
             out |= 1 << j
     return out & ~alone
 
@@ -200,12 +200,12 @@ def _in_any(i: int, masks: list[int]) -> bool:
 def _path(graph: Graph, alone: int, stream: int, weighted: int) -> int:
     """The part of one side that comes from the stream, and the layers of the same module that read
     something else (keys and values of another sequence)."""
-    inside = {i for i in bits(alone) if graph.ancestors[i] & stream or stream >> i & 1}
+    inside = {i for i in bits(alone) if graph.made_of[i] & stream or stream >> i & 1}
     name = _module(graph, [i for i in inside if weighted >> i & 1])
     beside = 0
     for i in sorted(bits(alone) - inside):
         near = name and (graph.nodes[i].module + ".").startswith(name + ".")
-        if (near and weighted >> i & 1) or graph.ancestors[i] & beside:
+        if (near and weighted >> i & 1) or graph.made_of[i] & beside:
             beside |= 1 << i
     return sum(1 << i for i in inside) | beside
 

@@ -113,6 +113,8 @@ class Graph:
         self.consumers: list[list[int]] = [[] for _ in range(n)]
         self.ancestors = [0] * n
         """Bit sets of the nodes each one depends on, itself excluded."""
+        self.made_of = [0] * n
+        """The same without what it depends on by a choice alone (a mask, an index)."""
         self.acts = 0
         """Bit set of the nodes that depend on the model's inputs."""
         self.touched = 0
@@ -127,6 +129,8 @@ class Graph:
             for i in node.inputs:
                 seen |= self.ancestors[i] | (1 << i)
                 self.consumers[i].append(node.index)
+                if i not in node.discrete:
+                    self.made_of[node.index] |= self.made_of[i] | (1 << i)
             self.ancestors[node.index] = seen
             if node.op in RANDOM or seen & self.random:
                 self.random |= 1 << node.index
