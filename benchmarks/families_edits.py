@@ -90,20 +90,6 @@ def mean_square(m: Any) -> None:
             each.forward = forward.__get__(each)
 
 
-def cosine(m: Any) -> None:
-    """EoMT's masks are cosines of queries and pixels."""
-
-    def predict(self: Any, logits: Tensor) -> tuple[Tensor, Tensor]:
-        queries = logits[:, : self.config.num_queries]
-        pixels = logits[:, self.config.num_queries + self.embeddings.num_prefix_tokens :]
-        pixels = pixels.transpose(1, 2).reshape(len(logits), -1, *self.grid_size)
-        q = nn.functional.normalize(self.mask_head(queries), dim=-1)
-        p = nn.functional.normalize(self.upscale_block(pixels).flatten(2), dim=1)
-        return (q @ p).unflatten(-1, (-1, 4 * self.grid_size[1])), self.class_predictor(queries)
-
-    m.predict = predict.__get__(m)
-
-
 def unscaled_pooler(m: Any) -> None:
     """Gemma 4's pooled pictures times a constant."""
     m.pooler.root_hidden_size = 8.0
@@ -209,7 +195,6 @@ EDITS: dict[str, tuple[str, Callable[[Family], Family]]] = {
         "norm_type='time_group_norm', use_conv_shortcut=False",
         config(norm_type="time_group_norm", use_conv_shortcut=False),
     ),
-    "eomt": ("cosines", model(cosine)),
     "fastspeech2_conformer": ("a constant scale of inputs", model(constant_inputs)),
     "gemma4_vision": ("a constant pooler", model(unscaled_pooler)),
     "superpoint": ("root mean squares in place of norms", model(root_mean_square)),
