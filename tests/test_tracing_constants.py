@@ -207,3 +207,93 @@ def test_what_a_cache_for_all_models_keeps_is_no_difference_between_widths():
     for _ in range(2):  # The second time it holds what the first left.
         Cached(16, 2)(X)
         assert read_model(Cached)[0].branches == {"blocks.*": 2}
+
+
+def part(make, run):
+    """build(n, L): residual layers, and ``run(self, h)`` of what ``make(self, n)`` adds."""
+
+    class Part(nn.Module):
+        def __init__(self, n, depth):
+            super().__init__()
+            self.i, self.o = linear(8, n), linear(n, 4)
+            self.blocks = nn.ModuleList(TwoLayers(n) for _ in range(depth))
+            make(self, n)
+
+        def forward(self, x):
+            h = self.i(x)
+            for b in self.blocks:
+                h = b(h)
+            return run(self, h)
+
+    return Part
+
+
+def made(s, n):
+    s.e, s.w, s.t = nn.Embedding(5, n), linear(n, n), nn.Parameter(torch.randn(n))
+    s.few, s.up, s.down = nn.Parameter(torch.randn(2, 3)), linear(3, n), linear(n, 4)
+
+
+# By name: what is made of the rows, and their role.
+LEAVES = {
+    "a table through a layer": (lambda s, h: h + s.w(s.e.weight)[:1], "e.weight", "input"),
+    "its transpose": (lambda s, h: h + (s.w.weight @ s.e.weight.T).T[:1], "e.weight", "input"),
+    "a vector": (lambda s, h: h + s.w.weight @ s.t, "t", "vector"),
+    "a gate of a vector": (lambda s, h: h * torch.sigmoid(s.w.weight @ s.t), "t", "vector"),
+    "few numbers": (lambda s, h: h + s.up(s.few)[:1], "few", "finite"),
+    "added to a product": (lambda s, h: torch.addmm(s.e.weight[:3], h, s.w.weight), "e.weight", "input"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_rows_that_layers_read_as_data(name):
+    run, leaf, role = LEAVES[name]
+    kinds = read_model(part(made, lambda s, h: s.o(run(s, h))))[1]
+    assert kinds[leaf].role == role
+    if name != "few numbers":
+        assert kinds["w.weight"].role == "hidden"
+    else:
+        assert kinds["up.weight"].role == "input"
+
+
+def test_a_bias_that_a_network_makes():
+    def run(s, h):
+        return F.linear(h, s.o.weight, bias=s.down(torch.relu(s.up(s.few)))[0])
+
+    kinds = read_model(part(made, run))[1]
+    roles = {n: kinds[n].role for n in ("few", "up.weight", "down.weight", "o.weight")}
+    assert list(roles.values()) == ["finite", "input", "readout", "readout"]
+
+
+def low_rank(s, n):
+    s.router, s.a, s.b = (
+        linear(n, 2),
+        nn.Parameter(torch.randn(4, n)),
+        nn.Parameter(torch.randn(2, 4)),
+    )
+    s.experts = nn.Parameter(torch.randn(2, n, 4))
+
+
+ROUTERS = {
+    "mixed by a product": lambda s, h: torch.einsum(
+        "be,bem->bm",
+        (h @ (s.router.weight + s.b @ s.a).T).softmax(-1),
+        torch.einsum("bn,enm->bem", h, s.experts),
+    ),
+    "of low rank alone": lambda s, h: s.o(h) * (h @ (s.b @ s.a).T).softmax(-1)[:, :1],
+}
+
+
+@pytest.mark.parametrize("name", ROUTERS)
+def test_a_weight_of_low_rank_is_not_taken_for_learned_queries(name):
+    with pytest.raises(ValueError, match="is turned into a weight by operations"):
+        read_model(part(low_rank, ROUTERS[name]))
+
+
+def test_a_loss_that_layers_leave_behind_counts_over_depth():
+    def run(s, h):
+        s.losses = [s.down(h * k).pow(2).mean() for k in range(len(s.blocks))]
+        return s.o(h)
+
+    with pytest.raises(ValueError, match=r"'down.weight' is used 2 times at one depth and 4 times"):
+        ll.plan(part(made, run), dict(width=16, depth=2), dict(width=32, depth=4), inputs=X,
+                roles={p: dict(branch=False) for p in ("e.*", "w.*", "t", "few", "up.*")})  # fmt: skip

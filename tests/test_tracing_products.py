@@ -110,3 +110,137 @@ def test_masks_that_choose_what_a_layer_sees_are_no_part_of_its_branch():
     for name in ("queries.0.weight", "queries.2.weight", "pixels.weight", "norm.weight"):
         assert kinds[name].branch is None
     assert plan.factors()["queries.2.weight"].fold == 1 / 2
+
+
+ROWS = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+
+
+def net(run, **parts):
+    """build(n, L): a tower, and what ``run(self, h)`` makes of the stream with these parts."""
+
+    class Net(nn.Module):
+        def __init__(self, n, depth):
+            super().__init__()
+            self.tower, self.n = Tower(n, depth), n
+            for name, part in parts.items():
+                setattr(self, name, part(n))
+
+        def forward(self, x):
+            return run(self, self.tower(x))
+
+    return Net
+
+
+def square(n):
+    return nn.Linear(n, n, bias=False)
+
+
+def readout(n):
+    return nn.Linear(n, 3, bias=False)
+
+
+def heads(t):
+    return t.unflatten(-1, (-1, 8)).transpose(1, 2)
+
+
+def own_and_other(s, h):
+    """Queries over the root of the width, once, and two products of them."""
+    q, v = heads(s.q(h)) * s.n**-0.5, heads(s.v(h))
+    logits = torch.cat([q @ heads(s.k(h)).mT, q @ heads(s.c(h)).mT], -1)
+    return s.o((logits.softmax(-1) @ torch.cat([v, v], -2)).transpose(1, 2).flatten(2))
+
+
+def several_times(s, h):
+    for _ in range(3):
+        a = (heads(s.q(h)) @ heads(s.k(h)).mT * s.n**-0.5).softmax(-1)
+        h = h + s.p((a @ heads(s.v(h))).transpose(1, 2).flatten(2))
+    return s.o(h)
+
+
+@pytest.mark.parametrize("run", [own_and_other, several_times])
+def test_a_number_counts_once_for_all_products_of_one_weight(run):
+    build = net(run, q=square, k=square, c=square, v=square, p=square, o=readout)
+    factors = ll.plan(build, BASE, TARGET, scheme="mup", inputs=ROWS).factors()
+    assert factors["q.weight"].init == pytest.approx(2**0.5, rel=1e-12)
+    assert [factors[f"{p}.weight"].init for p in "kcv"] == pytest.approx([1, 1, 1], rel=1e-12)
+
+
+def test_products_that_want_different_things_of_one_weight():
+    def run(s, h):
+        return torch.cat([s.q(h) @ s.k(h).mT, s.q(h) @ s.c(h).mT / s.n], -1)
+
+    build = net(run, q=square, k=square, c=square)
+    factors = ll.plan(build, BASE, TARGET, inputs=X).factors()
+    assert [factors[f"{p}.weight"].fold for p in "qkc"] == [1, 1 / 2, 1]
+
+
+def test_one_pair_of_weights_cannot_take_two_things():
+    def run(s, h):
+        return torch.cat([s.q(h) @ s.k(h).mT, s.q(h) @ s.k(h).mT / s.n])
+
+    with pytest.raises(ValueError, match="neither is made by a weight of its own"):
+        ll.plan(net(run, q=square, k=square), BASE, TARGET, inputs=X)
+
+
+def attend(q, k, v):
+    return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v
+
+
+def normed(s, h):
+    h = nn.functional.layer_norm(h, (s.n,), s.g)
+    return s.o(attend(h, s.k(h), s.v(h)))
+
+
+# What queries feed beside their product keeps its size: keys take what is left.
+BESIDE = {
+    "added to what is attended to": lambda s, h: s.o((q := s.q(h)) + attend(q, s.k(h), s.v(h))),
+    "a gate": lambda s, h: s.o(attend(q := s.q(h), s.k(h), s.v(h)) * torch.sigmoid(q)),
+    "a norm that is the query": normed,
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_queries_that_are_read_otherwise_take_nothing(name):
+    parts = dict(q=square, k=square, v=square, o=readout, g=lambda n: nn.Parameter(torch.ones(n)))
+    factors = ll.plan(net(BESIDE[name], **parts), BASE, TARGET, inputs=ROWS).factors()
+    assert factors["k.weight"].fold == pytest.approx(2**-0.5, rel=1e-12)
+    assert {factors[n].fold for n in ("q.weight", "v.weight", "g")} == {1.0}
+
+
+def shared_keys(s, h):
+    q, kv = torch.tanh(s.q(h)), s.k(h)
+    return s.o(
+        nn.functional.scaled_dot_product_attention(q[:, None], kv[:, None], kv[:, None])[:, 0]
+    )
+
+
+NOT_READ = {
+    "keys that are values": (shared_keys, "or scale the logits by 1/d"),
+    "a side that is returned": (
+        lambda s, h: ((a := s.q(h)) @ (b := s.k(h)).mT, a, b), "neither is made by a weight"),
+    "a number that a layer reads, too": (
+        lambda s, h: ((a := s.q(h) / s.n) @ s.k(h).transpose(-1, -2)).sum() + s.o(a),
+        "what a product reads and something else"),
+    "a number on keys that make the values": (
+        lambda s, h: s.o(attend(s.q(h), k := s.k(h) * s.n**-0.5, s.v(k))),
+        "what a product reads and something else"),
+    "addbmm": (
+        lambda s, h: torch.addbmm(h.new_zeros(()), s.q(h), s.k(h).transpose(-1, -2)),
+        "whether 1/n or 1/√n is right"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOT_READ)
+def test_what_would_scale_something_else_is_refused(name):
+    run, what = NOT_READ[name]
+    with pytest.raises(ValueError, match=what):
+        ll.plan(net(run, q=square, k=square, v=square, o=readout), BASE, TARGET, inputs=ROWS)
+
+
+def test_convolutions_with_kernels_that_the_network_makes_are_refused():
+    def run(s, h):
+        picture = h.view(len(h), s.n, 1, 1).expand(-1, -1, 4, 4)
+        return nn.functional.conv2d(picture, s.k(h[:2])[:, :, None, None]).mean((2, 3))
+
+    with pytest.raises(ValueError, match="or is a convolution: whether 1/n or 1/√n is right"):
+        ll.plan(net(run, k=square), BASE, TARGET, inputs=X)

@@ -16,9 +16,9 @@ from torch import Tensor
 from leadline.parametrization.rules import ONE, Power, deviation
 from leadline.planning.factors import Scaling, rescale_, resolve
 from leadline.tracing.builder import Builder, Size, construct, example, seeded
+from leadline.tracing.derived import DerivedWeight, derived_values
 from leadline.tracing.initialization import Scale
 from leadline.tracing.kinds import Kind
-from leadline.tracing.roles import DerivedWeight, derived_values
 
 # Half of what the smallest wrong exponent (1/2) does to the logarithm over an octave.
 _TOLERANCE = 0.25 * math.log(2)

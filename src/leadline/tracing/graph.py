@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,7 @@ GROUPED = frozenset({"_grouped_mm"})
 MATRIX = GROUPED | frozenset(
     "mm addmm bmm baddbmm linear matmul mv addmv dot vdot mkldnn_linear".split()
 )
+_LINEAR = frozenset({"linear", "mkldnn_linear"})
 BY_VECTORS = frozenset("mv addmv dot vdot".split())
 """Products with a vector, which sum over all of its entries."""
 CONVOLUTIONS = frozenset("convolution _convolution mkldnn_convolution conv2d conv1d conv3d".split())
@@ -140,9 +142,6 @@ class Graph:
                 self.acts |= 1 << node.index
             if node.parameter is not None or seen & held:
                 held |= 1 << node.index
-        self._follow(self._tokens())
-        self.touched = held & self.acts
-        self.random &= ~self.acts
         self.read = sum(1 << i for i in self.outputs or range(n))
         """Bit set of the nodes that enter what the model returns by their size, not by a choice alone (the
         nearest entry of a codebook); all where that is not known."""
@@ -150,31 +149,38 @@ class Graph:
             if self.read >> node.index & 1:
                 for i in set(node.inputs) - node.discrete:
                     self.read |= 1 << i
+        self._follow(self._tokens())
+        self.touched = held & self.acts
+        self.random &= ~self.acts
 
     def _tokens(self) -> set[int]:
         """Operations on parameters that stand for data: what makes queries, keys or values of them alone
         (learned queries, latents, classes), and in a product of two of them the left one."""
         out, queue = set(), []
+        layers = sum(
+            1 << node.index
+            for node in self.nodes
+            if node.op in MATRIX and not self.is_act(node.index) and self.leaves(node.index)
+        )
         for node in self.nodes:
+            if not self.read >> node.index & 1:
+                continue
             made = {i for i in node.inputs if not self.is_act(i) and self.leaves(i)}
+            by_layers = {i for i in made if (self.ancestors[i] | 1 << i) & layers}
             if node.op in MATRIX:
-                softmaxes = self._softmaxes(node.index)
+                softmaxes = self.softmaxes(node.index)
                 values = self._values(softmaxes)
                 attends = bool(values) or any(self.nodes[i].op in ATTENTION for i in softmaxes)
+                factors = {*self.operands(node.index)}
                 # Otherwise it is a layer whose outputs a softmax follows (a router).
-                made &= set(self.operands(node.index)) if softmaxes else set()
-                made = {i for i in made if self._is_product(i, attends)}
-                made |= {
-                    i
-                    for i in values
-                    if not self.is_act(i) and self.leaves(i) and self._is_product(i, True)
-                }
-            elif node.op in CONVOLUTIONS or node.op in TABLES or not self.is_act(node.index):
-                made = set()
-            elif node.op not in ATTENTION:
+                queue += [i for i in made & factors if attends and self._is_product(i)]
+                queue += [i for i in values if not self.is_act(i) and self._is_product(i)]
+                by_layers -= factors
+            if node.op in ATTENTION:
+                queue += made
+            elif self.is_act(node.index) and node.op not in CONVOLUTIONS | TABLES:
                 # Added to data, say: what a network makes of a time that is the same in every pass.
-                made = {i for i in made if self._is_made_by_layers(i)}
-            queue += sorted(made)
+                queue += [i for i in by_layers if math.prod(self.nodes[i].shape) > 1]
         seen = set(queue)
         while queue:
             i = queue.pop()
@@ -182,40 +188,38 @@ class Graph:
             if node.parameter is not None or not self.leaves(i):
                 continue
             out.add(i)
-            left = self.operands(i)[:1] if node.op in MATRIX else node.inputs
-            new = set(left[:1] if node.op in NORMS else left) - seen
+            if node.op in MATRIX:
+                new = {self.operands(i)[0]}
+            elif node.op in NORMS or not (self.ancestors[i] & layers):
+                new = set(node.inputs[:1] if node.op in NORMS else node.inputs)
+            else:  # Numbers that it is multiplied by are no data.
+                new = {j for j in node.inputs if (self.ancestors[j] | 1 << j) & layers}
+            queue += new - seen
             seen |= new
-            queue.extend(new)
         return out
 
-    def _is_made_by_layers(self, i: int) -> bool:
-        """Does a tensor that depends on no data come from products with parameters?"""
-        made = bits(self.ancestors[i] | 1 << i)
-        return any(self.nodes[j].op in MATRIX and self.leaves(j) for j in made)
-
-    def _is_product(self, i: int, sums: bool) -> bool:
-        """Has a tensor that is made of parameters been multiplied by a matrix?
-
-        Args:
-            sums: look for it among the terms of sums (a bias) and all factors, too.
-        """
-        queue = [i]
-        while queue:
-            node = self.nodes[queue.pop()]
-            if node.op in MATRIX:
-                return True
-            if sums and (node.op in SUMS or node.op in SCALINGS):
-                queue += node.inputs
+    def _is_product(self, i: int) -> bool:
+        """Has a tensor that is made of parameters been multiplied by a matrix? Vectors (a bias, a scale for
+        every entry) may have been added since, or have multiplied it; matrices make another matrix."""
+        while self.nodes[i].op not in MATRIX:
+            node = self.nodes[i]
+            if node.op in SUMS | SCALINGS and len(node.inputs) == 2:
+                large, small = sorted(node.inputs, key=lambda j: -math.prod(self.nodes[j].shape))
+                if math.prod(self.nodes[small].shape) > node.shape[-1]:
+                    return False
+                i = large
             elif node.op in VIEWS or node.op in SCALINGS:
-                queue.append(node.inputs[0])
-        return False
+                i = node.inputs[0]
+            else:
+                return False
+        return bool(self.leaves(i))
 
     def enters_softmax(self, i: int, c: int) -> bool:
         """Does an operation take the softmax of a tensor, or add it to logits that it does?"""
         node = self.nodes[c]
         return "softmax" in node.op or (node.op in ATTENTION and i in node.inputs[3:])
 
-    def _softmaxes(self, start: int) -> list[int]:
+    def softmaxes(self, start: int) -> list[int]:
         """What takes the softmax of a product, whatever views, masks and numbers are between."""
         out, queue, seen = [], [start], {start}
         while queue:
@@ -276,7 +280,7 @@ class Graph:
     def operands(self, i: int) -> list[int]:
         """The two factors of a matrix product."""
         node = self.nodes[i]
-        return node.inputs[:2] if node.op in GROUPED else node.inputs[-2:]
+        return node.inputs[:2] if node.op in GROUPED | _LINEAR else node.inputs[-2:]
 
     def weights(self, i: int) -> set[str]:
         """Parameters that an operation on data combines with it, whatever they are made into first."""

@@ -162,7 +162,7 @@ def over_width(measured: float, error: float, dims: Dims, wide_dims: Dims) -> st
 
 
 def _fitting(measured: float, error: float, candidates: dict[str, float]) -> list[str]:
-    """Those of the candidates that fit, which all say the same."""
+    """The candidates that fit, which all say the same."""
     tolerance = 4 * error + 1e-3
     fits = {k: v for k, v in candidates.items() if abs(v - measured) <= tolerance}
     if not fits:

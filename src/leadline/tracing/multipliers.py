@@ -20,7 +20,7 @@ from leadline.tracing.patterns import (
     exponent,
     logits_exponent,
     products_of_data,
-    scaled_values,
+    scaled_beside,
     snapped,
 )
 
@@ -90,8 +90,8 @@ class Folds:
 
         What the embedding gives up because its output is multiplied already, the readout lacks.
         """
-        data = next(i for i in graph.nodes[node].inputs if graph.is_act(i))
-        names = exclusive_fold(graph, data, node)
+        data = next((i for i in graph.nodes[node].inputs if graph.is_act(i)), None)
+        names = None if data is None else exclusive_fold(graph, data, node)
         last = {naming.template(p): p for p in graph.parameters}
         if names is None or any(naming.repeats(p) and last[naming.template(p)] != p for p in names):
             message = (
@@ -111,41 +111,37 @@ class Folds:
         where that cannot; and other products of data over what grows alike."""
         products, others = products_of_data(graph, wide)
         for i in others:
-            self.obstacles.append(("attention", _NO_SIDE.format(repr(graph.nodes[i].module))))
-        sides: dict[Logits, tuple[Fold | None, ...]] = {}
-        for logits in (*attention_logits(graph), *products):
-            there = logits_exponent(graph, wide, logits)
-            q = logits.query
-            grows = graph.nodes[q].shape[-1] != wide.nodes[q].shape[-1]
-            if not grows and not there:
-                continue
-            number = scaled_values(graph, logits)
+            self.obstacles.append(("attention", _GROWS.format(repr(graph.nodes[i].module))))
+        logits = (*attention_logits(graph), *products)
+        nodes = {x.node for x in logits}
+        wanted: dict[Logits, tuple[bool, float]] = {}
+        for each in logits:
+            there = logits_exponent(graph, wide, each)
+            q = graph.nodes[each.query], wide.nodes[each.query]
+            grows = q[0].shape[-1] != q[1].shape[-1]
+            number = scaled_beside(graph, each, nodes)
             if number is not None and exponent(graph.factor(number), wide.factor(number)):
-                module = graph.nodes[number].module
-                message = (
-                    f"module {module!r} multiplies queries, keys and values by one number that varies "
-                    "with width: multiply the logits, or the queries alone"
-                )
+                message = _BESIDE.format(repr(graph.nodes[number].module))
                 self.obstacles.append(("attention", message))
+            elif grows or there:
+                wanted[each] = grows, there
+        takers = _takers(graph, wanted, {x.node for x in products})
+        taken: dict[str, Power] = {}
+        for each, (grows, there) in wanted.items():
+            if each not in takers:
+                if not grows or there != -1:  # Otherwise nothing is left to take.
+                    message = _NO_SIDE if each in products else _NO_PROJECTION
+                    message = message.format(repr(graph.nodes[each.node].module))
+                    self.obstacles.append(("attention", message))
                 continue
-            sides[logits] = tuple(fold(graph, i) for i in (q, logits.key))
-        takers = _takers(graph, sides, {x.node for x in products})
-        for logits in sides:
-            there = logits_exponent(graph, wide, logits)
-            grows = graph.nodes[logits.query].shape[-1] != wide.nodes[logits.query].shape[-1]
-            if logits not in takers:
-                if grows and there == -1:  # Nothing is left to take.
-                    continue
-                module = graph.nodes[logits.node].module
-                message = _NO_PROJECTION if logits not in products else _NO_SIDE
-                self.obstacles.append(("attention", message.format(repr(module))))
-                continue
-            for name in takers[logits]:
-                power = Power(width=snapped(there))
+            power = Power(width=snapped(there))
+            for name in takers[each]:
                 if grows:
                     self.takes[name]["attention"] = power
                 else:
-                    self.present[name] = self.present.get(name, ONE) + power
+                    taken[name] = power
+        for name, power in taken.items():
+            self.present[name] = self.present.get(name, ONE) + power
 
 
 _NO_PROJECTION = (
@@ -158,36 +154,49 @@ _NO_SIDE = (
     "neither is made by a weight of its own that could take 1/n: keep that dimension constant (more heads, "
     "a projection to a fixed size), divide by it, or make it a cosine (F.normalize both)"
 )
+_GROWS = (
+    "module {} multiplies two tensors that hold no parameter, over a dimension that grows with width, and "
+    "what it makes grows, too, or is a convolution: whether 1/n or 1/√n is right cannot be read off; keep "
+    "that dimension constant (more heads, a projection to a fixed size)"
+)
+_BESIDE = (
+    "module {} multiplies by a number that varies with width what a product reads and something else, too "
+    "(queries, keys and values at once, say): multiply the product alone, or the queries"
+)
 
 
 def _takers(
-    graph: Graph, sides: Mapping[Logits, tuple[Fold | None, ...]], products: set[int]
+    graph: Graph, wanted: Mapping[Logits, tuple[bool, float]], products: set[int]
 ) -> dict[Logits, set[str]]:
     """By product: the parameters that scale it and nothing else, of queries, or else of keys.
 
-    What several products are made of (a network that every layer's masks go through) scales all of them.
-    Queries of attention may be multiplied with positions, too.
+    What several products are made of (a network that every layer's masks go through) scales all of them, if
+    all want the same. Queries of attention may be multiplied with positions, too.
 
     Args:
+        wanted: for each, does what it sums over grow, and the exponent of the numbers that are there.
         products: those that are no logits of attention.
     """
     out: dict[Logits, set[str]] = {}
     for k in (0, 1):
         alike: dict[frozenset[str], list[tuple[Logits, Fold]]] = {}
-        for logits, folds in sides.items():
-            part = folds[k]
-            if logits not in out and part is not None:
-                alike.setdefault(frozenset(part.parameters), []).append((logits, part))
+        for each in wanted:
+            i = (each.query, each.key)[k]
+            part = fold(graph, i) if each not in out else None
+            if part is not None and graph.nodes[each.node].inputs.count(i) == 1:
+                alike.setdefault(frozenset(part.parameters), []).append((each, part))
         for names, several in alike.items():
             ways = set().union(*(part.edges for _, part in several))
-            for logits, _ in several:
-                i, node = (logits.query, logits.key)[k], logits.node
-                ways |= {(i, c) for c in ([node] if node in products else graph.consumers[i])}
+            for each, _ in several:
+                i = (each.query, each.key)[k]
+                beside = graph.consumers[i] if each.node not in products else ()
+                ways |= {(i, each.node), *((i, c) for c in beside if graph.softmaxes(c))}
             all_of = set().union(*(part.visited for _, part in several))
             # Masks of which only a choice is made beside those that are returned have the same size.
             used = ((i, c) for i in all_of for c in graph.consumers[i] if graph.read >> c & 1)
-            if all(way in ways for way in used):
-                out |= {logits: set(names) for logits, _ in several}
+            alone = not all_of.intersection(graph.outputs) and all(way in ways for way in used)
+            if alone and len({wanted[each] for each, _ in several}) == 1:
+                out |= {each: set(names) for each, _ in several}
     return out
 
 

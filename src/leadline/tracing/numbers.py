@@ -145,6 +145,8 @@ def _applied(graph: Graph, tied: frozenset[str], products: list[Logits]) -> _App
             continue
         if i in skipped or i in means or not node.numbers[0] or drops(graph, i) or counts(graph, i):
             continue
+        if not graph.read >> i & 1:  # What only a choice is made of.
+            continue
         if not (graph.is_act(i) or graph.leaves(i)):
             continue
         part = _scaled(graph, i, tied, shared)

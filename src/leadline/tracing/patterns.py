@@ -9,6 +9,7 @@ from leadline.tracing.cosines import cosines
 from leadline.tracing.graph import (
     ATTENTION,
     BEFORE_SOFTMAX,
+    CONVOLUTIONS,
     MATRIX,
     SCALINGS,
     TABLES,
@@ -106,9 +107,11 @@ def products_of_data(graph: Graph, wide: Graph) -> tuple[list[Logits], list[int]
     out, others = [], []
     for node in graph.nodes:
         i = node.index
-        if not graph.is_act(i) or not graph.read >> i & 1 or node.op not in MATRIX or i in known:
+        if not graph.is_act(i) or not graph.read >> i & 1 or i in known:
             continue
-        if not _without_parameters(graph, i):
+        if _is_made_kernel(graph, wide, i):
+            others.append(i)
+        if node.op not in MATRIX or not _without_parameters(graph, i):
             continue
         left = graph.operands(i)[0]
         if graph.nodes[left].shape[-1] != wide.nodes[left].shape[-1]:
@@ -117,6 +120,19 @@ def products_of_data(graph: Graph, wide: Graph) -> tuple[list[Logits], list[int]
             else:
                 others.append(i)
     return out, others
+
+
+def _is_made_kernel(graph: Graph, wide: Graph, i: int) -> bool:
+    """Does a convolution sum over channels that grow, with a kernel that the network makes? Or does
+    ``addbmm`` over what grows?"""
+    node = graph.nodes[i]
+    if node.op == "addbmm":
+        left = node.inputs[-2]
+        return graph.nodes[left].shape[-1] != wide.nodes[left].shape[-1]
+    if node.op not in CONVOLUTIONS or not graph.is_act(node.inputs[1]):
+        return False
+    channels = int(not node.kwargs.get("transposed"))
+    return graph.nodes[node.inputs[1]].shape[channels] != wide.nodes[node.inputs[1]].shape[channels]
 
 
 def products_alike(
@@ -159,21 +175,25 @@ def _without_parameters(graph: Graph, i: int) -> bool:
     return len(pair) == 2 and all(graph.is_act(j) or not graph.leaves(j) for j in pair)
 
 
-def scaled_values(graph: Graph, logits: Logits) -> int | None:
-    """The number before a product of queries and keys that multiplies the values, too, if there is one."""
+def scaled_beside(graph: Graph, logits: Logits, products: set[int]) -> int | None:
+    """The number before a product that multiplies something beside it, too (values, say), if there is one.
+
+    Args:
+        products: all products that such numbers are counted for.
+    """
     for i in logits.scalings:
+        if graph.ancestors[logits.node] >> i & 1 == 0:  # Behind it.
+            continue
         queue = [i]
         while queue:
             j = queue.pop()
             for c in graph.consumers[j]:
                 node = graph.nodes[c]
-                last = node.inputs[2] if node.op in ATTENTION else None
-                if j == last or (
-                    c != logits.node and _data(graph, c) and j == graph.operands(c)[1]
-                ):
-                    return i
-                if node.op in VIEWS:
+                value = node.op in ATTENTION and j == node.inputs[2]
+                if node.op in VIEWS or c in logits.scalings:
                     queue.append(c)
+                elif value or (c not in products and graph.read >> c & 1):
+                    return i
     return None
 
 

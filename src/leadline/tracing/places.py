@@ -234,7 +234,10 @@ def used_more_often(graph: Graph, deep: Graph) -> set[str]:
 def _times(graph: Graph) -> Counter[str]:
     """In how many operations on data every parameter takes part, of those that make the output."""
     out: Counter[str] = Counter()
+    unread: Counter[str] = Counter()
     for node in graph.nodes:
-        if graph.is_act(node.index) and graph.read >> node.index & 1:
-            out.update(graph.weights(node.index))
-    return out
+        if graph.is_act(node.index):
+            count = out if graph.read >> node.index & 1 else unread
+            count.update(graph.weights(node.index))
+    # What makes no output anywhere may make a loss of its own.
+    return out + Counter({name: n for name, n in unread.items() if name not in out})

@@ -8,12 +8,10 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from leadline.errors import check_choice, shown
 from leadline.parametrization.rules import ROLES
-from leadline.tracing.builder import seeded
 from leadline.tracing.graph import (
     ATTENTION,
     BY_VECTORS,
@@ -27,7 +25,6 @@ from leadline.tracing.graph import (
     Graph,
 )
 from leadline.tracing.patterns import enters
-from leadline.tracing.recording import recorded
 from leadline.tracing.sums import weighed_sums
 
 _ROLES = (*ROLES, "frozen")
@@ -142,6 +139,11 @@ def uses(graph: Graph, wide: Graph, grows: dict[str, tuple[bool, ...]]) -> dict[
                 if node.op in CONVOLUTIONS and place == 1:
                     turned = bool(node.kwargs.get("transposed"))
                     use = Use("matrix", growing(j, int(not turned)), growing(j, int(turned)), i)
+                elif node.op in MATRIX and (
+                    j not in graph.operands(i) or j == _rows(graph, growing, i)
+                ):
+                    # What is added to a product, and rows that stand for data.
+                    use = Use("elementwise", node=i)
                 elif node.op in MATRIX and len(graph.nodes[j].shape) > 1:
                     use = _product(graph, growing, i, j)
                 elif (node.op in BY_VECTORS and j in graph.operands(i)) or i in summed:
@@ -170,6 +172,19 @@ _ELEMENTWISE = (
         "cat stack where addcmul pow lerp copy_ select_scatter index_put index_put_ _prelu_kernel".split()
     )
 )
+
+
+def _rows(graph: Graph, growing: Any, i: int) -> int:
+    """Of a product of parameters alone, which stands for data: the factor that is data's; -1 if there is
+    none."""
+    if any(map(graph.is_act, graph.nodes[i].inputs)):
+        return -1
+    left, right = graph.operands(i)
+    if graph.nodes[i].op in BY_VECTORS:
+        return right
+    # The outputs of a layer may grow; how many rows there are does not.
+    many = graph.nodes[i].op in ("mm", "bmm", "addmm") and growing(left, -2)
+    return right if many and not growing(right, -1) else left
 
 
 def _product(graph: Graph, growing: Any, i: int, j: int) -> Use:
@@ -280,69 +295,3 @@ def _by_shape(name: str, grows: tuple[bool, ...], why: str) -> tuple[str, str]:
         f"parameter {name!r}: {why}one of its dimensions grows, and whether that is fan-in or fan-out "
         f"cannot be read off; give roles={{{name!r}: 'input'}} or 'readout'"
     )
-
-
-@dataclass(frozen=True)
-class DerivedWeight:
-    """The weight (or table) of one layer, which is no parameter (nor a multiple or a view of one)."""
-
-    parameters: frozenset[str]
-    """What it is made of."""
-    role: str
-    """What it does, by what grows: hidden, input, readout or finite."""
-
-
-def derived_weights(
-    graph: Graph, wide: Graph, grows: dict[str, tuple[bool, ...]]
-) -> tuple[DerivedWeight, ...]:
-    """Every such weight; ``wide`` is the same graph at twice the width."""
-    by_name = uses(graph, wide, grows)
-    out = {}
-    for node, operand in _operands(graph):
-        names = graph.leaves(operand)
-        kinds = [u for n in names for u in by_name[n] if u.node == node and u.how != "elementwise"]
-        if kinds:
-            sides = SIDES[kinds[0].fan_in, kinds[0].fan_out]
-            out[frozenset(names)] = DerivedWeight(frozenset(names), sides[0])
-    return tuple(out.values())
-
-
-# Spectral norms are found by iteration, one a pass.
-_PASSES = 15
-
-
-def derived_values(model: nn.Module, inputs: Any) -> dict[frozenset[str], Tensor]:
-    """The values of such weights after a few forward passes, by what they are made of."""
-    out: dict[frozenset[str], Tensor] = {}
-    for _ in range(_PASSES):
-        with seeded(0):  # A size that is drawn is the same in every pass.
-            graph, values = recorded(model, inputs)
-        before, out = out, {frozenset(graph.leaves(j)): values[j] for _, j in _operands(graph)}
-        if before and all(torch.allclose(w, before[n], rtol=1e-3) for n, w in out.items()):
-            break
-    return out
-
-
-def _operands(graph: Graph) -> list[tuple[int, int]]:
-    """Products with such a weight, and the weight."""
-    return [
-        (node.index, j)
-        for node in graph.nodes
-        if graph.is_act(node.index)
-        for j in (node.inputs[:1] if node.op in TABLES else node.inputs)
-        if (node.op in MATRIX or node.op in CONVOLUTIONS or node.op in TABLES)
-        and not graph.is_act(j)
-        and graph.leaves(j)
-        and len(graph.nodes[j].shape) > 1
-        and not _plain(graph, j)
-    ]
-
-
-def _plain(graph: Graph, i: int) -> bool:
-    node = graph.nodes[i]
-    while node.parameter is None:
-        held = [j for j in node.inputs if graph.leaves(j)]
-        if len(held) != 1 or not (node.op in VIEWS | TABLES or node.op in SCALINGS):
-            return False
-        node = graph.nodes[held[0]]
-    return True

@@ -22,6 +22,7 @@ from leadline.tracing.builder import (
     shapes,
 )
 from leadline.tracing.decisions import Still, decide, left_alone
+from leadline.tracing.derived import DerivedWeight, derived_weights
 from leadline.tracing.draws import draws
 from leadline.tracing.fading import faded, fading
 from leadline.tracing.fold import offsets
@@ -48,7 +49,7 @@ from leadline.tracing.places import (
     shared_over_depth,
 )
 from leadline.tracing.recording import recorded
-from leadline.tracing.roles import DerivedWeight, Overrides, derived_weights, uses
+from leadline.tracing.roles import Overrides, uses
 from leadline.tracing.skips import changed, skips
 from leadline.tracing.streams import repeated_branches
 from leadline.tracing.sums import check_reductions, sums_of_layers
@@ -207,8 +208,9 @@ def survey(
     try:
         there = _deep(build, models[deep], kinds, naming, deep)
     except Ambiguous as e:
-        if not shared:
-            raise sums_of_layers((graph, branches), (graphs[deep], deeper)) or e from None
+        if not shared or not depth:
+            sums = sums_of_layers((graph, branches), (graphs[deep], deeper)) if depth else None
+            raise sums or e from None
         # Layers that lead to a module used by all of them are no repetitions of each other.
         lines = [line for _, line in _once(shared)]
         raise ValueError("cannot decide:\n  " + "\n  ".join(lines)) from None
