@@ -175,8 +175,7 @@ _ELEMENTWISE = (
 
 
 def _rows(graph: Graph, growing: Any, i: int) -> int:
-    """Of a product of parameters alone, which stands for data: the factor that is data's; -1 if there is
-    none."""
+    """The factor that stands for data in a product of parameters alone; -1 in any other product."""
     if any(map(graph.is_act, graph.nodes[i].inputs)):
         return -1
     left, right = graph.operands(i)
