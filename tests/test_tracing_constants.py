@@ -297,3 +297,17 @@ def test_a_loss_that_layers_leave_behind_counts_over_depth():
     with pytest.raises(ValueError, match=r"'down.weight' is used 2 times at one depth and 4 times"):
         ll.plan(part(made, run), dict(width=16, depth=2), dict(width=32, depth=4), inputs=X,
                 roles={p: dict(branch=False) for p in ("e.*", "w.*", "t", "few", "up.*")})  # fmt: skip
+
+
+def test_one_number_that_a_layer_makes_of_a_vector():
+    def make(s, n):
+        s.t, s.w = nn.Parameter(torch.randn(1, n)), linear(n, 1)
+
+    kinds = read_model(part(make, lambda s, h: s.o(h * torch.sigmoid(s.w(s.t)))))[1]
+    assert (kinds["w.weight"].role, kinds["t"].role) == ("readout", "input")
+
+
+@pytest.mark.parametrize("f", [F.silu, torch.tanh, lambda e: F.layer_norm(F.gelu(e), e.shape[-1:])])
+def test_what_functions_make_of_rows_is_read_by_layers(f):
+    kinds = read_model(part(made, lambda s, h: s.o(h + s.w(f(s.e.weight))[:1])))[1]
+    assert (kinds["w.weight"].role, kinds["e.weight"].role) == ("hidden", "input")

@@ -115,7 +115,7 @@ def test_a_number_that_queries_and_keys_share_counts_twice(attend):
 def test_a_number_that_values_share_is_refused(attend, power):
     with pytest.raises(
         ValueError,
-        match="multiplies by a number that varies with width what a product reads and something",
+        match="multiplies by a number that varies with width what a product reads or makes and something",
     ):
         plan(shared(power, both=False), attend)
     assert plan(shared(0, both=False), written_out(-1)).factors()["1.0.qkv.weight"].init == 1.0

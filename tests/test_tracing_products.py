@@ -220,10 +220,10 @@ NOT_READ = {
         lambda s, h: ((a := s.q(h)) @ (b := s.k(h)).mT, a, b), "neither is made by a weight"),
     "a number that a layer reads, too": (
         lambda s, h: ((a := s.q(h) / s.n) @ s.k(h).transpose(-1, -2)).sum() + s.o(a),
-        "what a product reads and something else"),
+        "what a product reads or makes and something else"),
     "a number on keys that make the values": (
         lambda s, h: s.o(attend(s.q(h), k := s.k(h) * s.n**-0.5, s.v(k))),
-        "what a product reads and something else"),
+        "what a product reads or makes and something else"),
     "addbmm": (
         lambda s, h: torch.addbmm(h.new_zeros(()), s.q(h), s.k(h).transpose(-1, -2)),
         "whether 1/n or 1/√n is right"),

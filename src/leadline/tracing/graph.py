@@ -180,20 +180,17 @@ class Graph:
                 queue += made
             elif self.is_act(node.index) and node.op not in CONVOLUTIONS | TABLES:
                 # Added to data, say: what a network makes of a time that is the same in every pass.
-                queue += [i for i in by_layers if math.prod(self.nodes[i].shape) > 1]
+                queue += by_layers
         seen = set(queue)
         while queue:
             i = queue.pop()
             node = self.nodes[i]
-            if node.parameter is not None or not self.leaves(i):
+            if not (self.ancestors[i] | 1 << i) & layers:
                 continue
             out.add(i)
-            if node.op in MATRIX:
-                new = {self.operands(i)[0]}
-            elif node.op in NORMS or not (self.ancestors[i] & layers):
-                new = set(node.inputs[:1] if node.op in NORMS else node.inputs)
-            else:  # Numbers that it is multiplied by are no data.
-                new = {j for j in node.inputs if (self.ancestors[j] | 1 << j) & layers}
+            # What a layer reads; numbers that something is multiplied by are no data.
+            new = {self.operands(i)[0]} if node.op in MATRIX else set(node.inputs)
+            new = set(node.inputs[:1]) if node.op in NORMS else new
             queue += new - seen
             seen |= new
         return out

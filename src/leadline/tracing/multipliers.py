@@ -14,14 +14,13 @@ from leadline.tracing.graph import (
 )
 from leadline.tracing.kinds import Naming
 from leadline.tracing.numbers import size_multipliers
-from leadline.tracing.patterns import (
+from leadline.tracing.patterns import exponent, snapped
+from leadline.tracing.products import (
     Logits,
     attention_logits,
-    exponent,
     logits_exponent,
     products_of_data,
     scaled_beside,
-    snapped,
 )
 
 
@@ -119,9 +118,10 @@ class Folds:
             there = logits_exponent(graph, wide, each)
             q = graph.nodes[each.query], wide.nodes[each.query]
             grows = q[0].shape[-1] != q[1].shape[-1]
-            number = scaled_beside(graph, each, nodes)
-            if number is not None and exponent(graph.factor(number), wide.factor(number)):
-                message = _BESIDE.format(repr(graph.nodes[number].module))
+            beside = scaled_beside(graph, each, nodes)
+            varied = [i for i in beside if exponent(graph.factor(i), wide.factor(i))]
+            if varied:
+                message = _BESIDE.format(repr(graph.nodes[varied[0]].module))
                 self.obstacles.append(("attention", message))
             elif grows or there:
                 wanted[each] = grows, there
@@ -160,8 +160,9 @@ _GROWS = (
     "that dimension constant (more heads, a projection to a fixed size)"
 )
 _BESIDE = (
-    "module {} multiplies by a number that varies with width what a product reads and something else, too "
-    "(queries, keys and values at once, say): multiply the product alone, or the queries"
+    "module {} multiplies by a number that varies with width what a product reads or makes and something "
+    "else, too (queries, keys and values at once, a sum of logits): multiply the product alone, or the "
+    "queries"
 )
 
 

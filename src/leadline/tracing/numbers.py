@@ -16,16 +16,8 @@ from leadline.tracing.graph import (
     template,
 )
 from leadline.tracing.kinds import Naming
-from leadline.tracing.patterns import (
-    Logits,
-    attention_logits,
-    counts,
-    drops,
-    exponent,
-    products_alike,
-    products_of_data,
-    snapped,
-)
+from leadline.tracing.patterns import counts, drops, exponent, snapped
+from leadline.tracing.products import Logits, attention_logits, products_alike, products_of_data
 from leadline.tracing.sums import averages
 
 _NEAR = "move the multiplier next to a weight, or make it constant and let the plan scale"

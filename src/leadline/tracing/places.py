@@ -10,7 +10,7 @@ from typing import Any
 from leadline.tracing.branches import ResidualBranch
 from leadline.tracing.graph import SUMS, Graph, template
 from leadline.tracing.kinds import Kind, Naming
-from leadline.tracing.patterns import is_product_of_data
+from leadline.tracing.products import is_product_of_data
 
 
 @dataclass

@@ -117,9 +117,11 @@ class _Recorder(OperationMode):
             for place, key in enumerate(("beta", "alpha")):
                 if kwargs.get(key, 1) != 1 and place < len(inputs):
                     inputs[place] = self._product([inputs[place]], float(kwargs[key]))
+                    sized.add(inputs[place])
         if name in ("addcmul", "addcmul_"):
             product = self._product(inputs[1:], float(kwargs.get("value", 1)))
             name, inputs = "add", [inputs[0], product]
+            sized.add(product)
         values = [self.nodes[i].value for i in inputs]
         numbers = [float(v) for v in flat if type(v) in (int, float)]
         numbers += [v for v in values if v is not None]
