@@ -185,11 +185,18 @@ class Graph:
         while queue:
             i = queue.pop()
             node = self.nodes[i]
-            if not (self.ancestors[i] | 1 << i) & layers:
+            layered = (self.ancestors[i] | 1 << i) & layers
+            # What else functions make of the first rows is as good as the rows.
+            plain = node.op in VIEWS | TABLES | NORMS | SUMS | SCALINGS and bool(self.leaves(i))
+            if not layered and not plain:
                 continue
             out.add(i)
-            # What a layer reads; numbers that something is multiplied by are no data.
-            new = {self.operands(i)[0]} if node.op in MATRIX else set(node.inputs)
+            if node.op in MATRIX:  # What a layer reads.
+                new = {self.operands(i)[0]}
+            elif layered:  # Numbers that it is multiplied by are no data.
+                new = {j for j in node.inputs if (self.ancestors[j] | 1 << j) & layers}
+            else:
+                new = set(node.inputs)
             new = set(node.inputs[:1]) if node.op in NORMS else new
             queue += new - seen
             seen |= new
