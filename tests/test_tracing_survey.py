@@ -6,8 +6,8 @@ from torch import nn
 
 import leadline as ll
 from leadline.parametrization.rules import ONE, Power
+from leadline.tracing.derived import DerivedWeight
 from leadline.tracing.initialization import Rule
-from leadline.tracing.roles import DerivedWeight
 from survey_models import (
     BASE,
     TOKENS,
