@@ -75,8 +75,22 @@ def with_bias(s, h):
     return s.o(((s.q(h) @ s.k(h).mT + s.t) * s.n**-0.5).softmax(-1) @ s.v(h))
 
 
+def twice(s, h):
+    q = s.q(h) * s.n**-0.25 * s.n**-0.25
+    return s.o((q @ s.k(h).mT).softmax(-1) @ s.v(h)) + s.o(q)
+
+
+def nested(s, h):
+    """The bias is in a sum with another product first."""
+    q = s.q(h)
+    logits = q @ s.k(h).mT + (q @ s.c(h).mT + s.t)
+    return s.o((logits * s.n**-0.5).softmax(-1) @ s.v(h))
+
+
 MORE = {
     "a term that a parameter makes": shaw,
+    "two numbers": twice,
+    "a bias in a sum of its own": nested,
     "a bias": with_bias,
     "a bias in the product": lambda s, h: s.o(
         (torch.baddbmm(s.t.expand(2, 5, 5), s.q(h), s.k(h).mT) / s.n).softmax(-1) @ s.v(h)),

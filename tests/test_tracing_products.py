@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import leadline as ll
 from coordinates import slopes
@@ -187,7 +188,7 @@ def attend(q, k, v):
 
 
 def normed(s, h):
-    h = nn.functional.layer_norm(h, (s.n,), s.g)
+    h = F.layer_norm(h, (s.n,), s.g)
     return s.o(attend(h, s.k(h), s.v(h)))
 
 
@@ -209,9 +210,7 @@ def test_queries_that_are_read_otherwise_take_nothing(name):
 
 def shared_keys(s, h):
     q, kv = torch.tanh(s.q(h)), s.k(h)
-    return s.o(
-        nn.functional.scaled_dot_product_attention(q[:, None], kv[:, None], kv[:, None])[:, 0]
-    )
+    return s.o(F.scaled_dot_product_attention(q[:, None], kv[:, None], kv[:, None])[:, 0])
 
 
 NOT_READ = {
@@ -237,10 +236,29 @@ def test_what_would_scale_something_else_is_refused(name):
         ll.plan(net(run, q=square, k=square, v=square, o=readout), BASE, TARGET, inputs=ROWS)
 
 
-def test_convolutions_with_kernels_that_the_network_makes_are_refused():
-    def run(s, h):
-        picture = h.view(len(h), s.n, 1, 1).expand(-1, -1, 4, 4)
-        return nn.functional.conv2d(picture, s.k(h[:2])[:, :, None, None]).mean((2, 3))
+def convolution(transposed, channels):
+    """A picture of the stream, and a kernel that the network makes, over so many channels."""
 
+    def run(s, h):
+        c = s.n if channels is None else channels
+        kernel = s.k(h[:2])[:, :c, None, None]
+        picture = h[:, :c].view(len(h), c, 1, 1).expand(-1, -1, 4, 4)
+        if transposed:
+            return F.conv_transpose2d(picture, kernel.transpose(0, 1)).mean((2, 3))
+        return F.conv2d(picture, kernel).mean((2, 3))
+
+    return net(run, k=square)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_convolutions_with_kernels_that_the_network_makes(transposed):
     with pytest.raises(ValueError, match="or is a convolution: whether 1/n or 1/√n is right"):
-        ll.plan(net(run, k=square), BASE, TARGET, inputs=X)
+        ll.plan(convolution(transposed, None), BASE, TARGET, inputs=X)
+    assert ll.plan(convolution(transposed, 4), BASE, TARGET, inputs=X).branches
+
+
+def test_addbmm_over_what_stays_is_planned():
+    def run(s, h):
+        return torch.addbmm(h.new_zeros(()), s.o(h), s.o(h).transpose(-1, -2))
+
+    assert ll.plan(net(run, o=readout), BASE, TARGET, inputs=ROWS).branches
