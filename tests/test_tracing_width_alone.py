@@ -127,3 +127,26 @@ def test_what_grows_with_width_and_with_depth_by_a_part():
     plan = ll.plan(Affine, BASE, deep, scheme="mup", inputs=X)
     assert plan.apply(Affine(64, 6)).all.weight.shape == (64, 8 * 64)
     assert plan.factors()["all.weight"].lr == 0.25
+
+
+def test_a_weight_norm_whose_number_is_another_at_twice_the_depth():
+    """Layers and what follows them in one numbered list: the last has another name in a deeper network."""
+
+    class Residual(nn.Module):
+        def __init__(self, n):
+            super().__init__()
+            self.a, self.b = linear(n, n), linear(n, n)
+
+        def forward(self, x):
+            return x + self.b(torch.relu(self.a(x)))
+
+    def build(n, depth):
+        end = nn.utils.parametrizations.spectral_norm(linear(n, 2 * n))
+        return nn.Sequential(
+            linear(8, n), *(Residual(n) for _ in range(depth)), end, nn.Linear(2 * n, 4)
+        )
+
+    plan = ll.plan(
+        build, BASE, WIDE, scheme="mup", inputs=X, roles={"3.*": "hidden", "5.*": "hidden"}
+    )
+    assert plan.factors()["1.a.weight"].lr == 0.25

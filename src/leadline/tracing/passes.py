@@ -33,9 +33,8 @@ def passes(
         graphs = {}
         for s, m in drawn.items():
             x = example(m, inputs, s)
-            if (
-                seed == 0
-            ):  # What a cache keeps of the last call, of whichever model, is this one's then.
+            if seed == 0:
+                # What a cache keeps of the last call, of whichever model, is this one's then.
                 _run(m, x, s)
             graphs[s] = _run(m, x, s)
         first = _difference(graphs[base], graphs[wide])
