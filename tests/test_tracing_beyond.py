@@ -163,14 +163,15 @@ def test_the_rule_of_what_layers_share(scheme):
     assert exponents(s, adam, of_all).eps - exponents(s, adam, of_each).eps == Power(depth=1)
 
 
-def test_a_matrix_that_all_layers_share_is_refused_over_depth():
+def test_a_matrix_that_all_layers_share_needs_branches_of_one_over_depth():
     def more(self, n, depth):
         for b in self.blocks:
             b.f = self.blocks[0].f
 
     build = models.net(models.plain, more)
-    with pytest.raises(ValueError, match=r"'blocks.0.f.2.weight' is used at several places"):
-        factors(build)
+    with pytest.raises(ValueError, match=r"'blocks.0.f.0.weight' is used .*scheme='completep'"):
+        factors(build, scheme="depth-mup")
+    assert factors(build)[1]["blocks.0.f.2.weight"].fold == 0.25
 
 
 RECURRENT = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}

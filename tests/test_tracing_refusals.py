@@ -130,13 +130,6 @@ def test_builders_that_cannot_be_planned(name):
         ll.plan(build, BASE, TARGET)
 
 
-def shared(n, depth):
-    model = Net(n, depth)
-    for block in model.blocks:
-        block.a = model.blocks[0].a
-    return model
-
-
 def highway(n, depth):
     model = each(lambda self, h, b, i: h + self.gates[i](h).sigmoid() * (b.branch(h) - h))(n, depth)
     model.gates = nn.ModuleList(nn.Linear(n, n) for _ in range(depth))
@@ -144,9 +137,9 @@ def highway(n, depth):
 
 
 def reused(n, depth):
-    """One norm for all layers."""
+    """One matrix that the stream goes through in every layer."""
     model = each(lambda self, h, b, i: self.shared(h + b.branch(h)))(n, depth)
-    model.shared = nn.LayerNorm(n)
+    model.shared = nn.Linear(n, n)
     return model
 
 
@@ -192,8 +185,7 @@ MODELS = {
     "one block twice at any depth": (
         running(lambda self, h: self.head(self.blocks[0](self.blocks[0](h)))),
         "no residual branch repeats with depth"),
-    "a layer shared over depth": (shared, "'blocks.0.a.weight' is used at several places"),
-    "a norm shared over depth": (
+    "a matrix of all layers in the stream": (
         reused, "'shared.bias' is used 2 times at one depth and 4 times at twice that"),
     "a readout of every layer": (
         running(lambda self, h: sum(self.head(h := b(h)) for b in self.blocks)),

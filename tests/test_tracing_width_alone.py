@@ -11,6 +11,7 @@ from test_tracing_first import FirstPlain
 from tracing_models import TwoLayers
 
 BASE, WIDE = {"width": 16, "depth": 2}, {"width": 64, "depth": 2}
+LARGE = {"width": 64, "depth": 4}
 
 
 class Blocks(nn.Module):
@@ -94,7 +95,7 @@ UNDECIDED = {
 @pytest.mark.parametrize("scheme", ["mup", "sp"])
 def test_what_depth_leaves_undecided_is_no_matter_of_width(build, scheme):
     with pytest.raises(ValueError, match=r"\w") as e:
-        ll.plan(build, BASE, WIDE, scheme="completep", inputs=X)
+        ll.plan(build, BASE, LARGE, scheme="completep", inputs=X)
     assert (offered(str(e.value)).get("scheme") == "mup") == UNDECIDED[build]
     plan = ll.plan(build, BASE, WIDE, scheme=scheme, inputs=X)
     assert bool(plan.branches) == (build is OneByOne)  # Nothing else of it is undecided.
@@ -103,6 +104,62 @@ def test_what_depth_leaves_undecided_is_no_matter_of_width(build, scheme):
     expected = {"sp": (1.0, 1.0, 1.0), "mup": (0.25, 0.25, 1.0)}[scheme]
     names = ("blocks.1.a.weight", "o.weight", "i.weight")
     assert tuple(factors[n].lr for n in names) == expected
+
+
+@pytest.mark.parametrize("build", UNDECIDED)
+def test_between_sizes_of_one_depth_what_depth_leaves_undecided_is_no_matter(build):
+    plan = ll.plan(build, BASE, WIDE, scheme="completep", inputs=X)
+    assert plan.factors() == ll.plan(build, BASE, WIDE, scheme="mup", inputs=X).factors()
+    assert plan.width_alone and f"for depth=2 alone: {plan.width_alone}" in str(plan)
+    assert "give" not in plan.width_alone
+    for again in (plan, ll.Plan.from_json(plan.to_json())):
+        assert again.width_alone == plan.width_alone
+        assert again.at(32, 2).target.width == 32
+        with pytest.raises(
+            ValueError, match=r"depth=4: this plan is for depth=2 alone, that of its"
+        ):
+            again.at(32, 4)
+    # Without a target, or under a scheme of width, any depth may come.
+    with pytest.raises(ValueError, match=r"\w"):
+        ll.plan(build, BASE, scheme="completep", inputs=X)
+    assert not ll.plan(build, BASE, WIDE, scheme="mup", inputs=X).width_alone
+
+
+def test_what_can_be_read_over_depth_is_read_between_sizes_of_one_depth_too():
+    class Plain(Blocks):
+        def end(self, h, kept):
+            return h
+
+    plan = ll.plan(Plain, BASE, WIDE, inputs=X)
+    assert not plan.width_alone
+    assert plan.at(16, 8).factors()["blocks.7.b.weight"].fold == 0.25
+
+
+class Fixed(nn.Module):
+    """As many layers at any depth, none with a skip connection."""
+
+    def __init__(self, n, depth):
+        super().__init__()
+        self.i, self.a, self.o = linear(8, n), linear(n, n), linear(n, 4)
+
+    def forward(self, x):
+        return self.o(self.a(self.i(x).relu()).relu())
+
+
+@pytest.mark.parametrize("scheme", ["auto", "completep", "depth-mup", "ntk"])
+def test_a_model_of_one_depth(scheme):
+    plan = ll.plan(Fixed, BASE, WIDE, scheme=scheme, inputs=X)
+    assert "has the same parameters" in plan.width_alone
+    # Adam's step moves what comes behind by n^-½ where features are to stay.
+    lazy = scheme == "ntk"
+    expected = {
+        "i.weight": 0.5 if lazy else 1.0,
+        "a.weight": 0.125 if lazy else 0.25,
+        "o.weight": 0.25,
+    }
+    assert {n: f.lr for n, f in plan.factors().items()} == expected
+    with pytest.raises(ValueError, match=r"build ignores depth"):
+        ll.plan(Fixed, BASE, LARGE, scheme=scheme, inputs=X)
 
 
 def test_what_width_leaves_undecided_is_refused_under_any_scheme():

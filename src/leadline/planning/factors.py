@@ -94,6 +94,7 @@ class Scaling:
     token_ratio: float = 1.0
     decay: str = "per-step"
     build: Builder | None = field(default=None, compare=False, repr=False)
+    width_alone: str = ""
 
     @property
     def m(self) -> float:
@@ -111,8 +112,17 @@ class Scaling:
         return self.scheme if isinstance(self.scheme, str) else self.scheme.name
 
     def at(self, width: int, depth: int) -> Self:
-        """The same exponents for another target."""
+        """The same exponents for another target.
+
+        Raises:
+            ValueError: another depth than that of a plan that was read for width alone.
+        """
         target = Size(check_int("width", width, 1), check_int("depth", depth, 1))
+        if self.width_alone and depth != self.base.depth:
+            raise ValueError(
+                f"depth={depth}: this plan is for depth={self.base.depth} alone, that of its base and of "
+                f"its target ({self.width_alone}); plan from the base to that depth to see what it takes"
+            )
         if target == self.target:
             return self
         names = {}

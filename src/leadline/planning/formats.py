@@ -88,9 +88,10 @@ def table(plan: Scaling) -> str:
             ]
         )
     title = f"plan: {plan.scheme_name}, {plan.optimizer_rule.name}, ({plan.base}) → ({plan.target})"
-    return "\n".join(
-        [title, text_table(header, rows, left=99), "* last weight layer of its branch"]
-    )
+    notes = ["* last weight layer of its branch"]
+    if plan.width_alone:
+        notes.append(f"for depth={plan.base.depth} alone: {plan.width_alone}")
+    return "\n".join([title, text_table(header, rows, left=99), *notes])
 
 
 def to_json(plan: Scaling) -> str:
@@ -105,7 +106,7 @@ def to_json(plan: Scaling) -> str:
     data["naming"] = {k: list(v) for k, v in plan.naming.free.items()}
     data["stacked"] = sorted(plan.naming.stacked)
     data["branches"] = dict(plan.branches)
-    for name in _PLAIN:
+    for name in (*_PLAIN, "width_alone"):
         data[name] = getattr(plan, name)
     return json.dumps(strict.seal(data), indent=1, ensure_ascii=False)
 
@@ -134,6 +135,7 @@ def from_json(text: str | bytes) -> dict[str, Any]:
             "naming": Naming(
                 {k: tuple(v) for k, v in data["naming"].items()}, frozenset(data.get("stacked", ()))
             ),
+            "width_alone": data.get("width_alone", ""),
             **{name: data[name] for name in ("names", "branches", *_PLAIN)},
         }
     except (KeyError, TypeError, AttributeError, ValueError) as e:

@@ -37,17 +37,19 @@ def check_derived(
     if not derived or resolve(plan.scheme, None) is None:
         return
     base = plan.base
-    wide, deep = Size(2 * base.width, base.depth), Size(base.width, 2 * base.depth)
-    scales = {s: {x: Scale() for x in derived} for s in (base, wide, deep)}
+    sizes = {Size(2 * base.width, base.depth): "width", Size(base.width, 2 * base.depth): "depth"}
+    if plan.width_alone:
+        sizes.popitem()
+    scales = {s: {x: Scale() for x in derived} for s in (base, *sizes)}
     kinds = plan.at(base.width, base.depth).kind_of(construct(build, base))
     # Numbers in names may be others at another depth.
     made_of = {x: frozenset(kinds[n] for n in x.parameters) for x in derived}
     for seed in range(_BUILDS):
         for s, by_weight in scales.items():
             _measure(plan.at(s.width, s.depth), build, inputs, seed, by_weight, made_of)
-        if all(_SIGMAS * _error(scales, s, x) < _TOLERANCE for s in (wide, deep) for x in derived):
+        if all(_SIGMAS * _error(scales, s, x) < _TOLERANCE for s in sizes for x in derived):
             break
-    for s, what in ((wide, "width"), (deep, "depth")):
+    for s, what in sizes.items():
         for x in derived:
             here, there = scales[base][x].rms, scales[s][x].rms
             if here and there:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from leadline.disk.write import write_atomic
-from leadline.errors import check_choice, check_real
+from leadline.errors import check_choice, check_real, cut
 from leadline.parametrization.optimizers import Optimizer, default_eps
 from leadline.parametrization.optimizers import optimizer as named_optimizer
 from leadline.parametrization.rules import DECAYS, batch_factors
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer as TorchOptimizer
 
+_REMEDY = re.compile(r"[;:,] (?:or )?give ")
+
 
 @dataclass(frozen=True)
 class Plan(Scaling, Shown):
@@ -42,6 +45,7 @@ class Plan(Scaling, Shown):
         branches: residual branches that repeat with depth, and their weight layers.
         batch_ratio, token_ratio: batch and training tokens over the base's.
         decay: "per-step" keeps lr·λ at every size, "width" leaves λ alone over depth.
+        width_alone: why nothing is said of other depths; empty where they were read.
     """
 
     def apply(self, model: nn.Module, init: bool = True) -> nn.Module:
@@ -189,7 +193,9 @@ def plan(
 
     Args:
         build: callable (width, depth) -> unmodified nn.Module.
-        base, target: dict(width=, depth=), in the builder's units; the target defaults to the base.
+        base, target: dict(width=, depth=), in the builder's units; the target defaults to the base. Where
+            both are given with one depth, what depth alone leaves undecided is no matter: the plan is
+            for that depth.
         scheme: sp, ntk, mup, depth-mup, depth-mup-corrected, completep, spectral, auto, or a Scheme.
         optimizer: sgd, adam, adamw, lion, signsgd, adafactor, muon or muon-match-rms.
         batch_ratio, token_ratio: the target's batch and training tokens over the base's.
@@ -212,11 +218,12 @@ def plan(
         check_real(name, value, 0.0, open_minimum=True)
     batch_factors(o, batch_ratio / token_ratio)
 
-    def read(scheme: str | Scheme, roles: Mapping[str, Any] | None) -> Plan:
-        surveyed = _read_model(build, at, inputs, roles, scheme)
-        _refuse_obstacles(scheme, surveyed.obstacles, surveyed.branches)
+    def read(scheme: str | Scheme, roles: Mapping[str, Any] | None, alone: str = "") -> Plan:
+        surveyed = _read_model(build, at, inputs, roles, scheme, bool(alone))
+        _refuse_obstacles(scheme, surveyed.obstacles, surveyed.branches, bool(alone))
         names = kinds_by_name(build, surveyed.kinds, surveyed.naming, at, to)
-        _refuse_branches(scheme, surveyed.branches)
+        if not alone:
+            _refuse_branches(scheme, surveyed.branches)
         result = Plan(
             scheme=scheme,
             optimizer_rule=o,
@@ -230,19 +237,44 @@ def plan(
             token_ratio=float(token_ratio),
             decay=decay,
             build=build,
+            width_alone=alone,
         )
         check_derived(result, build, surveyed.derived, inputs)
         return result
 
+    def of_one_depth(scheme: str | Scheme, roles: Mapping[str, Any] | None) -> Plan:
+        """The same; where depth alone is in the way, for this one."""
+        try:
+            return read(scheme, roles)
+        except ValueError as e:
+            first, *more = [line.strip() for line in str(e).splitlines()]
+            # What it is, without the remedy.
+            why = _REMEDY.split(more[0] if first.startswith("cannot") else first)[0]
+            try:
+                return read(scheme, roles, cut(why, 200))
+            except ValueError:
+                raise e from None
+
+    if target is not None and at.depth == to.depth:
+        return with_remedies(of_one_depth, scheme, roles)
     return with_remedies(read, scheme, roles)
 
 
 def _read_model(
-    build: Builder, at: Size, inputs: Any, roles: Mapping[str, Any] | None, scheme: str | Scheme
+    build: Builder,
+    at: Size,
+    inputs: Any,
+    roles: Mapping[str, Any] | None,
+    scheme: str | Scheme,
+    alone: bool = False,
 ) -> Survey:
-    """What the model is; under a scheme of width alone, what depth makes undecided is left out."""
+    """What the model is; under a scheme of width alone, what depth makes undecided is left out.
+
+    Args:
+        alone: read what width needs alone.
+    """
     try:
-        return survey(build, at, inputs, roles)
+        return survey(build, at, inputs, roles, depth=not alone)
     except ValueError:
         s = resolve(scheme, None)
         if s is not None and any((s.branch, s.rate_internal, s.rate_last)):
@@ -261,12 +293,21 @@ def _refuse_branches(scheme: str | Scheme, branches: Mapping[str, int]) -> None:
 
 
 def _refuse_obstacles(
-    scheme: str | Scheme, obstacles: Iterable[tuple[str, str]], layers: Mapping[str, int]
+    scheme: str | Scheme,
+    obstacles: Iterable[tuple[str, str]],
+    layers: Mapping[str, int],
+    alone: bool = False,
 ) -> None:
     s = resolve(scheme, max(layers.values(), default=2))
     if s is None:
         return
-    needed = {"branch": s.branch != 0, "readout": s.readout != 0, "attention": s.rate_width != 0}
+    depths = {x.branch for n in layers.values() if (x := resolve(scheme, n)) is not None}
+    needed = {
+        "branch": s.branch != 0 and not alone,
+        "shared": not depths <= {0.0, -1.0} and not alone,
+        "readout": s.readout != 0,
+        "attention": s.rate_width != 0,
+    }
     wrong = [message for what, message in obstacles if needed[what]]
     if wrong:
         raise ValueError("cannot fold:\n  " + "\n  ".join(wrong))

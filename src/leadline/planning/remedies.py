@@ -12,6 +12,7 @@ from leadline.parametrization.schemes import Scheme
 
 T = TypeVar("T")
 _ROLES = re.compile(r"roles=(\{[^{}]*\})")
+_SCHEME = re.compile(r"(?:give |or |; )scheme='([\w-]+)'")
 _TRIES = 4
 """How many refusals in a row are answered with what they offer."""
 
@@ -30,8 +31,9 @@ def offered(message: str) -> dict[str, Any]:
             roles |= _roles(text)
         except (SyntaxError, ValueError):  # Words of the user's own model.
             continue
-    scheme = {"scheme": "mup"} if "scheme='mup'" in message else {}
-    return ({"roles": roles} if roles else {}) | scheme
+    # Of several, the one that all of them allow scales the least.
+    schemes = sorted(_SCHEME.findall(message), key=lambda s: s != "mup")
+    return ({"roles": roles} if roles else {}) | ({"scheme": schemes[0]} if schemes else {})
 
 
 def _roles(text: str) -> dict[str, Any]:

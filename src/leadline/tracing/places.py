@@ -11,6 +11,7 @@ from leadline.tracing.branches import ResidualBranch
 from leadline.tracing.graph import SUMS, Graph, template
 from leadline.tracing.kinds import Kind, Naming
 from leadline.tracing.products import is_product_of_data
+from leadline.tracing.shared import used_more_often
 
 
 @dataclass
@@ -29,8 +30,8 @@ def find_places(
     """Branch and position of every parameter inside one, innermost branch first.
 
     A parameter may be used more than once if the number of uses does not grow with depth (a recurrent
-    layer's, a norm that two branches of a layer read), or if it has an entry for each layer. What is used
-    in every layer is ``shared``.
+    layer's, a norm that two branches of a layer read), or if it has an entry for each layer. What a deeper
+    network uses more often, and has no more of, is ``shared``.
 
     Args:
         deep: the network at twice the depth.
@@ -53,7 +54,7 @@ def find_places(
         place["position"] = min(p["position"] for _, p in several)
         alike = {(p["last"], p["layers"] > 1) for _, p in several}
         once = len({id(b) for b, _ in several}) == 1 or name not in often
-        if not once and not naming.repeats(name):
+        if name in often and not naming.repeats(name):
             place["shared"] = True
         elif len({id(b) for b, _ in several}) == 1:
             place["last"] = any(p["last"] for _, p in several)
@@ -72,6 +73,14 @@ def conflict(name: str, role: str) -> str:
 
 
 def _label(b: ResidualBranch, names: set[str], naming: Naming) -> str:
+    each = sorted(n for n in names if naming.repeats(n) and n not in naming.stacked)
+    if each and len(each) < len(names):
+        # With what all layers share, it is called after what each has of its own.
+        layer = naming.template(each[0]).split("*")[0] + "*"
+        if not b.name.startswith(layer[:-1]):
+            return layer
+        if naming.template(b.name + ".").rstrip(".") == b.name:
+            return layer
     inside = [n for n in names if n.startswith(b.name)]
     return naming.module(b.name, min(inside)) if inside else b.name
 
@@ -166,32 +175,38 @@ def from_zero(
 
 
 def beside_more_often(
-    kinds: list[Kind], names: Mapping[str, int], deep: Mapping[str, int]
+    kinds: list[Kind], names: Mapping[str, int], deep: Mapping[str, int], heads: set[int]
 ) -> list[Kind]:
-    """The same kinds; of those beside branches, only what a deeper model has more of stays so. Ends that
-    are in one list with the layers have indices that grow, and no repetitions.
+    """The same kinds; of those beside branches, only what a deeper model has or uses more of stays so, and
+    no heads. Ends that are in one list with the layers have indices that grow, and no repetitions.
 
     Args:
         names, deep: the kinds of all parameters, at one depth and at twice that.
+        heads: kinds that make outputs of their layers alone.
     """
     here, there = Counter(names.values()), Counter(deep.values())
     out = []
     for i, k in enumerate(kinds):
-        beside = k.beside and (there[i] > here[i] or bool(k.layered))
+        beside = k.beside and i not in heads and (there[i] > here[i] or bool(k.layered) or k.shared)
         reason = k.reason + ("; behind sums over depth" if beside else "")
         out.append(replace(k, beside=beside, reason=reason))
     return out
 
 
 def outside_branches(
-    rows: dict[str, Kind], names: dict[str, int], deep: dict[str, int], used: set[str]
+    rows: dict[str, Kind],
+    names: dict[str, int],
+    deep: dict[str, int],
+    used: set[str],
+    heads: set[int],
 ) -> list[tuple[str, str]]:
-    """Parameters that repeat with depth beside the residual branches: their effects add up."""
+    """Parameters that repeat with depth beside the residual branches: their effects add up, but for those of
+    heads."""
     here, there = Counter(names.values()), Counter(deep.values())
     out: dict[int, tuple[str, str]] = {}
     for name in sorted(used & set(rows)):
         k, kind = rows[name], names[name]
-        inside = k.position is not None or k.beside
+        inside = k.position is not None or k.beside or kind in heads
         if not inside and k.role != "frozen" and (there[kind] > here[kind] or k.layered):
             remedy = "give its layer a skip connection"
             message = (
@@ -201,43 +216,3 @@ def outside_branches(
             )
             out.setdefault(kind, ("branch", message))
     return list(out.values())
-
-
-def shared_over_depth(
-    graph: Graph, deep: Graph, naming: Naming, names: Mapping[str, str]
-) -> list[tuple[str, str]]:
-    """Single parameters that a deeper model uses more often.
-
-    Args:
-        names: those that count, and their roles.
-    """
-    here, there = _times(graph), _times(deep)
-    return [
-        (
-            "branch",
-            f"parameter {name!r} is used {here[name]} times at one depth and {there[name]} times at twice "
-            "that, so its effects add up and nothing says how it scales with depth: give every layer its "
-            f"own, or count it as unscaled with roles={{{name!r}: dict(role={names[name]!r}, "
-            "branch=False)}",
-        )
-        for name in sorted(set(names) & used_more_often(graph, deep))
-        if not naming.repeats(name)
-    ]
-
-
-def used_more_often(graph: Graph, deep: Graph) -> set[str]:
-    """Parameters that take part in more operations in a deeper model."""
-    here, there = _times(graph), _times(deep)
-    return {name for name in here if there[name] > here[name]}
-
-
-def _times(graph: Graph) -> Counter[str]:
-    """In how many operations on data every parameter takes part, of those that make the output."""
-    out: Counter[str] = Counter()
-    unread: Counter[str] = Counter()
-    for node in graph.nodes:
-        if graph.is_act(node.index):
-            count = out if graph.read >> node.index & 1 else unread
-            count.update(graph.weights(node.index))
-    # What makes no output anywhere may make a loss of its own.
-    return out + Counter({name: n for name, n in unread.items() if name not in out})

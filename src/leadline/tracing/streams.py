@@ -22,6 +22,7 @@ from leadline.tracing.branches import (
 )
 from leadline.tracing.graph import Graph, bits, template
 from leadline.tracing.kinds import Naming
+from leadline.tracing.shared import used_more_often
 
 
 def repeated_branches(
@@ -43,8 +44,21 @@ def repeated_branches(
             raise ValueError(next((e.message for e in few if e == each), each.message))
     here, there = (branches for branches, _ in sides)
     here, there = chained(graph, here, deep, there, naming)
-    kept = stream_branches(graph, here, deep, there, naming)
-    return [b for b in kept if repeats(graph, deep, b, kept, naming)], there
+    often = used_more_often(graph, deep)
+    kept = stream_branches(graph, here, deep, there, naming, often)
+    return [b for b in kept if repeats(graph, deep, b, kept, naming, often)], there
+
+
+def repeating(
+    graph: Graph, other: Graph, branches: list[ResidualBranch], naming: Naming
+) -> list[ResidualBranch]:
+    """Those of these branches that repeat with depth.
+
+    Args:
+        other: the network at another depth.
+    """
+    often = used_more_often(*sorted((graph, other), key=lambda g: len(g.nodes)))
+    return [b for b in branches if repeats(graph, other, b, branches, naming, often)]
 
 
 def chained(
@@ -164,16 +178,18 @@ def stream_branches(
     deep: Graph,
     there: list[ResidualBranch],
     naming: Naming,
+    often: set[str],
 ) -> list[ResidualBranch]:
     """The branches whose sums are more in the deeper network, between the same ends.
 
     Args:
         deep, there: the network at twice the depth, and its branches.
+        often: parameters that it uses more often.
     """
     called = _called(graph, deep, naming)
     # A sum around some layers and a head (features of two layers that are joined) owns none of their sums.
-    branches = [b for b in branches if repeats(graph, deep, b, branches, naming)]
-    there = [b for b in there if repeats(deep, graph, b, there, naming)]
+    branches = [b for b in branches if repeats(graph, deep, b, branches, naming, often)]
+    there = [b for b in there if repeats(deep, graph, b, there, naming, often)]
     counts = (_sums(graph, branches, called), _sums(deep, there, called))
     most = [Counter[frozenset[str]]() for _ in counts]
     for k, by_owner in enumerate(counts):
@@ -210,10 +226,17 @@ def _owner(
 
 
 def repeats(
-    graph: Graph, deep: Graph, b: ResidualBranch, others: list[ResidualBranch], naming: Naming
+    graph: Graph,
+    deep: Graph,
+    b: ResidualBranch,
+    others: list[ResidualBranch],
+    naming: Naming,
+    often: set[str],
 ) -> bool:
     """Does the branch repeat with depth? The names of the weights directly in it say so, or the layer that
-    its sum is in (the one dense layer of a mixture, the one attention of a state-space model).
+    its sum is in (the one dense layer of a mixture, the one attention of a state-space model), or that they
+    are used more ``often`` in the deeper of the two. What adds up outputs of several layers, whose sums it
+    goes around, is none of those.
 
     A path that holds nothing but other branches has none: there its sum has to repeat.
     """
@@ -222,10 +245,28 @@ def repeats(
     if names:
         layer = graph.nodes[b.join].module
         held = [n for n in graph.parameters if layer and n.startswith(layer + ".")]
-        return any(map(naming.repeats, names)) or any("*" in naming.module(layer, n) for n in held)
+        several = any(map(naming.repeats, names)) or any(
+            "*" in naming.module(layer, n) for n in held
+        )
+        return several or (
+            not names.isdisjoint(often) and not _goes_around(graph, b, others, naming)
+        )
     module = template(graph.nodes[b.join].module)
     counts = [
         sum(n.op == graph.nodes[b.join].op and template(n.module) == module for n in g.nodes)
         for g in (graph, deep)
     ]
     return counts[0] != counts[1]
+
+
+def _goes_around(
+    graph: Graph, b: ResidualBranch, others: list[ResidualBranch], naming: Naming
+) -> bool:
+    """Does the branch hold sums of layers that have parameters of their own?"""
+    return any(
+        naming.repeats(n)
+        for x in others
+        if x is not b and x.join in b.region
+        for i in x.weighted
+        for n in layer_weights(graph, i)
+    )

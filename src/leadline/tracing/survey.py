@@ -46,12 +46,12 @@ from leadline.tracing.places import (
     find_places,
     from_zero,
     outside_branches,
-    shared_over_depth,
 )
 from leadline.tracing.recording import recorded
 from leadline.tracing.roles import Overrides, uses
+from leadline.tracing.shared import for_outputs, shared_over_depth, used_more_often
 from leadline.tracing.skips import changed, skips
-from leadline.tracing.streams import repeated_branches
+from leadline.tracing.streams import repeated_branches, repeating
 from leadline.tracing.sums import check_reductions, sums_of_layers
 from leadline.tracing.values import varied_over_depth
 
@@ -114,6 +114,10 @@ def survey(
     places = find_places(graph, graphs[deep], branches, naming)
     loose = {n for n in used if n not in places.by_name and naming.repeats(n)}
     places.by_name |= attached(graph, branches, loose - outside, naming)
+    often = {n for n in used_more_often(graph, graphs[deep]) if not naming.repeats(n)}
+    for name in sorted(often - places.by_name.keys() - outside if branches else ()):
+        for n, place in attached(graph, branches, {name}, naming).items():
+            places.by_name[n] = place | {"shared": True}
     names_of = aliases(model)
     shifted = offsets(graph)
     still = Still(build, base, model)
@@ -121,6 +125,7 @@ def survey(
     unused: dict[str, list[str]] = {}
     rows: dict[str, Kind] = {}
     tied: dict[str, int] = {}
+    vectors: dict[str, bool] = {}
     problems: dict[str, str] = {}
     for name, p in model.named_parameters():
         pattern = naming.template(name)
@@ -143,11 +148,10 @@ def survey(
             kind_role, reason, readout, drawn_as = "", "", False, ""
         place = {} if name in outside else places.by_name.get(name, {})
         ways = {u.how for u in used.get(name, [])}
-        if place and kind_role != "frozen":
-            grown = kind_role != "finite" and ways - {"elementwise", "embedding"}
-            of_all = place.get("shared") and grown
-            if name in places.conflicts or of_all:
-                problems[name] = conflict(name, kind_role)
+        if place and kind_role != "frozen" and name in places.conflicts:
+            problems[name] = conflict(name, kind_role)
+        if kind_role in ("finite", "frozen") or ways <= {"elementwise", "embedding"}:
+            vectors[name] = bool(ways) and "embedding" not in ways and still(name)
         if kind_role == "hidden" and name in joined and overrides.match(name).role is None:
             problems[name] = joined[name]
         if readout:
@@ -200,28 +204,33 @@ def survey(
         for name, k in rows.items()
     }
     rows = with_first(with_mates(rows, naming), naming, graphs[deep], deeper)
+    more = repeating(graphs[deep], graph, deeper, naming)
+    both = (graph, branches), (graphs[deep], more)
+    unscaled = set(used) - outside
+    roles_of = {n: rows[n].role for n in unscaled}
+    shared, in_stream = shared_over_depth(*both, naming, roles_of, vectors)
+    rows |= {n: replace(rows[n], beside=True, shared=True) for n in in_stream}
     kinds = list(dict.fromkeys(rows.values()))
     names = {name: kinds.index(k) for name, k in rows.items()}
-    unscaled = set(used) - outside
-    alone = {n: rows[n].role for n in unscaled if not rows[n].shared}
-    shared = shared_over_depth(graph, graphs[deep], naming, alone)
     try:
         there = _deep(build, models[deep], kinds, naming, deep)
     except Ambiguous as e:
         if not shared or not depth:
-            sums = sums_of_layers((graph, branches), (graphs[deep], deeper)) if depth else None
+            sums = sums_of_layers(both[0], (graphs[deep], deeper)) if depth else None
             raise sums or e from None
         # Layers that lead to a module used by all of them are no repetitions of each other.
         lines = [line for _, line in _once(shared)]
         raise ValueError("cannot decide:\n  " + "\n  ".join(lines)) from None
-    kinds = beside_more_often(kinds, names, there)
+    alone = {names[n] for n in unscaled if rows[n].position is None and naming.repeats(n)}
+    heads = {k for k in alone if branches and for_outputs(*both, names, there, k)}
+    kinds = beside_more_often(kinds, names, there, heads)
     rows = {name: kinds[k] for name, k in names.items()}
     which = {
         base: names,
         wide: assign(kinds, naming, shapes(models[wide]), 2.0, 1.0, names),
         deep: there,
     }
-    if depth and not (layered or any(map(any, naming.free.values()))):
+    if depth and not (often or layered or any(map(any, naming.free.values()))):
         folds.obstacles.append(("branch", _same_parameters(base, deep)))
     if branches and faded((graph, branches), (graphs[deep], deeper)):
         with seeded(0):
@@ -233,7 +242,7 @@ def survey(
     if branches and changed(graphs[deep], deeper):
         folds.obstacles += _skips(build, base, inputs, kinds, naming, overrides)
     if branches:
-        folds.obstacles += outside_branches(rows, names, which[deep], unscaled)
+        folds.obstacles += outside_branches(rows, names, there, unscaled, heads)
         folds.obstacles += shared
         values = [dict(m.named_parameters()) for m in (model, models[deep])]
         folds.obstacles += varied_over_depth(rows, *values, still)
