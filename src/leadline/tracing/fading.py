@@ -76,7 +76,7 @@ def _gaps(
     here: tuple[Graph, list[ResidualBranch]], there: tuple[Graph, list[ResidualBranch]]
 ) -> tuple[_Gaps, _Gaps]:
     """The gaps of both networks; sums beside branches count where a deeper network has more of them."""
-    few, more = _between(*here), _between(*there)
+    few, more = between(*here), between(*there)
     counts = [sum(len(gap.parts) - 1 for gap in gaps.values()) for gaps in (few, more)]
     if counts[1] > counts[0]:
         return few, more
@@ -84,7 +84,7 @@ def _gaps(
     return one, two
 
 
-def _between(graph: Graph, branches: list[ResidualBranch]) -> _Gaps:
+def between(graph: Graph, branches: list[ResidualBranch]) -> _Gaps:
     """Where nothing lies between two sums of the stream but products with numbers or parameters, and sums
     with what fewer branches have been added to."""
     joins = {b.join for b in branches}

@@ -9,7 +9,14 @@ from leadline.tracing.cosines import cosines
 from leadline.tracing.graph import ADDS_ROWS, SCALINGS, VIEWS, Graph, template
 
 # What the result of N equal terms is proportional to: N to this power.
-_GROWTH = {"sum": 1.0, "linalg_vector_norm": 0.5, "norm": 0.5, "cumsum": 1.0, "logsumexp": 0.0}
+_GROWTH = {
+    "sum": 1.0,
+    "nansum": 1.0,
+    "linalg_vector_norm": 0.5,
+    "norm": 0.5,
+    "cumsum": 1.0,
+    "logsumexp": 0.0,
+}
 # Other operations that put many entries into one.
 _BESIDE = {"_cdist_forward": "measures distances", "prod": "multiplies"} | dict.fromkeys(
     ADDS_ROWS, "sums"

@@ -16,17 +16,15 @@ from leadline.tracing.builder import (
     Size,
     aliases,
     construct,
-    example,
     outline,
-    seeded,
     shapes,
 )
 from leadline.tracing.decisions import Still, decide, left_alone
+from leadline.tracing.deeper import Streams
 from leadline.tracing.derived import DerivedWeight, derived_weights
 from leadline.tracing.draws import draws
-from leadline.tracing.fading import faded, fading
 from leadline.tracing.fold import offsets
-from leadline.tracing.graph import Graph, template
+from leadline.tracing.graph import template
 from leadline.tracing.growth import (
     check_entries,
     constant_parts,
@@ -37,6 +35,7 @@ from leadline.tracing.growth import (
 from leadline.tracing.kinds import Ambiguous, Kind, Naming, assign, marked
 from leadline.tracing.mates import with_first, with_mates
 from leadline.tracing.multipliers import Folds, folds_of
+from leadline.tracing.operations import check_operations
 from leadline.tracing.passes import passes
 from leadline.tracing.patterns import gains
 from leadline.tracing.places import (
@@ -47,10 +46,9 @@ from leadline.tracing.places import (
     from_zero,
     outside_branches,
 )
-from leadline.tracing.recording import recorded
 from leadline.tracing.roles import Overrides, uses
 from leadline.tracing.shared import for_outputs, shared_over_depth, used_more_often
-from leadline.tracing.skips import changed, skips
+from leadline.tracing.skips import changed
 from leadline.tracing.streams import repeated_branches, repeating
 from leadline.tracing.sums import check_reductions, sums_of_layers
 from leadline.tracing.values import varied_over_depth
@@ -104,6 +102,7 @@ def survey(
     graph = graphs[base]
     if depth:
         check_entries(graph, graphs[deep], layered)
+    check_operations(graph, graphs[wide])
     check_reductions(graph, graphs[wide], graphs[deep] if depth else graph)
     outside = overrides.outside(shapes(model))
     branches: list[ResidualBranch] = []
@@ -232,16 +231,11 @@ def survey(
     }
     if depth and not (often or layered or any(map(any, naming.free.values()))):
         folds.obstacles.append(("branch", _same_parameters(base, deep)))
-    if branches and faded((graph, branches), (graphs[deep], deeper)):
-        with seeded(0):
-            made = [recorded(models[s], example(models[s], inputs, s)) for s in (base, deep)]
-        # Branches of these very passes: another pass may lack what an earlier one has kept.
-        (here, values), (further, deep_values) = made
-        rows_of = repeated_branches(here, further, overrides.outside, naming)
-        folds.obstacles += fading((here, rows_of[0]), values, (further, rows_of[1]), deep_values)
-    if branches and changed(graphs[deep], deeper):
-        folds.obstacles += _skips(build, base, inputs, kinds, naming, overrides)
     if branches:
+        looked = Streams(build, base, inputs, naming, overrides.outside)
+        folds.obstacles += looked.fading(models, (graph, branches), (graphs[deep], deeper))
+        if changed(graphs[deep], deeper):
+            folds.obstacles += looked.skips(kinds)
         folds.obstacles += outside_branches(rows, names, there, unscaled, heads)
         folds.obstacles += shared
         values = [dict(m.named_parameters()) for m in (model, models[deep])]
@@ -264,37 +258,6 @@ def _same_parameters(at: Size, deep: Size) -> str:
         "modules over depth; give every layer parameters of its own, named by an index, or "
         "scheme='mup', which scales with width alone"
     )
-
-
-def _skips(
-    build: Builder,
-    base: Size,
-    inputs: Any,
-    kinds: list[Kind],
-    naming: Naming,
-    overrides: Overrides,
-) -> list[tuple[str, str]]:
-    """What ``skips`` finds at four layers or more, where layers do what they do more than twice, and finds
-    again at twice as many (norms take some layers to bring a very small stream to size)."""
-    out: list[tuple[str, str]] = []
-    for times in (2, 4) if base.depth > 1 else (4, 8):
-        at, further = (Size(base.width, k * times * base.depth) for k in (1, 2))
-        model, deeper = (construct(build, s) for s in (at, further))
-        which = assign(kinds, naming, shapes(model), 1.0, times)
-
-        def run(m: nn.Module, at: Size = at) -> tuple[Graph, dict[int, Any]]:
-            with seeded(0):
-                return recorded(m, example(m, inputs, at))
-
-        twice = run(deeper)[0]
-
-        def branches(graph: Graph, more: Graph = twice) -> list[ResidualBranch]:
-            return repeated_branches(graph, more, overrides.outside, naming)[0]
-
-        out = skips(model, {name: kinds[k] for name, k in which.items()}, run, branches)
-        if not out:
-            break
-    return out
 
 
 def _for_all(problems: dict[str, str], naming: Naming) -> Iterable[str]:

@@ -1,0 +1,183 @@
+"""Operations over a dimension that grows: which of them keep their size, and which nothing is known of.
+
+What works entry by entry, rearranges, normalises or multiplies by weights keeps its size or is judged where
+weights are; sums are in ``sums``. Fourier transforms are sums over all entries. Of everything else nothing
+says how the size of its result goes with width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import lru_cache
+
+import torch
+
+from leadline.tracing.graph import (
+    ADDS_ROWS,
+    ATTENTION,
+    CONVOLUTIONS,
+    EMPTY,
+    HOMOGENEOUS,
+    MATRIX,
+    NORMS,
+    RANDOM,
+    SCALINGS,
+    SUMS,
+    TABLES,
+    VIEWS,
+    WEIGHT_NORM,
+    Graph,
+)
+
+_JUDGED = (
+    frozenset("sum nansum linalg_vector_norm norm cumsum logsumexp _cdist_forward prod".split())
+    | ADDS_ROWS
+)
+"""What ``sums`` looks at."""
+_KNOWN = (
+    _JUDGED | VIEWS | HOMOGENEOUS | NORMS | MATRIX | CONVOLUTIONS | TABLES | SCALINGS | SUMS | ATTENTION
+    | RANDOM | EMPTY | {WEIGHT_NORM}
+)  # fmt: skip
+_SAME_SIZE = frozenset(
+    "cat stack copy_ im2col col2im view_as_complex view_as_real complex glu sort topk median nanmedian mode "
+    "kthvalue std var var_mean std_mean cummax cummin argmax argmin argsort slice_scatter select_scatter "
+    "diagonal_scatter as_strided_scatter index_put index_put_ index_fill masked_scatter scatter scatter_ "
+    "scatter_reduce scatter_reduce_ one_hot pixel_shuffle pixel_unshuffle channel_shuffle "
+    "reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d "
+    "replication_pad3d max_pool3d_with_indices avg_pool3d adaptive_max_pool1d adaptive_max_pool2d "
+    "bucketize searchsorted isin adaptive_max_pool3d _adaptive_avg_pool3d upsample_trilinear3d upsample_nearest3d _softmax "
+    "_safe_softmax _log_softmax rot90 block_diag diag_embed tile bincount".split()
+)
+"""Entries that are moved, chosen or averaged."""
+_LOSSES = ("loss", "binary_cross_entropy")
+_FOURIER = "_fft_"
+_SUM = 2
+"""The reduction of a loss that adds its terms up."""
+_NONE, _ORTHO, _BY_N = range(3)
+"""Normalizations of a transform."""
+
+
+@lru_cache
+def _entrywise(op: str) -> bool:
+    """Does an operation work entry by entry, as PyTorch says?"""
+    packet = getattr(torch.ops.aten, op, None)
+    if packet is None:
+        return False
+    tags = {tag for name in packet.overloads() for tag in getattr(packet, name).tags}
+    return torch.Tag.pointwise in tags
+
+
+def check_operations(graph: Graph, wide: Graph) -> None:
+    """Refuse operations over dimensions that grow of which nothing says what that does to their size.
+
+    Raises:
+        ValueError: names the module and the operation.
+    """
+    for node in graph.nodes:
+        i = node.index
+        if not (graph.touched & graph.read) >> i & 1:
+            continue
+        if node.op.startswith(_FOURIER):
+            if _over_growing(graph, wide, i) and not _neutral(graph, wide, i):
+                raise ValueError(
+                    f"module {node.module!r} takes a Fourier transform over a dimension that grows with "
+                    "width, which adds up all of its entries: give it norm='ortho' (and multiply what it "
+                    "makes by entries of a parameter, not by another transform), or transform a dimension "
+                    "that stays"
+                )
+        elif any(word in node.op for word in _LOSSES):
+            if node.kwargs.get("reduction", 1) == _SUM and _terms(graph, i) != _terms(wide, i):
+                raise ValueError(
+                    f"module {node.module!r} sums a loss over a dimension that grows with width, which no "
+                    "parameter's scale can follow: take the mean (reduction='mean')"
+                )
+        elif _adds(graph, wide, i):
+            raise ValueError(
+                f"module {node.module!r} sums over a dimension that grows with width ({node.op}), which no "
+                "parameter's scale can follow: take the mean, or write the sum as a Linear layer"
+            )
+        elif not (node.op in _KNOWN | _SAME_SIZE or _entrywise(node.op)):
+            # Of batches of matrices each is taken by itself.
+            last = 2 if "linalg" in node.op else None
+            if any(_grows(graph, wide, j, last) for j in set(node.inputs) if graph.is_act(j)):
+                raise ValueError(
+                    f"module {node.module!r} uses {node.op!r} over a dimension that grows with width, and "
+                    "nothing says how the size of what it makes goes with that: keep that dimension "
+                    "constant (project to a fixed size first), or use other operations"
+                )
+
+
+def _adds(graph: Graph, wide: Graph, i: int) -> bool:
+    """Does it add up entries over what grows, in places that it is given or with a kernel as long?"""
+    node = graph.nodes[i]
+    if node.op in CONVOLUTIONS:
+        kernel = node.inputs[1]
+        sizes = (g.nodes[kernel].shape[2:] for g in (graph, wide))
+        return not graph.is_act(kernel) and not graph.leaves(kernel) and len({*sizes}) > 1
+    given = node.op.startswith("scatter_reduce") and node.kwargs.get("reduce") in ("sum", "prod")
+    if given or (node.op.startswith("index_put") and node.kwargs.get("accumulate")):
+        ratios = (
+            math.prod(g.nodes[node.inputs[-1]].shape) / max(math.prod(g.nodes[i].shape), 1)
+            for g in (graph, wide)
+        )
+        return len({*ratios}) > 1
+    return False
+
+
+def _terms(graph: Graph, i: int) -> int:
+    return math.prod(graph.nodes[graph.nodes[i].inputs[0]].shape)
+
+
+def _grows(graph: Graph, wide: Graph, i: int, last: int | None = None) -> bool:
+    """Does a dimension grow with width (of the last ones alone)?"""
+    here, there = (g.nodes[i].shape[-last if last else 0 :] for g in (graph, wide))
+    return here != there
+
+
+def _over_growing(graph: Graph, wide: Graph, i: int) -> bool:
+    """Is a transform over a dimension that grows?"""
+    node = graph.nodes[i]
+    dims = node.numbers[: -2 if node.op.startswith("_fft_c2r") else -1]
+    shapes = [g.nodes[node.inputs[0]].shape for g in (graph, wide)]
+    return any(shapes[0][int(d)] != shapes[1][int(d)] for d in dims)
+
+
+def _neutral(graph: Graph, wide: Graph, i: int) -> bool:
+    """Does a transform keep the size of what it transforms: by itself, or with the one that it belongs to?
+
+    The transforms of two things that are multiplied make sums of their products.
+    """
+    by = graph.nodes[i].kwargs.get("normalization", _NONE)
+    before = [j for j in _near(graph, wide, i, back=True) if j >= 0]
+    after = _near(graph, wide, i, back=False)
+    if by == _ORTHO:
+        return len(before) <= 1
+    if by == _BY_N:
+        return [_by(graph, j) for j in before] == [_NONE]
+    return bool(after) and all(j >= 0 and _by(graph, j) == _BY_N for j in after)
+
+
+def _by(graph: Graph, i: int) -> int:
+    return int(graph.nodes[i].kwargs.get("normalization", _NONE))
+
+
+def _near(graph: Graph, wide: Graph, i: int, back: bool) -> set[int]:
+    """The next transforms over what grows, with nothing but work on entries between; -1 for anything else
+    that a result enters."""
+    out, seen, queue = set[int](), {i}, [i]
+    while queue:
+        j = queue.pop()
+        following: Iterable[int] = graph.nodes[j].inputs if back else graph.consumers[j]
+        if not back and j in graph.outputs:
+            out.add(-1)
+        for k in set(following) - seen:
+            seen.add(k)
+            node = graph.nodes[k]
+            if node.op.startswith(_FOURIER) and _over_growing(graph, wide, k):
+                out.add(k)
+            elif node.op in VIEWS | SCALINGS | _SAME_SIZE or _entrywise(node.op):
+                queue.append(k)
+            elif not back:
+                out.add(-1)
+    return out
