@@ -33,7 +33,8 @@ RESULTS = Path(__file__).parent / "results" / "families.json"
 
 def planned(f: Family, optimizer: str = "adamw", **how: Any) -> ll.Plan:
     """Its plan, from the builder alone."""
-    return ll.plan(f.build, BASE, TARGET, optimizer=optimizer, inputs=f.inputs, **how)
+    target = TARGET if f.deep else TARGET | {"depth": BASE["depth"]}
+    return ll.plan(f.build, BASE, target, optimizer=optimizer, inputs=f.inputs, **how)
 
 
 def remedied(f: Family, message: str) -> tuple[Family, dict[str, Any], str]:
@@ -67,6 +68,7 @@ def answer(f: Family) -> dict[str, Any]:
             "verdict": "planned",
             "kinds": len(plan.kinds),
             "branches": dict(plan.branches),
+            **({} if f.deep else {"axes": "width"}),
             "muon": sum(k.role == "hidden" for k in planned(f, "muon").kinds),
         }
     except (ValueError, TypeError) as e:

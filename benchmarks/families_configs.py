@@ -42,6 +42,8 @@ class Family:
     inputs: Any = field(default_factory=lambda: WORDS)
     edit: Callable[[Any], None] | None = None
     """Changes the model that was built."""
+    deep: bool = True
+    """Has its config a depth? Otherwise it is planned between two widths."""
 
     def build(self, width: int, depth: int) -> nn.Module:
         """The model."""

@@ -73,6 +73,9 @@ def ran(model: nn.Module, inputs: Any, stack: str, back: int) -> tuple[Tensor, T
         return hook
 
     held = list(model.get_submodule(stack).children()) if stack else []
+    if held and not any(list(m.children()) or isinstance(m, nn.LayerNorm) for m in held):
+        # Lists of convolutions or readouts are parts of layers: what is made of them all is the stream.
+        held = [model.get_submodule(stack.rpartition(".")[0])]
     handles = [m.register_forward_hook(keep(i)) for i, m in enumerate(held)]
     out = output(model, inputs)
     for handle in handles:
@@ -146,8 +149,9 @@ def check(plan: ll.Plan, build: Any, inputs: Any, optimizer: str) -> dict[str, A
     started = time.perf_counter()
     slopes: dict[str, dict[str, float]] = {}
     off: dict[str, float] = {}
-    # The scheme mup says nothing of depth.
-    for axis, choices in SIZES.items() if plan.scheme != "mup" else (("width", SIZES["width"]),):
+    # The scheme mup says nothing of depth, nor does the plan of a model that has none.
+    alone = plan.scheme == "mup" or plan.width_alone
+    for axis, choices in SIZES.items() if not alone else (("width", SIZES["width"]),):
         for sizes, lr in zip(choices, RATES, strict=True):
             name = f"{axis} {sizes[0]} to {sizes[-1]}"
             slopes[name] = exponents(plan, build, inputs, optimizer, lr, axis, sizes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -177,6 +178,13 @@ def constant_scales(m: Any) -> None:
                 setattr(each, name, 1.0)
 
 
+def orthonormal(m: Any) -> None:
+    """FNet's Fourier transforms, orthonormal."""
+    for each in m.modules():
+        if hasattr(each, "fourier_transform"):
+            each.fourier_transform = functools.partial(torch.fft.fftn, dim=(1, 2), norm="ortho")
+
+
 def constant_inputs(m: Any) -> None:
     """FastSpeech 2's inputs of encoder and decoder times a constant."""
     for each in m.modules():
@@ -191,6 +199,7 @@ EDITS: dict[str, tuple[str, Callable[[Family], Family]]] = {
     "perceiver": ("a LayerNorm before the readout", model(normed)),
     "mobilebert": ("a plain readout", model(plain_readout)),
     "bit": ("plain convolutions", model(plain_convolutions)),
+    "fnet": ("norm='ortho'", model(orthonormal)),
     "encodec": (
         "norm_type='time_group_norm', use_conv_shortcut=False",
         config(norm_type="time_group_norm", use_conv_shortcut=False),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from families_configs import (
+    TOKENS,
+    WORDS,
     Family,
     both,
     depth,
@@ -289,6 +291,7 @@ HYBRIDS = (
             d_inner=width(2),
             max_position_embeddings=None,
         ),
+        inputs=WORDS | {"token_type_ids": TOKENS % 2},
     ),
     Family("youtu", extra=both(mla())),
     Family(

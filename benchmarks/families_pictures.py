@@ -159,6 +159,7 @@ PICTURES = (
             num_attention_heads=heads(),
         ),
         inputs=pixels(32),
+        deep=False,
     ),
     Family(
         "cvt",
@@ -259,6 +260,7 @@ PICTURES = (
         PIC,
         some(depth_multiplier=lambda w, L: w / 64, image_size=32),
         inputs=pixels(32),
+        deep=False,
     ),
     Family("imagegpt", "AutoModelForImageClassification", some(**GPT, vocab_size=98), inputs=WORDS),
     Family(
@@ -296,7 +298,7 @@ PICTURES = (
     ),
     Family(
         "vjepa2",
-        "AutoModelForVideoClassification",
+        "VJEPA2Model",
         vision(
             crop_size=32,
             frames_per_clip=2,

@@ -277,6 +277,7 @@ SEEN = (
         PIC,
         some(image_size=32, depth_multiplier=lambda w, L: w / 64, num_hidden_layers=None),
         inputs=pixels(32),
+        deep=False,
     ),
     Family(
         "mobilevitv2",
@@ -428,6 +429,7 @@ SEEN = (
             hidden_size=None,
         ),
         inputs=sound(1, 64),
+        deep=False,
     ),
     Family(
         "mimi",

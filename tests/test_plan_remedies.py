@@ -40,8 +40,7 @@ def followed(message, role):
 
 # What following the remedies leads to: a plan, or a refusal that says something else.
 ENDS = {
-    "a layer shared over depth": None,
-    "a norm shared over depth": None,
+    "a matrix of all layers in the stream": None,
     "two equal paths": None,
     "spectral norm": None,
     "orthogonal": None,

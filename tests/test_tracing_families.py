@@ -205,8 +205,10 @@ def test_what_does_not_train_and_is_no_draw_is_left_alone():
 
     plan = ll.plan(functools.partial(build, draw=False), BASE, TARGET)
     assert plan.kinds[plan.names["stem.weight"]].role == "frozen"
-    with pytest.raises(ValueError, match=r"'stem.weight' is frozen"):
-        ll.plan(functools.partial(build, draw=True), BASE, TARGET)
+    assert plan.factors()["stem.weight"].init == 1.0
+    drawn = ll.plan(functools.partial(build, draw=True), BASE, TARGET)
+    ratio = TARGET["width"] / BASE["width"]
+    assert drawn.factors()["stem.weight"].init == pytest.approx(ratio**0.5)
 
 
 @functools.lru_cache(maxsize=8)

@@ -132,13 +132,36 @@ def test_what_does_not_train_and_is_drawn_as_its_role_is_left_alone(name, power)
     s, kinds = read_model(drawn(name, power))
     (k,) = [k for t, k in kinds.items() if t.endswith(name)]
     assert (k.role, k.rule, s.obstacles) == ("frozen", Rule(fixed=True), ())
-    for off in (0.5, -0.5):
-        with pytest.raises(
-            ValueError, match=rf"{name}' is frozen.*drawn otherwise at another size"
-        ):
-            read_model(drawn(name, power + off))
-    with pytest.raises(ValueError, match=r"is frozen.*drawn otherwise"):
-        read_model(drawn(name, power, -0.5))
+
+
+@pytest.mark.parametrize(("name", "power"), [("i.weight", 0.0), ("a.weight", -0.5)])
+@pytest.mark.parametrize(("off", "depths"), [(0.5, 0.0), (-0.5, 0.0), (0.0, -0.5)])
+def test_what_does_not_train_and_is_drawn_otherwise_is_rescaled(name, power, off, depths):
+    build = drawn(name, power + off, depths)
+    plan = ll.plan(build, dict(width=16, depth=2), dict(width=64, depth=8), inputs=X)
+    (kind,) = [k for k in plan.kinds if k.template.endswith(name)]
+    assert (kind.role, kind.reason.split(";")[0]) == ("frozen", "does not train")
+    assert plan.kind_factors(kind).init == pytest.approx(4**-off * 4**-depths)
+    torch.manual_seed(0)
+    scaled = plan.apply(build(64, 8))
+    torch.manual_seed(0)
+    code: dict = {}
+    exec(plan.to_code(), code)
+    other = code["rescale_"](build(64, 8))
+    values = dict(other.named_parameters())
+    for n, p in scaled.named_parameters():
+        torch.testing.assert_close(p, values[n])
+    frozen = {id(p) for n, p in scaled.named_parameters() if n.endswith(name)}
+    for groups in (plan.param_groups(scaled, 1e-3), code["param_groups"](scaled, 1e-3)):
+        assert not frozen & {id(p) for g in groups for p in g["params"]}
+    assert ll.plan(build, dict(width=16, depth=2), dict(width=64, depth=8), "sp", inputs=X).kind_factors(
+        kind).init == 1.0  # fmt: skip
+    alone = ll.plan(build, dict(width=16, depth=2), dict(width=64, depth=8), inputs=X,
+                    roles={kind.template: "frozen"})  # fmt: skip
+    assert (
+        alone.factors()[next(n for n, _ in scaled.named_parameters() if n.endswith(name))].init
+        == 1.0
+    )
 
 
 def test_a_readout_that_does_not_train_is_given_as_frozen():

@@ -173,8 +173,11 @@ class Scaling:
         lr, weight_decay, eps = (p.at(m, r) for p in (e.lr, e.weight_decay, e.eps))
         batch = batch_factors(self.uses(kind), self.batch_ratio / self.token_ratio)
         lr, weight_decay, eps = lr * batch.lr, weight_decay * batch.weight_decay, eps * batch.eps
-        init = 1.0
-        if kind.role != "frozen" and resolve(self.scheme, kind.layers) is not None:
+        init, s = 1.0, resolve(self.scheme, kind.layers)
+        if kind.role == "frozen" and kind.drawn_as and not kind.rule.fixed and s is not None:
+            wanted = Power(width=deviation(s, kind.drawn_as))
+            init = wanted.at(m, r) / kind.init_ratio(self.target, self.base)
+        elif kind.role != "frozen" and s is not None:
             # Values of the builder's own choice have the right size; what is folded comes on top.
             wanted = self.fold(kind) if kind.rule.fixed else e.init
             init = wanted.at(m, r) / kind.init_ratio(self.target, self.base)

@@ -57,7 +57,7 @@ def param_groups(model, lr, weight_decay=0.0{eps}{part}):
     """Groups for {optimizer}; the arguments are the base's."""
     groups = {{}}
     for name, p in model.named_parameters():
-        if not p.requires_grad and name not in FACTORS:
+        if not p.requires_grad and not FACTORS.get(name, (1.0, 0.0))[1]:
             continue
         _, rate, decay, small{use} = FACTORS[name]{skip}
         setting = {{"lr": lr * rate, "weight_decay": weight_decay * decay{set}}}
@@ -191,9 +191,10 @@ def to_code(plan: Scaling) -> str:
     rows = []
     for name, f in factors.items():
         kind = plan.kinds[plan.names[name]]
-        if kind.role == "frozen":
+        frozen = kind.role == "frozen"
+        if frozen and f.init == 1.0:
             continue
-        values = [repr(v) for v in (f.init, f.lr, f.weight_decay, f.eps)]
+        values = [repr(v) for v in (f.init, 0.0 if frozen else f.lr, f.weight_decay, f.eps)]
         if muon:
             values.append(repr(plan.uses(kind).name != "adamw"))
         rows.append(f"    {name!r}: ({', '.join(values)}),")

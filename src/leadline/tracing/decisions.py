@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -77,19 +77,17 @@ def _drawn_as(
     return kind_role
 
 
-def left_alone(kinds: Iterable[Kind], names: Mapping[str, int], base: Size) -> list[Kind]:
-    """The kinds; what is frozen and drawn at random stays as it is, where a plan would draw it so.
-
-    Raises:
-        ValueError: its scale changes with size, and its role's does not so.
-    """
+def left_alone(kinds: Iterable[Kind], base: Size) -> list[Kind]:
+    """The kinds; what is frozen and drawn at random stays as it is, where its role would be drawn so.
+    Otherwise it is rescaled as its role is: what trains behind it sees features of one size."""
     out = []
-    for k, kind in enumerate(kinds):
-        if kind.drawn_as and not _fits(kind, base):
-            name = next(n for n, of in names.items() if of == k)
-            why = f"as {kind.drawn_as!r} it would be drawn otherwise at another size"
-            raise ValueError("cannot decide:\n  " + _refusal(name, kind.template, why))
-        out.append(replace(kind, rule=Rule(fixed=True)) if kind.drawn_as else kind)
+    for k in kinds:
+        if k.drawn_as and _fits(k, base):
+            out.append(replace(k, rule=Rule(fixed=True)))
+        elif k.drawn_as:
+            out.append(replace(k, reason=f"does not train; drawn as {k.drawn_as!r} at every size"))
+        else:
+            out.append(k)
     return out
 
 

@@ -31,10 +31,10 @@ from leadline.tracing.graph import (
 )
 
 _JUDGED = (
-    frozenset("sum nansum linalg_vector_norm norm cumsum logsumexp _cdist_forward prod".split())
+    frozenset("sum nansum linalg_vector_norm norm cumsum logsumexp _cdist_forward prod addbmm".split())
     | ADDS_ROWS
 )
-"""What ``sums`` looks at."""
+"""What ``sums`` and ``products`` look at."""
 _KNOWN = (
     _JUDGED | VIEWS | HOMOGENEOUS | NORMS | MATRIX | CONVOLUTIONS | TABLES | SCALINGS | SUMS | ATTENTION
     | RANDOM | EMPTY | {WEIGHT_NORM}
@@ -97,8 +97,8 @@ def check_operations(graph: Graph, wide: Graph) -> None:
                 f"module {node.module!r} sums over a dimension that grows with width ({node.op}), which no "
                 "parameter's scale can follow: take the mean, or write the sum as a Linear layer"
             )
-        elif not (node.op in _KNOWN | _SAME_SIZE or _entrywise(node.op)):
-            # Of batches of matrices each is taken by itself.
+        elif not (node.op in _KNOWN | _SAME_SIZE or _entrywise(node.op) or graph.weights(i)):
+            # Parameters have a role in it, or none that is known. Of batches of matrices each is taken by itself.
             last = 2 if "linalg" in node.op else None
             if any(_grows(graph, wide, j, last) for j in set(node.inputs) if graph.is_act(j)):
                 raise ValueError(

@@ -22,6 +22,7 @@ from leadline.tracing.builder import (
 from leadline.tracing.decisions import Still, decide, left_alone
 from leadline.tracing.deeper import Streams
 from leadline.tracing.derived import DerivedWeight, derived_weights
+from leadline.tracing.dots import with_dots
 from leadline.tracing.draws import draws
 from leadline.tracing.fold import offsets
 from leadline.tracing.graph import template
@@ -98,7 +99,7 @@ def survey(
     naming, layered = over_depth(
         shapes(model), shapes(models[deep]), base, deep, lambda at: shapes(outline(build, at))
     )
-    graphs = passes(build, models, inputs, base, wide)
+    graphs = with_dots(passes(build, models, inputs, base, wide), base, wide)
     graph = graphs[base]
     if depth:
         check_entries(graph, graphs[deep], layered)
@@ -243,7 +244,7 @@ def survey(
     kinds = draws(build, models, kinds, which, overrides.kept(shapes(model)))
     return Survey(
         base,
-        marked(left_alone(kinds, names, base)),
+        marked(left_alone(kinds, base)),
         names,
         {p["branch"]: p["layers"] for p in places.by_name.values()},
         naming,
