@@ -31,7 +31,9 @@ from leadline.tracing.graph import (
 )
 
 _JUDGED = (
-    frozenset("sum nansum linalg_vector_norm norm cumsum logsumexp _cdist_forward prod addbmm".split())
+    frozenset(
+        "sum nansum linalg_vector_norm norm cumsum logsumexp _cdist_forward prod addbmm".split()
+    )
     | ADDS_ROWS
 )
 """What ``sums`` and ``products`` look at."""

@@ -73,16 +73,13 @@ def conflict(name: str, role: str) -> str:
 
 
 def _label(b: ResidualBranch, names: set[str], naming: Naming) -> str:
-    each = sorted(n for n in names if naming.repeats(n) and n not in naming.stacked)
-    if each and len(each) < len(names):
-        # With what all layers share, it is called after what each has of its own.
-        layer = naming.template(each[0]).split("*")[0] + "*"
-        if not b.name.startswith(layer[:-1]):
-            return layer
-        if naming.template(b.name + ".").rstrip(".") == b.name:
-            return layer
     inside = [n for n in names if n.startswith(b.name)]
-    return naming.module(b.name, min(inside)) if inside else b.name
+    label = naming.module(b.name, min(inside)) if inside else b.name
+    each = min((n for n in names if naming.repeats(n) and n not in naming.stacked), default="")
+    if each and "*" not in label:
+        # With a matrix that all layers share, it is called after what each has of its own.
+        return naming.template(each).split("*")[0] + "*"
+    return label
 
 
 def _place(b: ResidualBranch, i: int, label: str) -> dict[str, Any]:

@@ -116,7 +116,8 @@ class _Uses:
     """Where a parameter is used."""
 
     outside: list[tuple[_Leads, set[int]]]
-    """Uses in no branch, each with what is made of it up to branches and the stream's sums."""
+    """Uses in no branch, each with what is made of it up to branches and the stream's sums; those that one
+    branch reads together."""
     inside: int
     most: int
     """The most that one branch holds."""
@@ -128,21 +129,25 @@ class _Uses:
         for b in sorted(branches, key=lambda b: -len(b.region)):
             inner |= dict.fromkeys(b.region, b)
         sums = {b.join for b in branches} - inner.keys()
+        # Where it is not known what is returned, all that nothing else reads.
+        ends = {*graph.outputs} or {n.index for n in graph.nodes if not graph.consumers[n.index]}
         by_branch: Counter[int] = Counter()
-        outside = []
+        outside: dict[object, tuple[_Leads, set[int]]] = {}
         for i in _uses(graph, names):
             if i in inner:
                 by_branch[inner[i].join] += 1
                 continue
             nodes = _behind(graph, i, {*inner, *sums})
-            read = graph.outputs and any(graph.read >> i & 1 for i in nodes)
-            stops = (sums, inner.keys(), set(graph.outputs))
+            read = any(graph.read >> i & 1 for i in nodes)
+            stops = (sums, inner.keys(), ends)
             words = [
                 w for w, at in zip(("stream", "branch", "output"), stops, strict=True) if nodes & at
             ]
             leads = frozenset({"stream"} if "stream" in words else words) if read else _LOSS
-            outside.append((leads, nodes - inner.keys() - sums))
-        return cls(outside, by_branch.total(), max(by_branch.values(), default=0))
+            by = frozenset(inner[j].join for j in nodes & inner.keys()) or i
+            before = outside.get((leads, by), (leads, set()))[1]
+            outside[leads, by] = leads, before | (nodes - inner.keys() - sums)
+        return cls([*outside.values()], by_branch.total(), max(by_branch.values(), default=0))
 
     @property
     def leads(self) -> set[_Leads]:
