@@ -42,16 +42,20 @@ _KNOWN = (
     | RANDOM | EMPTY | {WEIGHT_NORM}
 )  # fmt: skip
 _SAME_SIZE = frozenset(
-    "cat stack copy_ im2col col2im view_as_complex view_as_real complex glu sort topk median nanmedian mode "
-    "kthvalue std var var_mean std_mean cummax cummin argmax argmin argsort slice_scatter select_scatter "
-    "diagonal_scatter as_strided_scatter index_put index_put_ index_fill masked_scatter scatter scatter_ "
-    "scatter_reduce scatter_reduce_ one_hot pixel_shuffle pixel_unshuffle channel_shuffle "
+    "cat stack im2col col2im view_as_complex view_as_real complex polar real imag _conj resolve_conj "
+    "_neg_view resolve_neg glu sort topk median nanmedian mode kthvalue std var var_mean std_mean cummax "
+    "cummin argmax argmin argsort slice_scatter select_scatter diagonal_scatter as_strided_scatter "
+    "index_put index_copy index_fill masked_scatter scatter scatter_value scatter_reduce put take "
+    "take_along_dim one_hot repeat_interleave pixel_shuffle pixel_unshuffle native_channel_shuffle "
     "reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d "
     "replication_pad3d max_pool3d_with_indices avg_pool3d adaptive_max_pool1d adaptive_max_pool2d "
-    "bucketize searchsorted isin adaptive_max_pool3d _adaptive_avg_pool3d upsample_trilinear3d upsample_nearest3d _softmax "
-    "_safe_softmax _log_softmax rot90 block_diag diag_embed tile bincount".split()
+    "adaptive_max_pool3d fractional_max_pool2d max_unpool2d _adaptive_avg_pool3d upsample_trilinear3d "
+    "upsample_nearest3d bucketize searchsorted isin any all nonzero copy zero fill zeros_like ones_like "
+    "full_like new_zeros _softmax _safe_softmax _log_softmax rot90 diag diag_embed tile hardswish mish prelu "
+    "relu6 log_sigmoid_forward rrelu_with_noise fake_quantize_per_tensor_affine_cachemask "
+    "fake_quantize_per_channel_affine_cachemask alpha_dropout feature_dropout".split()
 )
-"""Entries that are moved, chosen or averaged."""
+"""What moves, chooses or averages entries, or works on each of them (PyTorch does not say so of all)."""
 _LOSSES = ("loss", "binary_cross_entropy")
 _FOURIER = "_fft_"
 _SUM = 2
@@ -68,6 +72,12 @@ def _entrywise(op: str) -> bool:
         return False
     tags = {tag for name in packet.overloads() for tag in getattr(packet, name).tags}
     return torch.Tag.pointwise in tags
+
+
+def _keeps(op: str) -> bool:
+    """Does an operation, in place or not, keep the size of entries, or is that judged elsewhere?"""
+    names = {op, op.removesuffix("_"), op.removesuffix("_copy")}
+    return not names.isdisjoint(_KNOWN | _SAME_SIZE) or any(map(_entrywise, names))
 
 
 def check_operations(graph: Graph, wide: Graph) -> None:
@@ -99,7 +109,7 @@ def check_operations(graph: Graph, wide: Graph) -> None:
                 f"module {node.module!r} sums over a dimension that grows with width ({node.op}), which no "
                 "parameter's scale can follow: take the mean, or write the sum as a Linear layer"
             )
-        elif not (node.op in _KNOWN | _SAME_SIZE or _entrywise(node.op) or graph.weights(i)):
+        elif not (_keeps(node.op) or graph.weights(i)):
             # Parameters have a role in it, or none that is known. Of batches of matrices each is taken by itself.
             last = 2 if "linalg" in node.op else None
             if any(_grows(graph, wide, j, last) for j in set(node.inputs) if graph.is_act(j)):
@@ -178,7 +188,7 @@ def _near(graph: Graph, wide: Graph, i: int, back: bool) -> set[int]:
             node = graph.nodes[k]
             if node.op.startswith(_FOURIER) and _over_growing(graph, wide, k):
                 out.add(k)
-            elif node.op in VIEWS | SCALINGS | _SAME_SIZE or _entrywise(node.op):
+            elif node.op in VIEWS | SCALINGS or (_keeps(node.op) and node.op not in _KNOWN):
                 queue.append(k)
             elif not back:
                 out.add(-1)
