@@ -152,8 +152,8 @@ def test_shared_matrices_need_branches_of_one_over_depth():
 
 
 def test_a_block_for_all_layers_has_the_factors_of_one_for_each():
-    """Adam's step does not see how many layers a gradient is the sum of; a gradient step has a rate of 1/r of
-    that of layers with parameters of their own."""
+    """Adam's step does not see how many layers a gradient is the sum of; a gradient step has a rate of 1/r
+    of that of layers with parameters of their own."""
     for optimizer, power in (("adamw", 1.0), ("muon", 1.0), ("sgd", 0.25)):
         one, each = (ll.plan(b, BASE, TARGET, optimizer=optimizer, inputs=X).factors()
                      for b in (One, Net))  # fmt: skip

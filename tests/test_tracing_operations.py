@@ -45,7 +45,9 @@ def plan(made):
 KEPT = {
     "transform of tokens": lambda s, a, g: fft.fft(a, dim=1).real,
     "ortho": lambda s, a, g: fft.fft(a, norm="ortho").real,
-    "there and back": lambda s, a, g: fft.irfft(fft.rfft(a) * s.norm.weight[: a.size(-1) // 2 + 1], n=a.size(-1)),
+    "there and back": lambda s, a, g: fft.irfft(
+        fft.rfft(a) * s.norm.weight[: a.size(-1) // 2 + 1], n=a.size(-1)
+    ),
     "there and back, ortho": lambda s, a, g: fft.irfft(
         fft.rfft(a, norm="ortho") * s.norm.weight[: a.size(-1) // 2 + 1], n=a.size(-1), norm="ortho"
     ),

@@ -110,7 +110,8 @@ def test_what_depth_leaves_undecided_is_no_matter_of_width(build, scheme):
 def test_between_sizes_of_one_depth_what_depth_leaves_undecided_is_no_matter(build):
     plan = ll.plan(build, BASE, WIDE, scheme="completep", inputs=X)
     assert plan.factors() == ll.plan(build, BASE, WIDE, scheme="mup", inputs=X).factors()
-    assert plan.width_alone and f"for depth=2 alone: {plan.width_alone}" in str(plan)
+    assert plan.width_alone
+    assert f"for depth=2 alone: {plan.width_alone}" in str(plan)
     assert "give" not in plan.width_alone
     for again in (plan, ll.Plan.from_json(plan.to_json())):
         assert again.width_alone == plan.width_alone

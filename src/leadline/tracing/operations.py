@@ -51,7 +51,8 @@ _SAME_SIZE = frozenset(
     "replication_pad3d max_pool3d_with_indices avg_pool3d adaptive_max_pool1d adaptive_max_pool2d "
     "adaptive_max_pool3d fractional_max_pool2d max_unpool2d _adaptive_avg_pool3d upsample_trilinear3d "
     "upsample_nearest3d bucketize searchsorted isin any all nonzero copy zero fill zeros_like ones_like "
-    "full_like new_zeros _softmax _safe_softmax _log_softmax rot90 diag diag_embed tile hardswish mish prelu "
+    "full_like new_zeros _softmax _safe_softmax _log_softmax rot90 diag diag_embed tile hardswish mish "
+    "prelu "
     "relu6 log_sigmoid_forward rrelu_with_noise fake_quantize_per_tensor_affine_cachemask "
     "fake_quantize_per_channel_affine_cachemask alpha_dropout feature_dropout".split()
 )
@@ -110,7 +111,7 @@ def check_operations(graph: Graph, wide: Graph) -> None:
                 "parameter's scale can follow: take the mean, or write the sum as a Linear layer"
             )
         elif not (_keeps(node.op) or graph.weights(i)):
-            # Parameters have a role in it, or none that is known. Of batches of matrices each is taken by itself.
+            # What parameters do in it is judged by their roles. Of batches of matrices each is by itself.
             last = 2 if "linalg" in node.op else None
             if any(_grows(graph, wide, j, last) for j in set(node.inputs) if graph.is_act(j)):
                 raise ValueError(
@@ -188,7 +189,7 @@ def _near(graph: Graph, wide: Graph, i: int, back: bool) -> set[int]:
             node = graph.nodes[k]
             if node.op.startswith(_FOURIER) and _over_growing(graph, wide, k):
                 out.add(k)
-            elif node.op in VIEWS | SCALINGS or (_keeps(node.op) and node.op not in _KNOWN):
+            elif node.op in VIEWS | SCALINGS | SUMS or (_keeps(node.op) and node.op not in _KNOWN):
                 queue.append(k)
             elif not back:
                 out.add(-1)

@@ -197,8 +197,7 @@ def outside_branches(
     used: set[str],
     heads: set[int],
 ) -> list[tuple[str, str]]:
-    """Parameters that repeat with depth beside the residual branches: their effects add up, but for those of
-    heads."""
+    """Parameters that repeat with depth beside the residual branches, heads apart: their effects add up."""
     here, there = Counter(names.values()), Counter(deep.values())
     out: dict[int, tuple[str, str]] = {}
     for name in sorted(used & set(rows)):

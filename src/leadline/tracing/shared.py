@@ -1,12 +1,12 @@
-"""What all layers share (a deeper network uses it more often, and has no more of it), and what each has for
-outputs of its own.
+"""What all layers share (a deeper network uses it more often, and has no more of it), and what each has
+for outputs of its own.
 
-Used in the branch of every layer, a shared parameter moves all branches at once, each behind its multiplier:
-r steps of 1/r add up to one, whatever the steps have in common (ALBERT, a block used in every layer, what
-makes the positions that every layer reads). Used behind every layer for an output of its own (the norm of
-intermediate outputs, auxiliary heads, early exits), it acts on each output once, as what each layer has for
-that does. Used in the stream itself, or for one
-output that all layers add to, its effects add up, and nothing says how it scales.
+Used in the branch of every layer, a shared parameter moves all branches at once, each behind its
+multiplier: r steps of 1/r add up to one, whatever they have in common (ALBERT, a block used in every layer,
+what makes the positions that every layer reads). Used behind every layer for an output of its own (the norm
+of intermediate outputs, auxiliary heads, early exits), it acts on each output once, as what each layer has
+for that does. A vector used in the stream itself adds up there. A matrix there, or what makes one output
+that all layers add to, changes with depth as nothing can say.
 """
 
 from __future__ import annotations
@@ -81,8 +81,9 @@ def shared_over_depth(
 
 
 _ADDS_UP = (
-    "parameter {name} is used {used}, so its effects add up and nothing says how it scales with depth: give "
-    "every layer its own, or count it as unscaled with roles={{{name}: dict(role={role}, branch=False)}}"
+    "parameter {name} is used {used}, so its effects add up and nothing says how it scales with depth: "
+    "give every layer its own, or count it as unscaled with "
+    "roles={{{name}: dict(role={role}, branch=False)}}"
 )
 _SHARED = (
     "parameter {name} is used {used}, in the branches of all layers, whose effects add up unless each is "
