@@ -49,16 +49,22 @@ def repeated_branches(
     return [b for b in kept if repeats(graph, deep, b, kept, naming, often)], there
 
 
-def repeating(
-    graph: Graph, other: Graph, branches: list[ResidualBranch], naming: Naming
+def alike(
+    deep: Graph,
+    there: list[ResidualBranch],
+    graph: Graph,
+    branches: list[ResidualBranch],
+    naming: Naming,
 ) -> list[ResidualBranch]:
-    """Those of these branches that repeat with depth.
+    """Those of a deeper network's branches that repeat with depth where these do: in the same streams.
 
     Args:
-        other: the network at another depth.
+        there: its branches in a row. branches: those that repeat, of the network ``graph``.
     """
-    often = used_more_often(*sorted((graph, other), key=lambda g: len(g.nodes)))
-    return [b for b in branches if repeats(graph, other, b, branches, naming, often)]
+    called, often = _called(graph, deep, naming), used_more_often(graph, deep)
+    owners = {_owner(graph, b, branches, called)[1] for b in branches}
+    there = [b for b in there if repeats(deep, graph, b, there, naming, often)]
+    return [b for b in there if _owner(deep, b, there, called)[1] in owners]
 
 
 def chained(

@@ -50,7 +50,7 @@ from leadline.tracing.places import (
 from leadline.tracing.roles import Overrides, uses
 from leadline.tracing.shared import for_outputs, shared_over_depth, used_more_often
 from leadline.tracing.skips import changed
-from leadline.tracing.streams import repeated_branches, repeating
+from leadline.tracing.streams import alike, repeated_branches
 from leadline.tracing.sums import check_reductions, sums_of_layers
 from leadline.tracing.values import varied_over_depth
 
@@ -204,7 +204,7 @@ def survey(
         for name, k in rows.items()
     }
     rows = with_first(with_mates(rows, naming), naming, graphs[deep], deeper)
-    more = repeating(graphs[deep], graph, deeper, naming)
+    more = alike(graphs[deep], deeper, graph, branches, naming)
     both = (graph, branches), (graphs[deep], more)
     unscaled = set(used) - outside
     roles_of = {n: rows[n].role for n in unscaled}
