@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from families_coordinates import check
+from families_coordinates import check, taken
 from families_edits import EDITS
 from families_panel import PANEL, Family
 from history import TOY
@@ -59,7 +59,7 @@ def answer(f: Family) -> dict[str, Any]:
     """What ``plan`` says of a family: unedited, or with the remedy of its refusal, applied once."""
     started = time.perf_counter()
     try:
-        f.build(**BASE)(**f.inputs)
+        f.build(**BASE)(**taken(f.inputs, **BASE))
     except Exception as e:
         return {"verdict": "not built", "text": f"{type(e).__name__}: {e}"}
     try:

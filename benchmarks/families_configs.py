@@ -40,6 +40,7 @@ class Family:
     """A class of transformers, or one that picks it."""
     extra: Extra = lambda w, L: {}
     inputs: Any = field(default_factory=lambda: WORDS)
+    """By name, or a callable of width and depth."""
     edit: Callable[[Any], None] | None = None
     """Changes the model that was built."""
     deep: bool = True

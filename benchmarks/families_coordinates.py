@@ -45,6 +45,7 @@ def quantities(
         back: 1 for what the last of the layers makes that run, 2 for the last but one.
     """
     total: dict[str, float] = {}
+    inputs = taken(inputs, plan.target.width, plan.target.depth)
     for seed in range(SEEDS):
         torch.manual_seed(seed)
         model = plan.apply(build(plan.target.width, plan.target.depth))
@@ -60,6 +61,11 @@ def quantities(
                     total.get(what, 0.0) + float(x.detach().double().square().mean()) / SEEDS
                 )
     return {k: v**0.5 for k, v in total.items()}
+
+
+def taken(inputs: Any, width: int, depth: int) -> dict[str, Any]:
+    """What a model of that size takes."""
+    return inputs(width, depth) if callable(inputs) else inputs
 
 
 def ran(model: nn.Module, inputs: Any, stack: str, back: int) -> tuple[Tensor, Tensor]:
@@ -117,7 +123,7 @@ def layers(build: Any, inputs: Any, base: Any) -> str:
         if isinstance(m, nn.ModuleList | nn.Sequential) and len(m) > here.get(name, len(m)):
             for each in m.children():
                 each.register_forward_hook(lambda _m, _a, _o, name=name: run.append(name))
-    more(**inputs)
+    more(**taken(inputs, base.width, 2 * base.depth))
     return run[-1] if run else ""
 
 

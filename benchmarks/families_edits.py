@@ -178,6 +178,21 @@ def constant_scales(m: Any) -> None:
                 setattr(each, name, 1.0)
 
 
+def constant_logits(m: Any) -> None:
+    """Inkling's learned queries for the states of earlier blocks, over a constant number."""
+
+    def forward(self: Any, blocks: Tensor, last: Tensor, index: int | None = None) -> Any:
+        states = self.norm(torch.cat([blocks, last.unsqueeze(-2)], -2).float())
+        query = (self.query if index is None else self.query[index]).view(-1, states.shape[-1])
+        shares = (states @ query.T / 8).softmax(-2)
+        out = shares.transpose(-1, -2) @ states
+        return out.unbind(-2) if index is None else out
+
+    for each in m.modules():
+        if type(each).__name__.endswith("AttentionResidual"):
+            each.forward = forward.__get__(each)
+
+
 def orthonormal(m: Any) -> None:
     """FNet's Fourier transforms, orthonormal."""
     for each in m.modules():
@@ -199,6 +214,7 @@ EDITS: dict[str, tuple[str, Callable[[Family], Family]]] = {
     "perceiver": ("a LayerNorm before the readout", model(normed)),
     "mobilebert": ("a plain readout", model(plain_readout)),
     "bit": ("plain convolutions", model(plain_convolutions)),
+    "inkling2_loop_text": ("logits over a constant", model(constant_logits)),
     "fnet": ("norm='ortho'", model(orthonormal)),
     "encodec": (
         "norm_type='time_group_norm', use_conv_shortcut=False",

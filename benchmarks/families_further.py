@@ -261,7 +261,11 @@ FURTHER: tuple[Family, ...] = (
         "instructblip_qformer",
         "InstructBlipQFormerModel",
         some(encoder_hidden_size=24),
-        inputs={"input_ids": TOKENS, **sound(5, 24, name="encoder_hidden_states")},
+        inputs=lambda w, L: {
+            "input_ids": TOKENS,
+            **sound(4, w, name="query_embeds"),
+            **sound(5, 24, name="encoder_hidden_states"),
+        },
     ),
     Family(
         "internvl",

@@ -31,7 +31,7 @@ class Streams:
     inputs: Any
     naming: Naming
     outside: Callable[[Iterable[str]], frozenset[str]]
-    """Of these parameters, those that the user counts as the stream's."""
+    """Picks those parameters that the user counts as the stream's."""
 
     def fading(
         self,

@@ -128,8 +128,11 @@ def _adds(graph: Graph, wide: Graph, i: int) -> bool:
         kernel = node.inputs[1]
         sizes = (g.nodes[kernel].shape[2:] for g in (graph, wide))
         return not graph.is_act(kernel) and not graph.leaves(kernel) and len({*sizes}) > 1
-    given = node.op.startswith("scatter_reduce") and node.kwargs.get("reduce") in ("sum", "prod")
-    if given or (node.op.startswith("index_put") and node.kwargs.get("accumulate")):
+    scattered = node.op.startswith("scatter_reduce") and node.kwargs.get("reduce") in (
+        "sum",
+        "prod",
+    )
+    if scattered or (node.op.startswith("index_put") and node.kwargs.get("accumulate")):
         ratios = (
             math.prod(g.nodes[node.inputs[-1]].shape) / max(math.prod(g.nodes[i].shape), 1)
             for g in (graph, wide)

@@ -56,7 +56,7 @@ def alike(
     branches: list[ResidualBranch],
     naming: Naming,
 ) -> list[ResidualBranch]:
-    """Those of a deeper network's branches that repeat with depth where these do: in the same streams.
+    """The branches of a deeper network that repeat with depth where these do: in the same streams.
 
     Args:
         there: its branches in a row. branches: those that repeat, of the network ``graph``.
