@@ -208,3 +208,20 @@ def test_a_weight_norm_whose_number_is_another_at_twice_the_depth():
         build, BASE, WIDE, scheme="mup", inputs=X, roles={"3.*": "hidden", "5.*": "hidden"}
     )
     assert plan.factors()["1.a.weight"].lr == 0.25
+
+
+def squares(model, batch):
+    return (model(batch) - 1).square().mean()
+
+
+def test_checks_and_sweeps_over_width_need_no_depth():
+    task = ll.Task(squares, batch=X)
+    how = dict(base=BASE, widths=[16, 32])
+    report = ll.check(task, Fixed, depths=[2], seeds=2, steps=2, progress=False, **how)
+    assert {row.axis for row in report.rows} == {"width"}
+    done = ll.sweep(task, Fixed, depths=[2], lrs=[1e-3, 2e-3], steps=2, **how)
+    assert len(done.rows) == 4
+    with pytest.raises(ValueError, match="build ignores depth"):
+        ll.check(task, Fixed, depths=[2, 4], seeds=2, steps=2, progress=False, **how)
+    with pytest.raises(ValueError, match="build ignores depth"):
+        ll.sweep(task, Fixed, depths=[2, 4], lrs=[1e-3], steps=2, **how)

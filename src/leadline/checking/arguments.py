@@ -36,7 +36,10 @@ def plan_of(
         base = smallest
     if how["optimizer"] is None or callable(how["optimizer"]):
         how["optimizer"] = "adamw"
-    return plan_for_task(data, build, size("base", base), **how)
+    at = size("base", base)
+    if depths is not None and all(depth == at.depth for depth in depths):
+        how["target"] = at  # What depth alone leaves undecided is no matter.
+    return plan_for_task(data, build, at, **how)
 
 
 def recipe_of(data: TrainingData, accumulation: int, precision: str) -> TrainingData:

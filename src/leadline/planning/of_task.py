@@ -20,7 +20,7 @@ def plan_for_task(
 
     Args:
         batch_size: of the batch on which the loss is taken; None is the data's usual one.
-        how: scheme, optimizer, roles and inputs, as of ``plan``.
+        how: target, scheme, optimizer, roles and inputs, as of ``plan``.
 
     Raises:
         ValueError: the loss fails at the base, or the model cannot be planned.

@@ -59,6 +59,8 @@ def rates_of(
     """
     plans: dict[tuple[Any, ...], Plan] = {}
     out: dict[TrainingRun, Rates] = {}
+    # Between sizes of one depth, what depth alone leaves undecided is no matter.
+    target = base if all(run.depth == base.depth for run in runs) else None
     for run in dict.fromkeys(run.common for run in runs):
         builder = builder_of(build, run)
         if isinstance(builder, Network):
@@ -71,7 +73,7 @@ def rates_of(
             how: dict[str, Any] = dict(
                 scheme=run.scheme, optimizer=run.optimizer, roles=roles, inputs=inputs
             )
-            plans[key] = plan(builder, base, **how)
+            plans[key] = plan(builder, base, target, **how)
         out[run] = Planned(replace(plans[key].at(run.width, run.depth), build=None))
     return out
 
