@@ -199,13 +199,28 @@ def test_what_they_learn_does_not_add_up_over_depth():
 def test_what_does_not_train_and_is_no_draw_is_left_alone():
     def build(n, depth, draw):
         model = two(n, depth)
-        table = torch.randn(n, 10) * n**-0.5 if draw else torch.arange(10.0 * n).view(n, 10)
+        table = torch.randn(n, 10) * n**-0.5 if draw else torch.arange(10.0 * n).view(n, 10) % 7
         model.stem.weight = nn.Parameter(table, requires_grad=False)
         return model
 
     plan = ll.plan(functools.partial(build, draw=False), BASE, TARGET)
     assert plan.kinds[plan.names["stem.weight"]].role == "frozen"
     assert plan.factors()["stem.weight"].init == 1.0
+
+    def larger(n, depth):
+        model = build(n, depth, draw=False)
+        model.stem.weight *= n
+        return model
+
+    with pytest.raises(
+        ValueError, match=r"stem.weight: .*their size is multiplied by 2 at twice the w"
+    ):
+        ll.plan(larger, BASE, TARGET)
+    for how in ("frozen", dict(init=False)):
+        assert (
+            ll.plan(larger, BASE, TARGET, roles={"stem.weight": how}).factors()["stem.weight"].init
+            == 1
+        )
     drawn = ll.plan(functools.partial(build, draw=True), BASE, TARGET)
     ratio = TARGET["width"] / BASE["width"]
     assert drawn.factors()["stem.weight"].init == pytest.approx(ratio**0.5)

@@ -304,6 +304,34 @@ def test_outputs_that_the_next_layer_reads():
     assert (f["head.weight"].fold, f["back.weight"].fold) == (1.0, 0.25)
 
 
+class Summary(Net):
+    """What a head makes of all layers, together, is read by every layer of a second stack."""
+
+    def __init__(self, n, depth, join):
+        super().__init__(n, depth)
+        self.join, self.back, self.other = join, nn.Linear(5, n), nn.Linear(3, n)
+        self.others = nn.ModuleList(Block(n) for _ in range(depth))
+
+    def forward(self, x):
+        h, out = self.stem(x), []
+        for b in self.blocks:
+            h = b(h)
+            out.append(self.head(self.norm(h)))
+        made = self.back(self.join(out))
+        h = self.other(x[:, :3])
+        for b in self.others:
+            h = h + b.branch(h * made.sigmoid())
+        return h[:, :5].mean(1)
+
+
+def test_what_all_layers_make_for_the_branches_of_others_together_is_refused():
+    for join in (sum, lambda out: torch.stack(out).mean(0)):
+        with pytest.raises(ValueError, match=r"is used 2 times at one depth|adds up what"):
+            ll.plan(partial(Summary, join=join), BASE, TARGET, inputs=X)
+    f = ll.plan(partial(Summary, join=lambda out: out[-1]), BASE, TARGET, inputs=X).factors()
+    assert f["head.weight"].fold == 1.0
+
+
 class InStream(Net):
     """The stream itself goes through what all layers share."""
 

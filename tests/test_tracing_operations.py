@@ -58,6 +58,9 @@ KEPT = {
     "largest": lambda s, a, g: g * a.amax(-1, keepdim=True),
     "mean of a loss": lambda s, a, g: g * F.mse_loss(a, g),
     "a loss for each": lambda s, a, g: F.smooth_l1_loss(a, g, reduction="none"),
+    "ranks that choose": lambda s, a, g: a.gather(-1, g.argsort(-1)),
+    "signs": lambda s, a, g: a * (g > 0),
+    "counts of tokens": lambda s, a, g: a * (g > 0).sum(1, keepdim=True),
     "entries put": lambda s, a, g: a.index_put((torch.tensor([0]),), g[:1]),
     "matrices of tokens": lambda s, a, g: torch.linalg.solve_triangular(
         torch.eye(5).expand(4, a.size(-1) // 8, 5, 5), a.unflatten(-1, (-1, 8)).transpose(1, 2),
@@ -85,6 +88,15 @@ CHANGED = {
     "a kernel": (
         lambda s, a, g: fft.irfft(fft.rfft(a) * fft.rfft(s.norm.weight)), "not by another transform"),
     "back alone": (lambda s, a, g: fft.ifft(a).real, "Fourier"),
+    "an activation between": (
+        lambda s, a, g: fft.irfft(torch.view_as_complex(torch.view_as_real(fft.rfft(a)).tanh())), "Four"),
+    "a bias between": (
+        lambda s, a, g: fft.irfft(fft.rfft(a) + s.norm.bias[: a.size(-1) // 2 + 1], n=a.size(-1)), "Four"),
+    "a part, ortho": (lambda s, a, g: g * fft.rfft(a, norm="ortho")[..., :1].real, "Fourier"),
+    "counts": (lambda s, a, g: g * (a > 0).sum(-1, keepdim=True), "counted or ranked over a dimension"),
+    "counts, as numbers": (lambda s, a, g: g * (a > 0).sum(-1, keepdim=True).float(), "counted or rank"),
+    "ranks": (lambda s, a, g: g * a.argsort(-1).float(), "counted or ranked"),
+    "the place of the largest": (lambda s, a, g: g + a.argmax(-1, keepdim=True), "counted or ranked"),
     "half of it": (lambda s, a, g: fft.irfft(fft.rfft(a)) + fft.rfft(a)[..., :1].real, "Fourier"),
     "two dimensions": (lambda s, a, g: fft.fft2(a).real, "Fourier"),
     "sum of a loss": (lambda s, a, g: g * F.mse_loss(a, g, reduction="sum"), "reduction='mean'"),

@@ -167,6 +167,13 @@ def test_what_does_not_train_and_is_drawn_otherwise_is_rescaled(name, power, off
 def test_a_readout_that_does_not_train_is_given_as_frozen():
     with pytest.raises(ValueError, match=r"'o.weight' is frozen .*roles=\{'o.weight': 'frozen'\}"):
         read_model(freeze("o."))
+
+    def ones(self, n, depth):
+        nn.init.ones_(self.o.weight.requires_grad_(False))
+
+    with pytest.raises(ValueError, match=r"'o.weight' is frozen .*roles=\{'o.weight': 'frozen'\}"):
+        read_model(model(ones))
+    read_model(model(ones), {"o.weight": "frozen"})
     with pytest.raises(ValueError, match=r"'i.weight' is frozen .*not 'input'"):
         read_model(freeze("i."), {"i.weight": "input"})
     with pytest.raises(ValueError, match=r"'i.weight' trains "):

@@ -47,7 +47,10 @@ def decide(
         at random the role that it would have.
     """
     if not p.requires_grad and override.role in (None, "frozen") and still(name):
-        return "frozen", "does not train; equal in every build", False, ""
+        like = "" if override.role else _read_role(name, grows, used, model)
+        if like == "readout":
+            raise ValueError(_refusal(name, pattern, "a readout, with which what trains aligns"))
+        return "frozen", "does not train; equal in every build", False, like
     if not p.requires_grad and override.role is None:
         drawn_as = _drawn_as(name, pattern, grows, used, model)
         return "frozen", "does not train; drawn as it should be", False, drawn_as
@@ -62,6 +65,14 @@ def decide(
     if override.role is not None:
         return override.role, "given by roles=", False, ""
     return *role(name, grows, used, model), ""
+
+
+def _read_role(name: str, grows: tuple[bool, ...], used: list[Use], model: nn.Module) -> str:
+    """The role that its uses say; empty where they do not."""
+    try:
+        return role(name, grows, used, model)[0]
+    except ValueError:
+        return ""
 
 
 def _drawn_as(

@@ -57,7 +57,22 @@ _SAME_SIZE = frozenset(
     "fake_quantize_per_channel_affine_cachemask alpha_dropout feature_dropout".split()
 )
 """What moves, chooses or averages entries, or works on each of them (PyTorch does not say so of all)."""
+_LINEAR = (
+    VIEWS
+    | SCALINGS
+    | SUMS
+    | frozenset(
+        "cat stack view_as_complex view_as_real complex real imag _conj resolve_conj _neg_view resolve_neg "
+        "constant_pad_nd where zeros_like slice_scatter copy_".split()
+    )
+)
+"""What may lie between a transform and its inverse."""
 _LOSSES = ("loss", "binary_cross_entropy")
+_RANKS = frozenset(
+    "argmax argmin argsort sort max min median mode kthvalue cummax cummin topk cumsum bincount "
+    "searchsorted bucketize nonzero".split()
+)
+"""What makes whole numbers that grow with the dimension that they are made over."""
 _FOURIER = "_fft_"
 _SUM = 2
 """The reduction of a loss that adds its terms up."""
@@ -91,6 +106,12 @@ def check_operations(graph: Graph, wide: Graph) -> None:
         i = node.index
         if not (graph.touched & graph.read) >> i & 1:
             continue
+        if node.op in SCALINGS | SUMS | {"_to_copy"} and _counts(graph, wide, i):
+            raise ValueError(
+                f"module {node.module!r} calculates with numbers that are counted or ranked over a "
+                "dimension that grows with width, and grow with it: divide them by its size, or use them "
+                "to choose alone"
+            )
         if node.op.startswith(_FOURIER):
             if _over_growing(graph, wide, i) and not _neutral(graph, wide, i):
                 raise ValueError(
@@ -119,6 +140,31 @@ def check_operations(graph: Graph, wide: Graph) -> None:
                     "nothing says how the size of what it makes goes with that: keep that dimension "
                     "constant (project to a fixed size first), or use other operations"
                 )
+
+
+def _counts(graph: Graph, wide: Graph, i: int) -> bool:
+    """Is a whole number that an operation calculates with a count or a rank over what grows?"""
+    queue = [j for j in graph.nodes[i].discrete if graph.touched >> j & 1]
+    seen = set(queue)
+    while queue:
+        j = queue.pop()
+        node = graph.nodes[j]
+        base = node.op.removesuffix("_")
+        if base in _RANKS:
+            before, more = (g.nodes[node.inputs[0]].shape for g in (graph, wide))
+            along = int(node.kwargs.get("dim", node.numbers[0] if node.numbers else -1))
+            over = [along] if before and -len(before) <= along < len(before) else range(len(before))
+            if any(before[d] != more[d] for d in over):
+                return True
+        elif base in ("sum", "count_nonzero"):
+            ratios = (_terms(g, j) / max(math.prod(g.nodes[j].shape), 1) for g in (graph, wide))
+            if len({*ratios}) > 1:
+                return True
+        elif node.op in VIEWS | SCALINGS | SUMS:
+            new = set(node.inputs) & node.discrete - seen
+            seen |= new
+            queue += new
+    return False
 
 
 def _adds(graph: Graph, wide: Graph, i: int) -> bool:
@@ -168,10 +214,23 @@ def _neutral(graph: Graph, wide: Graph, i: int) -> bool:
     before = [j for j in _near(graph, wide, i, back=True) if j >= 0]
     after = _near(graph, wide, i, back=False)
     if by == _ORTHO:
-        return len(before) <= 1
+        return len(before) <= 1 and not _parts(graph, wide, i)
     if by == _BY_N:
         return [_by(graph, j) for j in before] == [_NONE]
     return bool(after) and all(j >= 0 and _by(graph, j) == _BY_N for j in after)
+
+
+def _parts(graph: Graph, wide: Graph, i: int) -> bool:
+    """Is a part of a transform used by itself, as large at any width? It is what a readout makes."""
+    seen, queue = {i}, [i]
+    while queue:
+        for k in set(graph.consumers[queue.pop()]) - seen:
+            seen.add(k)
+            if graph.nodes[k].op in VIEWS and graph.nodes[k].shape == wide.nodes[k].shape:
+                return True
+            if graph.nodes[k].op in _LINEAR:
+                queue.append(k)
+    return False
 
 
 def _by(graph: Graph, i: int) -> int:
@@ -179,7 +238,7 @@ def _by(graph: Graph, i: int) -> int:
 
 
 def _near(graph: Graph, wide: Graph, i: int, back: bool) -> set[int]:
-    """The next transforms over what grows, with nothing but work on entries between; -1 for anything else
+    """The next transforms over what grows, with nothing but what is linear between; -1 for anything else
     that a result enters."""
     out, seen, queue = set[int](), {i}, [i]
     while queue:
@@ -192,7 +251,11 @@ def _near(graph: Graph, wide: Graph, i: int, back: bool) -> set[int]:
             node = graph.nodes[k]
             if node.op.startswith(_FOURIER) and _over_growing(graph, wide, k):
                 out.add(k)
-            elif node.op in VIEWS | SCALINGS | SUMS or (_keeps(node.op) and node.op not in _KNOWN):
+            elif (
+                not back and node.shape == wide.nodes[k].shape
+            ):  # A part of it, as many at any width.
+                out.add(-1)
+            elif node.op in _LINEAR and not (node.op in SUMS and graph.weights(k)):
                 queue.append(k)
             elif not back:
                 out.add(-1)

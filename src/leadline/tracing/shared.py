@@ -68,7 +68,8 @@ def shared_over_depth(
         grow, ways = frozenset().union(*more), frozenset().union(*one.leads, *two.leads)
         merges = [_merges(g, [x for w in more for x in uses.behind(w)])
                   for (g, _), uses in ((here, one), (there, two))]  # fmt: skip
-        bounded = one.most == two.most and merges[0] == merges[1] < math.inf
+        alike = (one.most, one.together) == (two.most, two.together)
+        bounded = alike and merges[0] == merges[1] < math.inf
         used = f"{times[0][name]} times at one depth and {times[1][name]} times at twice that"
         words = {"name": repr(name), "used": used, "role": repr(names[name])}
         if bounded and "stream" in grow and ways <= {"stream", "output"} and vectors.get(name):
@@ -122,6 +123,8 @@ class _Uses:
     inside: int
     most: int
     """The most that one branch holds."""
+    together: int
+    """The most that the same branches read together."""
 
     @classmethod
     def of(cls, graph: Graph, branches: list[ResidualBranch], names: set[str]) -> _Uses:
@@ -134,6 +137,7 @@ class _Uses:
         ends = {*graph.outputs} or {n.index for n in graph.nodes if not graph.consumers[n.index]}
         by_branch: Counter[int] = Counter()
         outside: dict[object, tuple[_Leads, set[int]]] = {}
+        together: Counter[object] = Counter()
         for i in _uses(graph, names):
             if i in inner:
                 by_branch[inner[i].join] += 1
@@ -148,7 +152,9 @@ class _Uses:
             by = frozenset(inner[j].join for j in nodes & inner.keys()) or i
             before = outside.get((leads, by), (leads, set()))[1]
             outside[leads, by] = leads, before | (nodes - inner.keys() - sums)
-        return cls([*outside.values()], by_branch.total(), max(by_branch.values(), default=0))
+            together[by] += 1
+        most, more = (max(count.values(), default=0) for count in (by_branch, together))
+        return cls([*outside.values()], by_branch.total(), most, more)
 
     @property
     def leads(self) -> set[_Leads]:

@@ -215,11 +215,11 @@ def survey(
     try:
         there = _deep(build, models[deep], kinds, naming, deep)
     except Ambiguous as e:
-        if not shared or not depth:
+        lines = [line for what, line in _once(shared) if what == "branch"]
+        if not lines or not depth:
             sums = sums_of_layers(both[0], (graphs[deep], deeper)) if depth else None
             raise sums or e from None
         # Layers that lead to a module used by all of them are no repetitions of each other.
-        lines = [line for _, line in _once(shared)]
         raise ValueError("cannot decide:\n  " + "\n  ".join(lines)) from None
     alone = {names[n] for n in unscaled if rows[n].position is None and naming.repeats(n)}
     heads = {k for k in alone if branches and for_outputs(*both, names, there, k)}
