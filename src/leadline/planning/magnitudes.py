@@ -1,0 +1,183 @@
+"""Does anything grow at initialization under the plan? Measured where modules read and make numbers, and
+where what a layer's weights make is added to something.
+
+Under any scheme features keep their size over width, and over depth where branches have a multiplier; what
+readouts make may fall. Something that grows was not read: a sum that is written in another way, a second
+stream. What falls, and what learning does, is not seen here; ``check`` trains.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
+
+from leadline.planning.factors import Scaling, rescale_, resolve
+from leadline.tracing.branches import is_weight_layer, joined, layer_weights
+from leadline.tracing.builder import Builder, Size, construct, example, seeded
+from leadline.tracing.graph import SCALINGS, VIEWS, Graph
+from leadline.tracing.kinds import Naming
+from leadline.tracing.recording import as_call, recorded
+
+_GROWTH = 0.3
+"""The exponent that counts as growth: sums of independent terms have 1/2, a logarithm less than this."""
+_SEEDS, _SIGMAS = 6, 3.0
+
+
+def check_magnitudes(plan: Scaling, build: Builder, inputs: Any) -> None:
+    """Refuse a plan under which the numbers that a module reads or makes grow.
+
+    Where one draw at twice the width or depth looks so, more draws decide, and those of four times that.
+
+    Raises:
+        ValueError: names the module, its sizes and the remedy.
+    """
+    if resolve(plan.scheme, None) is None:
+        return
+    schemes = (resolve(plan.scheme, n) for n in plan.branches.values())
+    depth = any(s is not None and s.branch for s in schemes) and not plan.width_alone
+    drawn = _Draws(plan, build, inputs)
+    for axis in ("width", "depth") if depth else ("width",):
+        grown = drawn.growing(axis, 1, 1)
+        for times in (1, 2):
+            again = drawn.growing(axis, times, _SEEDS) if grown else {}
+            grown = {k: v for k, v in again.items() if k in grown}
+        if grown:
+            place = max(grown, key=lambda k: grown[k])
+            raise ValueError(_message(axis, place, [drawn.size(axis, k, place) for k in (1, 2, 4)]))
+
+
+def _message(axis: str, place: tuple[str, str], sizes: list[float]) -> str:
+    name, what = place
+    remedy = (
+        "take the mean over layers, end what each adds with a weight of its own in a sum with the stream, or "
+        "give scheme='mup', which scales with width alone"
+        if axis == "depth"
+        else "take the mean of what is added up, or multiply by a weight"
+    )
+    numbers = ", ".join(f"{x:.3g}" for x in sizes)
+    return (
+        f"{name or 'the model'} {what} numbers that grow with {axis} at initialization under this plan (root "
+        f"mean squares {numbers} at 1, 2 and 4 times the base's {axis}), so something that adds up was not "
+        f"read: {remedy}"
+    )
+
+
+class _Draws:
+    """Sizes of what modules read and make under a plan, by axis, multiple of the base, and seed."""
+
+    def __init__(self, plan: Scaling, build: Builder, inputs: Any) -> None:
+        self.plan, self.build, self.inputs = plan, build, inputs
+        self.known: dict[tuple[Size, int], dict[tuple[str, str], float]] = {}
+        self.namings: dict[str, Naming] = {}
+
+    def at(self, axis: str, times: int) -> Size:
+        """The base, so many times as large along an axis."""
+        base = self.plan.base
+        wide = axis == "width"
+        return Size(base.width * (times if wide else 1), base.depth * (1 if wide else times))
+
+    def growing(self, axis: str, times: int, seeds: int) -> dict[tuple[str, str], float]:
+        """What grows from so many times the base to twice that, with its exponent."""
+        logs: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for seed in range(seeds):
+            here, there = (self.sizes(axis, k, seed) for k in (times, 2 * times))
+            for place, size in here.items():
+                if size > 0 and there.get(place, 0.0) > 0:
+                    logs[place].append(math.log2(there[place] / size) / 2)
+        out = {}
+        for place, values in logs.items():
+            mean = sum(values) / len(values)
+            spread = sum((x - mean) ** 2 for x in values) / max(len(values) - 1, 1)
+            if mean - _SIGMAS * math.sqrt(spread / len(values)) * (len(values) > 1) > _GROWTH:
+                out[place] = mean
+        return out
+
+    def size(self, axis: str, times: int, place: tuple[str, str]) -> float:
+        """A root mean square over all draws."""
+        squares = [self.sizes(axis, times, seed)[place] for seed in range(_SEEDS)]
+        return math.sqrt(sum(squares) / len(squares))
+
+    def sizes(self, axis: str, times: int, seed: int) -> dict[tuple[str, str], float]:
+        """Mean squares; of modules that repeat with depth, the largest."""
+        naming = self.naming(axis)
+        out: dict[tuple[str, str], float] = {}
+        for (name, what), square in self.measured(self.at(axis, times), seed).items():
+            place = naming.template(name), what
+            out[place] = max(out.get(place, 0.0), square)
+        return out
+
+    def naming(self, axis: str) -> Naming:
+        """How names of modules repeat over depth."""
+        if axis not in self.namings:
+            names = [[n for n, _ in self.measured(self.at(axis, k), 0)] for k in (1, 2)]
+            self.namings[axis] = Naming.of(*names)
+        return self.namings[axis]
+
+    def measured(self, at: Size, seed: int) -> Mapping[tuple[str, str], float]:
+        """Mean squares by module, of what it reads and of what it makes."""
+        if (at, seed) not in self.known:
+            plan = self.plan.at(at.width, at.depth)
+            model = construct(self.build, at, seed)
+            kinds = plan.kind_of(model)
+            with torch.no_grad():
+                for name, p in model.named_parameters():
+                    rescale_(p, kinds[name], plan.kind_factors(kinds[name]).init)
+            with seeded(seed):
+                squares = _mean_squares(model, example(model, self.inputs, at))
+            with seeded(seed):
+                squares |= _sums(*recorded(model, example(model, self.inputs, at)))
+            self.known[at, seed] = squares
+        return self.known[at, seed]
+
+
+def _mean_squares(model: nn.Module, inputs: Any) -> dict[tuple[str, str], float]:
+    out: dict[tuple[str, str], float] = {}
+
+    def keep(name: str, what: str, values: Any) -> None:
+        for x in tree_flatten(values)[0]:
+            if isinstance(x, Tensor) and x.is_floating_point() and x.numel():
+                square = float(x.detach().double().square().mean())
+                if math.isfinite(square):
+                    out[name, what] = max(out.get((name, what), 0.0), square)
+
+    handles = []
+    for name, m in model.named_modules():
+
+        def read(_m: Any, a: Any, k: Any, name: str = name) -> None:
+            keep(name, "reads", (a, k))
+
+        def made(_m: Any, _a: Any, values: Any, name: str = name) -> None:
+            keep(name, "makes", values)
+
+        handles.append(m.register_forward_pre_hook(read, with_kwargs=True))
+        handles.append(m.register_forward_hook(made))
+    args, kwargs = as_call(inputs)
+    try:
+        with torch.no_grad():
+            model(*args, **kwargs)
+    finally:
+        for h in handles:
+            h.remove()
+    return out
+
+
+def _sums(graph: Graph, values: Mapping[int, Tensor]) -> dict[tuple[str, str], float]:
+    """Mean squares of sums of two tensors of data, by the weights that have made the last of them."""
+    out: dict[tuple[str, str], float] = {}
+    for node in graph.nodes:
+        for i in joined(graph, node.index) or ():
+            while not is_weight_layer(graph, i) and graph.nodes[i].op in VIEWS | SCALINGS:
+                i = next((j for j in graph.nodes[i].inputs if graph.is_act(j)), i)
+                if not graph.nodes[i].inputs:
+                    break
+            if is_weight_layer(graph, i) and values[node.index].is_floating_point():
+                place = min(layer_weights(graph, i), default=""), "ends in sums of"
+                square = float(values[node.index].detach().double().square().mean())
+                out[place] = max(out.get(place, 0.0), square)
+    return out
