@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -20,19 +20,23 @@ from torch.utils._pytree import tree_flatten
 from leadline.planning.factors import Scaling, rescale_, resolve
 from leadline.tracing.branches import is_weight_layer, joined, layer_weights
 from leadline.tracing.builder import Builder, Size, construct, example, seeded
-from leadline.tracing.graph import SCALINGS, VIEWS, Graph
+from leadline.tracing.graph import ATTENTION, MATRIX, SCALINGS, VIEWS, Graph, template
 from leadline.tracing.kinds import Naming
 from leadline.tracing.recording import as_call, recorded
 
 _GROWTH = 0.3
 """The exponent that counts as growth: sums of independent terms have 1/2, a logarithm less than this."""
-_SEEDS, _SIGMAS = 6, 3.0
+_SEEDS, _SIGMAS = 6, 2.0
+_FIRST_SEEDS, _FIRST_GROWTH = 2, 0.12
+"""What is looked at closer: fewer draws, and a lower bar."""
+_PASSED = VIEWS | SCALINGS | MATRIX | ATTENTION
+"""What lies between a layer and a sum that holds what it makes."""
 
 
 def check_magnitudes(plan: Scaling, build: Builder, inputs: Any) -> None:
     """Refuse a plan under which the numbers that a module reads or makes grow.
 
-    Where one draw at twice the width or depth looks so, more draws decide, and those of four times that.
+    Where a draw or two at twice the width or depth look so, more draws decide, and those of four times that.
 
     Raises:
         ValueError: names the module, its sizes and the remedy.
@@ -43,9 +47,9 @@ def check_magnitudes(plan: Scaling, build: Builder, inputs: Any) -> None:
     depth = any(s is not None and s.branch for s in schemes) and not plan.width_alone
     drawn = _Draws(plan, build, inputs)
     for axis in ("width", "depth") if depth else ("width",):
-        grown = drawn.growing(axis, 1, 1)
+        grown = drawn.growing(axis, 1, _FIRST_SEEDS, _FIRST_GROWTH)
         for times in (1, 2):
-            again = drawn.growing(axis, times, _SEEDS) if grown else {}
+            again = drawn.growing(axis, times, _SEEDS, _GROWTH, _SIGMAS) if grown else {}
             grown = {k: v for k, v in again.items() if k in grown}
         if grown:
             place = max(grown, key=lambda k: grown[k])
@@ -55,15 +59,14 @@ def check_magnitudes(plan: Scaling, build: Builder, inputs: Any) -> None:
 def _message(axis: str, place: tuple[str, str], sizes: list[float]) -> str:
     name, what = place
     remedy = (
-        "take the mean over layers, end what each adds with a weight of its own in a sum with the stream, or "
-        "give scheme='mup', which scales with width alone"
+        "take the mean over layers, or give scheme='mup', which scales with width alone"
         if axis == "depth"
         else "take the mean of what is added up, or multiply by a weight"
     )
     numbers = ", ".join(f"{x:.3g}" for x in sizes)
     return (
-        f"{name or 'the model'} {what} numbers that grow with {axis} at initialization under this plan (root "
-        f"mean squares {numbers} at 1, 2 and 4 times the base's {axis}), so something that adds up was not "
+        f"{name or 'the model'} {what} numbers that grow with {axis} at initialization under this plan "
+        f"(root mean squares {numbers} at 1, 2 and 4 times the base's {axis}), so something that adds up was not "
         f"read: {remedy}"
     )
 
@@ -82,8 +85,11 @@ class _Draws:
         wide = axis == "width"
         return Size(base.width * (times if wide else 1), base.depth * (1 if wide else times))
 
-    def growing(self, axis: str, times: int, seeds: int) -> dict[tuple[str, str], float]:
-        """What grows from so many times the base to twice that, with its exponent."""
+    def growing(
+        self, axis: str, times: int, seeds: int, least: float, sigmas: float = 0.0
+    ) -> dict[tuple[str, str], float]:
+        """What grows from so many times the base to twice that, with its exponent: so many standard errors
+        above the least."""
         logs: dict[tuple[str, str], list[float]] = defaultdict(list)
         for seed in range(seeds):
             here, there = (self.sizes(axis, k, seed) for k in (times, 2 * times))
@@ -94,7 +100,7 @@ class _Draws:
         for place, values in logs.items():
             mean = sum(values) / len(values)
             spread = sum((x - mean) ** 2 for x in values) / max(len(values) - 1, 1)
-            if mean - _SIGMAS * math.sqrt(spread / len(values)) * (len(values) > 1) > _GROWTH:
+            if mean - sigmas * math.sqrt(spread / len(values)) > least:
                 out[place] = mean
         return out
 
@@ -168,16 +174,37 @@ def _mean_squares(model: nn.Module, inputs: Any) -> dict[tuple[str, str], float]
 
 
 def _sums(graph: Graph, values: Mapping[int, Tensor]) -> dict[tuple[str, str], float]:
-    """Mean squares of sums of two tensors of data, by the weights that have made the last of them."""
-    out: dict[tuple[str, str], float] = {}
+    """Mean squares of sums of two tensors of data, by the weights that have made one of them: of the last
+    of a chain of sums, and times the numbers that it is multiplied by next (a mean)."""
+    made_by: dict[int, set[str]] = {}
     for node in graph.nodes:
         for i in joined(graph, node.index) or ():
-            while not is_weight_layer(graph, i) and graph.nodes[i].op in VIEWS | SCALINGS:
-                i = next((j for j in graph.nodes[i].inputs if graph.is_act(j)), i)
-                if not graph.nodes[i].inputs:
+            while not is_weight_layer(graph, i):
+                made = [j for j in graph.nodes[i].inputs if graph.is_act(j)]
+                if not made or graph.nodes[i].op not in _PASSED:
                     break
-            if is_weight_layer(graph, i) and values[node.index].is_floating_point():
-                place = min(layer_weights(graph, i), default=""), "ends in sums of"
-                square = float(values[node.index].detach().double().square().mean())
+                i = made[0]
+            if is_weight_layer(graph, i):
+                made_by.setdefault(node.index, set()).add(min(layer_weights(graph, i), default=""))
+    out: dict[tuple[str, str], float] = {}
+    for i, names in made_by.items():
+        further = set().union(*(made_by.get(c, set()) for c in graph.consumers[i]))
+        end = i
+        while len(graph.consumers[end]) == 1 and _is_number(graph, graph.consumers[end][0]):
+            end = graph.consumers[end][0]
+        for name in names - {n for n in names if any(map(_alike(n), further))}:
+            if values[end].is_floating_point():
+                place = name, "makes a part of sums of"
+                square = float(values[end].detach().double().square().mean())
                 out[place] = max(out.get(place, 0.0), square)
     return out
+
+
+def _alike(name: str) -> Callable[[str], bool]:
+    return lambda other: template(other) == template(name)
+
+
+def _is_number(graph: Graph, i: int) -> bool:
+    """Does an operation rearrange one tensor, or multiply it by a number?"""
+    node = graph.nodes[i]
+    return node.op in VIEWS or (node.op in SCALINGS and len(node.numbers) == len(node.inputs) == 1)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from leadline.tracing.branches import ResidualBranch
-from leadline.tracing.graph import SUMS, Graph, template
+from leadline.tracing.branches import ResidualBranch, is_weight_layer, joined
+from leadline.tracing.graph import SCALINGS, SUMS, VIEWS, Graph, template
 from leadline.tracing.kinds import Kind, Naming
 from leadline.tracing.products import is_product_of_data
 from leadline.tracing.shared import used_more_often
@@ -169,6 +169,43 @@ def from_zero(
             if name.startswith(node.module + ".") and made_of >> i & 1 and like != name:
                 out[name] = like
     return {name: like for name, like in out.items() if name not in known.values()}
+
+
+def chain_starts(
+    graph: Graph, branches: list[ResidualBranch], placed: Iterable[str], naming: Naming
+) -> dict[str, str]:
+    """Parameters that make the first term of a sum over layers (skips of WaveNet, outputs of each layer),
+    and the parameters of another layer that make the terms added to it, which are branches.
+
+    Args:
+        placed: parameters in branches.
+    """
+    known = set(placed)
+    out = {}
+    for b in branches:
+        i = next(j for j in joined(graph, b.join) or () if j != b.end)
+        while True:
+            node, made = graph.nodes[i], [j for j in graph.nodes[i].inputs if graph.is_act(j)]
+            plain = node.op in VIEWS or node.op in SCALINGS
+            nothing = node.op in SUMS and not graph.weights(i) and _adds_zero(graph, i)
+            if is_weight_layer(graph, i) or len(made) != 1 or not (plain or nothing):
+                break
+            i = made[0]
+        if not is_weight_layer(graph, i):
+            continue
+        last = {naming.template(n): n for j in b.final for n in graph.weights(j)}
+        for name in graph.weights(i):
+            like = last.get(naming.template(name), name)
+            if name not in known and like in known and like != name:
+                out[name] = like
+    return out
+
+
+def _adds_zero(graph: Graph, i: int) -> bool:
+    node = graph.nodes[i]
+    return not any(node.numbers) and all(
+        graph.is_act(j) or graph.nodes[j].value == 0 for j in node.inputs
+    )
 
 
 def beside_more_often(

@@ -42,6 +42,7 @@ from leadline.tracing.patterns import gains
 from leadline.tracing.places import (
     attached,
     beside_more_often,
+    chain_starts,
     conflict,
     find_places,
     from_zero,
@@ -178,6 +179,7 @@ def survey(
             drawn_as=drawn_as,
         )
     first = from_zero(graph, branches, places.by_name, naming)
+    first |= chain_starts(graph, branches, places.by_name, naming)
     for name in [n for n in rows if n not in used or n in first]:
         like = [first[name]] if name in first else unreached.models_of(name, rows, used, naming)
         if like:
