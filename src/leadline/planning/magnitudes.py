@@ -36,7 +36,7 @@ _PASSED = VIEWS | SCALINGS | MATRIX | ATTENTION
 def check_magnitudes(plan: Scaling, build: Builder, inputs: Any) -> None:
     """Refuse a plan under which the numbers that a module reads or makes grow.
 
-    Where a draw or two at twice the width or depth look so, more draws decide, and those of four times that.
+    Where two draws at twice the width or depth look so, more draws decide, and those of four times that.
 
     Raises:
         ValueError: names the module, its sizes and the remedy.
@@ -66,8 +66,8 @@ def _message(axis: str, place: tuple[str, str], sizes: list[float]) -> str:
     numbers = ", ".join(f"{x:.3g}" for x in sizes)
     return (
         f"{name or 'the model'} {what} numbers that grow with {axis} at initialization under this plan "
-        f"(root mean squares {numbers} at 1, 2 and 4 times the base's {axis}), so something that adds up was not "
-        f"read: {remedy}"
+        f"(root mean squares {numbers} at 1, 2 and 4 times the base's {axis}), so something that adds up "
+        f"was not read: {remedy}"
     )
 
 
