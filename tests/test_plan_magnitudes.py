@@ -87,10 +87,10 @@ def test_logits_that_all_layers_add_to_are_refused():
 class Wide(nn.Module):
     def __init__(self, n, depth, made):
         super().__init__()
-        self.i, self.o, self.made = linear(8, n), linear(n, 3), made
+        self.i, self.h, self.o, self.made = linear(8, n), linear(n, n), linear(n, 3), made
 
     def forward(self, x):
-        return self.o(self.made(torch.relu(self.i(x))))
+        return self.o(torch.relu(self.h(self.made(torch.relu(self.i(x))))))
 
 
 def test_what_grows_with_width_and_is_no_operation_that_is_known_to():
@@ -98,11 +98,46 @@ def test_what_grows_with_width_and_is_no_operation_that_is_known_to():
         return h * torch.arange(h.shape[-1])
 
     with pytest.raises(
-        ValueError, match=r"^o reads numbers that grow with width at init.* 1, 2 and 4 t"
+        ValueError, match=r"^h makes numbers that grow with width at init.* 1, 2 and 4 t"
     ):
         ll.plan(partial(Wide, made=places), BASE, TARGET, "mup", inputs=X)
-    ll.plan(partial(Wide, made=lambda h: h * torch.linspace(0, 1, h.shape[-1])), BASE, TARGET, "mup",
-            inputs=X)  # fmt: skip
+    for made in (lambda h: h * torch.linspace(0, 1, h.shape[-1]), lambda h: h * h.shape[-1] ** 0.5):
+        ll.plan(partial(Wide, made=made), BASE, TARGET, "mup", inputs=X)
+
+
+def attention(scale):
+    """Four heads whose size grows, with 1/√d as a number or in another way."""
+
+    class Net(nn.Module):
+        def __init__(self, n, depth):
+            super().__init__()
+            self.i, self.o = linear(8, n), linear(n, 3)
+            self.q, self.k, self.v = (linear(n, n) for _ in range(3))
+            self.scale = scale((n // 4) ** -0.5)
+
+        def forward(self, x):
+            z = norm(self.i(x))
+            q, k, v = (
+                w(z).unflatten(-1, (4, -1)).transpose(1, 2) for w in (self.q, self.k, self.v)
+            )
+            shares = (q @ k.mT * self.scale).softmax(-1)
+            return self.o((shares @ v).transpose(1, 2).flatten(2))
+
+    return Net
+
+
+def test_a_number_is_read_wherever_it_is_kept():
+    wide = dict(width=128, depth=2)
+    ways = (
+        float,
+        torch.tensor,
+        lambda x: nn.Parameter(torch.tensor(x), requires_grad=False),
+        lambda x: nn.Parameter(torch.full((1,), x), requires_grad=False),
+    )
+    plans = [ll.plan(attention(way), BASE, wide, "mup", inputs=X).factors() for way in ways]
+    for factors in plans:
+        assert factors["q.weight"] == plans[0]["q.weight"]
+    assert plans[0]["q.weight"].fold == 0.5
 
 
 class Skips(nn.Module):

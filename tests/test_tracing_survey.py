@@ -171,9 +171,15 @@ def test_a_readout_that_does_not_train_is_given_as_frozen():
     def ones(self, n, depth):
         nn.init.ones_(self.o.weight.requires_grad_(False))
 
+    with pytest.raises(ValueError, match=r"multiplies two tensors that hold no parameter"):
+        ll.plan(model(ones), dict(width=16, depth=2), inputs=X)
+
+    def signs(self, n, depth):
+        self.o.weight = nn.Parameter(self.o.weight.detach().sign() * 0 + torch.arange(n) % 2, False)
+
     with pytest.raises(ValueError, match=r"'o.weight' is frozen .*roles=\{'o.weight': 'frozen'\}"):
-        read_model(model(ones))
-    read_model(model(ones), {"o.weight": "frozen"})
+        read_model(model(signs))
+    read_model(model(signs), {"o.weight": "frozen"})
     with pytest.raises(ValueError, match=r"'i.weight' is frozen .*not 'input'"):
         read_model(freeze("i."), {"i.weight": "input"})
     with pytest.raises(ValueError, match=r"'i.weight' trains "):

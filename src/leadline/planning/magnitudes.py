@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import astuple
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from leadline.planning.factors import Scaling, rescale_, resolve
 from leadline.tracing.branches import is_weight_layer, joined, layer_weights
 from leadline.tracing.builder import Builder, Size, construct, example, seeded
 from leadline.tracing.graph import ATTENTION, MATRIX, SCALINGS, VIEWS, Graph, template
-from leadline.tracing.kinds import Naming
+from leadline.tracing.kinds import Ambiguous, Naming
 from leadline.tracing.recording import as_call, recorded
 
 _GROWTH = 0.3
@@ -31,6 +32,15 @@ _FIRST_SEEDS, _FIRST_GROWTH = 2, 0.12
 """What is looked at closer: fewer draws, and a lower bar."""
 _PASSED = VIEWS | SCALINGS | MATRIX | ATTENTION
 """What lies between a layer and a sum that holds what it makes."""
+
+
+def keeps_values(roles: Mapping[str, Any] | None) -> bool:
+    """Does the user want values as the builder makes them? What grows by them is the user's word."""
+    return any(
+        how == "frozen"
+        or (isinstance(how, Mapping) and (how.get("role") == "frozen" or how.get("init") is False))
+        for how in (roles or {}).values()
+    )
 
 
 def check_magnitudes(plan: Scaling, build: Builder, inputs: Any) -> None:
@@ -47,6 +57,8 @@ def check_magnitudes(plan: Scaling, build: Builder, inputs: Any) -> None:
     depth = any(s is not None and s.branch for s in schemes) and not plan.width_alone
     drawn = _Draws(plan, build, inputs)
     for axis in ("width", "depth") if depth else ("width",):
+        if not drawn.are_known(axis):
+            continue
         grown = drawn.growing(axis, 1, _FIRST_SEEDS, _FIRST_GROWTH)
         for times in (1, 2):
             again = drawn.growing(axis, times, _SEEDS, _GROWTH, _SIGMAS) if grown else {}
@@ -85,16 +97,26 @@ class _Draws:
         wide = axis == "width"
         return Size(base.width * (times if wide else 1), base.depth * (1 if wide else times))
 
+    def are_known(self, axis: str) -> bool:
+        """Does the plan know the parameters of the larger models? Names may not say which is which."""
+        try:
+            for k in (1, 2, 4):
+                self.plan.at(*astuple(self.at(axis, k)))
+        except Ambiguous:
+            return False
+        return True
+
     def growing(
         self, axis: str, times: int, seeds: int, least: float, sigmas: float = 0.0
     ) -> dict[tuple[str, str], float]:
         """What grows from so many times the base to twice that, with its exponent: so many standard errors
         above the least."""
         logs: dict[tuple[str, str], list[float]] = defaultdict(list)
+        skipped = self.compensated if axis == "width" else set()
         for seed in range(seeds):
             here, there = (self.sizes(axis, k, seed) for k in (times, 2 * times))
             for place, size in here.items():
-                if size > 0 and there.get(place, 0.0) > 0:
+                if size > 0 and there.get(place, 0.0) > 0 and place not in skipped:
                     logs[place].append(math.log2(there[place] / size) / 2)
         out = {}
         for place, values in logs.items():
@@ -103,6 +125,18 @@ class _Draws:
             if mean - sigmas * math.sqrt(spread / len(values)) > least:
                 out[place] = mean
         return out
+
+    @property
+    def compensated(self) -> set[tuple[str, str]]:
+        """What may grow with width: a number beside it makes up for that, or a weight for the number."""
+        naming, names = self.naming("width"), {n for n, _ in self.measured(self.plan.base, 0)}
+        held = {
+            name.rpartition(".")[0]
+            for name, k in self.plan.at(*astuple(self.plan.base)).names.items()
+            if self.plan.kinds[k].present.width
+        }
+        out = {(naming.template(n), "makes") for n in names if n in held}
+        return out | {(naming.template(n), "reads") for n in names}
 
     def size(self, axis: str, times: int, place: tuple[str, str]) -> float:
         """A root mean square over all draws."""

@@ -18,7 +18,7 @@ from leadline.parametrization.schemes import Scheme
 from leadline.planning import application, formats, joint
 from leadline.planning.factors import Scaling, check_scheme, kinds_by_name, resolve
 from leadline.planning.guard import check_derived
-from leadline.planning.magnitudes import check_magnitudes
+from leadline.planning.magnitudes import check_magnitudes, keeps_values
 from leadline.planning.remedies import with_remedies
 from leadline.tabular.notebook import Shown
 from leadline.tracing.builder import Builder, Size, size
@@ -242,7 +242,8 @@ def plan(
             width_alone=alone,
         )
         check_derived(result, build, surveyed.derived, inputs)
-        check_magnitudes(result, build, inputs)
+        if not keeps_values(roles):
+            check_magnitudes(result, build, inputs)
         return result
 
     def of_one_depth(scheme: str | Scheme, roles: Mapping[str, Any] | None) -> Plan:

@@ -47,7 +47,8 @@ def decide(
         at random the role that it would have.
     """
     if not p.requires_grad and override.role in (None, "frozen") and still(name):
-        like = "" if override.role else _read_role(name, grows, used, model)
+        # What is one number was read as such where it multiplies.
+        like = _read_role(name, grows, used, model) if used and not override.role else ""
         if like == "readout":
             raise ValueError(_refusal(name, pattern, "a readout, with which what trains aligns"))
         return "frozen", "does not train; equal in every build", False, like

@@ -184,6 +184,8 @@ def chain_starts(
     out = {}
     for b in branches:
         i = next(j for j in joined(graph, b.join) or () if j != b.end)
+        if graph.ancestors[b.end] >> i & 1:  # A stream: what is added is made of it.
+            continue
         while True:
             node, made = graph.nodes[i], [j for j in graph.nodes[i].inputs if graph.is_act(j)]
             plain = node.op in VIEWS or node.op in SCALINGS

@@ -59,7 +59,11 @@ class _Recorder(OperationMode):
         self.written: dict[int, int] = {}
         self.parameters: dict[str, int] = {}
         for name, p in model.named_parameters():
-            self.parameters[name] = self._leaf(p, "parameter", name)
+            if not p.requires_grad and _value(p) is not None:
+                # As good as a buffer: a number, such as the scale of attention.
+                self.parameters[name] = self._leaf(p, "constant")
+            else:
+                self.parameters[name] = self._leaf(p, "parameter", name)
 
     def _leaf(self, t: Tensor, op: str, parameter: str | None = None) -> int:
         value = _value(t) if op == "constant" else None

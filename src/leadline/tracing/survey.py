@@ -179,7 +179,8 @@ def survey(
             drawn_as=drawn_as,
         )
     first = from_zero(graph, branches, places.by_name, naming)
-    first |= chain_starts(graph, branches, places.by_name, naming)
+    starts = chain_starts(graph, branches, places.by_name, naming)
+    first |= {n: like for n, like in starts.items() if rows[n].grows == rows[like].grows}
     for name in [n for n in rows if n not in used or n in first]:
         like = [first[name]] if name in first else unreached.models_of(name, rows, used, naming)
         if like:
