@@ -28,6 +28,8 @@ from leadline.tracing.recording import as_call, recorded
 _GROWTH = 0.3
 """The exponent that counts as growth: sums of independent terms have 1/2, a logarithm less than this."""
 _SEEDS, _SIGMAS = 6, 2.0
+_GOES_ON = 0.7
+"""The part of the first exponent that the second has at least."""
 _FIRST_SEEDS, _FIRST_GROWTH = 2, 0.12
 """What is looked at closer: fewer draws, and a lower bar."""
 _PASSED = VIEWS | SCALINGS | MATRIX | ATTENTION
@@ -59,10 +61,13 @@ def check_magnitudes(plan: Scaling, build: Builder, inputs: Any) -> None:
     for axis in ("width", "depth") if depth else ("width",):
         if not drawn.are_known(axis):
             continue
-        grown = drawn.growing(axis, 1, _FIRST_SEEDS, _FIRST_GROWTH)
-        for times in (1, 2):
-            again = drawn.growing(axis, times, _SEEDS, _GROWTH, _SIGMAS) if grown else {}
-            grown = {k: v for k, v in again.items() if k in grown}
+        looked = drawn.growing(axis, 1, _GOES_ON = 0.7
+"""The part of the first exponent that the second has at least."""
+_FIRST_SEEDS, _FIRST_GROWTH)
+        once = drawn.growing(axis, 1, _SEEDS, _GROWTH, _SIGMAS) if looked else {}
+        twice = drawn.growing(axis, 2, _SEEDS, _GROWTH, _SIGMAS) if looked.keys() & once.keys() else {}
+        # A sum goes on as it begins; what a small stream grows to in its first layers ends.
+        grown = {k: v for k, v in twice.items() if k in looked and v > _GOES_ON * once.get(k, math.inf)}
         if grown:
             place = max(grown, key=lambda k: grown[k])
             raise ValueError(_message(axis, place, [drawn.size(axis, k, place) for k in (1, 2, 4)]))
