@@ -61,13 +61,13 @@ def check_magnitudes(plan: Scaling, build: Builder, inputs: Any) -> None:
     for axis in ("width", "depth") if depth else ("width",):
         if not drawn.are_known(axis):
             continue
-        looked = drawn.growing(axis, 1, _GOES_ON = 0.7
-"""The part of the first exponent that the second has at least."""
-_FIRST_SEEDS, _FIRST_GROWTH)
+        looked = drawn.growing(axis, 1, _FIRST_SEEDS, _FIRST_GROWTH)
         once = drawn.growing(axis, 1, _SEEDS, _GROWTH, _SIGMAS) if looked else {}
-        twice = drawn.growing(axis, 2, _SEEDS, _GROWTH, _SIGMAS) if looked.keys() & once.keys() else {}
+        twice = drawn.growing(axis, 2, _SEEDS, _GROWTH, _SIGMAS) if looked.keys() & once else {}
         # A sum goes on as it begins; what a small stream grows to in its first layers ends.
-        grown = {k: v for k, v in twice.items() if k in looked and v > _GOES_ON * once.get(k, math.inf)}
+        grown = {
+            k: v for k, v in twice.items() if k in looked and v > _GOES_ON * once.get(k, math.inf)
+        }
         if grown:
             place = max(grown, key=lambda k: grown[k])
             raise ValueError(_message(axis, place, [drawn.size(axis, k, place) for k in (1, 2, 4)]))
