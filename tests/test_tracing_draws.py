@@ -51,8 +51,8 @@ BY_LAYER = {
         lambda s, n, k: std(s.a, (n * (k + 1)) ** -0.5), Rule("1/√fan_in", layers=True), 1.0),
     "1/fan_in": (
         lambda s, n, k: std(s.a, 3.0 ** -k / n), Rule("1/fan_in", layers=True), 2.0),
-    "growing": (
-        lambda s, n, k: std(s.a, n**-0.5 * (1 + k)), Rule("1/√fan_in", layers=True), 1.0),
+    "growing, and not on": (
+        lambda s, n, k: std(s.a, n**-0.5 * (2 - 0.5**k)), Rule("1/√fan_in", layers=True), 1.0),
     "the first alone": (
         lambda s, n, k: std(s.a, n**-0.5 * (2 if k == 0 else 1)), Rule("1/√fan_in", layers=True), 1.0),
     "all but the first zero": (
@@ -75,6 +75,13 @@ def test_layers_of_their_own_scale_are_kept(name):
     before = [b.a.weight.detach().clone() for b in model.blocks]
     for b, x in zip(plan.apply(model).blocks, before, strict=True):
         torch.testing.assert_close(b.a.weight.detach(), x * init)
+
+
+def test_layers_whose_scale_grows_on_and_on_are_refused():
+    with pytest.raises(
+        ValueError, match="numbers that grow with depth at initialization under this plan"
+    ):
+        planned(drawn(lambda s, n, k: std(s.a, n**-0.5 * (1 + k))))
 
 
 def deep(f):

@@ -88,7 +88,7 @@ def test_one_number_that_is_drawn_is_no_value_of_a_depth():
 def test_values_that_are_not_all_equal_are_left_as_built(last):
     # From 1 at any size, or back to 1: no number that multiplies the branch.
     def value(n, depth):
-        return torch.cat([torch.linspace(1, n * depth, n - 1), torch.tensor([last])])
+        return torch.cat([torch.linspace(1, 2 + 1 / n / depth, n - 1), torch.tensor([last])])
 
     assert plan(value, INSIDE["tanh"][1]).factors()["blocks.0.b.weight"].fold == 0.25
     f = plan(value).factors()

@@ -83,7 +83,7 @@ def second_plain(n, depth):
 # Does a refusal under a scheme of depth offer one of width alone (or roles)?
 UNDECIDED = {
     OfAll: True,
-    OneByOne: False,
+    OneByOne: True,
     Concatenated: True,
     Affine: True,
     Equal: True,

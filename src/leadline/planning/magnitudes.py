@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import astuple
 from typing import Any
 
@@ -30,10 +30,10 @@ _GROWTH = 0.3
 _SEEDS, _SIGMAS = 6, 2.0
 _GOES_ON = 0.7
 """The part of the first exponent that the second has at least."""
-_FIRST_SEEDS, _FIRST_GROWTH = 2, 0.12
-"""What is looked at closer: fewer draws, and a lower bar."""
 _PASSED = VIEWS | SCALINGS | MATRIX | ATTENTION
 """What lies between a layer and a sum that holds what it makes."""
+_LOOKED = ((1, 0.12), (2, 0.2), (3, 0.25))
+"""Draws, and the mean exponent of what is looked at in more of them."""
 
 
 def keeps_values(roles: Mapping[str, Any] | None) -> bool:
@@ -57,17 +57,14 @@ def check_magnitudes(plan: Scaling, build: Builder, inputs: Any) -> None:
         return
     schemes = (resolve(plan.scheme, n) for n in plan.branches.values())
     depth = any(s is not None and s.branch for s in schemes) and not plan.width_alone
-    drawn = _Draws(plan, build, inputs)
+    drawn = _Draws(plan, build, inputs, sums=depth)
     for axis in ("width", "depth") if depth else ("width",):
         if not drawn.are_known(axis):
             continue
-        looked = drawn.growing(axis, 1, _FIRST_SEEDS, _FIRST_GROWTH)
-        once = drawn.growing(axis, 1, _SEEDS, _GROWTH, _SIGMAS) if looked else {}
-        twice = drawn.growing(axis, 2, _SEEDS, _GROWTH, _SIGMAS) if looked.keys() & once else {}
+        once = drawn.growing(axis, 1)
         # A sum goes on as it begins; what a small stream grows to in its first layers ends.
-        grown = {
-            k: v for k, v in twice.items() if k in looked and v > _GOES_ON * once.get(k, math.inf)
-        }
+        twice = drawn.growing(axis, 2, once) if once else {}
+        grown = {k: v for k, v in twice.items() if v > _GOES_ON * once[k]}
         if grown:
             place = max(grown, key=lambda k: grown[k])
             raise ValueError(_message(axis, place, [drawn.size(axis, k, place) for k in (1, 2, 4)]))
@@ -91,8 +88,8 @@ def _message(axis: str, place: tuple[str, str], sizes: list[float]) -> str:
 class _Draws:
     """Sizes of what modules read and make under a plan, by axis, multiple of the base, and seed."""
 
-    def __init__(self, plan: Scaling, build: Builder, inputs: Any) -> None:
-        self.plan, self.build, self.inputs = plan, build, inputs
+    def __init__(self, plan: Scaling, build: Builder, inputs: Any, sums: bool) -> None:
+        self.plan, self.build, self.inputs, self.sums = plan, build, inputs, sums
         self.known: dict[tuple[Size, int], dict[tuple[str, str], float]] = {}
         self.namings: dict[str, Naming] = {}
 
@@ -112,24 +109,40 @@ class _Draws:
         return True
 
     def growing(
-        self, axis: str, times: int, seeds: int, least: float, sigmas: float = 0.0
+        self, axis: str, times: int, among: Collection[tuple[str, str]] | None = None
     ) -> dict[tuple[str, str], float]:
-        """What grows from so many times the base to twice that, with its exponent: so many standard errors
-        above the least."""
-        logs: dict[tuple[str, str], list[float]] = defaultdict(list)
+        """What grows from so many times the base to twice that, with its exponent.
+
+        Args:
+            among: the places that are looked at; all if None.
+        """
+        places = among
+        for seeds, least in _LOOKED:
+            exponents = self.exponents(axis, times, seeds, places)
+            places = [k for k, values in exponents.items() if sum(values) / seeds > least]
+            if not places:
+                return {}
+        out = {}
+        for place, values in self.exponents(axis, times, _SEEDS, places).items():
+            mean = sum(values) / len(values)
+            spread = sum((x - mean) ** 2 for x in values) / max(len(values) - 1, 1)
+            if mean - _SIGMAS * math.sqrt(spread / len(values)) > _GROWTH:
+                out[place] = mean
+        return out
+
+    def exponents(
+        self, axis: str, times: int, seeds: int, places: Collection[tuple[str, str]] | None
+    ) -> dict[tuple[str, str], list[float]]:
+        """The exponents of every draw from so many times the base to twice that."""
         skipped = self.compensated if axis == "width" else set()
+        logs: dict[tuple[str, str], list[float]] = defaultdict(list)
         for seed in range(seeds):
             here, there = (self.sizes(axis, k, seed) for k in (times, 2 * times))
             for place, size in here.items():
-                if size > 0 and there.get(place, 0.0) > 0 and place not in skipped:
+                known = size > 0 and there.get(place, 0.0) > 0 and place not in skipped
+                if known and (places is None or place in places):
                     logs[place].append(math.log2(there[place] / size) / 2)
-        out = {}
-        for place, values in logs.items():
-            mean = sum(values) / len(values)
-            spread = sum((x - mean) ** 2 for x in values) / max(len(values) - 1, 1)
-            if mean - sigmas * math.sqrt(spread / len(values)) > least:
-                out[place] = mean
-        return out
+        return {place: values for place, values in logs.items() if len(values) == seeds}
 
     @property
     def compensated(self) -> set[tuple[str, str]]:
@@ -175,8 +188,9 @@ class _Draws:
                     rescale_(p, kinds[name], plan.kind_factors(kinds[name]).init)
             with seeded(seed):
                 squares = _mean_squares(model, example(model, self.inputs, at))
-            with seeded(seed):
-                squares |= _sums(*recorded(model, example(model, self.inputs, at)))
+            if self.sums and at.width == self.plan.base.width:
+                with seeded(seed):
+                    squares |= _sums(*recorded(model, example(model, self.inputs, at)))
             self.known[at, seed] = squares
         return self.known[at, seed]
 

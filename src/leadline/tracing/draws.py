@@ -40,7 +40,7 @@ _CLOSE, _CLOSER_DRAWS, _CLOSER_SECONDS = 0.008, 16, 1.0
 _SIGMAS, _SHARE, _KNOWN = 5.0, 0.02, 0.5
 # Exponents of width in the scale of fixed matrices that keep activations in size: identities and
 # orthonormal bases (-½), means (-1); inputs and readouts around the exponents of their rules.
-_FINE = {"input": (-0.25, 0.25), "hidden": (-1.1, -0.4), "readout": (-1.1, -0.9)}
+_FINE = {"input": (-0.25, 0.25), "hidden": (-1.1, -0.4), "readout": (-1.1, -0.4)}
 """Powers of 2 that the size of values which are no draw may be multiplied by where the width doubles."""
 
 
