@@ -171,3 +171,27 @@ def test_the_first_term_of_a_sum_over_layers_is_as_the_others(start, end, power)
     for k in (0, 1, 31):
         f = factors[f"s.{k}.weight"]
         assert (f.init, f.lr) == pytest.approx((16**-power, 16**-power))
+
+
+class Dropped(nn.Module):
+    """A number before dropout, of the stem or of a branch."""
+
+    def __init__(self, n, depth, number, chance=0.1):
+        super().__init__()
+        self.i, self.o, self.number, self.chance = linear(8, n), linear(n, 3), number(n), chance
+        self.blocks = nn.ModuleList(mlp(n) for _ in range(depth))
+
+    def forward(self, x):
+        h = F.dropout(self.i(x) * self.number, self.chance)
+        for b in self.blocks:
+            h = h + b(norm(h))
+        return self.o(norm(h))
+
+
+def test_a_number_before_dropout_is_none_of_it():
+    wide = dict(width=128, depth=2)
+    for chance in (0.1, 0.5):
+        build = partial(Dropped, number=lambda n: n**0.5, chance=chance)
+        assert ll.plan(build, BASE, wide, inputs=X).factors()["i.weight"].fold == 0.5
+        build = partial(Dropped, number=lambda n: 3.0, chance=chance)
+        assert ll.plan(build, BASE, wide, inputs=X).factors()["i.weight"].fold == 1.0

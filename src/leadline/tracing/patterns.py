@@ -11,6 +11,7 @@ from leadline.tracing.graph import (
     VIEWS,
     WEIGHT_NORM,
     Graph,
+    bits,
 )
 
 # Numbers rounded to bfloat16 are off by up to 2^-9: two of them by .006 in the binary logarithm.
@@ -133,12 +134,22 @@ def gains(graph: Graph, wide: Graph) -> dict[str, tuple[str, float]]:
 
 
 def drops(graph: Graph, i: int) -> bool:
-    """Does a random mask follow, as in stochastic depth? The number restores the mean, then."""
+    """Does a random mask follow that keeps such a part, as in stochastic depth? The number restores the
+    mean, then."""
     followers = [graph.nodes[c] for c in graph.consumers[i]]
+    kept = graph.factor(i)
     return bool(followers) and all(
-        n.op in SCALINGS and any(graph.random >> j & 1 and j != i for j in n.inputs)
+        n.op in SCALINGS
+        and any(graph.random >> j & 1 and _keeps(graph, j, kept) for j in n.inputs if j != i)
         for n in followers
     )
+
+
+def _keeps(graph: Graph, mask: int, factor: float) -> bool:
+    """Is a mask made with the probability 1/factor, or with the rest?"""
+    drawn = bits(graph.ancestors[mask] | 1 << mask) & bits(graph.random)
+    numbers = {x for j in drawn for x in graph.nodes[j].numbers}
+    return any(math.isclose(factor * p, 1, rel_tol=1e-6) for x in numbers for p in (x, 1 - x))
 
 
 def counts(graph: Graph, i: int) -> bool:
