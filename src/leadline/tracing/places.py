@@ -76,7 +76,7 @@ def _label(b: ResidualBranch, names: set[str], naming: Naming) -> str:
     inside = [n for n in names if n.startswith(b.name)]
     label = naming.module(b.name, min(inside)) if inside else b.name
     each = min((n for n in names if naming.repeats(n) and n not in naming.stacked), default="")
-    if each and "*" not in label:
+    if each and "*" not in label and not all(map(naming.repeats, names)):
         # With a matrix that all layers share, it is called after what each has of its own.
         return naming.template(each).split("*")[0] + "*"
     return label
