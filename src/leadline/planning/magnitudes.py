@@ -22,7 +22,7 @@ from leadline.planning.factors import Scaling, rescale_, resolve
 from leadline.tracing.branches import is_weight_layer, joined, layer_weights
 from leadline.tracing.builder import Builder, Size, construct, example, seeded
 from leadline.tracing.graph import ATTENTION, MATRIX, SCALINGS, VIEWS, Graph, template
-from leadline.tracing.kinds import Ambiguous, Naming
+from leadline.tracing.kinds import Naming
 from leadline.tracing.recording import as_call, recorded
 
 _GROWTH = 0.3
@@ -100,11 +100,12 @@ class _Draws:
         return Size(base.width * (times if wide else 1), base.depth * (1 if wide else times))
 
     def are_known(self, axis: str) -> bool:
-        """Does the plan know the parameters of the larger models? Names may not say which is which."""
+        """Does the plan know the parameters of the larger models? Names may not say which is which, and a
+        builder may stop growing."""
         try:
             for k in (1, 2, 4):
                 self.plan.at(*astuple(self.at(axis, k)))
-        except Ambiguous:
+        except ValueError:
             return False
         return True
 
