@@ -60,6 +60,12 @@ KEPT = {
     "a loss for each": lambda s, a, g: F.smooth_l1_loss(a, g, reduction="none"),
     "ranks that choose": lambda s, a, g: a.gather(-1, g.argsort(-1)),
     "signs": lambda s, a, g: a * (g > 0),
+    "ranks of tokens": lambda s, a, g: a * g.argsort(1).float(),
+    "the place of the largest of four": lambda s, a, g: a + g[..., :4].argmax(-1, keepdim=True),
+    "a choice by ranks": lambda s, a, g: a * (g.argsort(-1) > 3).float(),
+    "the largest scattered": lambda s, a, g: a * torch.zeros(4, 5, 1).scatter_reduce(
+        -1, torch.zeros(g.shape).long(), g, "amax"
+    ),
     "counts of tokens": lambda s, a, g: a * (g > 0).sum(1, keepdim=True),
     "entries put": lambda s, a, g: a.index_put((torch.tensor([0]),), g[:1]),
     "matrices of tokens": lambda s, a, g: torch.linalg.solve_triangular(
@@ -94,6 +100,8 @@ CHANGED = {
         lambda s, a, g: fft.irfft(fft.rfft(a) + s.norm.bias[: a.size(-1) // 2 + 1], n=a.size(-1)), "Four"),
     "a part, ortho": (lambda s, a, g: g * fft.rfft(a, norm="ortho")[..., :1].real, "Fourier"),
     "counts": (lambda s, a, g: g * (a > 0).sum(-1, keepdim=True), "counted or ranked over a dimension"),
+    "twice a count and one": (
+        lambda s, a, g: g * ((a > 0).sum(-1, keepdim=True) * 2 + 1)[..., :1], "counted or ranked"),
     "counts, as numbers": (lambda s, a, g: g * (a > 0).sum(-1, keepdim=True).float(), "counted or rank"),
     "ranks": (lambda s, a, g: g * a.argsort(-1).float(), "counted or ranked"),
     "the place of the largest": (lambda s, a, g: g + a.argmax(-1, keepdim=True), "counted or ranked"),

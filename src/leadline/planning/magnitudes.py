@@ -30,6 +30,8 @@ _GROWTH = 0.3
 _SEEDS, _SIGMAS = 6, 2.0
 _GOES_ON = 0.7
 """The part of the first exponent that the second has at least."""
+_MOST = {"width": 2.2, "depth": 1.25}
+"""Sums over layers grow as their number, at most; what grows faster comes from next to nothing."""
 _PASSED = VIEWS | SCALINGS | MATRIX | ATTENTION
 """What lies between a layer and a sum that holds what it makes."""
 _LOOKED = ((1, 0.12), (2, 0.2), (3, 0.25))
@@ -64,7 +66,11 @@ def check_magnitudes(plan: Scaling, build: Builder, inputs: Any) -> None:
         once = drawn.growing(axis, 1)
         # A sum goes on as it begins; what a small stream grows to in its first layers ends.
         twice = drawn.growing(axis, 2, once) if once else {}
-        grown = {k: v for k, v in twice.items() if v > _GOES_ON * once[k]}
+        grown = {
+            k: v
+            for k, v in twice.items()
+            if v > _GOES_ON * once[k] and max(v, once[k]) < _MOST[axis]
+        }
         if grown:
             place = max(grown, key=lambda k: grown[k])
             raise ValueError(_message(axis, place, [drawn.size(axis, k, place) for k in (1, 2, 4)]))
