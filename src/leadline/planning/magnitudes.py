@@ -69,7 +69,7 @@ def check_magnitudes(plan: Scaling, build: Builder, inputs: Any) -> None:
         grown = {
             k: v
             for k, v in twice.items()
-            if v > _GOES_ON * once[k] and max(v, once[k]) < _MOST[axis]
+            if v > _GOES_ON * once[k] and (once[k] < _MOST[axis] or v > once[k])
         }
         if grown:
             place = max(grown, key=lambda k: grown[k])
