@@ -195,3 +195,36 @@ def test_roles_and_inputs_on_the_command_line(tmp_path):
         assert message in done.output
     refused = run(*how, "--role", "nothing=hidden", *inputs)
     assert "(--role PATTERN=ROLE)" in refused.output
+
+
+FLAT = """
+import torch
+from torch import nn
+
+class Model(nn.Module):
+    def __init__(self, width, depth):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, width), nn.Linear(width, width), nn.Linear(width, 1)
+
+    def forward(self, x):
+        return self.c(torch.relu(self.b(torch.relu(self.a(x)))))
+
+batch = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
+
+def loss(model, batch):
+    return (model(batch) - 1).square().mean()
+"""
+
+
+def test_a_model_of_one_depth_is_planned_and_checked_over_width(tmp_path):
+    path = tmp_path / "flat.py"
+    path.write_text(FLAT)
+    done = run("plan", f"{path}:Model", "--base", "16x1", "--target", "64x1")
+    assert done.exit_code == 0, done.output
+    assert "for depth=1 alone: the model has the same parameters" in done.output
+    how = ("--base", "16x1", "--widths", "16,32", "--seeds", "2", "--steps", "2", "--quiet")
+    done = run("check", f"{path}:Model", *how, "--depths", "1")
+    assert done.exit_code in (0, 1, 3), done.output
+    assert "preactivation" in done.output
+    done = run("check", f"{path}:Model", *how)
+    assert (done.exit_code, "build ignores depth" in done.output) == (2, True)

@@ -47,6 +47,11 @@ def _plan(module: Any, build: Any, options: dict[str, Any]) -> Plan:
     from leadline.planning.plans import plan
 
     sizes = _ends(options)
+    if options.get("depths") is not None and "base" in sizes:
+        depths = {*values.integers("depths", options["depths"])}
+        if depths == {sizes["base"]["depth"]}:
+            # What depth alone leaves undecided is no matter.
+            sizes.setdefault("target", sizes["base"])
     how = {k: options[k] for k in ("scheme", "optimizer", "batch_ratio", "token_ratio")}
     how |= reading(module, options["role"], options["inputs"])
     if "inputs" not in how and hasattr(module, "loss") and not options.get("problem"):
