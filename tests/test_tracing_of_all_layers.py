@@ -183,11 +183,6 @@ def heads(self, out):
     return [self.head(self.norm(h)) for h in out]
 
 
-def columns(self, out):
-    """Each layer's in columns of its own, through a layer that takes all columns together."""
-    return torch.cat([self.norm(h) for h in out], 1)
-
-
 SIDE_BY_SIDE = {
     "a list": heads,
     "a stack": lambda self, out: torch.stack(heads(self, out)),
@@ -343,8 +338,8 @@ class InStream(Net):
     def forward(self, x):
         h = self.stem(x)
         for b in self.blocks:
-            h = {"norm": self.norm, "mix": self.mix, "shift": lambda h: h + self.shift,
-                 "shift twice": lambda h: h + self.shift}[self.what](b(h))  # fmt: skip
+            h = b(h)
+            h = h + self.shift if self.what == "shift" else getattr(self, self.what)(h)
         return self.head(h * self.gain)
 
 

@@ -175,7 +175,7 @@ def test_a_readout_that_does_not_train_is_given_as_frozen():
         ll.plan(model(ones), dict(width=16, depth=2), inputs=X)
 
     def signs(self, n, depth):
-        self.o.weight = nn.Parameter(self.o.weight.detach().sign() * 0 + torch.arange(n) % 2, False)
+        self.o.weight = nn.Parameter(torch.ones_like(self.o.weight) * (torch.arange(n) % 2), False)
 
     with pytest.raises(ValueError, match=r"'o.weight' is frozen .*roles=\{'o.weight': 'frozen'\}"):
         read_model(model(signs))

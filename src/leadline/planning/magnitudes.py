@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import astuple
 from typing import Any
 
@@ -48,9 +48,10 @@ def keeps_values(roles: Mapping[str, Any] | None) -> bool:
 
 
 def check_magnitudes(plan: Scaling, build: Builder, inputs: Any) -> None:
-    """Refuse a plan under which the numbers that a module reads or makes grow.
+    """Refuse a plan under which the numbers that a module makes (over depth: or reads) grow.
 
-    Where two draws at twice the width or depth look so, more draws decide, and those of four times that.
+    Where a draw at twice the width or depth looks so, more draws decide, and those of four times that. An
+    axis along which the plan does not know the larger models is not looked at.
 
     Raises:
         ValueError: names the module, its sizes and the remedy.
@@ -252,16 +253,13 @@ def _sums(graph: Graph, values: Mapping[int, Tensor]) -> dict[tuple[str, str], f
         end = i
         while len(graph.consumers[end]) == 1 and _is_number(graph, graph.consumers[end][0]):
             end = graph.consumers[end][0]
-        for name in names - {n for n in names if any(map(_alike(n), further))}:
-            if values[end].is_floating_point():
+        followed = set(map(template, further))
+        for name in names:
+            if template(name) not in followed and values[end].is_floating_point():
                 place = name, "makes a part of sums of"
                 square = float(values[end].detach().double().square().mean())
                 out[place] = max(out.get(place, 0.0), square)
     return out
-
-
-def _alike(name: str) -> Callable[[str], bool]:
-    return lambda other: template(other) == template(name)
 
 
 def _is_number(graph: Graph, i: int) -> bool:

@@ -191,7 +191,7 @@ def plan(
     The builder is called at the base, at twice its width, at twice its depth and at the target (there
     without memory, on the meta device, where it can). One forward pass at each of the small sizes shows
     the residual branches, which dimensions grow, and the builder's own initialization rule. Passes of
-    models that the plan was applied to show that nothing grows in them.
+    models that the plan was applied to are compared: one under which something grows is refused.
 
     Args:
         build: callable (width, depth) -> unmodified nn.Module.
