@@ -12,6 +12,7 @@ from leadline.solving.noise import Noise
 from leadline.solving.operator import Operator
 from leadline.solving.shards import Shards
 from leadline.solving.updates import Step
+from leadline.solving.variance_reduction import Avoided
 
 F64, F32, BF16 = torch.float64, torch.float32, torch.bfloat16
 
@@ -271,7 +272,7 @@ def test_what_is_not_finite_is_reported(tol, bad):
             getattr(op, verb)(u)
     op = operator(60, balanced=True)
     with pytest.raises(FloatingPointError, match="not finite"):
-        op.query(normal(2, 60), avoid=bad * torch.ones(1, 60, dtype=F64))
+        op.query(normal(2, 60), avoid=Avoided(bad * torch.ones(1, 60, dtype=F64), Shards(60)))
 
 
 def test_an_operator_at_rest_leaves_memory(tmp_path):

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,7 +10,8 @@ from leadline.solving.configuration import Settings
 from leadline.solving.noise import Noise
 from leadline.solving.operator import Operator
 from leadline.solving.shards import Shards
-from leadline.solving.variance_reduction import balance
+from leadline.solving.stacked_operator import StackedNeurons
+from leadline.solving.variance_reduction import Avoided, balance
 
 F64, F32 = torch.float64, torch.float32
 
@@ -25,7 +27,8 @@ def normal(*shape, seed=0, dtype=F64):
 
 def balanced(m, n, answers, other, avoid, seed=9):
     g = normal(m, n, seed=seed) / math.sqrt(n)
-    return g, balance(g, answers, other, avoid, Shards(n))
+    rows = None if avoid is None else Avoided(avoid, Shards(n))
+    return g, balance(g, answers, other, rows, Shards(n))
 
 
 def test_balanced_noise_is_orthogonal_to_what_is_given():
@@ -105,9 +108,84 @@ def test_a_balanced_operator_draws_off_its_answers():
         op, plain = operator(n, balanced=True, reused=reused), operator(n, reused=reused)
         avoid = normal(2, n, seed=8)
         for o in (op, plain):
-            o.query(normal(3, n, seed=1), avoid=avoid)
+            o.query(normal(3, n, seed=1), avoid=Avoided(avoid, Shards(n)))
         m = op.forward.answers.view
         assert torch.allclose(m @ m.mT, torch.eye(3, dtype=F64), atol=1e-12)
         assert (m @ avoid.mT).abs().max() < 1e-10
         m = plain.forward.answers.view
         assert (m @ avoid.mT).abs().max() > 1e-3
+
+
+def spanned(rows, x):
+    """The part of x (…, n) in the span of rows."""
+    q, scale, _ = torch.linalg.svd(rows.mT, full_matrices=False)
+    q = q[:, scale > 1e-8 * scale.max()]
+    return x @ q @ q.mT
+
+
+def test_rows_to_avoid_are_those_of_the_pass_and_of_one_layer():
+    """Orthonormal, the span of both whatever their sizes, zero where a layer's depend on the pass's."""
+    n = 60
+    whole, first, second = normal(5, n, seed=1), normal(4, n, seed=2), 1e-9 * normal(4, n, seed=3)
+    second[0] = 1e-9 * (whole[1] - 2 * whole[3])
+    avoid = Avoided(whole, Shards(n))
+    for layer, rank in ((None, 5), (first, 9), (second, 8), (whole[:4], 5)):
+        if layer is not None:
+            avoid.at(layer)
+        rows = whole if layer is None else torch.cat([whole, layer / layer.norm()])
+        basis = avoid.basis()
+        assert basis.shape == (avoid.count, n) == (len(rows), n)
+        sizes = torch.linalg.svdvals(basis)
+        assert torch.allclose(sizes, (torch.arange(len(rows)) < rank).to(sizes), atol=1e-9)
+        x = normal(3, n, seed=4)
+        assert torch.allclose(x @ basis.mT @ basis, spanned(rows, x), atol=1e-9)
+        assert basis is avoid.basis()
+        assert torch.equal(basis[:5], Avoided(whole, Shards(n)).basis())
+
+
+@pytest.mark.parametrize("where", ["pass", "layer"])
+def test_seeds_whose_rows_are_not_finite_are_noted_and_the_others_go_on(where):
+    n = 60
+    rows = {"pass": normal(3, 4, n, seed=1), "layer": normal(3, 2, n, seed=2)}
+    good = Avoided(rows["pass"], StackedNeurons(n)).at(rows["layer"]).basis(set())
+    rows[where] = rows[where].clone()
+    rows[where][1, 0, 7] = math.inf
+    broken = set()
+    basis = Avoided(rows["pass"], StackedNeurons(n)).at(rows["layer"]).basis(broken)
+    assert broken == {1}
+    assert torch.equal(basis[0::2], good[0::2])
+    assert basis.isfinite().all()
+
+
+@pytest.mark.parametrize(("dtype", "least"), [(F64, 1e-12), (F32, 3e-6)])
+def test_several_seeds_noise_is_each_ones(dtype, least):
+    """Also of seeds with fewer rows, and one without room."""
+    n = 64
+    shards, counts = (
+        StackedNeurons(n),
+        (np.array([6, 4, 22]), np.array([5, 5, 5]), np.array([3, 4, 4])),
+    )
+
+    def padded(rows, count, seed):
+        q = torch.linalg.qr(normal(n, rows, seed=seed))[0].mT.to(dtype)
+        q[count:] = 0
+        return q
+
+    def stacked(rows, k):
+        return torch.stack([padded(rows, counts[k][s], 10 * k + s) for s in range(3)])
+
+    answers, other = stacked(22, 0), stacked(5, 1)
+    avoid = normal(3, 2, n, seed=8, dtype=dtype)
+    g = torch.stack([normal(4, n, seed=40 + s) for s in range(3)]).to(dtype) / math.sqrt(n)
+    for s in range(3):
+        g[s, counts[2][s] :] = 0
+    found = balance(g, answers, other, Avoided(avoid, shards), shards, counts)
+    assert torch.equal(found[2], g[2])
+    for s in range(2):
+        q, r, m = (int(x[s]) for x in counts)
+        alone = balance(
+            g[s, :m], answers[s, :q], other[s, :r], Avoided(avoid[s], Shards(n)), Shards(n)
+        )
+        assert torch.allclose(found[s, :m], alone, atol=least)
+        assert torch.allclose(alone @ alone.mT, (n - r) / n * torch.eye(m, dtype=dtype), atol=least)
+        assert (found[s, m:] == 0).all()

@@ -22,6 +22,7 @@ from leadline.solving.configuration import Settings
 from leadline.solving.rotations import FastGaussian
 from leadline.solving.shards import Shards
 from leadline.solving.updates import LearnedPart, MuonStep, Step
+from leadline.solving.variance_reduction import Avoided
 
 # Bases are cut once they have grown by so much since the last time: a cut costs as much as some queries.
 _GROWTH = 1.5
@@ -84,7 +85,7 @@ class FastOperator:
         return self._answers(z, initial, ahead=False), z
 
     def sample(
-        self, u: Tensor, *, initial: Tensor | None = None, avoid: Tensor | None = None
+        self, u: Tensor, *, initial: Tensor | None = None, avoid: Avoided | None = None
     ) -> Tensor:
         """The answers of ``query``."""
         return self._answers(u, initial, ahead=True)

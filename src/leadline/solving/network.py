@@ -21,7 +21,7 @@ from leadline.solving.noise import Draws, HashedNoise, Noise
 from leadline.solving.operator import Operator
 from leadline.solving.passes import UNOBSERVED, Pass, PassObserver
 from leadline.solving.updates import Step, StoredWeight
-from leadline.solving.variance_reduction import orthogonal_ends
+from leadline.solving.variance_reduction import Avoided, orthogonal_ends
 
 TRAINING, SCRATCH, _INPUT, _READOUT, _FAST = range(5)
 
@@ -114,7 +114,7 @@ class RevealedNetwork:
         """Outputs (B, C) on inputs queried together, with nothing remembered."""
 
         def answer(
-            operator: AnyOperator, a: Tensor, slope: Tensor | None, avoid: Tensor | None
+            operator: AnyOperator, a: Tensor, slope: Tensor | None, avoid: Avoided | None
         ) -> Tensor:
             return operator.sample(a, avoid=avoid)
 
@@ -133,7 +133,7 @@ class RevealedNetwork:
         coefficients: list[Tensor] = []
 
         def answer(
-            operator: AnyOperator, a: Tensor, slope: Tensor | None, avoid: Tensor | None
+            operator: AnyOperator, a: Tensor, slope: Tensor | None, avoid: Avoided | None
         ) -> Tensor:
             observer.weight(a)
             a, c = operator.query(a, forget=forget, initial=initial, avoid=avoid)
@@ -157,7 +157,7 @@ class RevealedNetwork:
         self,
         x: Tensor,
         h: Tensor,
-        answer: Callable[[AnyOperator, Tensor, Tensor | None, Tensor | None], Tensor],
+        answer: Callable[[AnyOperator, Tensor, Tensor | None, Avoided | None], Tensor],
         observer: PassObserver = UNOBSERVED,
     ) -> Pass:
         """The forward pass from h_0 to the outputs.
@@ -170,7 +170,7 @@ class RevealedNetwork:
         observer.stream(0, h)
         for l, operators in enumerate(self.operators, start=1):
             if avoid is not None:
-                avoid[..., : h.shape[-2], :] = h
+                avoid.at(h)
             a = h
             for j, operator in enumerate(operators):
                 slope = None
@@ -185,9 +185,11 @@ class RevealedNetwork:
         outputs = self.shards.inner((h, self.v.value.mT))[0] * net.readout(self.n)
         return Pass(x, outputs, h)
 
-    def _avoid(self, h: Tensor) -> Tensor | None:
-        """Rows that balanced noise is orthogonal to: the present features, h_0, and v."""
-        return torch.cat([h, h, self.v.value.mT], dim=-2) if self.settings.balanced else None
+    def _avoid(self, first: Tensor) -> Avoided | None:
+        """Rows that balanced noise is orthogonal to: a pass's first features, v, and the present ones."""
+        if not self.settings.balanced:
+            return None
+        return Avoided(torch.cat([first, self.v.value.mT], dim=-2), self.shards)
 
     def backward(self, done: Pass, g: Tensor, observer: PassObserver) -> Tensor:
         """Backpropagate g (B', n) = n·∂loss/∂h_L in mup form to h_0, drawing from the scratch stream.
@@ -196,7 +198,7 @@ class RevealedNetwork:
             g: for B' a multiple of the pass's B.
         """
 
-        def answer(l: int, j: int, a: float, b: Tensor, avoid: Tensor | None) -> Tensor:
+        def answer(l: int, j: int, a: float, b: Tensor, avoid: Avoided | None) -> Tensor:
             observer.weight(a * b)
             return self.operators[l][j].query_transposed(b, forget=True, avoid=avoid)[0]
 
@@ -219,7 +221,7 @@ class RevealedNetwork:
         """Answers of a backward pass in which every hidden weight takes its step, if it is trained."""
         net, batch = self.network, len(done.x)
 
-        def answer(l: int, j: int, a: float, b: Tensor, avoid: Tensor | None) -> Tensor:
+        def answer(l: int, j: int, a: float, b: Tensor, avoid: Avoided | None) -> Tensor:
             operator = self.operators[l][j]
             y, cz = operator.query_transposed(b, together=True, avoid=avoid)
             if "hidden" in self.sgd.train:
@@ -249,7 +251,7 @@ class RevealedNetwork:
         for l in range(self.depth - 1, -1, -1):
             a, b, slope = self.alpha, g, None
             if avoid is not None:
-                avoid[..., : g.shape[-2], :] = g
+                avoid.at(g)
             for j in range(net.block_layers - 1, -1, -1):
                 if slope is not None:
                     b = b * slope

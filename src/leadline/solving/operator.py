@@ -31,7 +31,7 @@ from leadline.solving.noise import Draws
 from leadline.solving.shards import Shards
 from leadline.solving.sides import Rectangle, Side
 from leadline.solving.updates import LearnedPart, MuonStep, Step
-from leadline.solving.variance_reduction import balance
+from leadline.solving.variance_reduction import Avoided, balance
 
 
 class Operator:
@@ -75,7 +75,7 @@ class Operator:
         return self._query(z, self.transposed, self.forward, **options)
 
     def sample(
-        self, u: Tensor, *, initial: Tensor | None = None, avoid: Tensor | None = None
+        self, u: Tensor, *, initial: Tensor | None = None, avoid: Avoided | None = None
     ) -> Tensor:
         """The answers that ``query`` gives, in law, with nothing remembered.
 
@@ -115,7 +115,7 @@ class Operator:
         initial: Tensor | None = None,
         forget: bool = False,
         together: bool = False,
-        avoid: Tensor | None = None,
+        avoid: Avoided | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Answer rows u.
 
@@ -242,7 +242,7 @@ class Operator:
         """Answers (P, n) from coefficients in both bases."""
         return add_product((weight * c) @ near.answers.view, drift, far.queries.view)
 
-    def _fresh(self, m: int, near: Side, far: Side, forget: bool, avoid: Tensor | None) -> Tensor:
+    def _fresh(self, m: int, near: Side, far: Side, forget: bool, avoid: Avoided | None) -> Tensor:
         """Noise (m, n) of variance 1/n, balanced if the run is."""
         s = self.settings
         other = self if near is self.forward or self.shape is None else self.shape
@@ -257,7 +257,7 @@ class Operator:
         return self.noise.draw(n, self.settings.dtype, self.settings.device).mul_(self.std)
 
     def _reveal(
-        self, k: Tensor, e: Tensor, near: Side, far: Side, forget: bool, avoid: Tensor | None
+        self, k: Tensor, e: Tensor, near: Side, far: Side, forget: bool, avoid: Avoided | None
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Answers of W̄ to new orthonormal directions k (m, n), given all earlier answers.
 

@@ -28,7 +28,7 @@ from leadline.solving.noise import Draws, draw_together
 from leadline.solving.operator import Operator
 from leadline.solving.shards import Shards
 from leadline.solving.sides import Side
-from leadline.solving.variance_reduction import balance
+from leadline.solving.variance_reduction import Avoided, balance
 
 # Rows over those of the seed that has most, from which padding is taken out.
 PADDING = 1.25
@@ -91,7 +91,7 @@ class StackedOperator(Operator):
         return answer, c
 
     def sample(
-        self, u: Tensor, *, initial: Tensor | None = None, avoid: Tensor | None = None
+        self, u: Tensor, *, initial: Tensor | None = None, avoid: Avoided | None = None
     ) -> Tensor:
         """The answers that ``query`` gives, in law, with nothing remembered."""
         near, far = self.forward, self.transposed
@@ -180,20 +180,16 @@ class StackedOperator(Operator):
         index = torch.from_numpy(rows).to(new.device)[..., None].expand_as(new)
         return out.scatter_add_(1, index, new)
 
-    def _fresh(self, m: int, near: Side, far: Side, forget: bool, avoid: Tensor | None) -> Tensor:
+    def _fresh(self, m: int, near: Side, far: Side, forget: bool, avoid: Avoided | None) -> Tensor:
         s = self.settings
         noises, counts = self.scratches if forget else self.noises, self._new.tolist()
         g = draw_together(noises, counts, m, s.dtype, s.device).mul_(self.std)
         if not s.balanced:
             return g
-        if avoid is not None and not (finite := avoid.isfinite().all(-1).all(-1)).all():
-            over = torch.nonzero(~finite)[:, 0].tolist()
-            self._broken.update(over)
-            avoid = avoid.clone()
-            avoid[over] = 0.0
         # The answers' side counts as many rows as the queries'.
         counts = self._filled[id(near)], self._filled[id(far)], self._new
-        return balance(g, near.answers.view, far.queries.view, avoid, near.far, counts)
+        rows = near.answers.view, far.queries.view
+        return balance(g, *rows, avoid, near.far, counts, self._broken)
 
     def noise_whole(self, n: int) -> Tensor:
         """A matrix (S, n, n) of noise of variance 1/n."""
