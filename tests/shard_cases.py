@@ -69,6 +69,16 @@ CASES = {
         dtype="float64",
         measure=EVERYTHING,
     ),
+    # All of W(0) is drawn for test inputs.
+    "many test inputs": case(
+        ll.digits(classes=(0, 1), samples=6, test_samples=280),
+        ll.ResNet(),
+        ll.SGD(lr=0.3, steps=2),
+        width=540,
+        depth=2,
+        tol=1e-3,
+        dtype="float64",
+    ),
     # Wide enough for an order of its own, in float32, where decisions hang on the last bit.
     "ordered": case(
         ll.digits(classes=(0, 1), samples=32, test_samples=5),

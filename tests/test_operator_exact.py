@@ -9,44 +9,10 @@ import torch
 from disks import resident
 from leadline.solving.configuration import Settings
 from leadline.solving.noise import Noise
-from leadline.solving.operator import Operator
 from leadline.solving.shards import Shards
 from leadline.solving.updates import Step
 from leadline.solving.variance_reduction import Avoided
-
-F64, F32, BF16 = torch.float64, torch.float32, torch.bfloat16
-
-
-def operator(n, dtype=F64, seed=0, scratch=True, **settings):
-    noises = Noise(seed, (0,), n), Noise(seed, (1,), n) if scratch else None
-    return Operator(Settings(n=n, dtype=dtype, **settings), *noises)
-
-
-def normal(*shape, seed=0, dtype=F64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def trained(n=60, seed=0, momentum=0.0, decay=0.3, tol=0.0, **settings):
-    """An operator that was asked on both sides and updated twice with decay, so that its scale is
-    not 1, the transposed questions and their answers now, and those by W(0)."""
-    op = operator(n, seed=seed, tol=tol, **settings)
-    u, z = normal(3, n, seed=1), normal(4, n, seed=2)
-    op.query(u)
-    before, _ = op.query_transposed(z)
-    for step in range(2):
-        _, cu = op.query(u)
-        _, cz = op.query_transposed(z[:3])
-        op.update(cz / n, cu, Step(0.2 + 0.1 * step, momentum=momentum, decay=decay))
-    assert abs(op.learned.scale - 1) > 0.05
-    return op, z, op.query_transposed(z)[0], before
-
-
-def same(answers, z, transposed, u, tolerance=1e-11):
-    """z·(Wu) = (Wᵀz)·u."""
-    left, right = z @ answers.mT, transposed @ u.mT
-    scale = transposed.norm() * u.norm()
-    return float((left - right).abs().max() / scale) < tolerance
-
+from operators import BF16, F32, F64, normal, operator, trained
 
 # --- settings ---
 
@@ -71,108 +37,6 @@ def test_settings():
     assert Settings(n=12, shards=shards).shards is shards
     assert Settings(n=12, device=torch.device("cuda"), shards=shards).lean
     assert Settings(n=12, device=torch.device("cuda"), shards=shards).counter
-
-
-# --- queries that are forgotten at once ---
-
-
-@pytest.mark.parametrize("balanced", [False, True])
-@pytest.mark.parametrize("lean", [False, True])
-def test_a_sample_agrees_with_every_earlier_answer(lean, balanced):
-    """z·(Wu) = (Wᵀz)·u for W as it is after updates with decay; for ``initial`` rows with W(0)."""
-    op, z, now, before = trained(lean=lean, balanced=balanced)
-    u = normal(5, 60, seed=3)
-    assert same(op.sample(u), z, now, u)
-    first = torch.tensor([True, False, True, False, False])
-    answers = op.sample(u, initial=first)
-    assert same(answers[first], z, before, u[first])
-    assert same(answers[~first], z, now, u[~first])
-
-
-@pytest.mark.parametrize("lean", [False, True])
-def test_a_sample_repeats_what_is_known(lean):
-    op, *_ = trained(lean=lean)
-    u, fresh = normal(3, 60, seed=1), normal(2, 60, seed=5)
-    known, _ = op.query(u)
-    mixed = normal(2, 3, seed=4)
-    assert torch.allclose(op.sample(mixed @ u), mixed @ known, atol=1e-11)
-    both = op.sample(torch.cat([u, fresh]))
-    assert torch.allclose(both[:3], known, atol=1e-11)
-    # Equal questions get equal answers, and a sum their sum.
-    three = op.sample(torch.stack([fresh[0], fresh[1], fresh[0] + 2 * fresh[1]]))
-    assert torch.allclose(three[2], three[0] + 2 * three[1], atol=1e-6)
-
-
-def test_a_sample_leaves_no_trace():
-    answers = []
-    for sampled in (False, True):
-        op, *_ = trained()
-        if sampled:
-            op.sample(normal(5, 60, seed=3))
-        answers.append(op.query(normal(2, 60, seed=6))[0])
-        answers.append(op.query_transposed(normal(2, 60, seed=7))[0])
-    assert torch.equal(answers[0], answers[2])
-    assert torch.equal(answers[1], answers[3])
-    op, *_ = trained()
-    ranks = op.ranks
-    op.sample(normal(5, 60, seed=3))
-    assert op.ranks == ranks
-
-
-@pytest.mark.parametrize("reused", [True, False])
-@pytest.mark.parametrize("verb", ["query", "sample"])
-def test_the_law_of_new_answers(verb, reused):
-    """Given earlier answers, W̄e of remainders e has covariance ⟨e_i, e_j⟩/n in each direction off R, and
-    none along it where the coupling is reused; W is s of it. 600 draws of 40 directions: a variance's
-    relative standard error is √(2/24000) = 0.009, tolerances are four and a half.
-    """
-    n, count = 40, 600
-    op = operator(n, reused=reused)
-    q, z = normal(2, n, seed=1), normal(3, n, seed=2)
-    op.query(q)
-    op.query_transposed(z)
-    op.learned.scale = 0.7
-    basis = torch.linalg.qr(q.mT)[0].mT
-    r = torch.linalg.qr(z.mT)[0].mT
-    u = torch.stack([normal(n, seed=3), normal(n, seed=4), normal(n, seed=4)])
-    u[2] += 0.5 * normal(n, seed=5)
-    e = u - (u @ basis.mT) @ basis
-    total = []
-    for i in range(count):
-        op.noise = Noise(i, (2,), n)
-        op.scratch = Noise(i, (3,), n)
-        if verb == "query":
-            mark = op.mark()
-            answer = op.query(u, forget=True)[0]
-            op.rollback(mark)
-        else:
-            answer = op.sample(u)
-        total.append(answer)
-    a = torch.stack(total)
-    a = a - a.mean(0)
-    off = a - (a @ r.mT) @ r
-    gram = torch.einsum("kin,kjn->ij", off, off) / (count - 1) / (n - 3)
-    expected = 0.49 * (e @ e.mT) / n
-    size = expected.diagonal().sqrt()
-    assert ((gram - expected).abs() / (size[:, None] * size)).max() < 0.041
-    along = (a @ r.mT).square().sum((0, 2)) / (count - 1) / 3
-    if reused:
-        assert along.max() < 1e-20
-    else:
-        # 1800 numbers: 0.033.
-        assert (along / expected.diagonal() - 1).abs().max() < 0.15
-
-
-def test_without_a_scratch_stream_the_run_draws():
-    """Forgotten or not: what is drawn comes from the one stream there is."""
-    n, u = 30, normal(2, 30, seed=1)
-    one, other = operator(n, scratch=False), operator(n, scratch=False)
-    a, _ = one.query(u, forget=True)
-    b, _ = other.query(u)
-    assert torch.equal(a, b)
-    with_scratch = operator(n)
-    assert not torch.equal(with_scratch.query(u, forget=True)[0], b)
-    assert torch.equal(operator(n).query(u)[0], b)
 
 
 # --- what is below tol ---

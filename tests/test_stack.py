@@ -60,6 +60,18 @@ def test_a_seed_of_a_stack_is_the_seed_alone(case, width, monkeypatch):
     assert a.info["largest_rank"] == b.info["largest_rank"]
 
 
+@pytest.mark.parametrize("width", [SMALL, WIDE])
+@pytest.mark.parametrize("reduction", ["none", "balanced"])
+def test_more_test_inputs_than_half_of_the_neurons(width, reduction, monkeypatch):
+    """All of W(0) is drawn for them."""
+    a, b = both(
+        monkeypatch, ll.digits(samples=12, test_samples=280), ll.ResNet(), SGD, width=width,
+        depth=2, seeds=3, dtype="float64", variance_reduction=reduction,
+    )  # fmt: skip
+    np.testing.assert_allclose(a.test_outputs, b.test_outputs, rtol=1e-9, atol=1e-11)
+    assert np.ptp(a.test_loss[:, -1]) > 1e-4
+
+
 def test_seeds_of_different_ranks(monkeypatch):
     # A coarse tol: each seed keeps other directions.
     sgd = ll.SGD(lr=0.5, steps=8)

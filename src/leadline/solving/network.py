@@ -235,7 +235,7 @@ class RevealedNetwork:
         self,
         done: Pass,
         g: Tensor,
-        answer: Callable[[int, int, float, Tensor, Tensor | None], Tensor],
+        answer: Callable[[int, int, float, Tensor, Avoided | None], Tensor],
         observer: PassObserver = UNOBSERVED,
     ) -> Tensor:
         """The backward pass from g at h_L to g at h_0.

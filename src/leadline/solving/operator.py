@@ -79,32 +79,45 @@ class Operator:
     ) -> Tensor:
         """The answers that ``query`` gives, in law, with nothing remembered.
 
-        No direction has to be chosen: the remainders' Gram matrix and one Cholesky factor of it
-        give the joint law of their answers, which is what makes many test inputs affordable.
+        No direction has to be chosen: one Cholesky factor of the remainders' Gram matrix gives the joint
+        law of their answers. For more rows than half of n a whole W(0) is drawn, which is cheaper still.
         """
-        near, far, reused = self.forward, self.transposed, self.settings.reused
+        near, far, rows = self.forward, self.transposed, None
         c, across, squares = self._coordinates(u, near, far)
-        rows = None
         if not self.settings.lean:
             sizes = squares.cpu().numpy().astype(np.float64)
-            rows = self._above(c, sizes, self._bounds(sizes, together=False))
+            rows = self._above(c, sizes, self._bounds(sizes, False))
         drift, weight = self._drift(c, across, initial, near)
         if rows is not None and not len(rows):
             return self._combine(c, drift, weight, near, far)
         here = slice(None) if rows is None else rows
-        v, b = (u, c) if rows is None else (u[rows], c[rows])
-        wide = ((-b) @ near.queries.view).add_(v).double()
-        # Drawn for all rows: whether one is near its bound then changes nothing for the others.
-        g = self._fresh(u.shape[0], near, far, True, avoid)[here]
+        e = ((-c[here]) @ near.queries.view).add_(u[here])
         w = weight[here] if isinstance(weight, Tensor) else weight
-        (gram,) = near.shards.inner((wide, wide))
-        fresh = (w * gram_factor(gram).to(g)) @ g
-        if reused:
-            (seen,) = near.far.inner((fresh, far.queries.view))
-            drift[here] -= seen
+        fresh = w * self._forgotten(e, here, len(u), near, far, avoid)
+        if self.settings.reused:
+            drift[here] -= near.far.inner((fresh, far.queries.view))[0]
         answer = self._combine(c, drift, weight, near, far)
         answer[here] += fresh
         return answer
+
+    def _whole(self, rows: int) -> bool:
+        """Is all of W(0) drawn for answers to so many rows that are forgotten?"""
+        return self.shape is None and 2 * rows > self.settings.n
+
+    def _forgotten(
+        self, e: Tensor, here: Any, rows: int, near: Side, far: Side, avoid: Avoided | None
+    ) -> Tensor:
+        """Answers of W̄ to remainders e, those ``here`` of so many rows, which leave nothing behind."""
+        if self._whole(rows):
+            g = self._fresh(self.settings.n, near, far, True, None)
+            return near.shards.inner((e, g))[0][..., slice(*near.shards.here)]
+        # Drawn for all rows: whether one is near its bound then changes nothing for the others.
+        g = self._fresh(rows, near, far, True, avoid)[..., here, :]
+        wide = e.double()
+        return self._gram_factor(near.shards.inner((wide, wide))[0]).to(g) @ g
+
+    def _gram_factor(self, gram: Tensor) -> Tensor:
+        return gram_factor(gram)
 
     def _query(
         self,
@@ -182,8 +195,8 @@ class Operator:
         self, u: Tensor, c: Tensor, squares: Tensor, near: Side, together: bool
     ) -> tuple[Tensor, Tensor, np.ndarray | None]:
         """The same with one copy from the device: all remainders are formed."""
-        s, basis = self.settings, near.queries.view
-        e = ((-c) @ basis).add_(u)
+        s = self.settings
+        e = ((-c) @ near.queries.view).add_(u)
         wide = e.double()
         (gram,) = near.shards.inner((wide, wide))
         both = torch.cat([gram, squares.double()[:, None]], dim=1).cpu().numpy()
@@ -206,8 +219,7 @@ class Operator:
 
     def _above(self, c: Tensor, squares: np.ndarray, bound: np.ndarray) -> np.ndarray | None:
         """Rows whose remainders may be above their bounds; None for all."""
-        s = self.settings
-        if s.blurred:
+        if self.settings.blurred:
             return None
         if not np.isfinite(squares).all():
             raise FloatingPointError("a query of the operator is not finite")
@@ -230,10 +242,9 @@ class Operator:
         if initial is not None:
             before = initial[:, None]
             weight = torch.where(before, c.new_tensor(1.0), self.learned.scale)
-            drift = torch.where(before, c.new_tensor(0.0), drift)
+            drift = drift.masked_fill(before, 0.0)
         if across is not None:
-            mean = add_product(across, c, cross, alpha=-1.0)
-            drift += weight * mean
+            drift += weight * add_product(across, c, cross, alpha=-1.0)
         return drift, weight
 
     def _combine(
@@ -248,9 +259,8 @@ class Operator:
         other = self if near is self.forward or self.shape is None else self.shape
         noise = other.scratch if forget and other.scratch is not None else other.noise
         g = noise.draw(m, s.dtype, s.device).mul_(self.std)
-        if not s.balanced:
-            return g
-        return balance(g, near.answers.view, far.queries.view, avoid, near.far)
+        known = near.answers.view, far.queries.view
+        return balance(g, *known, avoid, near.far) if s.balanced else g
 
     def noise_whole(self, n: int) -> Tensor:
         """A matrix (n, n) of noise of variance 1/n."""
@@ -267,11 +277,10 @@ class Operator:
         """
         m = k.shape[-2]
         g = self._fresh(m, near, far, forget, avoid)
-        other = far.queries.view
         if not self.settings.reused:
-            (new,) = near.shards.inner((e, k))
-            return g, None, new
-        new, mean, seen = near.inner((e, k), (k, far.answers.view), beyond=(g, other))
+            return g, None, near.shards.inner((e, k))[0]
+        pairs = (e, k), (k, far.answers.view)
+        new, mean, seen = near.inner(*pairs, beyond=(g, far.queries.view))
         q, r = self.ranks
         if near is self.forward:
             self._cross.view(r, q + m)[..., q:] = mean.mT
@@ -306,8 +315,7 @@ class Operator:
     def tensors(self) -> dict[str, Tensor]:
         """The state for a checkpoint."""
         learned = self.learned
-        defects = self.forward.defect, self.transposed.defect
-        numbers = [learned.scale, learned.scale_buffer, *defects]
+        numbers = [learned.scale, learned.scale_buffer, self.forward.defect, self.transposed.defect]
         return {
             **{name: rows.stored for name, rows in self._bases().items()},
             "C": learned.table.buffer,

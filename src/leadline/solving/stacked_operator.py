@@ -106,19 +106,20 @@ class StackedOperator(Operator):
         if not above.any():
             return self._combine(c, drift, weight, near, far)
         e = torch.baddbmm(u, c, near.queries.view, alpha=-1)
-        # Drawn for all rows of a seed: whether one is near its bound changes nothing for the others.
-        self._new = np.where(above.any(1), u.shape[1], 0)
-        g = self._fresh(u.shape[1], near, far, True, avoid)
         if not above.all():
-            mask = torch.from_numpy(above).to(e)[..., None]
-            e, g = e * mask, g * mask
-        wide = e.double()
-        factor, over = gram_factors(wide @ wide.mT, above)
-        self._broken.update(over)
-        fresh = (weight * factor.to(g)) @ g
+            e *= torch.from_numpy(above).to(e)[..., None]
+        rows = u.shape[1]
+        draws = self.settings.n if self._whole(rows) else rows
+        self._new = np.where(above.any(1), draws, 0)
+        fresh = weight * self._forgotten(e, slice(None), rows, near, far, avoid)
         if self.settings.reused:
             drift -= fresh @ far.queries.view.mT
         return self._combine(c, drift, weight, near, far).add_(fresh)
+
+    def _gram_factor(self, gram: Tensor) -> Tensor:
+        factor, over = gram_factors(gram)
+        self._broken.update(over)
+        return factor
 
     def _without(self, u: Tensor, error: _NotFinite) -> Tensor:
         """Rows of zeros for seeds that have diverged."""
@@ -323,14 +324,14 @@ def _again(new: Tensor, known: list[Tensor], m: np.ndarray) -> Tensor:
     return torch.linalg.solve_triangular(factor, eye, upper=False).to(new) @ new
 
 
-def gram_factors(gram: Tensor, there: np.ndarray) -> tuple[Tensor, set[int]]:
+def gram_factors(gram: Tensor) -> tuple[Tensor, set[int]]:
     """``basis.gram_factor`` of every seed's gram (S, m, m), and the seeds whose numbers overflow.
 
-    Args:
-        there: (S, m) bool, where gram's rows are not zero.
+    Rows of zeros, of which a seed may have as many as it likes, have factors of zeros.
     """
-    free = torch.from_numpy(~there).to(gram)
-    gram.diagonal(dim1=-2, dim2=-1).add_(free)
+    pivots = gram.diagonal(dim1=-2, dim2=-1)
+    empty = pivots == 0
+    pivots.add_(empty.to(gram))
     factor, failed = torch.linalg.cholesky_ex(gram)
     again = (failed > 0) | nearly_singular(factor, gram)
     over = set()
@@ -339,4 +340,4 @@ def gram_factors(gram: Tensor, there: np.ndarray) -> tuple[Tensor, set[int]]:
             factor[s] = gram_factor(gram[s])
         except FloatingPointError:  # training that diverges
             over.add(s)
-    return factor, over
+    return factor.masked_fill_(empty[..., None], 0.0), over

@@ -75,8 +75,8 @@ class Avoided:
             return self._whole_basis
         if self._basis is None:
             whole = self._whole_basis
-            own = self._orthonormal(self._layer, whole, broken)
-            self._basis = torch.cat([whole, own], dim=-2)
+            layer = self._orthonormal(self._layer, whole, broken)
+            self._basis = torch.cat([whole, layer], dim=-2)
         return self._basis
 
     def _orthonormal(self, rows: Tensor, known: Tensor | None, broken: set[int] | None) -> Tensor:
