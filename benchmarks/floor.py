@@ -2,7 +2,8 @@
 
 floor  n=16384, L=64, P=32, 40 full-batch steps, tol 1e-3 (about 6 GiB, minutes): seconds over
        Σ max(flops/peak, bytes/bandwidth) of every product that the same run asks for, with sgemm's peak
-       and the memory's bandwidth (the best of copy, triad and read) measured before and after it
+       and the memory's bandwidth (the best of copy, triad and read) measured before and after it; what
+       these products and the noise take by themselves; and the same with the fast ensemble
 where  where the time of a solve goes, at three sizes: small and bound by latency (n=512, L=8, P=8), the
        command line's own (n=1024, L=16, P=64), large (n=65536, L=32, P=16, about 5 GiB): the share of each
        part of a question, wall time less that of the parts it calls. Coordinates: Qᵀu and Yu. Directions:
@@ -18,6 +19,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 from history import keep, size
@@ -36,12 +38,12 @@ WHERE = {
 }
 
 
-def solve(n: int, L: int, P: int, steps: int) -> tuple[float, ll.Trajectory]:
+def solve(n: int, L: int, P: int, steps: int, **how: Any) -> tuple[float, ll.Trajectory]:
     """Seconds and result."""
     problem = ll.digits(classes=(0, 1), samples=P, test_samples=0)
     sgd = ll.SGD(lr=0.3, steps=steps)
     started = time.perf_counter()
-    done = ll.solve(problem, NET, sgd, width=n, depth=L, tol=1e-3)
+    done = ll.solve(problem, NET, sgd, width=n, depth=L, tol=1e-3, **how)
     return time.perf_counter() - started, done
 
 
@@ -51,6 +53,11 @@ def floor() -> dict:
     before = peaks(**how)
     took, done = solve(**FLOOR)
     after = peaks(**how)
+    # Noise is no product: what both take is the least that this hardware's libraries allow.
+    clock = Clock()
+    with clock.on(Noise, "draw", "noise"):
+        solve(**FLOOR)
+    fast, _ = solve(**FLOOR, ensemble="fast")
     with Noted() as noted:  # watching slows the small operations: the same run once more
         solve(**FLOOR)
     # The machine's best in this run: the lowest floor.
@@ -64,6 +71,9 @@ def floor() -> dict:
         "floor": lowest,
         "ratio (<= 2)": took / lowest,
         "products over floor": noted.seconds / lowest,
+        "noise over floor": clock.seconds["noise"] / lowest,
+        "fast, seconds": fast,
+        "fast over floor": fast / lowest,
         **{f"floor with bandwidth of {k}": v for k, v in streams.items()},
         "floor of flops": sum(p.flops / flops[p.dtype] * c for p, c in noted.products.items()),
         "sgemm GF/s": flops[torch.float32] / 1e9,

@@ -22,6 +22,11 @@ _DEPENDENT = 1e-12
 # Largest part of a direction that may be rounding before it is orthogonalised a second time.
 _LOST = 0.1
 
+# Rows up to which OpenBLAS, which numpy and scipy bring, takes one thread. It keeps further ones waiting
+# busily for some milliseconds, on cores that torch's threads need by then: solves took twice as long.
+_ONE_THREAD = 64
+# Rows that are chosen from together: enough to make products of the rest.
+_BLOCK = 32
 # LAPACK directly: numpy's checks take longer than matrices of this size.
 _lapack: Any = None
 with contextlib.suppress(ImportError):  # a GPU's machine may have torch and numpy alone
@@ -57,19 +62,39 @@ def choose(
     factor, failed = cholesky(gram)
     if not failed and (factor.diagonal() ** 2 > bound).all() and (room is None or m <= room):
         return np.arange(m), factor
-    schur = gram.copy()
-    chosen: list[int] = []
-    with np.errstate(over="raise", invalid="raise"):  # training that diverges, not a warning
-        for j in range(m):
-            if schur[j, j] > bound[j] and (room is None or len(chosen) < room):
-                chosen.append(j)
-                schur -= np.outer(schur[j], schur[j]) / schur[j, j]
+    chosen = _in_order(gram, bound, m if room is None else room)
     index = np.array(chosen, dtype=np.intp)
     factor, failed = cholesky(gram[np.ix_(index, index)])
     while failed:  # what comes before the failure is right (numpy does not say where it is)
         index = index[: failed - 1 if failed > 1 else len(index) // 2]
         factor, failed = cholesky(gram[np.ix_(index, index)])
     return index, factor
+
+
+def _in_order(gram: np.ndarray, bound: np.ndarray, room: int) -> list[int]:
+    """The indices of ``choose``: Cholesky's elimination by blocks, without rows below their bounds."""
+    m, k, chosen = len(gram), 0, list[int]()
+    # Coefficients of all rows along the directions of those chosen.
+    c = np.empty((m, min(m, room)))
+    for first in range(0, m, _BLOCK):
+        end = min(first + _BLOCK, m)
+        left = gram[first:end, first:end] - _times(c[first:end, :k], c[first:end, :k].T)
+        here: list[int] = []
+        with np.errstate(over="raise", invalid="raise"):  # training that diverges, not a warning
+            for j in range(end - first):
+                if left[j, j] > bound[first + j] and k + len(here) < room:
+                    c[first:end, k + len(here)] = left[j] / np.sqrt(left[j, j])
+                    left -= left[j] * (left[j, :, None] / left[j, j])
+                    here.append(j)
+        new = [first + j for j in here]
+        chosen, there = chosen + new, k + len(new)
+        if there >= room:
+            break
+        if new and end < m:
+            across = gram[end:, new] - _times(c[end:, :k], c[new, :k].T)
+            c[end:, k:there] = _times(across, inverted(np.tril(c[new, k:there])).T)
+        k = there
+    return chosen
 
 
 def extend(
@@ -166,8 +191,9 @@ def select(
     # What rounding makes of each direction: that of the rows, and that of their Gram matrix, which
     # counts in squares. One that is mostly rounding waits for the next round, and with it those
     # after it, which were orthogonalised against it.
-    lost = np.abs(inverse) @ np.sqrt(squares[chosen]) * error
-    blurred = (np.abs(inverse) @ np.sqrt(remain[chosen])) ** 2 * _EPS
+    sizes = np.abs(inverse)
+    lost = _times(sizes, np.sqrt(squares[chosen])) * error
+    blurred = _times(sizes, np.sqrt(remain[chosen])) ** 2 * _EPS
     good = max(int(np.argmax(np.append(np.maximum(lost, blurred), np.inf) > _LOST)), 1)
     return chosen[:good], chosen[good:], inverse[:good, :good], float(lost[:good].max())
 
@@ -227,7 +253,7 @@ def gram_factor(gram: Tensor) -> Tensor:
     chosen, small = choose(a, _DEPENDENT * a.diagonal())
     every = np.zeros_like(a)
     if len(chosen):
-        every[:, chosen] = a[:, chosen] @ inverted(small).T
+        every[:, chosen] = _times(a[:, chosen], inverted(small).T)
     return torch.from_numpy(np.tril(every)).to(gram.device)
 
 
@@ -239,16 +265,23 @@ def nearly_singular(factor: Tensor, gram: Tensor) -> Tensor:
 
 def cholesky(a: np.ndarray) -> tuple[np.ndarray, int]:
     """The lower factor of a float64 matrix, and 0, or something else if it has none."""
-    if _lapack is not None:
+    if _lapack is not None and len(a) <= _ONE_THREAD:
         return _lapack.dpotrf(a, lower=1)
-    try:
-        return np.linalg.cholesky(a), 0
-    except np.linalg.LinAlgError:
-        return a, 1
+    factor, failed = torch.linalg.cholesky_ex(torch.from_numpy(np.ascontiguousarray(a)))
+    return factor.numpy(), int(failed)
 
 
 def inverted(factor: np.ndarray) -> np.ndarray:
     """The inverse of a lower triangular factor, whose other half is zero."""
-    if _lapack is not None:
+    if _lapack is not None and len(factor) <= _ONE_THREAD:
         return _lapack.dtrtri(factor, lower=1)[0]
-    return np.tril(np.linalg.inv(factor))
+    eye = torch.eye(len(factor), dtype=torch.float64)
+    lower = torch.from_numpy(np.ascontiguousarray(factor))
+    return torch.linalg.solve_triangular(lower, eye, upper=False).numpy()
+
+
+def _times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a b of float64 arrays."""
+    if len(a) <= _ONE_THREAD:
+        return a @ b
+    return (torch.from_numpy(a) @ torch.from_numpy(b)).numpy()

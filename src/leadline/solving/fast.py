@@ -128,16 +128,16 @@ class FastOperator:
         q, r = self.ranks
         learned = self.learned
         tables = [t for t in (learned.table, learned.table_buffer) if t.buffer.numel()]
-        wide = [t.view(r, q).double().cpu().numpy() for t in tables]
-        shares = [t / size for t in wide if (size := np.linalg.norm(t)) > 0]
-        if not np.isfinite([x.sum() for x in wide]).all():
+        wide = [t.view(r, q).double().cpu() for t in tables]
+        if not all(x.isfinite().all() for x in wide):
             raise FloatingPointError("the learned part is not finite")
+        shares = [t / size for t in wide if (size := float(t.norm())) > 0]
         if not shares:
             return
-        far = _leading(sum(t @ t.T for t in shares), self.settings.tol)
-        near = _leading(sum(t.T @ t for t in shares), self.settings.tol)
+        far = _leading(torch.stack([t @ t.mT for t in shares]).sum(0), self.settings.tol)
+        near = _leading(torch.stack([t.mT @ t for t in shares]).sum(0), self.settings.tol)
         for t, values in zip(tables, wide, strict=True):
-            t.replace(torch.from_numpy(far.T @ values @ near).to(t.buffer))
+            t.replace((far.mT @ values @ near).to(t.buffer))
         self._far.turn(far)
         self._near.turn(near)
 
@@ -224,15 +224,15 @@ class _Basis:
         self.rows = torch.cat([rows, k])
         return torch.cat([c, e @ k.mT], dim=1)
 
-    def turn(self, vectors: np.ndarray) -> None:
+    def turn(self, vectors: Tensor) -> None:
         """Leave the rows' combinations (q, k), orthonormal columns, in their place."""
-        self.rows = torch.from_numpy(vectors.T.copy()).to(self.rows) @ self.rows
+        self.rows = vectors.mT.to(self.rows) @ self.rows
 
 
-def _leading(gram: np.ndarray, tol: float) -> np.ndarray:
+def _leading(gram: Tensor, tol: float) -> Tensor:
     """Eigenvectors (m, k) of a Gram matrix, without the smallest, of which at most tol²/2 is lost."""
-    values, vectors = np.linalg.eigh(gram)
-    return vectors[:, np.maximum(values, 0).cumsum() > 0.5 * tol**2]
+    values, vectors = torch.linalg.eigh(gram)
+    return vectors[:, values.clamp_min(0).cumsum(0) > 0.5 * tol**2]
 
 
 def _chosen(rows: Tensor, there: float, elsewhere: float, like: Tensor) -> Tensor:
