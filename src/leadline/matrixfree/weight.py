@@ -131,23 +131,12 @@ class WideWeight(Tensor):
         raise refusal(self.layout_.name, "copy.deepcopy")
 
     @classmethod
-    def __torch_function__(
-        cls,
-        func: Any,
-        types: Any,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return answer(func, args, kwargs or {})
 
     @classmethod
-    def __torch_dispatch__(  # ty: ignore[incompatible-method-override]
-        cls,
-        func: Any,
-        types: Any,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    # ty: ignore[incompatible-method-override]
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         for x in (*args, *(kwargs or {}).values()):
             if isinstance(x, WideWeight):
                 if func in (torch.ops.aten.detach.default, torch.ops.aten.alias.default):
