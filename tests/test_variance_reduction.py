@@ -11,7 +11,7 @@ from leadline.solving.noise import Noise
 from leadline.solving.operator import Operator
 from leadline.solving.shards import Shards
 from leadline.solving.stacked_operator import StackedNeurons
-from leadline.solving.variance_reduction import Avoided, balance
+from leadline.solving.variance_reduction import Avoided, balance, orthogonal_ends
 
 F64, F32 = torch.float64, torch.float32
 
@@ -189,3 +189,26 @@ def test_several_seeds_noise_is_each_ones(dtype, least):
         assert torch.allclose(found[s, :m], alone, atol=least)
         assert torch.allclose(alone @ alone.mT, (n - r) / n * torch.eye(m, dtype=dtype), atol=least)
         assert (found[s, m:] == 0).all()
+
+
+def test_ends_are_orthogonal_and_as_long_as_their_expectation():
+    """The columns of [U v], with norm √n each, by Gram-Schmidt in order: the first keeps its direction."""
+    n = 40
+    u, v = normal(n, 3, seed=1), normal(n, 2, seed=2)
+    first, last = orthogonal_ends(u, v, Shards(n))
+    assert first.shape == u.shape
+    assert last.shape == v.shape
+    both = torch.cat([first, last], dim=1)
+    assert torch.allclose(both.mT @ both, n * torch.eye(5, dtype=F64), atol=1e-11)
+    assert torch.allclose(first[:, 0], u[:, 0] * math.sqrt(n) / u[:, 0].norm(), atol=1e-12)
+    # The last is what v has beside the columns before it.
+    assert float(last[:, 1] @ v[:, 1]) > 0
+
+
+def test_ends_that_do_not_fit_stay():
+    """Up to half of n columns are made orthogonal."""
+    n = 10
+    for count, changed in ((4, True), (5, False)):
+        u, v = normal(n, count, seed=1), normal(n, 1, seed=2)
+        first, last = orthogonal_ends(u, v, Shards(n))
+        assert (not torch.equal(first, u)) == changed == (not torch.equal(last, v))
