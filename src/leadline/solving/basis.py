@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -27,10 +24,6 @@ _LOST = 0.1
 _ONE_THREAD = 64
 # Rows that are chosen from together: enough to make products of the rest.
 _BLOCK = 32
-# LAPACK directly: numpy's checks take longer than matrices of this size.
-_lapack: Any = None
-with contextlib.suppress(ImportError):  # a GPU's machine may have torch and numpy alone
-    from scipy.linalg import lapack as _lapack
 
 
 def above_bound(c: Tensor, squares: np.ndarray, bound: np.ndarray) -> np.ndarray:
@@ -265,19 +258,15 @@ def nearly_singular(factor: Tensor, gram: Tensor) -> Tensor:
 
 def cholesky(a: np.ndarray) -> tuple[np.ndarray, int]:
     """The lower factor of a float64 matrix, and 0, or something else if it has none."""
-    if _lapack is not None and len(a) <= _ONE_THREAD:
-        return _lapack.dpotrf(a, lower=1)
-    factor, failed = torch.linalg.cholesky_ex(torch.from_numpy(np.ascontiguousarray(a)))
+    # LAPACK by torch: importing scipy's takes as long as a small solve.
+    factor, failed = torch.linalg.cholesky_ex(torch.from_numpy(a))
     return factor.numpy(), int(failed)
 
 
 def inverted(factor: np.ndarray) -> np.ndarray:
     """The inverse of a lower triangular factor, whose other half is zero."""
-    if _lapack is not None and len(factor) <= _ONE_THREAD:
-        return _lapack.dtrtri(factor, lower=1)[0]
     eye = torch.eye(len(factor), dtype=torch.float64)
-    lower = torch.from_numpy(np.ascontiguousarray(factor))
-    return torch.linalg.solve_triangular(lower, eye, upper=False).numpy()
+    return torch.linalg.solve_triangular(torch.from_numpy(factor), eye, upper=False).numpy()
 
 
 def _times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
