@@ -58,8 +58,8 @@ def choose(
     chosen = _in_order(gram, bound, m if room is None else room)
     index = np.array(chosen, dtype=np.intp)
     factor, failed = cholesky(gram[np.ix_(index, index)])
-    while failed:  # what comes before the failure is right (numpy does not say where it is)
-        index = index[: failed - 1 if failed > 1 else len(index) // 2]
+    while failed:  # what comes before the failure is right
+        index = index[: failed - 1]
         factor, failed = cholesky(gram[np.ix_(index, index)])
     return index, factor
 
@@ -233,15 +233,7 @@ def gram_factor(gram: Tensor) -> Tensor:
     if not (failed or nearly_singular(factor, gram)):
         return factor
     # In a fixed order, rows that depend on those before them add nothing: eigenvectors would turn with
-    # the rounding. Most often all rows after some are such (more rows than neurons).
-    good = factor.diagonal().square() > _DEPENDENT * gram.diagonal()
-    good[int(failed) - 1 if failed else len(gram) :] = False
-    k = int(good.to(torch.uint8).argmin())
-    out = torch.zeros_like(gram)
-    out[:, :k] = torch.linalg.solve_triangular(factor[:k, :k], gram[:, :k].mT, upper=False).mT
-    left = gram.diagonal() - out.square().sum(1)
-    if (left[k:] <= 100 * _DEPENDENT * gram.diagonal()[k:]).all():
-        return out.tril()
+    # the rounding.
     a = gram.cpu().numpy()
     chosen, small = choose(a, _DEPENDENT * a.diagonal())
     every = np.zeros_like(a)
@@ -257,7 +249,7 @@ def nearly_singular(factor: Tensor, gram: Tensor) -> Tensor:
 
 
 def cholesky(a: np.ndarray) -> tuple[np.ndarray, int]:
-    """The lower factor of a float64 matrix, and 0, or something else if it has none."""
+    """The lower factor of a float64 matrix, and 0, or the number of the first row that it has none for."""
     # LAPACK by torch: importing scipy's takes as long as a small solve.
     factor, failed = torch.linalg.cholesky_ex(torch.from_numpy(a))
     return factor.numpy(), int(failed)
