@@ -121,8 +121,7 @@ class Shards(Neurons):
             squares: rows (p, n') whose squared norms (p,) are the last answer.
         """
         if self.parts == 1 and self.size == 1:
-            out = [_product(a, b) for a, b in pairs]
-            out = [x.mT if _turned(*pair) else x for x, pair in zip(out, pairs, strict=True)]
+            out = [inner_product(a, b) for a, b in pairs]
             if squares is not None:
                 out.append(torch.linalg.vector_norm(squares, dim=1).square())
             return out
@@ -262,6 +261,11 @@ class Shards(Neurons):
                 f"process {self.rank} of {self.size} lost the others ({str(e).splitlines()[0]}): one "
                 f"of them ended or hangs; {LostProcessError.REMEDY}"
             ) from None
+
+
+def inner_product(a: Tensor, b: Tensor) -> Tensor:
+    """a bᵀ over the last axis, of matrices or of as many of them as there are seeds."""
+    return _product(a, b).mT if _turned(a, b) else _product(a, b)
 
 
 def _turned(a: Tensor, b: Tensor) -> bool:

@@ -26,7 +26,7 @@ from leadline.solving.basis import (
 from leadline.solving.configuration import Settings
 from leadline.solving.noise import Draws, draw_together
 from leadline.solving.operator import Operator
-from leadline.solving.shards import Shards
+from leadline.solving.shards import Shards, inner_product
 from leadline.solving.sides import Side
 from leadline.solving.variance_reduction import Avoided, balance
 
@@ -48,7 +48,7 @@ class StackedNeurons(Shards):
 
     def inner(self, *pairs: tuple[Tensor, Tensor], squares: Tensor | None = None) -> list[Tensor]:
         """a bᵀ for every pair, and the squared norms of rows."""
-        out = [a @ b.mT for a, b in pairs]
+        out = [inner_product(a, b) for a, b in pairs]
         if squares is not None:
             out.append(torch.linalg.vector_norm(squares, dim=-1).square())
         return out
@@ -113,7 +113,7 @@ class StackedOperator(Operator):
         self._new = np.where(above.any(1), draws, 0)
         fresh = weight * self._forgotten(e, slice(None), rows, near, far, avoid)
         if self.settings.reused:
-            drift -= fresh @ far.queries.view.mT
+            drift -= inner_product(fresh, far.queries.view)
         return self._combine(c, drift, weight, near, far).add_(fresh)
 
     def _gram_factor(self, gram: Tensor) -> Tensor:
@@ -313,7 +313,7 @@ def _again(new: Tensor, known: list[Tensor], m: np.ndarray) -> Tensor:
     """Orthonormal rows, from rows (S, k, n) that nearly are, off what is known; m (S,) are no padding."""
     gram = new @ new.mT
     for earlier in known:
-        c = new @ earlier.mT
+        c = inner_product(new, earlier)
         new = torch.baddbmm(new, c, earlier, alpha=-1)
         gram = torch.baddbmm(gram, c, c.mT, alpha=-1)
     padding = torch.from_numpy(np.arange(new.shape[1]) >= m[:, None]).to(new.device)
