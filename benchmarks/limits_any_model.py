@@ -50,7 +50,7 @@ MEASURED = {
     "gpt-width": Measured("GPT, fused qkv", ADAMW, "width", 64, 8, (1024, 2), 4),
     "conv-width": Measured("conv ResNet", SGD, "width", 32, 8, (1024, 2), 8),
     "gpt-both": Measured("GPT, fused qkv", ADAMW, "both", 64, 8, (256, 16), 4),
-    "conv-both": Measured("conv ResNet", SLOWER, "both", 32, 8, (256, 16), 8, "gaussian"),
+    "conv-both": Measured("conv ResNet", SLOWER, "both", 32, 8, (512, 32), 4, "gaussian"),
 }
 if TOY:
     SMALL = Measured("residual MLP, 1 layers a block", SGD, "width", 16, 2, (32, 2), 2)
