@@ -5,7 +5,46 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+
+class Replaced(nn.Parameter):
+    """A parameter in whose place a module has another: what still holds it may not use it.
+
+    ``exchange`` finds what modules hold, in lists and dicts too; not what a closure holds, or an object of
+    another class.
+    """
+
+    replaced_: str
+
+    @classmethod
+    def of(cls, p: nn.Parameter, name: str) -> None:
+        """Make a parameter one of these."""
+        p.__class__ = cls
+        p.__dict__["replaced_"] = name
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") == "__get__" or func is Tensor.__repr__:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **(kwargs or {}))
+        held = next(x for x in _all((*args, *(kwargs or {}).values())) if isinstance(x, Replaced))
+        raise ValueError(
+            f"parameter {held.replaced_!r} is wide, and the model uses it through something that is no "
+            "module (a closure, functools.partial, a namedtuple, an object of another class), which keeps "
+            "the tensor that was drawn: multiply by the module's attribute, or give "
+            f"stored={held.replaced_!r} to keep its entries in memory"
+        )
+
+
+def _all(values: Any) -> Any:
+    """Values, and those of lists and tuples among them."""
+    for v in values:
+        if isinstance(v, list | tuple):
+            yield from _all(v)
+        else:
+            yield v
 
 
 def exchange(model: nn.Module, other: Callable[[str, Tensor], Tensor]) -> None:

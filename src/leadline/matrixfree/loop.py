@@ -16,7 +16,7 @@ from leadline.measure.observation import Measure
 from leadline.planning.application import clip_grad_norm_
 from leadline.tasks.builtin import output
 from leadline.tasks.data import copied, mean_loss
-from leadline.tracing.builder import seeded
+from leadline.tracing.builder import seed_of_passes, seeded
 from leadline.trajectory import too_large
 
 
@@ -79,7 +79,7 @@ class TaskTraining:
         optimizers: Sequence[Optimizer],
         elsewhere: WeightUpdates | None = None,
     ) -> None:
-        self.c, self.seed, self.model = c, c.run_seed(s), model
+        self.c, self.seed, self.model = c, seed_of_passes(c.run_seed(s)), model
         self.optimizers, self.elsewhere = list(optimizers), elsewhere
         self.rates = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         self.record = c.record()

@@ -78,7 +78,6 @@ class WideMatrix:
         """(z, u) of the present gradient zᵀu: coefficients, or whole rows for ``part``."""
         self.sides: set[bool] = set()
         """In which directions forward passes multiply: ``transposed`` or not."""
-        self._anchor = torch.zeros((), requires_grad=True)
 
     def product(self, x: Tensor, transposed: bool = False, trained: bool = True) -> Tensor:
         """x Wᵀ for rows x (..., n_in), or x W for rows (..., n_out).
@@ -89,7 +88,11 @@ class WideMatrix:
         self.sides.add(transposed)
         # Rows go in and come out: what a model changes in place must not be a view made in there.
         rows = x.reshape(-1, x.shape[-1])
-        y = _Product.apply(rows, self._anchor if trained else None, self, transposed)
+        reached, leaf = None, None
+        if trained and torch.is_grad_enabled():
+            reached, leaf = _Reached(self), torch.zeros((), requires_grad=True)
+            leaf.register_hook(reached.add)
+        y = _Product.apply(rows, leaf, reached, self, transposed)
         return y.reshape(*x.shape[:-1], y.shape[-1])
 
     def multiply(self, rows: Tensor, transposed: bool, together: bool) -> tuple[Tensor, Tensor]:
@@ -108,14 +111,17 @@ class WideMatrix:
         learned = self.part.transposed if transposed else self.part.product
         return y.add_(learned(rows)), rows
 
-    def add_gradient(self, z: Tensor, u: Tensor) -> None:
-        """Add zᵀu to the gradient."""
+    def check_gradient(self) -> None:
+        """Refuse gradients that are not the training loss's."""
         if not self.passes.backward:
             raise GradientInLossError(
                 "the loss takes gradients itself (torch.autograd.grad or backward inside it), which would "
                 "count as gradients of the training loss: give a loss that is a function of the model's "
                 "outputs alone, or train it with leadline.train"
             )
+
+    def add_gradient(self, z: Tensor, u: Tensor) -> None:
+        """Add zᵀu to the gradient."""
         if self.passes.remember:
             self.pending.append((z, u))
 
@@ -175,26 +181,51 @@ def _stacked(parts: Sequence[Tensor], width: int, like: Tensor) -> Tensor:
     return torch.cat([torch.nn.functional.pad(x, (0, width - x.shape[1])) for x in parts])
 
 
+class _Reached:
+    """Where the gradient of a leaf beside one product is accumulated, so is the weight's.
+
+    A model may take gradients of a product with respect to its input alone (torch.autograd.grad inside a
+    backward pass), which visit the product and leave its weight as it is.
+    """
+
+    def __init__(self, matrix: WideMatrix) -> None:
+        self.matrix = matrix
+        self.last: tuple[Tensor, Tensor] | None = None
+        """z and u of the product's last backward pass."""
+
+    def add(self, gradient: Tensor) -> None:
+        """Called with the leaf's gradient."""
+        if self.last is not None:
+            self.matrix.add_gradient(*self.last)
+        self.last = None
+
+
 class _Product(torch.autograd.Function):
     """x Wᵀ or x W, whose backward pass queries the other side."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, anchor: Tensor | None, matrix: WideMatrix, transposed: bool
+        ctx: Any,
+        x: Tensor,
+        leaf: Tensor | None,
+        reached: _Reached | None,
+        matrix: WideMatrix,
+        transposed: bool,
     ) -> Tensor:
         rows = x.detach().to(matrix.dtype).contiguous()
         y, kept = matrix.multiply(rows, transposed, together=False)
         ctx.matrix, ctx.transposed, ctx.kept, ctx.dtype = matrix, transposed, kept, x.dtype
-        ctx.trained = anchor is not None
+        ctx.reached = reached
         return y.to(x.dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         matrix, dtype = ctx.matrix, ctx.dtype
         rows = gradient.to(matrix.dtype).contiguous()
         y, kept = matrix.multiply(rows, not ctx.transposed, together=True)
-        if ctx.trained:
-            z, u = (ctx.kept, kept) if ctx.transposed else (kept, ctx.kept)
-            matrix.add_gradient(z, u)
-        return y.to(dtype), None, None, None
+        if ctx.reached is None:
+            return y.to(dtype), None, None, None, None
+        matrix.check_gradient()
+        ctx.reached.last = (ctx.kept, kept) if ctx.transposed else (kept, ctx.kept)
+        return y.to(dtype), torch.zeros(()), None, None, None

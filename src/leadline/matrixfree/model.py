@@ -18,7 +18,7 @@ from leadline.errors import cut
 from leadline.matrixfree.configuration import TaskConfiguration, tile_room
 from leadline.matrixfree.drawn import Draw
 from leadline.matrixfree.elementwise import ElementwisePart, shared_out
-from leadline.matrixfree.holders import exchange
+from leadline.matrixfree.holders import Replaced, exchange
 from leadline.matrixfree.hollow import hollow_model
 from leadline.matrixfree.matrix import Answers, Passes, WideMatrix
 from leadline.matrixfree.steps import rule_of
@@ -30,6 +30,7 @@ from leadline.solving.fast import FastOperator
 from leadline.solving.noise import Draws, HashedNoise, Noise
 from leadline.solving.operator import Operator
 from leadline.solving.sides import Rectangle
+from leadline.tracing.builder import construct
 from leadline.tracing.kinds import Kind
 
 _FORWARD, _BACKWARD, _SCRATCH_FORWARD, _SCRATCH_BACKWARD, _FAST = range(10, 15)
@@ -136,6 +137,8 @@ def wide_model(c: TaskConfiguration, s: int) -> tuple[nn.Module, dict[str, WideP
     kinds = {n: plan.kinds[plan.names[n]] for n in names}
     shapes = {n: _shape(plan, kinds[n]) for n in names}
     model, draws = hollow_model(c.builder, plan.target, c.run_seed(s), shapes)
+    if s == 0:
+        check_draws(c, names)
     parameters, factors = dict(model.named_parameters()), plan.factors()
     wide: dict[str, WideParameter] = {}
     weights: dict[int, WideWeight] = {}
@@ -177,8 +180,34 @@ def wide_model(c: TaskConfiguration, s: int) -> tuple[nn.Module, dict[str, WideP
         weights[id(parameters[name])] = WideWeight.parameter(layout, c.dtype, c.device)
         weights[id(parameters[name])].__dict__.update(parameters[name].__dict__)
     exchange(model, lambda _, x: weights.get(id(x), x))
+    for name in names:
+        Replaced.of(parameters[name], name)
     _rescale(c, model, wide)
     return model, wide, passes
+
+
+def check_draws(c: TaskConfiguration, names: Sequence[str]) -> None:
+    """Refuse weights of the base that are the same for every seed, or the same as others.
+
+    Raises:
+        ValueError: the builder seeds its own random numbers.
+    """
+    first, second = (
+        dict(construct(c.builder, c.plan.base, seed).named_parameters()) for seed in (0, 1)
+    )
+    drawn = {
+        n: first[n] for n in names if n in first and bool((first[n] != first[n].flatten()[0]).any())
+    }
+    for i, (name, p) in enumerate(drawn.items()):
+        like = next((o for o in list(drawn)[:i] if torch.equal(drawn[o], p)), None)
+        if like is None and not torch.equal(p, second[name]):
+            continue
+        what = "the same for every seed" if like is None else f"equal to those of {like!r}"
+        raise ValueError(
+            f"the entries of parameter {name!r} are {what}: the builder draws them with a seed of its own "
+            "(torch.manual_seed, torch.Generator), and wide weights are drawn anew in every run: draw "
+            f"without it, or give stored={name!r} to keep its entries in memory"
+        )
 
 
 def _deviations(draws: Mapping[str, Draw]) -> dict[str, float]:

@@ -75,6 +75,10 @@ class Layout:
     def times(self, x: Tensor, last: bool = True) -> Tensor:
         """Sum over the tensor's last axis (or its last but one) with rows x (..., n): (..., m)."""
         (matrix,) = self.matrices
+        if torch.is_autocast_enabled(x.device.type):
+            raise refusal(self.name, "a product under torch.autocast")
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            raise refusal(self.name, "a product in a transform of torch.func (vmap)")
         over_columns = last != self.transposed
         here, there = (self.columns, self.rows) if over_columns else (self.rows, self.columns)
         whole = matrix.n_in if over_columns else matrix.n_out
@@ -147,6 +151,8 @@ class WideWeight(Tensor):
 
 def trained_(weight: WideWeight, trained: bool = True) -> WideWeight:
     """Switch whether products from here on train the matrices."""
+    if trained and not weight.layout_.trained and not getattr(weight, "_is_param", False):
+        raise refusal(weight.layout_.name, "a leaf of its own (detach().requires_grad_())")
     weight.layout_ = replace(weight.layout_, trained=bool(trained))
     with torch._C.DisableTorchFunctionSubclass():
         weight.requires_grad = bool(trained)

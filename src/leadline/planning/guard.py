@@ -15,7 +15,7 @@ from torch import Tensor
 
 from leadline.parametrization.rules import ONE, Power, deviation
 from leadline.planning.factors import Scaling, rescale_, resolve
-from leadline.tracing.builder import Builder, Size, construct, example, seeded
+from leadline.tracing.builder import Builder, Size, construct, example, seed_of_passes, seeded
 from leadline.tracing.derived import DerivedWeight, derived_values
 from leadline.tracing.initialization import Scale
 from leadline.tracing.kinds import Kind
@@ -70,7 +70,7 @@ def _measure(
     with torch.no_grad():
         for name, p in model.named_parameters():
             rescale_(p, kinds[name], plan.kind_factors(kinds[name]).init)
-    with seeded(seed):
+    with seeded(seed_of_passes(seed)):
         values = derived_values(model, example(model, inputs, at))
     by_kinds: dict[frozenset[Kind], list[Tensor]] = {}
     for names, value in values.items():

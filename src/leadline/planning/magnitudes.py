@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_flatten
 
 from leadline.planning.factors import Scaling, rescale_, resolve
 from leadline.tracing.branches import is_weight_layer, joined, layer_weights
-from leadline.tracing.builder import Builder, Size, construct, example, seeded
+from leadline.tracing.builder import Builder, Size, construct, example, seed_of_passes, seeded
 from leadline.tracing.graph import ATTENTION, MATRIX, SCALINGS, VIEWS, Graph, template
 from leadline.tracing.kinds import Naming
 from leadline.tracing.recording import as_call, recorded
@@ -194,10 +194,10 @@ class _Draws:
             with torch.no_grad():
                 for name, p in model.named_parameters():
                     rescale_(p, kinds[name], plan.kind_factors(kinds[name]).init)
-            with seeded(seed):
+            with seeded(seed_of_passes(seed)):
                 squares = _mean_squares(model, example(model, self.inputs, at))
             if self.sums and at.width == self.plan.base.width:
-                with seeded(seed):
+                with seeded(seed_of_passes(seed)):
                     squares |= _sums(*recorded(model, example(model, self.inputs, at)))
             self.known[at, seed] = squares
         return self.known[at, seed]

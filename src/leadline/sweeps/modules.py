@@ -27,7 +27,7 @@ from leadline.sweeps.rates import Rates
 from leadline.sweeps.runs import Result, RunGroup, TrainingRun, diverged
 from leadline.sweeps.stacks import NotStacked, State, same_gradients, unregistered
 from leadline.tasks.data import TrainingData, copied, mean_loss
-from leadline.tracing.builder import seeded
+from leadline.tracing.builder import seed_of_passes, seeded
 from leadline.tracing.held import alike, registered
 
 # Steps between two readings of the losses.
@@ -140,7 +140,7 @@ def train_alone(
     data = group.data.on(group.device)
     curve: list[Tensor] = []
     over = False
-    with seeded(run.seed):
+    with seeded(seed_of_passes(run.seed)):
         model = group.model(run.seed)
         optimizers = _optimizers(model, group.rates, run)
         base = [[g["lr"] for g in o.param_groups] for o in optimizers]

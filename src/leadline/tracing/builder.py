@@ -63,6 +63,14 @@ def seeded(seed: int) -> Generator[None]:
         np.random.set_state(others)  # noqa: NPY002
 
 
+def seed_of_passes(seed: int) -> int:
+    """The seed of what a model draws in its passes (dropout, noise), if the builder drew with ``seed``.
+
+    Of one seed a pass would draw the numbers that the weights are made of.
+    """
+    return int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
+
+
 def construct(build: Builder, at: Size, seed: int = 0, meta: bool = False) -> nn.Module:
     """The builder's model, with the caller's random state left alone.
 
