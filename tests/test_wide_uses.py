@@ -108,12 +108,17 @@ def _partial(s):
     s.product = functools.partial(F.linear, weight=s.layer.weight)
 
 
+def _values(s):
+    w = s.layer.weight
+    s.product = lambda x: F.linear(x, w.data)
+
+
 def _named(s):
     s.pair = _Pair(s.layer.weight)
     s.product = lambda x: F.linear(x, s.pair.weight)
 
 
-@pytest.mark.parametrize("prepare", [_closure, _partial, _named])
+@pytest.mark.parametrize("prepare", [_closure, _partial, _values, _named])
 @pytest.mark.parametrize("again", [False, True])
 def test_a_weight_that_no_module_holds_is_refused(prepare, again):
     """Also where the builder runs a second time, and the tensor that is held has entries."""
@@ -127,7 +132,7 @@ def test_a_weight_that_no_module_holds_is_refused(prepare, again):
         return s.product(x * s.mask.sum(0) if again else x)
 
     with pytest.raises(ValueError, match=r"(?s)no module.*closure.*stored='blocks"):
-        replay(configured(lambda n: Block(n, with_mask, forward)))
+        replay(configured(lambda n: Block(n, with_mask, forward), scheme="mup"))
 
 
 @pytest.mark.parametrize(

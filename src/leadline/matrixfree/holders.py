@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+# Attributes of a tensor that show its entries.
+_ENTRIES = {"data", "T", "mT", "H", "mH", "real", "imag"}
+
 
 class Replaced(nn.Parameter):
     """A parameter in whose place a module has another: what still holds it may not use it.
@@ -26,7 +29,9 @@ class Replaced(nn.Parameter):
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") == "__get__" or func is Tensor.__repr__:
+        attribute = getattr(getattr(func, "__self__", None), "__name__", "")
+        read = getattr(func, "__name__", "") == "__get__" and attribute not in _ENTRIES
+        if read or func is Tensor.__repr__:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **(kwargs or {}))
         held = next(x for x in _all((*args, *(kwargs or {}).values())) if isinstance(x, Replaced))

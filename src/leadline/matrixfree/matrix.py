@@ -90,7 +90,8 @@ class WideMatrix:
         rows = x.reshape(-1, x.shape[-1])
         reached, leaf = None, None
         if trained and torch.is_grad_enabled():
-            reached, leaf = _Reached(self), torch.zeros((), requires_grad=True)
+            reached = _Reached(self)
+            leaf = torch.zeros((), device=x.device, requires_grad=True)
             leaf.register_hook(reached.add)
         y = _Product.apply(rows, leaf, reached, self, transposed)
         return y.reshape(*x.shape[:-1], y.shape[-1])
@@ -228,4 +229,4 @@ class _Product(torch.autograd.Function):
             return y.to(dtype), None, None, None, None
         matrix.check_gradient()
         ctx.reached.last = (ctx.kept, kept) if ctx.transposed else (kept, ctx.kept)
-        return y.to(dtype), torch.zeros(()), None, None, None
+        return y.to(dtype), rows.new_zeros((), dtype=torch.float32), None, None, None

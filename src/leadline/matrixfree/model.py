@@ -137,8 +137,6 @@ def wide_model(c: TaskConfiguration, s: int) -> tuple[nn.Module, dict[str, WideP
     kinds = {n: plan.kinds[plan.names[n]] for n in names}
     shapes = {n: _shape(plan, kinds[n]) for n in names}
     model, draws = hollow_model(c.builder, plan.target, c.run_seed(s), shapes)
-    if s == 0:
-        check_draws(c, names)
     parameters, factors = dict(model.named_parameters()), plan.factors()
     wide: dict[str, WideParameter] = {}
     weights: dict[int, WideWeight] = {}
@@ -149,6 +147,8 @@ def wide_model(c: TaskConfiguration, s: int) -> tuple[nn.Module, dict[str, WideP
         if rule is not None
     }
     deviations = _deviations({name: draws[name] for name in names})
+    if s == 0:
+        _check_seeds(c, names)
     total, most = sum(each.values()), tile_room(c) if each else 0
     for i, name in enumerate(names):
         shape, kind, f = tuple(parameters[name].shape), kinds[name], factors[name]
@@ -186,7 +186,7 @@ def wide_model(c: TaskConfiguration, s: int) -> tuple[nn.Module, dict[str, WideP
     return model, wide, passes
 
 
-def check_draws(c: TaskConfiguration, names: Sequence[str]) -> None:
+def _check_seeds(c: TaskConfiguration, names: Sequence[str]) -> None:
     """Refuse weights of the base that are the same for every seed, or the same as others.
 
     Raises:
@@ -195,14 +195,16 @@ def check_draws(c: TaskConfiguration, names: Sequence[str]) -> None:
     first, second = (
         dict(construct(c.builder, c.plan.base, seed).named_parameters()) for seed in (0, 1)
     )
-    drawn = {
-        n: first[n] for n in names if n in first and bool((first[n] != first[n].flatten()[0]).any())
-    }
-    for i, (name, p) in enumerate(drawn.items()):
-        like = next((o for o in list(drawn)[:i] if torch.equal(drawn[o], p)), None)
-        if like is None and not torch.equal(p, second[name]):
+    begun: dict[tuple[float, ...], str] = {}
+    for name in (n for n in names if n in first):
+        p = first[name].detach()
+        like = begun.setdefault(tuple(p.flatten()[:8].tolist()), name)
+        if bool((p == p.flatten()[0]).all()):  # zeros
             continue
-        what = "the same for every seed" if like is None else f"equal to those of {like!r}"
+        equal = like != name and torch.equal(first[like], p)
+        if not equal and not torch.equal(p, second[name]):
+            continue
+        what = f"equal to those of {like!r}" if equal else "the same for every seed"
         raise ValueError(
             f"the entries of parameter {name!r} are {what}: the builder draws them with a seed of its own "
             "(torch.manual_seed, torch.Generator), and wide weights are drawn anew in every run: draw "
