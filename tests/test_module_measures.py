@@ -1,5 +1,6 @@
 """Kernels, gradients and movement of the modules of a builder's model, in dense training and in a solve."""
 
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import leadline as ll
 from leadline.matrixfree.configuration import TaskConfiguration
 from leadline.matrixfree.loop import TaskTraining
 from leadline.matrixfree.solver import training
+from leadline.measure.observation import movement
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from wide_models import CASES
@@ -310,3 +312,16 @@ def test_names_of_modules():
         ll.Measure(modules=(3,))
     with pytest.raises(ValueError, match="is for a builder's models"):
         ll.solve(PROBLEM, ll.ResNet(), ll.SGD(lr=0.1, steps=1), width=8, depth=2, measure=measure())
+
+
+def test_movement_below_rounding_is_none():
+    """Equal rows, multiplied beside others, differ in the last place; NaN stays what it is."""
+    h = torch.randn(4, 100, generator=torch.Generator().manual_seed(0))
+    other = h.clone()
+    other[0] *= 1 + 2**-22
+    other[1] *= 1.01
+    other[2] = math.nan
+    moved = movement(h, other, lambda x: x.mean(-1))
+    assert moved[0] == moved[3] == 0
+    assert moved[2].isnan()
+    assert float(moved[1]) == pytest.approx(0.01 * float(h[1].square().mean().sqrt()), rel=1e-4)

@@ -18,7 +18,7 @@ from leadline.sweeps.runs import ENGINE, RunGroup, TrainingRun
 from leadline.sweeps.stacks import NotStacked
 from leadline.tasks.builtin import Samples, Tokens
 from leadline.tasks.data import mean_loss
-from leadline.tracing.builder import Size, construct
+from leadline.tracing.builder import Size, construct, seed_of_passes
 from sweep_models import plain_loop
 from tied_models import ALONE, STACKED, Residual, Tied
 
@@ -30,8 +30,8 @@ def loop(build, plan, data, run):
     model = plan.apply(construct(build, run.size, run.seed))
     groups = plan.param_groups(model, run.lr, weight_decay=run.weight_decay)
     optimizer = torch.optim.AdamW(groups)
-    torch.manual_seed(run.seed)
-    random.seed(run.seed)
+    torch.manual_seed(seed_of_passes(run.seed))
+    random.seed(seed_of_passes(run.seed))
     losses = plain_loop(model, [optimizer], data, run)
     model.eval()
     return losses, float(mean_loss(data, model, data.train()).detach())

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from leadline.errors import cut
-from leadline.measure.observation import Measure, gram
+from leadline.measure.observation import Measure, gram, movement
 from leadline.tasks.data import TrainingData, copied
 
 Context = Callable[[], AbstractContextManager[Any]]
@@ -110,8 +110,8 @@ class ModuleMeasurement:
             if gradients is not None:
                 out["gradient_kernel"].append(gram(self._of(name, gradients)))
             if "movement" in want:
-                moved = h - self._of(name, first)
-                out["movement"].append(moved.square().mean(-1).sqrt())
+                begun = self._of(name, first)
+                out["movement"].append(movement(h, begun, lambda x: x.mean(-1)))
         return {k: torch.stack(v).double().cpu().numpy() for k, v in out.items()}
 
     def _of(self, name: str, outputs: Mapping[str, ModuleRows]) -> Tensor:

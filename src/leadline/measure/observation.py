@@ -27,6 +27,8 @@ QUANTITIES = (
 )
 MODULE_QUANTITIES = ("feature_kernel", "gradient_kernel", "movement")
 """Those that are known of any module's output."""
+# What equal rows may differ by after some layers, in units of the last place.
+_ROUNDING = 16
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,14 @@ def gram(a: Tensor, b: Tensor | None = None) -> Tensor:
     return flat @ b.reshape(b.shape[0], -1).mT / (n * a.shape[1])
 
 
+def movement(h: Tensor, initial: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
+    """Root mean square over neurons of rows h (P, n) minus those before training; 0 below rounding."""
+    import torch
+
+    moved, size = (mean(x.square()).sqrt() for x in (h - initial, initial))
+    return moved.masked_fill(moved <= _ROUNDING * torch.finfo(h.dtype).eps * size, 0.0)
+
+
 def numbers(
     request: Measure, snapshot: Snapshot, phi: Callable[[Tensor], Tensor]
 ) -> dict[str, np.ndarray]:
@@ -191,7 +201,7 @@ def numbers(
         out |= {f"tangent_{role}": part for role, part in snapshot.tangent.items()}
     if "movement" in want and snapshot.h_initial is not None:
         pairs = zip(snapshot.h, snapshot.h_initial, strict=True)
-        out["movement"] = torch.stack([over.mean((h - h0).square()).sqrt() for h, h0 in pairs])
+        out["movement"] = torch.stack([movement(h, h0, over.mean) for h, h0 in pairs])
     if request.particles:
         out["particles"] = torch.stack([over.some(h, request.particles) for h in snapshot.h])
     return {k: v.detach().cpu().double().numpy() for k, v in out.items()}
