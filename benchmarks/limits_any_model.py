@@ -1,10 +1,10 @@
 """Does the error bar of a builder's limit hold? ./dev bench limits_any_model [case ...]
 
 Small language models under AdamW and convolutional networks under SGD: ``limit(rtol=0.02)``, mostly with
-the fast ensemble, over width at two blocks and over width and depth, from small sizes; then one solve
-that is wider (and deeper) than all of the limit's. Reported are the bar at the last step relative to the
-initial loss, and the largest difference over steps between limit and larger solve, in units of the bar
-and the solve's own 95 % interval together: at most about 1 where the bar holds. The larger solve is no
+the fast ensemble, over width at two blocks and over width and depth, from small sizes; then one
+large solve with seeds of its own. Reported are the bar at the last step relative to the
+initial loss, and the largest difference over steps between limit and large solve, in units of the bar
+and the solve's own 95 % interval together: at most about 1 where the bar holds. The large solve is no
 limit itself: its distance counts against the bar.
 
 Finished sizes are kept in --work (build/limits_any_model): the same command goes on.

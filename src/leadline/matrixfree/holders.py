@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 # Attributes of a tensor that show its entries.
 _ENTRIES = {"data", "T", "mT", "H", "mH", "real", "imag"}
@@ -34,22 +35,13 @@ class Replaced(nn.Parameter):
         if read or func is Tensor.__repr__:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **(kwargs or {}))
-        held = next(x for x in _all((*args, *(kwargs or {}).values())) if isinstance(x, Replaced))
+        held = next(x for x in tree_leaves((args, kwargs)) if isinstance(x, Replaced))
         raise ValueError(
             f"parameter {held.replaced_!r} is wide, and the model uses it through something that is no "
             "module (a closure, functools.partial, a namedtuple, an object of another class), which keeps "
             "the tensor that was drawn: multiply by the module's attribute, or give "
             f"stored={held.replaced_!r} to keep its entries in memory"
         )
-
-
-def _all(values: Any) -> Any:
-    """Values, and those of lists and tuples among them."""
-    for v in values:
-        if isinstance(v, list | tuple):
-            yield from _all(v)
-        else:
-            yield v
 
 
 def exchange(model: nn.Module, other: Callable[[str, Tensor], Tensor]) -> None:

@@ -19,9 +19,10 @@ _DEPENDENT = 1e-12
 # Largest part of a direction that may be rounding before it is orthogonalised a second time.
 _LOST = 0.1
 
-# Rows up to which OpenBLAS, which numpy and scipy bring, takes one thread. It keeps further ones waiting
-# busily for some milliseconds, on cores that torch's threads need by then: solves took twice as long.
-_ONE_THREAD = 64
+# Multiplications up to which OpenBLAS, numpy's library, takes one thread for a product with a matrix, and
+# with a vector. It keeps further ones waiting busily for some milliseconds, on cores that torch's threads
+# need by then: solves took twice as long.
+_ONE_THREAD, _ONE_THREAD_VECTOR = 64**3, 64**2
 # Rows that are chosen from together: enough to make products of the rest.
 _BLOCK = 32
 
@@ -263,6 +264,7 @@ def inverted(factor: np.ndarray) -> np.ndarray:
 
 def _times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a b of float64 arrays."""
-    if len(a) <= _ONE_THREAD:
+    few = a.size * b.shape[1] <= _ONE_THREAD if b.ndim == 2 else a.size <= _ONE_THREAD_VECTOR
+    if few:
         return a @ b
     return (torch.from_numpy(a) @ torch.from_numpy(b)).numpy()
